@@ -1,0 +1,34 @@
+# make demo    a virtual environment, the package, and one rewritten prompt
+# make test    the test suite
+# make lint    ruff
+# With `uv` or another pip in INSTALL, or another interpreter in PYTHON, the same: make test PYTHON=python3.12
+
+VENV ?= .venv
+PYTHON ?= python3
+INSTALL ?= $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check
+
+.PHONY: demo test lint clean
+
+demo: $(VENV)/.package
+	@HF_HUB_OFFLINE=1 $(VENV)/bin/python scripts/demo.py
+
+test: $(VENV)/.dev
+	HF_HUB_OFFLINE=1 $(VENV)/bin/python -m pytest -n auto
+
+lint: $(VENV)/.dev
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.package: pyproject.toml | $(VENV)/bin/python
+	$(INSTALL) -e .
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml | $(VENV)/bin/python
+	$(INSTALL) -e ".[dev]"
+	@touch $@ $(VENV)/.package
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache

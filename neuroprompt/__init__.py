@@ -1,0 +1,1 @@
+"""neuroprompt: plain image prompts in, expert ones out."""

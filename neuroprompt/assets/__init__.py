@@ -1,0 +1,49 @@
+"""The models that ship with the package, and the one place where a model's name becomes a place to load it from.
+
+A name is ``embedded`` (what ships), a local folder, or an id on the model hub; everything loadable is found this way.
+"""
+
+from pathlib import Path
+
+_FOLDER = Path(__file__).parent
+_PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
+
+
+class ModelError(OSError):
+    """A model that cannot be loaded; the message is one line and says what to do."""
+
+
+def locate(name: str | Path, kind: str) -> str:
+    """Where to load the model called `name` from, for a ``from_pretrained``.
+
+    Args:
+        name: ``embedded``, a folder, or a hub id.
+        kind: The folder of the embedded model, such as ``policy``.
+
+    Raises:
+        ModelError: There is no such embedded model; the folder is missing, is no model, or holds pickled weights only
+            (a pickle runs any code that its maker put in).
+    """
+    name = str(name)
+    if name == "embedded" or name.startswith("embedded-"):
+        folder = _FOLDER / (kind + name.removeprefix("embedded"))
+        if not folder.is_dir():
+            raise ModelError(f"there is no model '{name}' among the embedded ones for {kind}")
+        return str(folder)
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        files = [f.name for f in folder.rglob("*") if f.is_file()]
+        if not any(f.endswith(".safetensors") for f in files):
+            pickled = next((f for f in files if f.endswith(_PICKLES)), None)
+            if pickled:
+                raise ModelError(
+                    f"{name} holds pickled weights ({pickled}), which can run any code: convert them to safetensors "
+                    "with `save_pretrained` where you trust them"
+                )
+            raise ModelError(f"{name} is no model folder: it holds no .safetensors file")
+        return str(folder)
+    if folder.exists():
+        raise ModelError(f"{name} is a file: give the folder that holds config.json and model.safetensors")
+    if name.startswith((".", "/", "~")) or name.count("/") > 1 or not name.strip():
+        raise ModelError(f"there is no folder {name!r}")
+    return name

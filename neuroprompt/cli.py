@@ -1,0 +1,181 @@
+"""The command line: `neuroprompt …`. Commands parse, call the library and print; models are imported when needed."""
+
+import json
+import os
+import sys
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.text import Text
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Plain image prompts in, expert ones out.",
+)
+_errors = Console(stderr=True, highlight=False)
+
+CATEGORY_STYLES = {
+    "artist": "magenta",
+    "style": "cyan",
+    "format": "blue",
+    "perspective": "green",
+    "booster": "yellow",
+    "vibe": "bright_red",
+    None: "white",
+}
+
+
+def main() -> None:
+    """Run a command; what the user can mend is one line on standard error, exit code 2."""
+    try:
+        app()
+    except (ValueError, TypeError, OSError) as error:
+        if os.environ.get("NEUROPROMPT_TRACEBACK"):
+            raise
+        _errors.print(f"[bold red]error:[/] {_escape(' '.join(str(error).split()))}", soft_wrap=True)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        _errors.print("stopped")
+        sys.exit(130)
+
+
+@app.callback()
+def _group() -> None:
+    """Keep the subcommand's name even while there is only one."""
+
+
+@app.command(
+    epilog='Examples: neuroprompt enhance "boy on a horse" · neuroprompt enhance "boy on a horse" -n 4 --seed 7 · '
+    "neuroprompt enhance --input prompts.txt --output out.jsonl · cat prompts.txt | neuroprompt enhance --input -"
+)
+def enhance(
+    prompt: Annotated[list[str] | None, typer.Argument(help="Prompts to rewrite.", show_default=False)] = None,
+    input: Annotated[
+        str | None, typer.Option("--input", "-i", help="A .txt, .csv (column prompt) or .jsonl file; - for a pipe.")
+    ] = None,
+    output: Annotated[
+        str, typer.Option("--output", "-o", help="A .jsonl, .csv or .txt file; - for standard output.")
+    ] = "-",
+    model: Annotated[str, typer.Option("--model", "-m", help="embedded, a folder, or a hub id.")] = "embedded",
+    variants: Annotated[
+        int, typer.Option("--variants", "-n", min=1, help="Variants per prompt; more than one are sampled.")
+    ] = 1,
+    seed: Annotated[
+        int | None, typer.Option(help="Seed of the samples. Given, even a single result is sampled.")
+    ] = None,
+    num_beams: Annotated[int, typer.Option(min=1, help="Width of the beam search.")] = 5,
+    temperature: Annotated[float, typer.Option(help="Of sampling.")] = 0.9,
+    top_p: Annotated[float, typer.Option(help="Of sampling.")] = 0.95,
+    min_modifiers: Annotated[int, typer.Option(min=0, help="Modifiers that the policy must at least add.")] = 3,
+    window: Annotated[
+        int, typer.Option(min=3, help="CLIP tokens that a result may have, begin and end included.")
+    ] = 77,
+    batch_size: Annotated[int, typer.Option(min=1, help="Sequences decoded at once.")] = 32,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1 …; by default the GPU if there is one.")] = None,
+) -> None:
+    """Rewrite plain prompts with a policy: the user's words, then modifiers."""
+    from neuroprompt.prompt_files import Line, ResultFile, read_lines
+
+    if bool(prompt) == bool(input):
+        raise ValueError("give prompts, or a file with --input (- for a pipe): one of the two")
+    settings = {
+        "num_return_sequences": variants,
+        "seed": seed,
+        "num_beams": num_beams,
+        "temperature": temperature,
+        "top_p": top_p,
+        "min_modifiers": min_modifiers,
+        "window": window,
+        "batch_size": batch_size,
+    }
+    lines = read_lines(input) if input else [Line(i, p) for i, p in enumerate(prompt, 1)]
+    good = [line for line in map(_checked, lines) if line.prompt is not None]
+    broken = [line for line in map(_checked, lines) if line.prompt is None]
+    if not input and broken:
+        raise ValueError(broken[0].error)
+    results = ResultFile(output, json.dumps([model, settings, [line.prompt for line in good]]))
+    enhancer = _load(model, device)
+    start = results.done // variants
+    if start:
+        _errors.print(f"taking up {output} after {start} of {len(good)} prompts")
+    show = bool(input) and len(good) > 1 and sys.stderr.isatty()
+    with _progress(disable=not show) as progress:
+        task = progress.add_task("rewriting", total=len(good), completed=start)
+        # The chunk is what a kill may cost, and what is sorted by length together.
+        chunk = max(256, batch_size) if input else len(good)
+        for i in range(start, len(good), chunk):
+            part = good[i : i + chunk]
+            enhanced = enhancer([line.prompt for line in part], **settings)
+            flat = [e for of in enhanced for e in (of if isinstance(of, list) else [of])]
+            if output == "-" and sys.stdout.isatty():
+                _print(flat)
+            else:
+                results.write([e.to_dict() for e in flat])
+            for e in flat:
+                if e.warning:
+                    _errors.print(f"[yellow]warning:[/] {_escape(e.original[:60])}: {e.warning}", soft_wrap=True)
+            progress.advance(task, len(part))
+    results.close()
+    for line in broken:
+        _errors.print(f"[red]line {line.number}:[/] {_escape(line.error)}", soft_wrap=True)
+    if broken:
+        raise typer.Exit(1)
+
+
+def _checked(line):
+    """The line, its prompt replaced by an error where the enhancer would refuse it."""
+    from neuroprompt.enhancer import check_prompt
+    from neuroprompt.prompt_files import Line
+
+    if line.prompt is None:
+        return line
+    try:
+        check_prompt(line.prompt)
+    except ValueError as error:
+        return Line(line.number, error=str(error))
+    return line
+
+
+def _load(model: str, device: str | None):
+    from transformers.utils import logging
+
+    from neuroprompt.enhancer import PromptEnhancer
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    return PromptEnhancer.from_pretrained(model, device=device)
+
+
+def _print(enhanced) -> None:
+    """For a person: the user's words bold, the modifiers coloured by category."""
+    console = Console(highlight=False)
+    for e in enhanced:
+        text = Text(e.text)
+        text.stylize("bold", 0, len(e.original))
+        at = len(e.original)
+        for modifier in e.modifiers:
+            at = e.text.index(modifier.text, at)
+            text.stylize(CATEGORY_STYLES[modifier.category], at, at + len(modifier.text))
+            at += len(modifier.text)
+        console.print(text, soft_wrap=True)
+
+
+def _progress(disable: bool) -> Progress:
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    return Progress(*columns, console=_errors, disable=disable)
+
+
+def _escape(text: str) -> str:
+    from rich.markup import escape
+
+    return escape(text)
+
+
+if __name__ == "__main__":
+    main()

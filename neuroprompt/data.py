@@ -1,0 +1,416 @@
+"""Raw prompts in, training pairs out: cleaned, de-duplicated, decontaminated, split by hash.
+
+Two data sets are made from one source of prompts that people wrote:
+
+- **pairs** (`prompt`, `completion`): an expert prompt, cut where its subject ends. A policy trained on the completions
+  continues a plain prompt the way experts do (the supervised stage of Promptist, arXiv 2212.09611, and NeuroPrompts,
+  arXiv 2311.12229; they needed a second model to make plain prompts, a cut needs none and keeps the subject).
+- **plain** (`prompt`): short prompts without any modifier, the queries of reinforcement learning.
+
+Every step is a function from `Dataset` to `Dataset` and the counts at each are written into the data card.
+"""
+
+import hashlib
+import json
+import re
+import shutil
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, field
+from itertools import accumulate
+from pathlib import Path
+
+import ftfy
+from datasets import Dataset, DatasetDict, load_dataset
+from rich.console import Console
+
+from neuroprompt.modifiers import categorise
+from neuroprompt.prompts import Prompt, count_clip_tokens, modifier_key, normalise
+
+SPLITS = ("train", "validation", "test")
+
+# Hub data sets whose files cannot be found by their id alone (loading scripts are gone from `datasets`).
+_HUB_FILES = {
+    ("poloclub/diffusiondb", "2m_text_only"): "hf://datasets/poloclub/diffusiondb/metadata.parquet",
+    ("poloclub/diffusiondb", "large_text_only"): "hf://datasets/poloclub/diffusiondb/metadata-large.parquet",
+}
+_READERS = {".parquet": "parquet", ".csv": "csv", ".tsv": "csv", ".jsonl": "json", ".json": "json", ".txt": "text"}
+
+
+@dataclass
+class DataConfig:
+    """What to read and what to keep.
+
+    Args:
+        source: A .parquet, .csv, .jsonl or .txt file, or a hub data set id.
+        source_config: Configuration of the hub data set (`2m_text_only` of `poloclub/diffusiondb`).
+        column: Column with the prompt; `None` takes `prompt`, `Prompt` or `text`, whichever is there.
+        limit: Read that many rows only; 0 reads all.
+        min_words: Shorter prompts are dropped.
+        max_clip_tokens: Longer prompts are dropped, begin and end tokens included. Experts are imitated in what
+            the text encoder reads: 77.
+        max_nsfw: Highest adult-content score where the source has one (DiffusionDB's `prompt_nsfw`).
+        near_duplicate: Jaccard similarity of word sets from which two prompts count as one.
+        max_per_prefix: At most so many prompts that share their first six words.
+        max_per_tail: At most so many pairs that share their completion's last four modifiers: the habit of one suffix
+            for everything is learnt from data.
+        evaluation_files: Text files of evaluation prompts; prompts that equal or extend one of them are dropped.
+        late_cuts: Share of the pairs cut after some modifiers, so that half-written prompts are continued, too.
+        num_proc: Processes.
+
+    There is no seed: cuts and splits are drawn from a hash of the text, so that they never move.
+    """
+
+    source: str = ""
+    source_config: str | None = None
+    column: str | None = None
+    limit: int = 0
+    min_words: int = 2
+    max_clip_tokens: int = 77
+    max_nsfw: float = 0.5
+    near_duplicate: float = 0.8
+    max_per_prefix: int = 5
+    max_per_tail: int = 50
+    evaluation_files: list[str] = field(default_factory=list)
+    late_cuts: float = 0.15
+    num_proc: int = 2
+
+
+@dataclass
+class PromptData:
+    """What `prepare` made: two `DatasetDict`s with the splits train, validation and test, and the counts per step."""
+
+    pairs: DatasetDict
+    plain: DatasetDict
+    counts: dict[str, int]
+
+    def save(self, folder: str | Path, config: DataConfig) -> None:
+        """Write `pairs/`, `plain/`, `config.json` and a data card; the folder appears whole or not at all."""
+        folder = Path(folder)
+        beside = folder.with_name(folder.name + ".part")
+        shutil.rmtree(beside, ignore_errors=True)
+        self.pairs.save_to_disk(beside / "pairs")
+        self.plain.save_to_disk(beside / "plain")
+        (beside / "config.json").write_text(json.dumps({**asdict(config), "counts": self.counts}, indent=2) + "\n")
+        (beside / "README.md").write_text(data_card(self, config), encoding="utf-8")
+        if folder.exists():
+            shutil.rmtree(folder)
+        beside.rename(folder)
+
+    @classmethod
+    def load(cls, folder: str | Path) -> "PromptData":
+        folder = Path(folder)
+        try:
+            counts = json.loads((folder / "config.json").read_text())["counts"]
+        except OSError as error:
+            raise FileNotFoundError(f"no prepared data in {folder}: run scripts/prepare_data.py first") from error
+        return cls(DatasetDict.load_from_disk(folder / "pairs"), DatasetDict.load_from_disk(folder / "plain"), counts)
+
+
+def prepare(config: DataConfig, console: Console | None = None) -> PromptData:
+    """Run all steps on `config.source`.
+
+    Raises:
+        ValueError: The source has no prompt column, or nothing is left of it.
+    """
+    say = (console or Console(stderr=True)).print
+    data = read_prompts(config)
+    counts = {"read": len(data)}
+    steps: list[tuple[str, Callable[[Dataset], Dataset]]] = [
+        ("clean text, English, 2+ words, fits CLIP", lambda d: _clean(d, config)),
+        ("no exact duplicates", _drop_duplicates),
+        ("not in an evaluation set", lambda d: _decontaminate(d, config.evaluation_files)),
+        (f"at most {config.max_per_prefix} per six-word prefix", lambda d: _cap_prefixes(d, config.max_per_prefix)),
+        (f"no near-duplicates (Jaccard {config.near_duplicate})", lambda d: _drop_near_duplicates(d, config)),
+    ]
+    for name, step in steps:
+        data = step(data)
+        counts[name] = len(data)
+        say(f"{len(data):>9,} {name}")
+        if not len(data):
+            raise ValueError(f"nothing left of {config.source} after the step '{name}'")
+    cut = data.map(
+        _pairs_and_plain,
+        batched=True,
+        fn_kwargs={"late_cuts": config.late_cuts},
+        num_proc=config.num_proc,
+        remove_columns=data.column_names,
+        desc="cutting",
+    )
+    kinds = cut["kind"][:]
+    pairs = cut.select([i for i, kind in enumerate(kinds) if kind == "pair"]).remove_columns("kind")
+    pairs = _cap_tails(pairs, config.max_per_tail)
+    plain = cut.select([i for i, kind in enumerate(kinds) if kind == "plain"]).remove_columns(["kind", "completion"])
+    counts |= {"pairs": len(pairs), "plain prompts": len(plain)}
+    say(f"{len(pairs):>9,} pairs, {len(plain):,} plain prompts")
+    if not len(pairs):
+        raise ValueError(f"{config.source} holds no prompt with two or more modifiers: nothing to learn from")
+    return PromptData(_split(pairs), _split(plain), counts)
+
+
+def read_prompts(config: DataConfig) -> Dataset:
+    """The source as a `Dataset` with the column `prompt`, and `nsfw` where the source scores it."""
+    path = Path(config.source)
+    hub = _HUB_FILES.get((config.source, config.source_config or ""))
+    if path.suffix.lower() in _READERS:
+        if not path.is_file():
+            raise ValueError(f"no such file: {path}")
+        extra = {"delimiter": "\t"} if path.suffix == ".tsv" else {}
+        data = load_dataset(_READERS[path.suffix.lower()], data_files=str(path), split="train", **extra)
+    elif hub:
+        data = load_dataset("parquet", data_files=hub, split="train")
+    else:
+        data = load_dataset(config.source, config.source_config, split="train")
+    names = [config.column] if config.column else ["prompt", "Prompt", "text", "caption"]
+    column = next((n for n in names if n in data.column_names), None)
+    if column is None:
+        raise ValueError(f"{config.source} has no column {' or '.join(names)}; it has {', '.join(data.column_names)}")
+    if config.limit:
+        data = data.select(range(min(config.limit, len(data))))
+    keep = {column: "prompt", "prompt_nsfw": "nsfw"}
+    data = data.select_columns([c for c in keep if c in data.column_names])
+    return data.rename_columns({c: new for c, new in keep.items() if c in data.column_names and c != new})
+
+
+def clean(text: str) -> str | None:
+    """A repaired prompt on one line, or `None` where there is nothing to learn from it.
+
+    Mojibake and spacing are repaired, generator flags (``--ar 16:9``, ``- n 9``), repeated clauses and trailing
+    punctuation cut off; texts that are not mostly Latin letters, not English, or explicit are refused.
+    """
+    text = normalise(ftfy.fix_text(text.replace("\0", " ")).replace("\n", ", "))
+    text = _FLAGS.sub("", text).strip(" ,;|-")
+    if text.startswith("[") and text.endswith("]") and text.count("[") == 1:
+        text = text[1:-1].strip()
+    prompt = Prompt.parse(text)
+    keys = [modifier_key(s) for s in prompt.segments]
+    if len(set(keys)) < len(keys):
+        text = str(prompt.keep([key not in keys[:i] for i, key in enumerate(keys)]))
+    letters = len(_NOT_LETTERS.sub("", text))
+    if letters < 0.6 * len(text.replace(" ", "")) or len(_NOT_LATIN.sub("", text)) < 0.9 * letters:
+        return None
+    if _ADULT.search(text) or not _is_english(text):
+        return None
+    return text
+
+
+def cut_points(text: str) -> tuple[list[int], list[int]]:
+    """Character offsets where `text` may be cut into a plain prompt and its continuation.
+
+    Returns:
+        The cuts up to the end of the subject, then the later ones, between modifiers. A cut stands right before a
+        separator or connective (", highly detailed"; " by alphonse mucha"), and at least two recognised modifiers
+        follow it.
+    """
+    prompt = Prompt.parse(text)
+    offsets, position = [], 0
+    for separator, segment in zip(prompt.separators, prompt.segments, strict=False):
+        offsets.append(position)
+        position += len(separator) + len(segment)
+    known = [categorise(s) is not None for s in prompt.segments]
+    subject = known.index(False) if False in known else len(known)  # some open with "full body" or "tattoo design"
+    first = next((i for i in range(subject + 1, len(known)) if known[i]), len(known))
+    early, late = offsets[subject + 1 : first + 1], offsets[first + 1 :]
+    followers = {o: sum(known[i:]) for i, o in enumerate(offsets)}
+    connective = _CONNECTIVE.search(prompt.subject)
+    if connective:
+        at = len(prompt.separators[0]) + connective.start()
+        followers[at] = sum(known[1:]) + 1
+        early = [at]
+    return [o for o in early if followers[o] >= 2], [o for o in late if followers[o] >= 2]
+
+
+def is_plain(text: str) -> bool:
+    """Whether `text` is what a beginner types: 3 to 12 words, one clause, no modifier."""
+    prompt = Prompt.parse(text)
+    return (
+        len(prompt.segments) == 1
+        and 3 <= len(text.split()) <= 12
+        and not _CONNECTIVE.search(text)
+        and categorise(text) is None
+    )
+
+
+def split_of(prompt: str) -> str:
+    """The split that a prompt belongs to, by its first four words alone: 98 % train, 1 % validation, 1 % test."""
+    bucket = _hash(" ".join(modifier_key(prompt).split()[:4])) % 100
+    return "validation" if bucket == 98 else "test" if bucket == 99 else "train"
+
+
+def data_card(data: PromptData, config: DataConfig) -> str:
+    """The README.md that is written beside prepared data."""
+    rows = "\n".join(f"| {name} | {count:,} |" for name, count in data.counts.items())
+    sizes = "\n".join(f"| {s} | {len(data.pairs.get(s, [])):,} | {len(data.plain.get(s, [])):,} |" for s in SPLITS)
+    held_out = "validation" if "validation" in data.pairs else "train"
+    pairs = "\n".join(f"- {row['prompt']}**{row['completion']}**" for row in data.pairs[held_out].take(12))
+    plain = "\n".join(f"- {row['prompt']}" for row in data.plain.get(held_out, Dataset.from_dict({})).take(12))
+    return (
+        f"# Prompt data\n\nMade by `scripts/prepare_data.py` from `{Path(config.source).name}`; "
+        f"all settings are in `config.json`.\n\n| step | prompts left |\n|---|---|\n{rows}\n\n"
+        f"| split | pairs | plain |\n|---|---|---|\n{sizes}\n\n"
+        f"## Pairs (the first of the {held_out} split; the completion is bold)\n\n{pairs}\n\n"
+        f"## Plain prompts (likewise)\n\n{plain}\n"
+    )
+
+
+# --- steps -------------------------------------------------------------------------------------------------------
+
+
+def _clean(data: Dataset, config: DataConfig) -> Dataset:
+    def step(batch):
+        scores = batch.get("nsfw") or [None] * len(batch["prompt"])
+        kept = []
+        for text, score in zip(batch["prompt"], scores, strict=True):
+            if not isinstance(text, str) or len(text) > 2000 or (score is not None and score > config.max_nsfw):
+                continue
+            text = clean(text)
+            if text and len(text.split()) >= config.min_words and _fits(text, config.max_clip_tokens):
+                kept.append(text)
+        return {"prompt": kept}
+
+    return data.map(step, batched=True, num_proc=config.num_proc, remove_columns=data.column_names, desc="cleaning")
+
+
+def _drop_duplicates(data: Dataset) -> Dataset:
+    return _keep_first(data, (modifier_key(p) for p in data["prompt"][:]), 1)
+
+
+def _cap_prefixes(data: Dataset, limit: int) -> Dataset:
+    return _keep_first(data, (" ".join(modifier_key(p).split()[:6]) for p in data["prompt"][:]), limit)
+
+
+def _cap_tails(pairs: Dataset, limit: int) -> Dataset:
+    tails = (", ".join(modifier_key(s) for s in Prompt.parse(c).segments[-4:]) for c in pairs["completion"][:])
+    return _keep_first(pairs, tails, limit)
+
+
+def _keep_first(data: Dataset, keys: Iterable[str], limit: int) -> Dataset:
+    """The first `limit` rows of each key; memory holds a 64-bit hash per key."""
+    seen: Counter[int] = Counter()
+    kept = []
+    for i, key in enumerate(keys):
+        key = _hash(key)
+        seen[key] += 1
+        if seen[key] <= limit:
+            kept.append(i)
+    return data.select(kept)
+
+
+def _decontaminate(data: Dataset, files: list[str]) -> Dataset:
+    """Drop what repeats or extends an evaluation prompt.
+
+    An evaluation prompt of one to three words ("a cat") must be a whole clause to count: as a bare prefix it would take
+    every prompt about cats away.
+    """
+    evaluation = {modifier_key(line) for f in files for line in Path(f).read_text("utf-8").splitlines() if line.strip()}
+    longest = max((len(e.split()) for e in evaluation), default=0)
+
+    def extends(prompt: str) -> bool:
+        words = modifier_key(prompt).split()
+        clauses = set(accumulate(len(modifier_key(s).split()) for s in Prompt.parse(prompt).segments))
+        return any(
+            (n >= 4 or n in clauses) and " ".join(words[:n]) in evaluation
+            for n in range(1, min(len(words), longest) + 1)
+        )
+
+    return data.select([i for i, p in enumerate(data["prompt"][:]) if not extends(p)]) if evaluation else data
+
+
+def _drop_near_duplicates(data: Dataset, config: DataConfig) -> Dataset:
+    from rensa import RMinHashDeduplicator
+
+    index = RMinHashDeduplicator(threshold=config.near_duplicate, num_perm=64, use_lsh=True, num_bands=8, seed=1)
+    kept: list[bool] = []
+    for start in range(0, len(data), 50_000):
+        prompts = data[start : start + 50_000]["prompt"]
+        kept += index.add_pairs((str(start + i), modifier_key(p).split()) for i, p in enumerate(prompts))
+    return data.select([i for i, keep in enumerate(kept) if keep])
+
+
+def _pairs_and_plain(batch: dict, late_cuts: float) -> dict:
+    rows: dict[str, list] = {"prompt": [], "completion": [], "kind": []}
+    for text in batch["prompt"]:
+        if is_plain(text):
+            row = (text, "", "plain")
+        else:
+            early, late = cut_points(text)
+            if not early:
+                continue
+            dice = _hash(text)
+            cuts = late if late and dice % 1000 < 1000 * late_cuts else early
+            cut = cuts[(dice // 1000) % len(cuts)]
+            row = (text[:cut], text[cut:], "pair")
+        for column, value in zip(rows, row, strict=True):
+            rows[column].append(value)
+    return rows
+
+
+def _split(data: Dataset) -> DatasetDict:
+    """The splits that have any rows (an empty one could be saved, but not loaded again)."""
+    splits = [split_of(p) for p in data["prompt"][:]]
+    return DatasetDict({s: data.select([i for i, of in enumerate(splits) if of == s]) for s in SPLITS if s in splits})
+
+
+# --- words -------------------------------------------------------------------------------------------------------
+
+_CONNECTIVE = re.compile(
+    r"\s(?:(?:(?:digital |concept |fan)?(?:art|artwork|painting|illustration|drawing|photo|photograph)|painted|drawn|"
+    r"illustrated|designed|directed|style|render(?:ed)?|made) by|by(?! (?:the|a|an|my|his|her|its|their|our|your|side|"
+    r"night|day|moonlight|candlelight|sea|hand|train|car|foot)\b)|in (?:the )?(?:\w+ ){0,2}style of)\s",
+    re.IGNORECASE,
+)
+# Midjourney's and the Discord bot's options; with a single hyphen ("- n 9") only where a number follows.
+_FLAGS = re.compile(
+    r"(?:^|\s)(?:(?:--|—|- -)\s?(?:ar|aspect|test|creative|q|quality|hd|stop|iw|no|stylize|s|w|h|n|c|g|i|u|seed|steps?|"
+    r"uplight|v|video|chaos|cfg|width|height|number)\b(?:[\s=:]*\d+(?:[.:x] ?\d+)*)?|"
+    r"-\s?(?:ar|q|s|w|h|n|c|g|i|seed|steps?|v|cfg|width|height)[\s=:]*\d+(?:[.:x] ?\d+)*)(?=\s|$)",
+    re.IGNORECASE,
+)
+_ADULT = re.compile(
+    r"\b(?:nsfw|nud(?:e|es|ity|ist)|naked|topless|bottomless|porn\w*|hentai|erotic\w*|sexy?|sexual\w*|sexiest|boob\w*|"
+    r"breasts?|nipples?|tits?|titties|penis|vagina\w*|genital\w*|dick|cock|pussy|cum|orgasm\w*|bdsm|bondage|fetish\w*|"
+    r"futa\w*|milf|thong|lingerie|underwear|panties|bikini|busty|cleavage|voluptuous|lewd|ahegao|rape\w*|loli\w*|shota\w*|"
+    r"whore|slut\w*|fuck\w*|blowjob|masturbat\w*|ass|butt(?:ocks)?|buttcrack|anus|semen|stripper|striptease|seductive\w*|"
+    r"gore|gory|beheaded|decapitat\w*|nigg\w+|faggot\w*|hitler|nazis?)\b",
+    re.IGNORECASE,
+)  # fmt: skip
+_WORDS_AND_MARKS = re.compile(r"\w+|[^\w\s]+")
+_NOT_LETTERS = re.compile(r"[\W\d_]+")
+_NOT_LATIN = re.compile(r"[^a-zA-Z]+")
+_COMMON = re.compile(
+    r"\b(?:a|an|the|of|in|with|and|on|at|by|from|as|is|for|to|style|art|portrait|painting|photo|highly|detailed|"
+    r"realistic|render|light|lighting|dark|digital|concept|cinematic|illustration|drawing|background)\b",
+    re.IGNORECASE,
+)
+# Languages that prompts are written in; rarer ones only draw English prompts full of names away.
+_LANGUAGES = ["en", "de", "fr", "es", "it", "pt", "nl", "pl", "tr", "sv", "ro", "cs", "hu", "id", "vi", "fi"]
+
+
+def _is_english(text: str) -> bool:
+    common = len(_COMMON.findall(text))
+    # "a" and "in" are words of other languages, too; two different hints or a dense one settle it without the model.
+    if common >= 2 and 5 * common >= len(text.split()):
+        return True
+    return _english_probability(text) > 0.02
+
+
+def _english_probability(text: str) -> float:
+    global _IDENTIFIER
+    if _IDENTIFIER is None:
+        from py3langid.langid import MODEL_FILE, LanguageIdentifier
+
+        _IDENTIFIER = LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
+        _IDENTIFIER.set_languages(_LANGUAGES)
+    return dict(_IDENTIFIER.rank(text))["en"]
+
+
+_IDENTIFIER = None
+
+
+def _fits(text: str, window: int) -> bool:
+    # Every word and every mark is at least one token: most of what is too long need not be encoded.
+    return len(_WORDS_AND_MARKS.findall(text)) + 2 <= window and count_clip_tokens(text) <= window
+
+
+def _hash(text: str) -> int:
+    return int.from_bytes(hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "big")

@@ -1,0 +1,433 @@
+"""A plain prompt in, an expert one out: the policy continues the user's text with modifiers.
+
+The user's words stay as they are, at the head of the result; what the policy adds are whole modifiers, none twice, and
+the whole fits the text encoder's window. Beam search gives the one best prompt, sampling gives variants; both give a
+prompt the same result whatever stands beside it in the batch.
+"""
+
+import math
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from hashlib import blake2b
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    GenerationConfig,
+    LogitsProcessor,
+    LogitsProcessorList,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    TemperatureLogitsWarper,
+    TopKLogitsWarper,
+    TopPLogitsWarper,
+)
+
+from neuroprompt.assets import ModelError, locate
+from neuroprompt.modifiers import categorise
+from neuroprompt.prompts import CLIP_WINDOW, Prompt, count_clip_tokens, modifier_key
+
+
+class Modifier(NamedTuple):
+    """A modifier that the policy added, and its category (one of `neuroprompt.modifiers.CATEGORIES`, or None)."""
+
+    text: str
+    category: str | None
+
+
+@dataclass(frozen=True)
+class EnhancedPrompt:
+    """What became of one prompt.
+
+    Attributes:
+        original: The user's text.
+        text: The result; it starts with `original`.
+        modifiers: What was added, in order.
+        score: Mean log-probability per added token under the policy, in nats; 0.0 where nothing was added.
+        seed: Seed of the sample, None for beam search.
+        clip_tokens: Length of `text` for the text encoder, begin and end tokens included.
+        warning: Why nothing was added, if nothing was.
+    """
+
+    original: str
+    text: str
+    modifiers: tuple[Modifier, ...] = ()
+    score: float = 0.0
+    seed: int | None = None
+    clip_tokens: int = 0
+    warning: str | None = None
+
+    def to_dict(self) -> dict:
+        """As plain JSON types."""
+        return asdict(self) | {"modifiers": [m._asdict() for m in self.modifiers]}
+
+
+class PromptEnhancer:
+    """Rewrites prompts with a causal language model.
+
+    Args:
+        model: Any causal LM of `transformers`.
+        tokenizer: Its tokenizer.
+
+    Example:
+        >>> enhancer = PromptEnhancer.from_pretrained()
+        >>> enhancer("boy on a horse").text.startswith("boy on a horse, ")
+        True
+    """
+
+    def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase):
+        self.model = model.eval()
+        self.tokenizer = tokenizer
+        if tokenizer.eos_token_id is None:
+            raise ModelError(f"the tokenizer of {model.name_or_path} has no end-of-sequence token")
+        if tokenizer.pad_token_id is None:
+            tokenizer.pad_token = tokenizer.eos_token
+        tokenizer.padding_side = "left"
+        self._positions = getattr(model.config, "max_position_embeddings", None) or 10**9
+        self._ends_modifier = torch.tensor(
+            [
+                bool(re.search("[,;|]", t or ""))
+                for t in tokenizer.convert_ids_to_tokens(range(model.config.vocab_size))
+            ],
+            device=model.device,
+        )
+
+    @classmethod
+    def from_pretrained(
+        cls, name: str | Path = "embedded", device: str | None = None, dtype: str | torch.dtype | None = None
+    ) -> "PromptEnhancer":
+        """Load a policy.
+
+        Args:
+            name: ``embedded``, a folder, or a hub id.
+            device: Such as ``cuda``; by default the GPU if there is one.
+            dtype: Of the weights; float32 on a CPU and the checkpoint's own elsewhere by default.
+
+        Raises:
+            ModelError: The model cannot be loaded; pickled weights are refused.
+        """
+        device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        if torch.device(device).type == "cuda" and not torch.cuda.is_available():
+            raise ModelError("there is no CUDA device: leave the device out, or set it to cpu")
+        source = locate(name, "policy")
+        dtype = dtype or ("float32" if device == "cpu" else "auto")
+        try:
+            model = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, use_safetensors=True)
+            tokenizer = AutoTokenizer.from_pretrained(source)
+        except Exception as error:  # the libraries raise a dozen types, with tracebacks of pages
+            raise ModelError(f"cannot load the policy {name!r}: {_first_sentence(error)}") from error
+        return cls(model.to(device), tokenizer)
+
+    @torch.inference_mode()
+    def __call__(
+        self,
+        prompts: str | Sequence[str],
+        *,
+        num_return_sequences: int = 1,
+        do_sample: bool | None = None,
+        seed: int | None = None,
+        num_beams: int = 5,
+        length_penalty: float = 1.0,
+        temperature: float = 0.9,
+        top_k: int = 0,
+        top_p: float = 0.95,
+        max_new_tokens: int | None = None,
+        min_modifiers: int = 3,
+        window: int = CLIP_WINDOW,
+        batch_size: int = 32,
+    ) -> "EnhancedPrompt | list[EnhancedPrompt] | list[list[EnhancedPrompt]]":
+        """Rewrite one prompt or many. The decoding arguments are named as in `transformers.GenerationConfig`.
+
+        Args:
+            prompts: A text, or a sequence of texts.
+            num_return_sequences: Variants per prompt.
+            do_sample: Sample instead of searching; by default where several variants or a seed are asked for.
+            seed: Of the samples; a prompt's variants depend on the seed and the prompt alone.
+            num_beams: Width of the beam search.
+            length_penalty: Exponent of the length in a beam's score.
+            temperature, top_k, top_p: Of sampling; `top_k=0` takes all tokens.
+            max_new_tokens: Of the policy, at most; by default as many as the window may hold.
+            min_modifiers: The policy may not end before that many (the window may still end it).
+            window: CLIP tokens that the result may have, begin and end tokens included.
+            batch_size: Sequences that are decoded at once.
+
+        Returns:
+            An `EnhancedPrompt` for a text and a list of them, in order, for a sequence; with `num_return_sequences`
+            above 1, a list of variants in the place of each.
+
+        Raises:
+            TypeError: A prompt is no string.
+            ValueError: A prompt is empty or holds a NUL character, or an argument is out of range.
+        """
+        single = isinstance(prompts, str)
+        texts = [prompts] if single else list(prompts)
+        for text in texts:
+            check_prompt(text)
+        if num_return_sequences < 1 or num_beams < 1 or batch_size < 1:
+            raise ValueError("num_return_sequences, num_beams and batch_size must be at least 1")
+        if do_sample is None:
+            do_sample = num_return_sequences > 1 or seed is not None
+        if not do_sample and num_return_sequences > num_beams:
+            raise ValueError(
+                f"beam search of width {num_beams} cannot return {num_return_sequences} prompts: sample them"
+            )
+        settings = GenerationConfig(
+            num_beams=1 if do_sample else num_beams,
+            num_return_sequences=1 if do_sample else num_return_sequences,
+            length_penalty=length_penalty,
+            do_sample=False,  # sampling is an argmax over noise that belongs to the row: see GumbelNoise
+            eos_token_id=self.tokenizer.eos_token_id,
+            pad_token_id=self.tokenizer.pad_token_id,
+        )
+        warpers = _warpers(temperature, top_k, top_p) if do_sample else []
+        variants = num_return_sequences if do_sample else 1
+        rows = [_Row(t, v, window - count_clip_tokens(t)) for t in texts for v in range(variants)]
+        results: dict[_Row, list[EnhancedPrompt]] = {
+            r: [_unchanged(r, window)] * settings.num_return_sequences for r in rows
+        }
+        # Rows of like length share a batch: less padding, and a common budget of new tokens.
+        todo = sorted({r for r in rows if r.room > 0}, key=lambda r: (r.room, r.text, r.variant))
+        size = max(1, batch_size // settings.num_beams)
+        for start in range(0, len(todo), size):
+            batch = todo[start : start + size]
+            seeds = [_row_seed(seed or 0, r) for r in batch] if do_sample else None
+            tails = self._continue(batch, settings, warpers, seeds, min_modifiers, max_new_tokens)
+            finished = [
+                [finish(row.text, tail, ended, window) for tail, ended in of]
+                for row, of in zip(batch, tails, strict=True)
+            ]
+            heads = [r.text.rstrip(_SEPARATORS) for r in batch]
+            scores = self._score([(h, text[len(h) :]) for h, of in zip(heads, finished, strict=True) for text, _ in of])
+            for row, of in zip(batch, finished, strict=True):
+                results[row] = [
+                    EnhancedPrompt(
+                        original=row.text,
+                        text=text,
+                        modifiers=tuple(Modifier(m, categorise(m)) for m in modifiers),
+                        score=next(scores),
+                        seed=seed or 0 if do_sample else None,
+                        clip_tokens=count_clip_tokens(text),
+                    )
+                    for text, modifiers in of
+                ]
+        flat = iter(rows)
+        grouped = [[e for _ in range(variants) for e in results[next(flat)]] for _ in texts]
+        unpacked = [g[0] for g in grouped] if num_return_sequences == 1 else grouped
+        return unpacked[0] if single else unpacked
+
+    def _continue(
+        self,
+        rows: "list[_Row]",
+        settings: GenerationConfig,
+        warpers: list[LogitsProcessor],
+        seeds: list[int] | None,
+        min_modifiers: int,
+        max_new_tokens: int | None,
+    ) -> list[list[tuple[str, bool]]]:
+        """What the policy adds to each row: (text, whether it ended by itself), `num_return_sequences` of them."""
+        heads = [r.text.rstrip(_SEPARATORS) for r in rows]
+        inputs = self.tokenizer(heads, return_tensors="pt", padding=True, add_special_tokens=False).to(
+            self.model.device
+        )
+        budget = max_new_tokens or math.ceil(_TOKENS_PER_CLIP_TOKEN * max(r.room for r in rows))
+        budget = min(budget, self._positions // 2)
+        # What is too long for the policy is read from its end.
+        ids = inputs["input_ids"][:, -(self._positions - budget) :]  # (rows, length)
+        mask = inputs["attention_mask"][:, -(self._positions - budget) :]
+        length = ids.shape[1]
+        processors = LogitsProcessorList(
+            [
+                NoRepeatedNGrams(3),
+                MinModifiers(self._ends_modifier, self.tokenizer.eos_token_id, min_modifiers, length),
+            ]
+        )
+        processors.extend(warpers)
+        if seeds is not None:
+            processors.append(GumbelNoise(torch.tensor(seeds, device=self.model.device), length))
+        settings.max_new_tokens = budget
+        output = self.model.generate(ids, attention_mask=mask, generation_config=settings, logits_processor=processors)
+        added = output[:, length:]  # (rows * returned, new tokens)
+        ended = (added == self.tokenizer.eos_token_id).any(1).tolist()
+        tails = self.tokenizer.batch_decode(added, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        returned = settings.num_return_sequences
+        return [list(zip(tails, ended, strict=True))[i : i + returned] for i in range(0, len(tails), returned)]
+
+    def _score(self, pairs: list[tuple[str, str]]) -> Iterator[float]:
+        """Mean log-probability of the second text's tokens after the first, for each pair."""
+        encode = self.tokenizer(
+            [h for h, _ in pairs] + [t for _, t in pairs], add_special_tokens=False, return_attention_mask=False
+        )["input_ids"]
+        heads, tails = encode[: len(pairs)], encode[len(pairs) :]
+        sequences = [(h + t)[-self._positions :] for h, t in zip(heads, tails, strict=True)]
+        length = max(map(len, sequences))
+        ids = torch.full((len(pairs), length), self.tokenizer.pad_token_id, device=self.model.device)
+        real = torch.zeros_like(ids)
+        scored = torch.zeros_like(ids, dtype=torch.bool)
+        for i, (sequence, tail) in enumerate(zip(sequences, tails, strict=True)):
+            ids[i, : len(sequence)] = torch.tensor(sequence)
+            real[i, : len(sequence)] = 1
+            scored[i, max(1, len(sequence) - len(tail)) : len(sequence)] = bool(tail)
+        logits = self.model(ids, attention_mask=real).logits[:, :-1].float()  # (pairs, length - 1, vocab)
+        logprobs = torch.log_softmax(logits, -1).gather(-1, ids[:, 1:, None]).squeeze(-1)
+        scored = scored[:, 1:]
+        yield from ((logprobs * scored).sum(1) / scored.sum(1).clamp(min=1)).tolist()
+
+
+def finish(head: str, tail: str, ended: bool, window: int) -> tuple[str, list[str]]:
+    """Make a result of what the policy wrote: whole modifiers, none twice, inside the window, after the user's text.
+
+    Args:
+        head: The user's text; the result starts with it, verbatim.
+        tail: The policy's continuation.
+        ended: Whether the policy ended by itself; if not, its last modifier may be half a one and goes.
+        window: CLIP tokens that the result may have.
+
+    Returns:
+        The result and the modifiers added.
+    """
+    added = Prompt.parse(tail)
+    if head != head.rstrip(_SEPARATORS):  # "a castle, ": the user has set the separator
+        gap = "" if head[-1].isspace() else " "
+        added = Prompt(added.segments, (gap, *added.separators[1:]))
+    seen = {modifier_key(s) for s in Prompt.parse(head).segments}
+    keep = []
+    for i, segment in enumerate(added.segments):
+        key = modifier_key(segment)
+        half = not ended and i == len(added.segments) - 1
+        keep.append(key not in seen and not half and not _DANGLING.search(segment))
+        seen.add(key)
+    added = added.keep(keep)
+    added = Prompt(added.segments, (*added.separators[:-1], ""))
+    while added.segments and count_clip_tokens(head + str(added)) > window:
+        added = added.keep([True] * (len(added.segments) - 1) + [False])
+    return head + str(added), list(added.segments)
+
+
+class NoRepeatedNGrams(LogitsProcessor):
+    """Closes the tokens that would complete an n-gram which the row holds already.
+
+    As `transformers.NoRepeatNGramLogitsProcessor`, by comparisons of tensors instead of a loop over rows and tokens.
+    """
+
+    def __init__(self, size: int):
+        self.size = size
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        n = self.size
+        if input_ids.shape[1] < n:
+            return scores
+        windows = input_ids.unfold(1, n, 1)  # (rows, windows, n)
+        last = input_ids[:, None, input_ids.shape[1] - n + 1 :]  # (rows, 1, n - 1)
+        begun = (windows[..., :-1] == last).all(-1)  # (rows, windows)
+        closed = torch.where(begun, -math.inf, 0.0).to(scores.dtype)
+        return scores.scatter_add(1, windows[..., -1], closed)
+
+
+class MinModifiers(LogitsProcessor):
+    """Closes the end of the sequence to those that have not written `count` separators yet.
+
+    Args:
+        separators: Which tokens hold a separator. (vocab,)
+        eos_token_id: The end of the sequence.
+        count: Modifiers that must be begun.
+        prompt_length: Tokens of the (padded) input, which do not count.
+    """
+
+    def __init__(self, separators: Tensor, eos_token_id: int, count: int, prompt_length: int):
+        self.separators, self.eos, self.count, self.start = separators, eos_token_id, count, prompt_length
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        begun = self.separators[input_ids[:, self.start :]].sum(1)  # (rows,)
+        scores[:, self.eos] = scores[:, self.eos].masked_fill(begun < self.count, -math.inf)
+        return scores
+
+
+class GumbelNoise(LogitsProcessor):
+    """Turns an argmax into a sample (the Gumbel-max trick), with noise that belongs to the row and not to the batch.
+
+    The noise of a token is a hash (SplitMix64; Steele et al., 2014) of the row's seed, the step and the token, so that
+    a row is sampled alike in any batch, on any device, and without a generator per row.
+
+    Args:
+        seeds: One per row; with several beams to a row, its beams share it. (rows,)
+        prompt_length: Tokens of the (padded) input: steps count from there.
+    """
+
+    def __init__(self, seeds: Tensor, prompt_length: int):
+        self.seeds, self.start = seeds, prompt_length
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        seeds = self.seeds.repeat_interleave(len(scores) // len(self.seeds))
+        step = input_ids.shape[1] - self.start
+        tokens = torch.arange(scores.shape[1], device=scores.device)
+        bits = _splitmix(_splitmix(seeds + step)[:, None] + tokens)  # (rows, vocab)
+        uniform = ((bits >> 11) & (2**53 - 1)).double().add_(0.5).mul_(2.0**-53)
+        return scores - torch.log(-torch.log(uniform)).to(scores.dtype)
+
+
+# --- details -----------------------------------------------------------------------------------------------------
+
+_SEPARATORS = " \t\r\n,;|"
+# A modifier cut off after its connective.
+_DANGLING = re.compile(r"(?:^|\s)(?:by|and|of|in|the|a|an|with|from|style of|on|at|to)$|[(\[{][^)\]}]*$", re.IGNORECASE)
+# Small vocabularies cut words finer than CLIP's 49,408 entries do.
+_TOKENS_PER_CLIP_TOKEN = 1.25
+
+
+class _Row(NamedTuple):
+    text: str
+    variant: int
+    room: int  # CLIP tokens left by the text
+
+
+def check_prompt(text: object) -> None:
+    if not isinstance(text, str):
+        raise TypeError(f"a prompt must be a string, not {type(text).__name__}")
+    if not text.strip(_SEPARATORS):
+        raise ValueError("the prompt is empty")
+    if "\0" in text:
+        raise ValueError("the prompt holds a NUL character")
+
+
+def _unchanged(row: _Row, window: int) -> EnhancedPrompt:
+    tokens = window - row.room
+    return EnhancedPrompt(
+        original=row.text,
+        text=row.text,
+        clip_tokens=tokens,
+        warning=f"left as it is: {tokens} CLIP tokens, and the window has {window}" if row.room <= 0 else None,
+    )
+
+
+def _warpers(temperature: float, top_k: int, top_p: float) -> list[LogitsProcessor]:
+    if temperature <= 0 or not 0 < top_p <= 1 or top_k < 0:
+        raise ValueError("temperature must be above 0, top_p in (0, 1] and top_k at least 0")
+    warpers: list[LogitsProcessor] = [TemperatureLogitsWarper(float(temperature))]
+    if top_k:
+        warpers.append(TopKLogitsWarper(top_k))
+    if top_p < 1:
+        warpers.append(TopPLogitsWarper(top_p))
+    return warpers
+
+
+def _row_seed(seed: int, row: _Row) -> int:
+    digest = blake2b(f"{seed}:{row.variant}:{row.text}".encode("utf-8", "surrogatepass"), digest_size=8).digest()
+    return int.from_bytes(digest, "big", signed=True)
+
+
+def _splitmix(x: Tensor) -> Tensor:
+    """SplitMix64's finaliser on int64 (arithmetic wraps around; shifts are made logical by a mask)."""
+    x = x * -7046029254386353131  # 0x9E3779B97F4A7C15
+    x = (x ^ ((x >> 30) & (2**34 - 1))) * -4658895280553007687  # 0xBF58476D1CE4E5B9
+    x = (x ^ ((x >> 27) & (2**37 - 1))) * -7723592293110705685  # 0x94D049BB133111EB
+    return x ^ ((x >> 31) & (2**33 - 1))
+
+
+def _first_sentence(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    return re.split(r"(?<=[.:!]) ", text)[0][:300] if text else type(error).__name__

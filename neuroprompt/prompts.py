@@ -1,0 +1,171 @@
+"""A prompt as text: its segments, its length in CLIP tokens, and nothing lost on the way.
+
+A prompt for a diffusion model is a list of clauses: a subject, then modifiers, set apart by commas (or ``;``, ``|``,
+line breaks, full stops, ``BREAK``). `Prompt.parse` cuts a text at those separators and keeps every character, so that
+``str(Prompt.parse(text)) == text``. Separators inside brackets do not count: ``(red, blue:1.3)``, ``[word]`` and
+``<lora:name:0.8>`` stay as typed.
+
+CLIP's byte-pair encoding comes with open_clip (no download), so that a prompt can be measured against the 77-token
+window of Stable Diffusion's text encoder on any machine.
+"""
+
+import gzip
+import re
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+
+CLIP_WINDOW = 77
+"""Tokens that Stable Diffusion's text encoder reads, begin and end tokens included."""
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A text cut into segments; ``str()`` gives the text back, character for character.
+
+    Attributes:
+        segments: The clauses, without the blanks and separators around them. Never empty strings, unless the whole
+            text has no clause at all.
+        separators: What stands before each segment and, last, after the final one; ``len(segments) + 1`` of them.
+    """
+
+    segments: tuple[str, ...]
+    separators: tuple[str, ...]
+
+    @classmethod
+    def parse(cls, text: str) -> "Prompt":
+        """Cut `text` at its top-level separators. Linear in its length."""
+        segments, separators, begin, gap = [], [], 0, 0
+        for cut in [*_separators(text), (len(text), len(text))]:
+            segment = text[begin : cut[0]]
+            stripped = segment.strip()
+            if stripped:
+                start = begin + segment.index(stripped)
+                segments.append(stripped)
+                separators.append(text[gap:start])
+                gap = start + len(stripped)
+            begin = cut[1]
+        return cls(tuple(segments), (*separators, text[gap:]))
+
+    def __str__(self) -> str:
+        return "".join(s for pair in zip(self.separators, (*self.segments, ""), strict=True) for s in pair)
+
+    @property
+    def subject(self) -> str:
+        """The first clause, or ``""``."""
+        return self.segments[0] if self.segments else ""
+
+    @property
+    def modifiers(self) -> tuple[str, ...]:
+        """The clauses after the first."""
+        return self.segments[1:]
+
+    def keep(self, wanted: Sequence[bool]) -> "Prompt":
+        """The prompt with only the segments for which `wanted` is true; each goes with the separator before it."""
+        kept = [i for i, w in enumerate(wanted) if w]
+        return Prompt(tuple(self.segments[i] for i in kept), (*(self.separators[i] for i in kept), self.separators[-1]))
+
+
+def normalise(text: str) -> str:
+    """One space between words, none before a comma and one after it, no empty clauses; brackets stay as typed.
+
+    Unicode is composed (NFC) and control characters become spaces. The words themselves are left alone.
+    """
+    text = _CONTROL.sub(" ", unicodedata.normalize("NFC", text))
+    prompt = Prompt.parse(text)
+    separators = [""] + [_tidy(s) for s in prompt.separators[1:-1]] + [""] * bool(prompt.segments)
+    return str(Prompt(tuple(_BLANKS.sub(" ", s) for s in prompt.segments), tuple(separators)))
+
+
+def modifier_key(segment: str) -> str:
+    """What makes two modifiers the same: case, hyphens, emphasis, punctuation at the ends and ``by``/``and`` aside.
+
+    >>> modifier_key("(Highly-Detailed:1.2)") == modifier_key("highly detailed!!!")
+    True
+    """
+    key = _WEIGHT.sub("", segment.casefold().replace("-", " "))
+    return " ".join(_EDGES.sub("", key).split()) or key
+
+
+def count_clip_tokens(text: str) -> int:
+    """Tokens of `text` in CLIP's own encoding, begin and end tokens included (an empty text has 2)."""
+    return len(clip_tokenizer().backend_tokenizer.encode(text).ids)
+
+
+@cache
+def clip_tokenizer():
+    """CLIP's tokenizer (49,408 entries), made from the merges that open_clip ships.
+
+    Returns:
+        `transformers.CLIPTokenizer`; truncation is left to the caller.
+    """
+    from transformers import CLIPTokenizer
+
+    # The file is found without importing open_clip, which would load torchvision and timm.
+    path = Path(find_spec("open_clip").submodule_search_locations[0]) / "bpe_simple_vocab_16e6.txt.gz"
+    merges = gzip.decompress(path.read_bytes()).decode("utf-8").split("\n")[1 : 49152 - 256 - 2 + 1]
+    merges = [tuple(line.split()) for line in merges]
+    alphabet = _byte_alphabet()
+    vocab = [*alphabet, *(a + "</w>" for a in alphabet), *(a + b for a, b in merges)]
+    vocab += ["<|startoftext|>", "<|endoftext|>"]
+    # A text of any length is counted: the limit of 77 is the callers' business, not a warning's.
+    return CLIPTokenizer(vocab={t: i for i, t in enumerate(vocab)}, merges=merges, model_max_length=10**9)
+
+
+# --- cutting -----------------------------------------------------------------------------------------------------
+
+_CLOSERS = {")": "(", "]": "[", "}": "{", ">": "<"}
+_TOKEN = re.compile(r"\\.|[()\[\]{}<>]|BREAK\b|[,;|\n]|\.(?=\s|$)|[,、。;|]", re.DOTALL)
+# Full stops that end no clause: initials ("j. c. leyendecker") and abbreviations ("st. paul").
+_ABBREVIATION = re.compile(
+    r"(?:^|[\s.(])(?:\w|mr|mrs|ms|dr|st|vs|no|jr|sr|prof|ft|feat|vol|pt|nr|etc|mt)$", re.IGNORECASE
+)
+_CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]")  # all but the line break, which separates
+_BLANKS = re.compile(r"\s+")
+_EDGES = re.compile(r"(?<!\w)[^\w\s]+|[^\w\s]+(?!\w)")  # punctuation that does not stand inside a word
+_WEIGHT = re.compile(r":\s*[\d.]+(?=\s*[)\]}>]?\s*$)")
+
+
+def _separators(text: str) -> list[tuple[int, int]]:
+    """Spans of the separators that stand outside all (closed) brackets."""
+    found, openers, closed = [], [], []
+    for match in _TOKEN.finditer(text):
+        token = match[0]
+        if token in "([{<":
+            openers.append((token, match.start(), len(found)))
+        elif token in _CLOSERS:
+            # Forget the openers that never closed: a lone "(" or "<3" must not swallow the commas after it.
+            depth = next((i for i in range(len(openers) - 1, -1, -1) if openers[i][0] == _CLOSERS[token]), None)
+            if depth is not None:
+                closed.append((openers[depth][1], openers[depth][2]))
+                del found[openers[depth][2] :]
+                del openers[depth:]
+        elif token[0] == "\\" or (
+            token == "." and _ABBREVIATION.search(text[max(0, match.start() - 8) : match.start()])
+        ):
+            continue
+        elif token == "BREAK" and match.start() and text[match.start() - 1].isalnum():
+            continue
+        else:
+            found.append(match.span())
+    return found
+
+
+def _tidy(separator: str) -> str:
+    core = separator.strip(" \t\r\n")
+    if "BREAK" in core:
+        return " BREAK "
+    if "|" in core:
+        return " | "
+    if core[:1] in {",", ";", "."}:
+        return core[0] + " "
+    return ", "
+
+
+def _byte_alphabet() -> list[str]:
+    """GPT-2's printable stand-ins for the 256 bytes, in the order of CLIP's vocabulary."""
+    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    return [chr(b) for b in printable] + [chr(256 + i) for i in range(256 - len(printable))]

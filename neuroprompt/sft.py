@@ -1,0 +1,150 @@
+"""Supervised fine-tuning: the policy learns to continue plain prompts the way expert users do.
+
+TRL's `SFTTrainer` does the training; what stands here is what the project adds: where the pairs come from, and a table
+of sample rewrites at each evaluation. `training/sft.py` is the entry point.
+"""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.table import Table
+from transformers import Trainer, TrainerCallback
+from transformers.trainer_utils import get_last_checkpoint
+from trl import ModelConfig, SFTConfig, SFTTrainer, get_peft_config
+
+from neuroprompt.data import DataConfig, PromptData, prepare
+
+
+@dataclass
+class SFTArguments:
+    """What `training/sft.py` takes beside TRL's `SFTConfig` and `ModelConfig` and this project's `DataConfig`.
+
+    Args:
+        data_dir: Folder of prepared data. Made from `source` where it does not exist yet.
+        eval_samples: At most so many validation pairs are evaluated.
+        sample_prompts: Plain prompts that are rewritten at each evaluation, to be read by a person.
+    """
+
+    data_dir: str = field(default="", metadata={"help": "Folder of prepared data; made from `source` if it is absent."})
+    eval_samples: int = field(default=2000, metadata={"help": "At most so many validation pairs are evaluated."})
+    sample_prompts: list[str] = field(
+        default_factory=lambda: [
+            "boy on a horse",
+            "a castle",
+            "portrait of an old fisherman",
+            "a bowl of strawberries",
+        ],
+        metadata={"help": "Plain prompts that are rewritten at each evaluation."},
+    )
+
+
+def train_sft(arguments: SFTArguments, data_config: DataConfig, config: SFTConfig, model_config: ModelConfig) -> None:
+    """Train and save the policy to `config.output_dir`.
+
+    `config.resume_from_checkpoint` takes a checkpoint folder, or "true" for the last one of `config.output_dir` (and
+    starts afresh where there is none, so that one command starts and resumes a run).
+    """
+    if not arguments.data_dir:
+        raise ValueError("data_dir is not set: give a folder of prepared data, or where to put it")
+    data = load_or_prepare(arguments.data_dir, data_config, config)
+    if "validation" not in data.pairs:
+        raise ValueError(
+            f"{arguments.data_dir} has no validation split: 1 % of the prompts, so some hundreds are needed"
+        )
+    validation = data.pairs["validation"]
+    config.model_init_kwargs = {
+        "attn_implementation": model_config.attn_implementation,
+        "dtype": model_config.dtype,
+        "revision": model_config.model_revision,
+        **(config.model_init_kwargs or {}),
+    }
+    trainer = PolicyTrainer(
+        model=model_config.model_name_or_path,
+        args=config,
+        train_dataset=data.pairs["train"],
+        eval_dataset=validation.select(range(min(arguments.eval_samples, len(validation)))),
+        peft_config=get_peft_config(model_config),
+    )
+    trainer.add_callback(SampleTable(trainer, arguments.sample_prompts))
+    trainer.accelerator.print(
+        f"{trainer.accelerator.num_processes} process(es) on {trainer.accelerator.device.type}, "
+        f"{sum(p.numel() for p in trainer.model.parameters() if p.requires_grad) / 1e6:.1f} M trainable parameters, "
+        f"{len(trainer.train_dataset):,} pairs"
+    )
+    trainer.train(resume_from_checkpoint=checkpoint_to_resume(config))
+    metrics = trainer.evaluate()
+    trainer.save_model()
+    if trainer.accelerator.is_main_process:
+        (Path(config.output_dir) / "log_history.json").write_text(json.dumps(trainer.state.log_history, indent=1))
+    trainer.accelerator.print(f"held-out loss {metrics['eval_loss']:.4f}; the policy is in {config.output_dir}")
+
+
+def load_or_prepare(folder: str, data_config: DataConfig, config: SFTConfig) -> PromptData:
+    """The prepared data of `folder`, made once (by the main process) if there is none."""
+    with config.main_process_first(desc="preparing the data"):
+        if not Path(folder).exists():
+            if not data_config.source:
+                raise ValueError(f"there is no {folder}, and no `source` to make it from")
+            prepare(data_config).save(folder, data_config)
+    return PromptData.load(folder)
+
+
+def checkpoint_to_resume(config) -> str | None:
+    """What `resume_from_checkpoint` of a `TrainingArguments` stands for: a folder, or None for a fresh start."""
+    wanted = config.resume_from_checkpoint
+    if wanted is None or str(wanted).lower() in {"false", "no"}:
+        return None
+    if str(wanted).lower() in {"true", "last"}:
+        return get_last_checkpoint(config.output_dir) if Path(config.output_dir).is_dir() else None
+    if not Path(wanted).is_dir():
+        raise ValueError(f"there is no checkpoint {wanted}")
+    return str(wanted)
+
+
+class PolicyTrainer(SFTTrainer):
+    """`SFTTrainer`, with the library's plain cross-entropy on a CPU.
+
+    TRL computes the loss in chunks of the vocabulary, forwards and backwards, so that the logits are never held at
+    once. That saves memory on a GPU; on a CPU with a small vocabulary it takes most of a step's time.
+    """
+
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        if self.accelerator.device.type == "cpu":
+            return Trainer.compute_loss(self, model, inputs, return_outputs, num_items_in_batch)
+        return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+
+
+class SampleTable(TrainerCallback):
+    """At each evaluation: rewrites of a few prompts, on the screen and in `samples.jsonl` of the run's folder."""
+
+    def __init__(self, trainer: SFTTrainer, prompts: list[str]):
+        self.trainer = trainer
+        self.prompts = prompts
+
+    def on_evaluate(self, args, state, control, **kwargs):
+        if not state.is_world_process_zero or not self.prompts:
+            return
+        rewrites = self._rewrite()
+        table = Table("plain", "continued", title=f"step {state.global_step}", title_justify="left")
+        for prompt, rewrite in zip(self.prompts, rewrites, strict=True):
+            table.add_row(prompt, rewrite)
+        Console(stderr=True).print(table)
+        with open(Path(args.output_dir) / "samples.jsonl", "a", encoding="utf-8") as file:
+            file.write(
+                json.dumps({"step": state.global_step, "samples": dict(zip(self.prompts, rewrites, strict=True))})
+                + "\n"
+            )
+
+    @torch.no_grad()
+    def _rewrite(self) -> list[str]:
+        model = self.trainer.accelerator.unwrap_model(self.trainer.model)
+        tokenizer = self.trainer.processing_class
+        rewrites = []
+        for prompt in self.prompts:
+            inputs = tokenizer(prompt, return_tensors="pt").to(model.device)
+            out = model.generate(**inputs, max_new_tokens=60, num_beams=5, do_sample=False)
+            rewrites.append(tokenizer.decode(out[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True))
+        return rewrites

@@ -1,0 +1,23 @@
+"""One thread a process (the suite runs in parallel), no network, and the embedded policy loaded once."""
+
+import os
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+import pytest
+import torch
+from hypothesis import settings
+
+torch.set_num_threads(1)
+settings.register_profile("suite", deadline=None)
+settings.load_profile("suite")
+
+
+@pytest.fixture(scope="session")
+def enhancer():
+    from neuroprompt.enhancer import PromptEnhancer
+
+    return PromptEnhancer.from_pretrained("embedded", device="cpu")

@@ -1,0 +1,133 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from neuroprompt.cli import main
+
+
+def run(monkeypatch, capsys, *arguments, stdin=None):
+    """Exit code, standard output and standard error of one command."""
+    monkeypatch.setattr(sys, "argv", ["neuroprompt", *map(str, arguments)])
+    monkeypatch.setenv("COLUMNS", "200")
+    if stdin is not None:
+        read, write = os.pipe()
+        os.write(write, stdin.encode())
+        os.close(write)
+        monkeypatch.setattr(sys, "stdin", os.fdopen(read, encoding="utf-8"))
+    try:
+        main()
+        code = 0
+    except SystemExit as error:
+        code = error.code or 0
+    captured = capsys.readouterr()
+    assert "Traceback" not in captured.err
+    return code, captured.out, captured.err
+
+
+@pytest.fixture
+def command(monkeypatch, capsys):
+    return lambda *arguments, stdin=None: run(monkeypatch, capsys, *arguments, stdin=stdin)
+
+
+def test_one_line_out(command):
+    code, out, _ = command("enhance", "boy on a horse")
+    assert code == 0
+    assert out.startswith("boy on a horse, ")
+    assert out.count("\n") == 1
+
+
+def test_variants(command):
+    _, out, _ = command("enhance", "boy on a horse", "-n", 4, "--seed", 7)
+    assert len(set(out.splitlines())) == 4
+    assert command("enhance", "boy on a horse", "-n", 4, "--seed", 7)[1] == out
+
+
+def test_pipe(command):
+    code, out, _ = command("enhance", "--input", "-", stdin='a cat\n\n{"prompt": "a dog"}\n')
+    assert code == 0
+    assert [line.split(",")[0] for line in out.splitlines()] == ["a cat", "a dog"]
+
+
+def test_file_to_file_with_a_broken_line(command, tmp_path):
+    (tmp_path / "in.jsonl").write_text('{"prompt": "a cat"}\n{"prompt": \n{"prompt": ""}\n{"prompt": "a dog"}\n')
+    code, out, err = command("enhance", "--input", tmp_path / "in.jsonl", "--output", tmp_path / "out.jsonl")
+    assert code == 1
+    assert out == ""
+    assert "line 2" in err and "line 3" in err
+    rows = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    assert [r["original"] for r in rows] == ["a cat", "a dog"]
+    assert all(r["text"].startswith(r["original"]) and r["modifiers"] for r in rows)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["in.jsonl", "out.jsonl"]
+
+
+def test_a_prompt_beyond_the_window_warns(command):
+    code, out, err = command("enhance", "word " * 90)
+    assert code == 0
+    assert out.strip() == ("word " * 90).strip()
+    assert "warning" in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["enhance", ""], "empty"),
+        (["enhance", "   "], "empty"),
+        (["enhance", "a\0b"], "NUL"),
+        (["enhance"], "give prompts"),
+        (["enhance", "x", "--input", "a.txt"], "one of the two"),
+        (["enhance", "--input", "missing.txt"], "cannot read missing.txt"),
+        (["enhance", "--input", "missing.pdf"], "are read from"),
+        (["enhance", "x", "--model", "./missing"], "there is no folder"),
+        (["enhance", "x", "--output", "missing/out.jsonl"], "there is no folder missing"),
+        (["enhance", "x", "--output", "out.docx"], "are written to"),
+        (["enhance", "x", "--temperature", "0", "--seed", "1"], "temperature"),
+        (["enhance", "x", "--device", "cuda"], "no CUDA device"),
+    ],
+)
+def test_bad_input_is_one_line(command, arguments, words):
+    import torch
+
+    if "cuda" in arguments and torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    code, out, err = command(*arguments)
+    assert code == 2
+    assert out == ""
+    assert words in err
+    assert err.count("\n") == 1
+
+
+def test_help_has_examples(command):
+    code, out, _ = command("enhance", "--help")
+    assert code == 0
+    assert "boy on a horse" in out
+
+
+def test_a_killed_run_is_taken_up(tmp_path):
+    prompts = [f"a castle number {i} on a hill" for i in range(300)]
+    (tmp_path / "in.txt").write_text("\n".join(prompts))
+    command = [sys.executable, "-m", "neuroprompt.cli", "enhance", "--input", "in.txt", "--num-beams", "1", "--output"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    killed = subprocess.Popen([*command, "out.jsonl"], cwd=tmp_path, env=environment, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 300
+    while time.monotonic() < deadline:
+        parts = list(tmp_path.glob(".out.jsonl.*.part"))
+        if parts and parts[0].stat().st_size:
+            break
+        time.sleep(0.02)
+    killed.send_signal(signal.SIGKILL)
+    killed.wait()
+    assert not (tmp_path / "out.jsonl").exists()
+    again = subprocess.run(
+        [*command, "out.jsonl"], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
+    )
+    assert "taking up out.jsonl after" in again.stderr
+    subprocess.run([*command, "whole.jsonl"], cwd=tmp_path, env=environment, capture_output=True, check=True)
+    rows = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    whole = [json.loads(line) for line in (tmp_path / "whole.jsonl").read_text().splitlines()]
+    assert [r["original"] for r in rows] == prompts
+    assert [r["text"] for r in rows] == [r["text"] for r in whole]

@@ -1,0 +1,156 @@
+import json
+
+import pytest
+from datasets import Dataset
+
+from neuroprompt.data import DataConfig, PromptData, clean, cut_points, is_plain, prepare, read_prompts, split_of
+
+EXPERTS = [
+    f"{subject}, {style}, {extra}"
+    for subject in ["a red fox in the snow", "portrait of a sailor", "a steam train", "the old lighthouse at dusk"]
+    for style in [
+        "oil painting, highly detailed, by alphonse mucha",
+        "digital art, sharp focus, 8k",
+        "watercolor, cinematic lighting",
+    ]
+    for extra in ["octane render", "trending on artstation", "wide angle"]
+]
+PLAIN = ["a boy riding a horse", "two dogs in the park", "an old house on a hill"]
+
+
+@pytest.fixture
+def source(tmp_path):
+    path = tmp_path / "prompts.txt"
+    path.write_text(
+        "\n".join(EXPERTS + PLAIN + ["naked woman, oil painting, 8k", "ein hund und eine katze spielen im garten"])
+    )
+    return path
+
+
+def config(source, **changes):
+    return DataConfig(source=str(source), **{"num_proc": 1, "near_duplicate": 0.95, "max_per_prefix": 100, **changes})
+
+
+def test_pairs_join_to_the_expert_prompt_and_keep_modifiers(source):
+    data = prepare(config(source))
+    rows = [r for split in data.pairs.values() for r in split]
+    assert {r["prompt"] + r["completion"] for r in rows} == set(EXPERTS)
+    for row in rows:
+        assert row["completion"].startswith((", ", " by "))
+        assert row["prompt"] == row["prompt"].strip()
+    assert {p for split in data.plain.values() for p in split["prompt"]} == set(PLAIN)
+
+
+def test_save_load_and_data_card(source, tmp_path):
+    settings = config(source)
+    data = prepare(settings)
+    data.save(tmp_path / "out", settings)
+    again = PromptData.load(tmp_path / "out")
+    assert again.counts == data.counts
+    assert again.pairs["train"][:] == data.pairs["train"][:]
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert f"| pairs | {len(EXPERTS)} |" in card
+    assert str(tmp_path) not in card
+    assert not (tmp_path / "out.part").exists()
+
+
+def test_every_format_is_read(tmp_path):
+    rows = {"Prompt": ["a cat", "a dog"], "prompt_nsfw": [0.1, 0.9]}
+    Dataset.from_dict(rows).to_parquet(tmp_path / "a.parquet")
+    Dataset.from_dict(rows).to_csv(tmp_path / "a.csv")
+    (tmp_path / "a.jsonl").write_text("\n".join(json.dumps({"prompt": p}) for p in rows["Prompt"]))
+    (tmp_path / "a.txt").write_text("a cat\na dog\n")
+    for name in ["a.parquet", "a.csv", "a.jsonl", "a.txt"]:
+        assert read_prompts(DataConfig(source=str(tmp_path / name)))["prompt"][:] == rows["Prompt"], name
+    assert read_prompts(DataConfig(source=str(tmp_path / "a.parquet")))["nsfw"][:] == rows["prompt_nsfw"]
+
+
+def test_adult_score_of_the_source_is_used(tmp_path):
+    Dataset.from_dict({"prompt": EXPERTS, "prompt_nsfw": [0.9] + [0.0] * (len(EXPERTS) - 1)}).to_parquet(
+        tmp_path / "a.parquet"
+    )
+    data = prepare(config(tmp_path / "a.parquet"))
+    assert data.counts["clean text, English, 2+ words, fits CLIP"] == len(EXPERTS) - 1
+
+
+def test_bad_sources_are_named(tmp_path):
+    with pytest.raises(ValueError, match="no such file"):
+        read_prompts(DataConfig(source=str(tmp_path / "none.parquet")))
+    Dataset.from_dict({"image": ["x"]}).to_parquet(tmp_path / "a.parquet")
+    with pytest.raises(ValueError, match="has no column prompt or Prompt"):
+        read_prompts(DataConfig(source=str(tmp_path / "a.parquet")))
+    (tmp_path / "plain.txt").write_text("\n".join(PLAIN))
+    with pytest.raises(ValueError, match="nothing to learn from"):
+        prepare(config(tmp_path / "plain.txt"))
+    with pytest.raises(FileNotFoundError, match="prepare_data"):
+        PromptData.load(tmp_path / "nowhere")
+
+
+def test_decontamination(source, tmp_path):
+    evaluation = tmp_path / "evaluation.txt"
+    evaluation.write_text("A red fox in the snow\na steam\nThe old lighthouse\n")
+    data = prepare(config(source, evaluation_files=[str(evaluation)]))
+    texts = " ".join(r["prompt"] for split in data.pairs.values() for r in split)
+    assert "fox" not in texts  # extends a prompt of four words and more
+    assert "steam train" in texts  # "a steam" is no whole clause of it
+    assert "lighthouse" in texts
+
+
+def test_caps(source):
+    data = prepare(config(source, max_per_prefix=2))
+    assert data.counts["at most 2 per six-word prefix"] < data.counts["no exact duplicates"]
+    tails = prepare(config(source, max_per_tail=1))
+    assert tails.counts["pairs"] < len(EXPERTS) / 2
+
+
+def test_near_duplicates_go(tmp_path):
+    long = (
+        "portrait of an old sailor with a grey beard looking at the sea, oil painting, highly detailed, sharp focus, 8k"
+    )
+    (tmp_path / "a.txt").write_text("\n".join([long, long.replace("grey", "white"), *EXPERTS]))
+    data = prepare(config(tmp_path / "a.txt", near_duplicate=0.8))
+    texts = [r["prompt"] + r["completion"] for split in data.pairs.values() for r in split]
+    assert sum("beard" in t for t in texts) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "cleaned"),
+    [
+        ("a castle ,  highly detailed --ar 16:9", "a castle, highly detailed"),
+        ("a castle, 8k, 8K, sharp focus", "a castle, 8k, sharp focus"),
+        ("a ca\u0000stle, oil painting.", "a ca stle, oil painting"),
+        ("the cafÃ© in paris, photo", "the café in paris, photo"),
+        ("[a castle on a hill, 4k]", "a castle on a hill, 4k"),
+        ("nude woman on a beach", None),
+        ("замок на холме", None),
+        ("1234 5678 !!!!", None),
+        ("ein schloss auf dem berg im nebel mit einem drachen", None),
+    ],
+)
+def test_clean(text, cleaned):
+    assert clean(text) == cleaned
+
+
+def test_cuts_stand_before_separators_and_leave_modifiers():
+    text = "a castle on a hill, dark clouds above it, oil painting, highly detailed, by alphonse mucha"
+    early, late = cut_points(text)
+    assert [text[:c] for c in early] == ["a castle on a hill", "a castle on a hill, dark clouds above it"]
+    assert [text[:c] for c in late] == ["a castle on a hill, dark clouds above it, oil painting"]
+    assert cut_points("a castle on a hill, oil painting") == ([], [])
+    text = "a castle by alphonse mucha, oil painting"
+    assert [text[:c] for c in cut_points(text)[0]] == ["a castle"]
+
+
+def test_plain_prompts():
+    assert is_plain("a boy riding a horse")
+    assert not is_plain("a boy")
+    assert not is_plain("a boy riding a horse, oil painting")
+    assert not is_plain("a boy riding a horse by alphonse mucha")
+    assert is_plain("a house by the sea")
+
+
+def test_splits_depend_on_the_first_words_alone():
+    assert split_of("a red fox in the snow") == split_of("A red fox in the rain, oil painting")
+    shares = [split_of(f"subject number {i} here") for i in range(20_000)]
+    assert 0.007 < shares.count("validation") / len(shares) < 0.013
+    assert 0.007 < shares.count("test") / len(shares) < 0.013

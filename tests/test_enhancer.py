@@ -1,0 +1,196 @@
+import math
+import random
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from neuroprompt.assets import ModelError
+from neuroprompt.enhancer import EnhancedPrompt, GumbelNoise, PromptEnhancer, finish
+from neuroprompt.prompts import Prompt, count_clip_tokens, modifier_key
+
+SUBJECTS = [
+    "boy on a horse",
+    "A Castle",
+    "portrait of an old fisherman mending his nets on the pier in the evening",
+    "robot playing guitar, oil painting",
+    "two cats, ",
+    "ein Hund",
+    "日本の城 🏯",
+    "(a red fox:1.3) in <lora:snow:0.8>",
+]
+
+
+def assert_sound(result: EnhancedPrompt, original: str, window: int = 77):
+    assert result.original == original
+    assert result.text.startswith(original)
+    assert result.clip_tokens == count_clip_tokens(result.text) <= window
+    keys = [modifier_key(s) for s in Prompt.parse(result.text).segments]
+    assert len(keys) == len(set(keys))
+    assert not result.text[len(original) :].endswith((",", " ", "by", " in the style of"))
+    assert [m.text for m in result.modifiers] == list(Prompt.parse(result.text[len(original) :]).segments)
+    assert math.isfinite(result.score) and result.score < 0
+
+
+def test_one_prompt_gets_modifiers(enhancer):
+    result = enhancer("boy on a horse")
+    assert_sound(result, "boy on a horse")
+    assert len(result.modifiers) >= 3
+    assert any(m.category for m in result.modifiers)
+
+
+def test_a_list_gives_a_list_in_order(enhancer):
+    results = enhancer(SUBJECTS)
+    for result, subject in zip(results, SUBJECTS, strict=True):
+        assert_sound(result, subject)
+    assert len({r.text[len(r.original) :] for r in results}) == len(SUBJECTS)
+    assert enhancer([]) == []
+
+
+@pytest.mark.parametrize("arguments", [{}, {"seed": 3}, {"seed": 3, "num_return_sequences": 3}])
+def test_results_do_not_depend_on_the_batch(enhancer, arguments):
+    together = enhancer(SUBJECTS, **arguments)
+    shuffled = random.Random(0).sample(range(len(SUBJECTS)), len(SUBJECTS))
+    for i, again in zip(shuffled, enhancer([SUBJECTS[i] for i in shuffled], batch_size=7, **arguments), strict=True):
+        alone = enhancer(SUBJECTS[i], **arguments)
+        texts = [[r.text for r in (of if isinstance(of, list) else [of])] for of in (together[i], again, alone)]
+        assert texts[0] == texts[1] == texts[2]
+
+
+def test_variants_differ_and_repeat_by_seed(enhancer):
+    first = enhancer("boy on a horse", num_return_sequences=4, seed=7)
+    assert len({r.text for r in first}) == 4
+    assert all(r.seed == 7 for r in first)
+    for result in first:
+        assert_sound(result, "boy on a horse")
+    assert [r.text for r in enhancer("boy on a horse", num_return_sequences=4, seed=7)] == [r.text for r in first]
+    assert {r.text for r in enhancer("boy on a horse", num_return_sequences=4, seed=8)}.isdisjoint(
+        r.text for r in first
+    )
+    # the variants that were asked for first stay when more are asked for
+    assert [r.text for r in enhancer("boy on a horse", num_return_sequences=6, seed=7)][:4] == [r.text for r in first]
+
+
+def test_beam_search_returns_different_prompts(enhancer):
+    results = enhancer("boy on a horse", num_return_sequences=3, do_sample=False)
+    assert len({r.text for r in results}) == 3
+
+
+def test_the_score_is_the_policys_own(enhancer):
+    result = enhancer("boy on a horse")
+    ids = enhancer.tokenizer("boy on a horse")["input_ids"]
+    added = enhancer.tokenizer(result.text[len(result.original) :])["input_ids"]
+    with torch.no_grad():
+        logits = enhancer.model(torch.tensor([ids + added])).logits[0].double()
+    logprobs = torch.log_softmax(logits, -1)
+    expected = sum(logprobs[len(ids) - 1 + i, token].item() for i, token in enumerate(added)) / len(added)
+    assert result.score == pytest.approx(expected, abs=1e-4)
+
+
+@pytest.mark.parametrize("window", [12, 30, 77, 120])
+def test_the_window_holds(enhancer, window):
+    for result in enhancer(["boy on a horse", "a castle, oil painting"], window=window):
+        assert result.clip_tokens <= window
+
+
+def test_a_prompt_beyond_the_window_is_left_alone(enhancer):
+    long = "a very long story " * 40
+    result, short = enhancer([long, "a castle"])
+    assert result.text == long
+    assert "77" in result.warning
+    assert short.modifiers
+
+
+def test_a_prompt_longer_than_the_policy_reads(enhancer):
+    text = "word " * 300
+    result = enhancer(text.strip(), window=500)
+    assert result.text.startswith(text.strip())
+
+
+@pytest.mark.parametrize("bad", ["", "  \n", ",,", "a\0b"])
+def test_bad_prompts(enhancer, bad):
+    with pytest.raises(ValueError):
+        enhancer(bad)
+    with pytest.raises(ValueError):
+        enhancer(["a castle", bad])
+
+
+def test_bad_arguments(enhancer):
+    with pytest.raises(TypeError, match="int"):
+        enhancer(["a castle", 3])
+    with pytest.raises(ValueError, match="temperature"):
+        enhancer("a castle", seed=1, temperature=0.0)
+    with pytest.raises(ValueError, match="sample"):
+        enhancer("a castle", num_return_sequences=9, do_sample=False)
+    with pytest.raises(ValueError):
+        enhancer("a castle", num_beams=0)
+
+
+@settings(max_examples=40)
+@given(st.text(min_size=1, max_size=40))
+def test_any_text_survives(enhancer, text):
+    try:
+        result = enhancer(text, num_beams=1, max_new_tokens=6)
+    except ValueError:
+        assert not text.strip(" \t\r\n,;|") or "\0" in text
+        return
+    assert result.text.startswith(text)
+
+
+def test_models_that_cannot_be_loaded(tmp_path):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "pickled").mkdir()
+    (tmp_path / "pickled" / "pytorch_model.bin").write_bytes(b"\x80\x02")
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "config.json").write_text('{"model_type": "gpt2"}')
+    (tmp_path / "broken" / "model.safetensors").write_bytes(b"not a model")
+    (tmp_path / "file.bin").write_bytes(b"")
+    for name, words in [
+        ("empty", "no model folder"),
+        ("pickled", "pickled weights"),
+        ("broken", "cannot load"),
+        ("file.bin", "is a file"),
+        ("missing", "there is no folder"),
+    ]:
+        with pytest.raises(ModelError, match=words) as error:
+            PromptEnhancer.from_pretrained(str(tmp_path / name), device="cpu")
+        assert "\n" not in str(error.value)
+    with pytest.raises(ModelError, match="embedded"):
+        PromptEnhancer.from_pretrained("embedded-nothing")
+
+
+@pytest.mark.parametrize(
+    ("head", "tail", "ended", "text"),
+    [
+        ("a cat", ", 8k, sharp focus", True, "a cat, 8k, sharp focus"),
+        ("a cat", ", 8k, sharp foc", False, "a cat, 8k"),
+        ("a cat", ", 8k, 8K, (8k:1.2), sharp focus", True, "a cat, 8k, sharp focus"),
+        ("a cat, 8k", ", 8k, sharp focus", True, "a cat, 8k, sharp focus"),
+        ("a cat,", ", 8k", True, "a cat, 8k"),
+        ("a cat, ", ", 8k", True, "a cat, 8k"),
+        ("a cat", " by alphonse mucha, in the style of", True, "a cat by alphonse mucha"),
+        ("a cat", ", 8k, art by", True, "a cat, 8k"),
+        ("a cat", ", 8k, (open", True, "a cat, 8k"),
+        ("a cat", "", True, "a cat"),
+        ("A CAT", " . ", True, "A CAT"),
+    ],
+)
+def test_finish(head, tail, ended, text):
+    result, modifiers = finish(head, tail, ended, 77)
+    assert result == text
+    assert modifiers == list(Prompt.parse(text[len(head) :]).segments)
+
+
+def test_gumbel_noise_samples_from_the_softmax():
+    logits = torch.tensor([2.0, 1.0, 0.0, -1.0]).expand(20_000, 4)
+    seeds = torch.arange(20_000) * 7919
+    ids = torch.zeros(20_000, 5, dtype=torch.long)
+    counts = GumbelNoise(seeds, 5)(ids, logits).argmax(1).bincount(minlength=4) / 20_000
+    assert torch.allclose(counts, logits[0].softmax(0), atol=0.015)  # four standard errors
+    # steps are independent of each other
+    next_ids = torch.zeros(20_000, 6, dtype=torch.long)
+    first = GumbelNoise(seeds, 5)(ids, logits).argmax(1)
+    second = GumbelNoise(seeds, 5)(next_ids, logits).argmax(1)
+    expected = (logits[0].softmax(0) ** 2).sum()
+    assert ((first == second).double().mean() - expected).abs() < 0.015

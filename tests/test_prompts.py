@@ -1,0 +1,115 @@
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from neuroprompt.prompts import Prompt, clip_tokenizer, count_clip_tokens, modifier_key, normalise
+
+prompt_texts = st.text(st.sampled_from(list("ab é日😀,;|.()[]{}<>:\\\n\t BREAK-1")), max_size=60) | st.text(max_size=60)
+
+
+@given(prompt_texts)
+def test_parse_loses_nothing(text):
+    prompt = Prompt.parse(text)
+    assert str(prompt) == text
+    assert len(prompt.separators) == len(prompt.segments) + 1
+    assert all(s and s == s.strip() for s in prompt.segments)
+
+
+@given(prompt_texts)
+def test_normalise_is_idempotent_and_tidy(text):
+    once = normalise(text)
+    assert normalise(once) == once
+    assert once == once.strip()
+    assert "  " not in once
+
+
+@given(prompt_texts)
+def test_normalise_keeps_every_word(text):
+    def letters(t):
+        return [c for c in t if c.isalnum()]
+
+    assert sorted(letters(normalise(text))) == sorted(letters(normalise(normalise(text))))
+    assert (
+        "".join(letters(Prompt.parse(text).subject))
+        == "".join(letters(text))[: len(letters(Prompt.parse(text).subject))]
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "segments"),
+    [
+        ("boy on a horse", ["boy on a horse"]),
+        ("a castle, highly detailed,8k", ["a castle", "highly detailed", "8k"]),
+        ("a (red, blue:1.3) cat, [x, y]", ["a (red, blue:1.3) cat", "[x, y]"]),
+        ("a cat, <lora:name:0.8>, {a|b}", ["a cat", "<lora:name:0.8>", "{a|b}"]),
+        ("a cat BREAK a dog", ["a cat", "a dog"]),
+        ("BREAKFAST in bed", ["BREAKFAST in bed"]),
+        ("a sad cat :(, rain, (fog", ["a sad cat :(", "rain", "(fog"]),
+        ("by j. c. leyendecker. st. paul", ["by j. c. leyendecker", "st. paul"]),
+        (r"a \(cat\), rain", [r"a \(cat\)", "rain"]),
+        ("f 1.8, 35 mm", ["f 1.8", "35 mm"]),
+        ("a cat | a dog\na bird; a fish", ["a cat", "a dog", "a bird", "a fish"]),
+        ("", []),
+        (" ,, ", []),
+    ],
+)
+def test_segments(text, segments):
+    assert list(Prompt.parse(text).segments) == segments
+
+
+def test_parse_is_linear():
+    text = "(" * 20_000 + "a, b " * 10_000 + ")" * 100
+    assert str(Prompt.parse(text)) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "tidy"),
+    [
+        ("  a   cat ,highly detailed,, 8k , ", "a cat, highly detailed, 8k"),
+        ("a cat|a dog", "a cat | a dog"),
+        ("(red,  blue:1.3) cat", "(red, blue:1.3) cat"),
+        ("a cat\x00\x07 sleeps", "a cat sleeps"),
+        ("a cat.  a dog", "a cat. a dog"),
+        ("cafe\u0301", "caf\u00e9"),
+    ],
+)
+def test_normalise(text, tidy):
+    assert normalise(text) == tidy
+
+
+def test_keep_takes_the_separator_along():
+    prompt = Prompt.parse("a cat, 8k | sharp focus; by monet")
+    assert str(prompt.keep([True, False, True, True])) == "a cat | sharp focus; by monet"
+
+
+def test_modifier_key_ignores_typing():
+    assert len({modifier_key(t) for t in ["Highly-Detailed", "(highly detailed:1.2)", "highly  detailed!!!"]}) == 1
+    assert modifier_key("f 1.8") != modifier_key("f 1.4")
+    assert modifier_key("!!!") == "!!!"
+
+
+def test_clip_tokens_agree_with_open_clip():
+    from open_clip.tokenizer import SimpleTokenizer
+
+    reference = SimpleTokenizer()
+    generator = random.Random(0)
+    words = [
+        "boy",
+        "horse's",
+        "8k",
+        "café",
+        "日本",
+        "😀",
+        "(art:1.2)",
+        "<lora:x>",
+        "it's",
+        "ultra-detailed",
+        "!!",
+        "1920x1080",
+    ]
+    for _ in range(200):
+        text = " ".join(generator.choices(words, k=generator.randint(0, 12)))
+        assert clip_tokenizer()(text)["input_ids"][1:-1] == reference.encode(text)
+        assert count_clip_tokens(text) == len(reference.encode(text)) + 2
