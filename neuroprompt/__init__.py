@@ -1,1 +1,21 @@
 """neuroprompt: plain image prompts in, expert ones out."""
+
+from importlib import import_module
+
+_HOMES = {
+    "PromptEnhancer": "neuroprompt.enhancer",
+    "EnhancedPrompt": "neuroprompt.enhancer",
+    "Constraints": "neuroprompt.decoding",
+    "ConstraintError": "neuroprompt.decoding",
+    "check": "neuroprompt.decoding",
+    "neurologic": "neuroprompt.decoding",
+    "count_clip_tokens": "neuroprompt.prompts",
+}
+__all__ = sorted(_HOMES)
+
+
+def __getattr__(name: str):
+    """Imported on first use: the command line answers `--help` without loading PyTorch."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'neuroprompt' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
 from rich.text import Text
 
 app = typer.Typer(
@@ -45,14 +46,14 @@ def main() -> None:
         sys.exit(130)
 
 
-@app.callback()
-def _group() -> None:
-    """Keep the subcommand's name even while there is only one."""
+_PHRASES = {"rich_help_panel": "Constraints", "show_default": False}
+_Clause = Annotated[str | None, typer.Option(help='A phrase of this kind to be there; "a|b" is either.', **_PHRASES)]
 
 
 @app.command(
     epilog='Examples: neuroprompt enhance "boy on a horse" · neuroprompt enhance "boy on a horse" -n 4 --seed 7 · '
-    "neuroprompt enhance --input prompts.txt --output out.jsonl · cat prompts.txt | neuroprompt enhance --input -"
+    "neuroprompt enhance --input prompts.txt --output out.jsonl · cat prompts.txt | neuroprompt enhance --input - · "
+    'neuroprompt enhance "boy on a horse" --artist "alphonse mucha" --require "golden hour|sunset" --forbid blurry'
 )
 def enhance(
     prompt: Annotated[list[str] | None, typer.Argument(help="Prompts to rewrite.", show_default=False)] = None,
@@ -66,28 +67,47 @@ def enhance(
     variants: Annotated[
         int, typer.Option("--variants", "-n", min=1, help="Variants per prompt; more than one are sampled.")
     ] = 1,
-    seed: Annotated[
-        int | None, typer.Option(help="Seed of the samples. Given, even a single result is sampled.")
+    seed: Annotated[int, typer.Option(help="Another seed, another result.")] = 0,
+    artist: _Clause = None,
+    style: _Clause = None,
+    format: _Clause = None,
+    perspective: _Clause = None,
+    booster: _Clause = None,
+    vibe: _Clause = None,
+    require: Annotated[
+        list[str] | None, typer.Option(help='A phrase that must be there; "a|b" is either. Repeatable.', **_PHRASES)
+    ] = None,
+    forbid: Annotated[
+        list[str] | None, typer.Option(help="A phrase that must not be there. Repeatable.", **_PHRASES)
+    ] = None,
+    auto: Annotated[
+        list[str] | None, typer.Option(help="A category of which the policy picks a term itself.", **_PHRASES)
     ] = None,
     num_beams: Annotated[int, typer.Option(min=1, help="Width of the beam search.")] = 5,
+    diversity: Annotated[float, typer.Option(min=0.0, help="Noise of the search; 0 is plain beam search.")] = 0.7,
     temperature: Annotated[float, typer.Option(help="Of sampling.")] = 0.9,
     top_p: Annotated[float, typer.Option(help="Of sampling.")] = 0.95,
-    min_modifiers: Annotated[int, typer.Option(min=0, help="Modifiers that the policy must at least add.")] = 3,
+    min_modifiers: Annotated[int, typer.Option(min=0, help="Modifiers that the policy must at least add.")] = 4,
     window: Annotated[
         int, typer.Option(min=3, help="CLIP tokens that a result may have, begin and end included.")
     ] = 77,
-    batch_size: Annotated[int, typer.Option(min=1, help="Sequences decoded at once.")] = 32,
+    batch_size: Annotated[int, typer.Option(min=1, help="Prompts decoded at once.")] = 16,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1 …; by default the GPU if there is one.")] = None,
 ) -> None:
     """Rewrite plain prompts with a policy: the user's words, then modifiers."""
+    from neuroprompt.decoding import Constraints
     from neuroprompt.prompt_files import Line, ResultFile, read_lines
 
     if bool(prompt) == bool(input):
         raise ValueError("give prompts, or a file with --input (- for a pipe): one of the two")
+    clauses = {"artist": artist, "style": style, "format": format}
+    clauses |= {"perspective": perspective, "booster": booster, "vibe": vibe}
+    constraints = Constraints(**clauses, require=require or (), forbid=forbid or (), auto=auto or ())
     settings = {
         "num_return_sequences": variants,
         "seed": seed,
         "num_beams": num_beams,
+        "diversity": diversity,
         "temperature": temperature,
         "top_p": top_p,
         "min_modifiers": min_modifiers,
@@ -95,11 +115,12 @@ def enhance(
         "batch_size": batch_size,
     }
     lines = read_lines(input) if input else [Line(i, p) for i, p in enumerate(prompt, 1)]
-    good = [line for line in map(_checked, lines) if line.prompt is not None]
-    broken = [line for line in map(_checked, lines) if line.prompt is None]
+    lines = [_checked(line, constraints, window) for line in lines]
+    good = [line for line in lines if line.prompt is not None]
+    broken = [line for line in lines if line.prompt is None]
     if not input and broken:
         raise ValueError(broken[0].error)
-    results = ResultFile(output, json.dumps([model, settings, [line.prompt for line in good]]))
+    results = ResultFile(output, json.dumps([model, settings, repr(constraints), [line.prompt for line in good]]))
     enhancer = _load(model, device)
     start = results.done // variants
     if start:
@@ -111,7 +132,7 @@ def enhance(
         chunk = max(256, batch_size) if input else len(good)
         for i in range(start, len(good), chunk):
             part = good[i : i + chunk]
-            enhanced = enhancer([line.prompt for line in part], **settings)
+            enhanced = enhancer([line.prompt for line in part], constraints, **settings)
             flat = [e for of in enhanced for e in (of if isinstance(of, list) else [of])]
             if output == "-" and sys.stdout.isatty():
                 _print(flat)
@@ -128,7 +149,24 @@ def enhance(
         raise typer.Exit(1)
 
 
-def _checked(line):
+@app.command(epilog="Examples: neuroprompt modifiers · neuroprompt modifiers artist --search monet --limit 0")
+def modifiers(
+    category: Annotated[str | None, typer.Argument(help="artist, style, format, perspective, booster or vibe.")] = None,
+    search: Annotated[str | None, typer.Option("--search", "-s", help="Only terms that hold these letters.")] = None,
+    limit: Annotated[int, typer.Option("--limit", "-l", min=0, help="How many at most; 0 shows all.")] = 20,
+) -> None:
+    """What there is to choose from, and how many of DiffusionDB's prompts hold it."""
+    from neuroprompt.modifiers import CATEGORIES, suggestions
+
+    console = Console(highlight=False)
+    for name in [category] if category else CATEGORIES:
+        table = Table(name, "prompts", box=None)
+        for term, count in suggestions(name, limit or None, search):
+            table.add_row(Text(term, CATEGORY_STYLES[name]), f"{count:,}")
+        console.print(table if table.row_count else f"{name}: nothing found")
+
+
+def _checked(line, constraints, window):
     """The line, its prompt replaced by an error where the enhancer would refuse it."""
     from neuroprompt.enhancer import check_prompt
     from neuroprompt.prompt_files import Line
@@ -136,7 +174,7 @@ def _checked(line):
     if line.prompt is None:
         return line
     try:
-        check_prompt(line.prompt)
+        check_prompt(line.prompt, constraints, window)
     except ValueError as error:
         return Line(line.number, error=str(error))
     return line

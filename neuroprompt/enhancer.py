@@ -1,8 +1,13 @@
 """A plain prompt in, an expert one out: the policy continues the user's text with modifiers.
 
 The user's words stay as they are, at the head of the result; what the policy adds are whole modifiers, none twice, and
-the whole fits the text encoder's window. Beam search gives the one best prompt, sampling gives variants; both give a
-prompt the same result whatever stands beside it in the batch.
+the whole fits the text encoder's window. Required phrases are there and forbidden ones are not (see `decoding`). Beam
+search gives the one best prompt, sampling gives variants; both give a prompt the same result whatever stands beside it
+in the batch.
+
+Plain beam search gives nearly every prompt the same tail, the likeliest one of all ("one suffix for everything", the
+known fault of trained rewriters). So the search runs on log-probabilities with a little noise that belongs to the
+prompt (`diversity`): perturb-and-MAP, between the mode at 0 and a sample at 1.
 """
 
 import math
@@ -29,6 +34,7 @@ from transformers import (
 )
 
 from neuroprompt.assets import ModelError, locate
+from neuroprompt.decoding import ConstraintError, Constraints, Satisfaction, check, neurologic
 from neuroprompt.modifiers import categorise
 from neuroprompt.prompts import CLIP_WINDOW, Prompt, count_clip_tokens, modifier_key
 
@@ -49,8 +55,9 @@ class EnhancedPrompt:
         text: The result; it starts with `original`.
         modifiers: What was added, in order.
         score: Mean log-probability per added token under the policy, in nats; 0.0 where nothing was added.
-        seed: Seed of the sample, None for beam search.
+        seed: What it was made with.
         clip_tokens: Length of `text` for the text encoder, begin and end tokens included.
+        constraints: Which words of `text` met which clause, and where; None where nothing was asked for.
         warning: Why nothing was added, if nothing was.
     """
 
@@ -58,8 +65,9 @@ class EnhancedPrompt:
     text: str
     modifiers: tuple[Modifier, ...] = ()
     score: float = 0.0
-    seed: int | None = None
+    seed: int = 0
     clip_tokens: int = 0
+    constraints: Satisfaction | None = None
     warning: str | None = None
 
     def to_dict(self) -> dict:
@@ -127,34 +135,38 @@ class PromptEnhancer:
     def __call__(
         self,
         prompts: str | Sequence[str],
+        constraints: Constraints | Sequence[Constraints | None] | None = None,
         *,
         num_return_sequences: int = 1,
         do_sample: bool | None = None,
-        seed: int | None = None,
+        seed: int = 0,
         num_beams: int = 5,
+        diversity: float = 0.7,
         length_penalty: float = 1.0,
         temperature: float = 0.9,
         top_k: int = 0,
         top_p: float = 0.95,
         max_new_tokens: int | None = None,
-        min_modifiers: int = 3,
+        min_modifiers: int = 4,
         window: int = CLIP_WINDOW,
-        batch_size: int = 32,
+        batch_size: int = 16,
     ) -> "EnhancedPrompt | list[EnhancedPrompt] | list[list[EnhancedPrompt]]":
         """Rewrite one prompt or many. The decoding arguments are named as in `transformers.GenerationConfig`.
 
         Args:
             prompts: A text, or a sequence of texts.
+            constraints: What the results must and must not say: one for all prompts, or one (or None) for each.
             num_return_sequences: Variants per prompt.
-            do_sample: Sample instead of searching; by default where several variants or a seed are asked for.
-            seed: Of the samples; a prompt's variants depend on the seed and the prompt alone.
+            do_sample: Sample instead of searching; by default where several variants are asked for.
+            seed: A prompt's results depend on the seed, the prompt and the arguments alone.
             num_beams: Width of the beam search.
+            diversity: Scale of the noise on the log-probabilities that beam search sees; 0 is plain beam search.
             length_penalty: Exponent of the length in a beam's score.
             temperature, top_k, top_p: Of sampling; `top_k=0` takes all tokens.
             max_new_tokens: Of the policy, at most; by default as many as the window may hold.
             min_modifiers: The policy may not end before that many (the window may still end it).
             window: CLIP tokens that the result may have, begin and end tokens included.
-            batch_size: Sequences that are decoded at once.
+            batch_size: Prompts (or variants) that are decoded at once, each with its beams.
 
         Returns:
             An `EnhancedPrompt` for a text and a list of them, in order, for a sequence; with `num_return_sequences`
@@ -163,45 +175,53 @@ class PromptEnhancer:
         Raises:
             TypeError: A prompt is no string.
             ValueError: A prompt is empty or holds a NUL character, or an argument is out of range.
+            ConstraintError: (a ValueError) The constraints cannot be met; found before decoding.
         """
         single = isinstance(prompts, str)
         texts = [prompts] if single else list(prompts)
-        for text in texts:
-            check_prompt(text)
         if num_return_sequences < 1 or num_beams < 1 or batch_size < 1:
             raise ValueError("num_return_sequences, num_beams and batch_size must be at least 1")
+        if diversity < 0:
+            raise ValueError("diversity must not be negative")
+        wishes = (
+            [constraints] * len(texts) if constraints is None or isinstance(constraints, Constraints) else constraints
+        )
+        if len(wishes) != len(texts):
+            raise ValueError(f"{len(wishes)} constraints for {len(texts)} prompts: give one, or one for each")
         if do_sample is None:
-            do_sample = num_return_sequences > 1 or seed is not None
+            do_sample = num_return_sequences > 1
         if not do_sample and num_return_sequences > num_beams:
-            raise ValueError(
-                f"beam search of width {num_beams} cannot return {num_return_sequences} prompts: sample them"
-            )
+            raise ValueError(f"{num_beams} beams cannot return {num_return_sequences} prompts: sample them")
+        for text, wish in zip(texts, wishes, strict=True):
+            check_prompt(text, wish, window)
+
         settings = GenerationConfig(
-            num_beams=1 if do_sample else num_beams,
+            num_beams=num_beams if any(wishes) or not do_sample else 1,
             num_return_sequences=1 if do_sample else num_return_sequences,
             length_penalty=length_penalty,
-            do_sample=False,  # sampling is an argmax over noise that belongs to the row: see GumbelNoise
+            do_sample=False,  # what is random is noise that belongs to the row: see GumbelNoise
             eos_token_id=self.tokenizer.eos_token_id,
             pad_token_id=self.tokenizer.pad_token_id,
         )
-        warpers = _warpers(temperature, top_k, top_p) if do_sample else []
+        warpers = _warpers(temperature, top_k, top_p)
+        noise = 1.0 if do_sample else diversity
         variants = num_return_sequences if do_sample else 1
-        rows = [_Row(t, v, window - count_clip_tokens(t)) for t in texts for v in range(variants)]
-        results: dict[_Row, list[EnhancedPrompt]] = {
-            r: [_unchanged(r, window)] * settings.num_return_sequences for r in rows
-        }
+        rows = [
+            _Row(text, variant, wish or None, window - count_clip_tokens(text))
+            for text, wish in zip(texts, wishes, strict=True)
+            for variant in range(variants)
+        ]
+        results = {row: [_unchanged(row, window, seed)] * settings.num_return_sequences for row in rows}
         # Rows of like length share a batch: less padding, and a common budget of new tokens.
         todo = sorted({r for r in rows if r.room > 0}, key=lambda r: (r.room, r.text, r.variant))
-        size = max(1, batch_size // settings.num_beams)
-        for start in range(0, len(todo), size):
-            batch = todo[start : start + size]
-            seeds = [_row_seed(seed or 0, r) for r in batch] if do_sample else None
-            tails = self._continue(batch, settings, warpers, seeds, min_modifiers, max_new_tokens)
+        for start in range(0, len(todo), batch_size):
+            batch = todo[start : start + batch_size]
+            tails = self._continue(batch, settings, warpers * do_sample, noise, seed, min_modifiers, max_new_tokens)
             finished = [
-                [finish(row.text, tail, ended, window) for tail, ended in of]
+                [finish(row.text, tail, ended, window, row.constraints) for tail, ended in of]
                 for row, of in zip(batch, tails, strict=True)
             ]
-            heads = [r.text.rstrip(_SEPARATORS) for r in batch]
+            heads = [row.text.rstrip(_SEPARATORS) for row in batch]
             scores = self._score([(h, text[len(h) :]) for h, of in zip(heads, finished, strict=True) for text, _ in of])
             for row, of in zip(batch, finished, strict=True):
                 results[row] = [
@@ -210,8 +230,9 @@ class PromptEnhancer:
                         text=text,
                         modifiers=tuple(Modifier(m, categorise(m)) for m in modifiers),
                         score=next(scores),
-                        seed=seed or 0 if do_sample else None,
+                        seed=seed,
                         clip_tokens=count_clip_tokens(text),
+                        constraints=check(text, row.constraints) if row.constraints else None,
                     )
                     for text, modifiers in of
                 ]
@@ -225,7 +246,8 @@ class PromptEnhancer:
         rows: "list[_Row]",
         settings: GenerationConfig,
         warpers: list[LogitsProcessor],
-        seeds: list[int] | None,
+        noise: float,
+        seed: int,
         min_modifiers: int,
         max_new_tokens: int | None,
     ) -> list[list[tuple[str, bool]]]:
@@ -235,6 +257,10 @@ class PromptEnhancer:
             self.model.device
         )
         budget = max_new_tokens or math.ceil(_TOKENS_PER_CLIP_TOKEN * max(r.room for r in rows))
+        for row in rows:  # what is required may take more of the policy's tokens than of CLIP's
+            if row.constraints:
+                required = _listing(row.text, row.constraints)[len(row.text) :]
+                budget = max(budget, 8 + 2 * len(self.tokenizer(required)["input_ids"]))
         budget = min(budget, self._positions // 2)
         # What is too long for the policy is read from its end.
         ids = inputs["input_ids"][:, -(self._positions - budget) :]  # (rows, length)
@@ -244,13 +270,20 @@ class PromptEnhancer:
             [
                 NoRepeatedNGrams(3),
                 MinModifiers(self._ends_modifier, self.tokenizer.eos_token_id, min_modifiers, length),
+                *warpers,
             ]
         )
-        processors.extend(warpers)
-        if seeds is not None:
-            processors.append(GumbelNoise(torch.tensor(seeds, device=self.model.device), length))
+        if noise:
+            seeds = torch.tensor([_row_seed(seed, r) for r in rows], device=self.model.device)
+            processors.append(GumbelNoise(seeds, length, noise))
         settings.max_new_tokens = budget
-        output = self.model.generate(ids, attention_mask=mask, generation_config=settings, logits_processor=processors)
+        search = {}
+        if settings.num_beams > 1 or any(r.constraints for r in rows):
+            search = {"custom_generate": neurologic, "processing_class": self.tokenizer}
+            search["constraints"] = [r.constraints for r in rows]
+        output = self.model.generate(
+            ids, attention_mask=mask, generation_config=settings, logits_processor=processors, **search
+        )
         added = output[:, length:]  # (rows * returned, new tokens)
         ended = (added == self.tokenizer.eos_token_id).any(1).tolist()
         tails = self.tokenizer.batch_decode(added, skip_special_tokens=True, clean_up_tokenization_spaces=False)
@@ -278,7 +311,28 @@ class PromptEnhancer:
         yield from ((logprobs * scored).sum(1) / scored.sum(1).clamp(min=1)).tolist()
 
 
-def finish(head: str, tail: str, ended: bool, window: int) -> tuple[str, list[str]]:
+def check_prompt(text: object, constraints: Constraints | None = None, window: int = CLIP_WINDOW) -> None:
+    """Raise what `PromptEnhancer` would raise for this prompt: see there."""
+    if not isinstance(text, str):
+        raise TypeError(f"a prompt must be a string, not {type(text).__name__}")
+    if not text.strip(_SEPARATORS):
+        raise ValueError("the prompt is empty")
+    if "\0" in text:
+        raise ValueError("the prompt holds a NUL character")
+    if not constraints:
+        return
+    constraints.refuse(text)
+    shortest = _listing(text, constraints)
+    if shortest != text and (tokens := count_clip_tokens(shortest)) > window:
+        raise ConstraintError(
+            f"with what is required {text[:60]!r} takes {tokens} CLIP tokens, and the window has {window}: "
+            "require less, or allow more"
+        )
+
+
+def finish(
+    head: str, tail: str, ended: bool, window: int, constraints: Constraints | None = None
+) -> tuple[str, list[str]]:
     """Make a result of what the policy wrote: whole modifiers, none twice, inside the window, after the user's text.
 
     Args:
@@ -286,6 +340,7 @@ def finish(head: str, tail: str, ended: bool, window: int) -> tuple[str, list[st
         tail: The policy's continuation.
         ended: Whether the policy ended by itself; if not, its last modifier may be half a one and goes.
         window: CLIP tokens that the result may have.
+        constraints: Met by `head` and `tail` together; modifiers that they need are kept.
 
     Returns:
         The result and the modifiers added.
@@ -294,18 +349,53 @@ def finish(head: str, tail: str, ended: bool, window: int) -> tuple[str, list[st
     if head != head.rstrip(_SEPARATORS):  # "a castle, ": the user has set the separator
         gap = "" if head[-1].isspace() else " "
         added = Prompt(added.segments, (gap, *added.separators[1:]))
+    needed = _needed(head, added, constraints)
     seen = {modifier_key(s) for s in Prompt.parse(head).segments}
     keep = []
     for i, segment in enumerate(added.segments):
         key = modifier_key(segment)
         half = not ended and i == len(added.segments) - 1
-        keep.append(key not in seen and not half and not _DANGLING.search(segment))
+        keep.append(needed[i] or (key not in seen and not half and not _DANGLING.search(segment)))
         seen.add(key)
-    added = added.keep(keep)
-    added = Prompt(added.segments, (*added.separators[:-1], ""))
-    while added.segments and count_clip_tokens(head + str(added)) > window:
-        added = added.keep([True] * (len(added.segments) - 1) + [False])
-    return head + str(added), list(added.segments)
+
+    def result() -> Prompt:
+        kept = added.keep(keep)
+        return Prompt(kept.segments, (*kept.separators[:-1], ""))
+
+    for i in reversed(range(len(keep))):
+        if count_clip_tokens(head + str(result())) <= window:
+            break
+        keep[i] = needed[i]
+    finished = result()
+    if constraints and not (
+        check(head + str(finished), constraints) and count_clip_tokens(head + str(finished)) <= window
+    ):
+        # What the policy wrote around the required phrases does not fit: the phrases by themselves do.
+        finished = Prompt.parse(_listing(head, constraints)[len(head) :])
+    return head + str(finished), list(finished.segments)
+
+
+def _needed(head: str, added: Prompt, constraints: Constraints | None) -> list[bool]:
+    """Which of the added segments hold (a part of) a phrase that meets a clause."""
+    if not constraints:
+        return [False] * len(added.segments)
+    matches = [m for m in check(head + str(added), constraints).matches if m]
+    needed, at = [], len(head)
+    for separator, segment in zip(added.separators, added.segments, strict=False):
+        start, at = at + len(separator), at + len(separator) + len(segment)
+        needed.append(any(m.start < at and m.end > start for m in matches))
+    return needed
+
+
+def _listing(head: str, constraints: Constraints) -> str:
+    """The shortest text that meets the clauses: the head, and a phrase for each that it leaves open."""
+    missing = [
+        min(phrases, key=len)
+        for phrases, match in zip(constraints.clauses, check(head, constraints).matches, strict=True)
+        if not match
+    ]
+    gap = ", " if head == head.rstrip(_SEPARATORS) else "" if head[-1].isspace() else " "
+    return head + gap * bool(missing) + ", ".join(missing)
 
 
 class NoRepeatedNGrams(LogitsProcessor):
@@ -348,26 +438,27 @@ class MinModifiers(LogitsProcessor):
 
 
 class GumbelNoise(LogitsProcessor):
-    """Turns an argmax into a sample (the Gumbel-max trick), with noise that belongs to the row and not to the batch.
+    """Turns an argmax into a sample (the Gumbel-max trick), with noise that belongs to the prompt and not to the batch.
 
-    The noise of a token is a hash (SplitMix64; Steele et al., 2014) of the row's seed, the step and the token, so that
-    a row is sampled alike in any batch, on any device, and without a generator per row.
+    The noise of a token is a hash (SplitMix64; Steele et al., 2014) of the seed, the step and the token, so that
+    a prompt is sampled alike in any batch, on any device, and without a generator per row.
 
     Args:
-        seeds: One per row; with several beams to a row, its beams share it. (rows,)
+        seeds: One per prompt; its beams share it. (prompts,)
         prompt_length: Tokens of the (padded) input: steps count from there.
+        scale: 1 makes an argmax a sample; less draws a search away from the mode by as much.
     """
 
-    def __init__(self, seeds: Tensor, prompt_length: int):
-        self.seeds, self.start = seeds, prompt_length
+    def __init__(self, seeds: Tensor, prompt_length: int, scale: float = 1.0):
+        self.seeds, self.start, self.scale = seeds, prompt_length, scale
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
-        seeds = self.seeds.repeat_interleave(len(scores) // len(self.seeds))
         step = input_ids.shape[1] - self.start
         tokens = torch.arange(scores.shape[1], device=scores.device)
-        bits = _splitmix(_splitmix(seeds + step)[:, None] + tokens)  # (rows, vocab)
+        bits = _splitmix(_splitmix(self.seeds + step)[:, None] + tokens)  # (prompts, vocab)
         uniform = ((bits >> 11) & (2**53 - 1)).double().add_(0.5).mul_(2.0**-53)
-        return scores - torch.log(-torch.log(uniform)).to(scores.dtype)
+        noise = -self.scale * torch.log(-torch.log(uniform)).to(scores.dtype)
+        return (scores.view(len(noise), -1, scores.shape[1]) + noise[:, None]).view_as(scores)
 
 
 # --- details -----------------------------------------------------------------------------------------------------
@@ -382,24 +473,18 @@ _TOKENS_PER_CLIP_TOKEN = 1.25
 class _Row(NamedTuple):
     text: str
     variant: int
+    constraints: Constraints | None
     room: int  # CLIP tokens left by the text
 
 
-def check_prompt(text: object) -> None:
-    if not isinstance(text, str):
-        raise TypeError(f"a prompt must be a string, not {type(text).__name__}")
-    if not text.strip(_SEPARATORS):
-        raise ValueError("the prompt is empty")
-    if "\0" in text:
-        raise ValueError("the prompt holds a NUL character")
-
-
-def _unchanged(row: _Row, window: int) -> EnhancedPrompt:
+def _unchanged(row: _Row, window: int, seed: int) -> EnhancedPrompt:
     tokens = window - row.room
     return EnhancedPrompt(
         original=row.text,
         text=row.text,
+        seed=seed,
         clip_tokens=tokens,
+        constraints=check(row.text, row.constraints) if row.constraints else None,
         warning=f"left as it is: {tokens} CLIP tokens, and the window has {window}" if row.room <= 0 else None,
     )
 

@@ -5,10 +5,10 @@ of sample rewrites at each evaluation. `training/sft.py` is the entry point.
 """
 
 import json
+from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import torch
 from rich.console import Console
 from rich.table import Table
 from transformers import Trainer, TrainerCallback
@@ -16,6 +16,7 @@ from transformers.trainer_utils import get_last_checkpoint
 from trl import ModelConfig, SFTConfig, SFTTrainer, get_peft_config
 
 from neuroprompt.data import DataConfig, PromptData, prepare
+from neuroprompt.enhancer import PromptEnhancer
 
 
 @dataclass
@@ -78,7 +79,9 @@ def train_sft(arguments: SFTArguments, data_config: DataConfig, config: SFTConfi
     metrics = trainer.evaluate()
     trainer.save_model()
     if trainer.accelerator.is_main_process:
-        (Path(config.output_dir) / "log_history.json").write_text(json.dumps(trainer.state.log_history, indent=1))
+        folder = Path(config.output_dir)
+        (folder / "log_history.json").write_text(json.dumps(trainer.state.log_history, indent=1))
+        (folder / "training_args.bin").unlink(missing_ok=True)  # a pickle, which nothing needs beside the policy
     trainer.accelerator.print(f"held-out loss {metrics['eval_loss']:.4f}; the policy is in {config.output_dir}")
 
 
@@ -108,7 +111,7 @@ class PolicyTrainer(SFTTrainer):
     """`SFTTrainer`, with the library's plain cross-entropy on a CPU.
 
     TRL computes the loss in chunks of the vocabulary, forwards and backwards, so that the logits are never held at
-    once. That saves memory on a GPU; on a CPU with a small vocabulary it takes most of a step's time.
+    once. That saves memory on a GPU; on a CPU with a small vocabulary it only costs time.
     """
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
@@ -128,7 +131,7 @@ class SampleTable(TrainerCallback):
         if not state.is_world_process_zero or not self.prompts:
             return
         rewrites = self._rewrite()
-        table = Table("plain", "continued", title=f"step {state.global_step}", title_justify="left")
+        table = Table("plain", "rewritten", title=f"step {state.global_step}", title_justify="left")
         for prompt, rewrite in zip(self.prompts, rewrites, strict=True):
             table.add_row(prompt, rewrite)
         Console(stderr=True).print(table)
@@ -138,13 +141,10 @@ class SampleTable(TrainerCallback):
                 + "\n"
             )
 
-    @torch.no_grad()
     def _rewrite(self) -> list[str]:
         model = self.trainer.accelerator.unwrap_model(self.trainer.model)
-        tokenizer = self.trainer.processing_class
-        rewrites = []
-        for prompt in self.prompts:
-            inputs = tokenizer(prompt, return_tensors="pt").to(model.device)
-            out = model.generate(**inputs, max_new_tokens=60, num_beams=5, do_sample=False)
-            rewrites.append(tokenizer.decode(out[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True))
+        was_training = model.training
+        enhancer = PromptEnhancer(model, deepcopy(self.trainer.processing_class))
+        rewrites = [result.text for result in enhancer(self.prompts)]
+        model.train(was_training)
         return rewrites

@@ -85,7 +85,13 @@ def test_a_prompt_beyond_the_window_warns(command):
         (["enhance", "x", "--model", "./missing"], "there is no folder"),
         (["enhance", "x", "--output", "missing/out.jsonl"], "there is no folder missing"),
         (["enhance", "x", "--output", "out.docx"], "are written to"),
-        (["enhance", "x", "--temperature", "0", "--seed", "1"], "temperature"),
+        (["enhance", "x", "--temperature", "0", "-n", "2"], "temperature"),
+        (["enhance", "a blurry photo", "--forbid", "blurry"], "the prompt itself says 'blurry'"),
+        (["enhance", "x", "--require", "fog", "--forbid", "fog"], "is also forbidden"),
+        (["enhance", "x", "--require", "dark fog", "--forbid", "fog"], "contains the forbidden"),
+        (["enhance", "x", "--require", "word " * 90], "CLIP tokens, and the window has 77"),
+        (["enhance", "x", "--auto", "colour"], "no category"),
+        (["modifiers", "colour"], "artist, style, format, perspective, booster, vibe"),
         (["enhance", "x", "--device", "cuda"], "no CUDA device"),
     ],
 )
@@ -99,6 +105,41 @@ def test_bad_input_is_one_line(command, arguments, words):
     assert out == ""
     assert words in err
     assert err.count("\n") == 1
+
+
+def test_constraints(command):
+    wishes = [
+        "--artist",
+        "alphonse mucha",
+        "--style",
+        "baroque|rococo",
+        "--forbid",
+        "highly detailed",
+        "--auto",
+        "vibe",
+    ]
+    code, out, _ = command("enhance", "boy on a horse", *wishes, "--require", "golden hour|sunset", "--require", "fog")
+    assert code == 0
+    assert out.startswith("boy on a horse")
+    clauses = [["alphonse mucha"], ["baroque", "rococo"], ["golden hour", "sunset"], ["fog"]]
+    assert all(any(word in out for word in of) for of in clauses)
+    assert "highly detailed" not in out
+
+
+def test_a_line_that_cannot_meet_the_constraints_is_reported(command, tmp_path):
+    (tmp_path / "in.txt").write_text("a cat\na blurry dog\n")
+    code, _, err = command("enhance", "-i", tmp_path / "in.txt", "-o", tmp_path / "out.txt", "--forbid", "blurry")
+    assert code == 1
+    assert "line 2" in err
+    assert (tmp_path / "out.txt").read_text().startswith("a cat, ")
+
+
+def test_modifiers(command):
+    code, out, _ = command("modifiers", "style", "--search", "art deco")
+    assert code == 0
+    assert "art deco" in out
+    assert "baroque" not in out
+    assert all(name in command("modifiers", "--limit", 2)[1] for name in ["artist", "vibe"])
 
 
 def test_help_has_examples(command):

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from neuroprompt.assets import ModelError
+from neuroprompt.decoding import ConstraintError, Constraints
 from neuroprompt.enhancer import EnhancedPrompt, GumbelNoise, PromptEnhancer, finish
 from neuroprompt.prompts import Prompt, count_clip_tokens, modifier_key
 
@@ -194,3 +195,60 @@ def test_gumbel_noise_samples_from_the_softmax():
     second = GumbelNoise(seeds, 5)(next_ids, logits).argmax(1)
     expected = (logits[0].softmax(0) ** 2).sum()
     assert ((first == second).double().mean() - expected).abs() < 0.015
+
+
+def test_the_package_offers_it():
+    import neuroprompt
+
+    assert neuroprompt.PromptEnhancer is PromptEnhancer
+    assert all(getattr(neuroprompt, name) for name in neuroprompt.__all__)
+    with pytest.raises(AttributeError, match="nothing"):
+        neuroprompt.nothing  # noqa: B018
+
+
+WISH = Constraints(
+    artist="alphonse mucha", style="baroque|rococo", require=["golden hour", "fog"], forbid=["8k", "smooth"]
+)
+
+
+@pytest.mark.parametrize("arguments", [{}, {"num_return_sequences": 2}, {"diversity": 0.0}])
+def test_constraints_are_met(enhancer, arguments):
+    for of in enhancer(SUBJECTS, WISH, **arguments):
+        for result in of if isinstance(of, list) else [of]:
+            assert_sound(result, result.original)
+            assert result.constraints
+            assert all(result.text[m.start : m.end].lower() == m.phrase for m in result.constraints.matches)
+            assert "8k" not in result.text
+
+
+def test_each_prompt_has_its_own_constraints(enhancer):
+    first, second, third = enhancer(["a fox", "a house", "an owl"], [WISH, None, Constraints(vibe="cinematic")])
+    assert first.constraints and second.constraints is None and third.constraints
+    assert first.text == enhancer("a fox", WISH).text
+    assert second.text == enhancer("a house").text
+
+
+@pytest.mark.parametrize("window", [20, 24, 30, 77])
+def test_constraints_fit_the_window_or_are_refused(enhancer, window):
+    wish = Constraints(require=["art nouveau", "golden hour", "volumetric lighting", "wide angle", "oil painting"])
+    try:
+        result = enhancer("a castle on a hill", wish, window=window)
+    except ConstraintError as error:
+        assert window == 20
+        assert "window has 20" in str(error)
+        return
+    assert result.constraints
+    assert result.clip_tokens <= window
+
+
+def test_the_users_own_words_satisfy(enhancer):
+    result = enhancer("a castle in the Fog", Constraints(require="fog"))
+    assert result.constraints.matches[0].start == len("a castle in the ")
+    full = "a castle in the fog " + "word " * 80
+    unchanged = enhancer(full, Constraints(require="fog"))
+    assert unchanged.text == full
+    assert unchanged.constraints
+    with pytest.raises(ConstraintError, match="itself says 'Fog'"):
+        enhancer("a castle in the Fog", Constraints(forbid="fog"))
+    with pytest.raises(ValueError, match="1 constraints for 2 prompts"):
+        enhancer(["a", "b"], [Constraints(require="fog")])

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from datasets import Dataset
+from datasets import Dataset, DatasetDict
 from numpy.typing import NDArray
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -43,15 +43,26 @@ class Perplexity:
         return math.exp(self.nats / self.bytes)
 
 
+def compare_perplexities(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, data: DatasetDict, split: str = "test"
+) -> dict[str, Perplexity]:
+    """The policy and the baselines on the completions of one split; the baselines are made from the train split."""
+    train, held_out = encode_pairs(data["train"], tokenizer), encode_pairs(data[split], tokenizer)
+    tokens = sum(len(c) for _, c in held_out)
+    size = sum(len(c.encode()) for c in data[split]["completion"][:])
+    nats = {
+        "policy": policy_nats(model, held_out),
+        "4-gram, Kneser-Ney": KneserNey(train, model.config.vocab_size).nats(held_out),
+        "ten most frequent modifiers": FixedSuffix(train, data["train"]["completion"][:], tokenizer).nats(held_out),
+    }
+    return {name: Perplexity(n, tokens, size) for name, n in nats.items()}
+
+
 def encode_pairs(pairs: Dataset, tokenizer: PreTrainedTokenizerBase) -> Pairs:
     """The data set's columns `prompt` and `completion` as token ids, each completion closed by the end token."""
     prompts = tokenizer(pairs["prompt"][:], add_special_tokens=False, return_attention_mask=False)["input_ids"]
     completions = tokenizer(pairs["completion"][:], add_special_tokens=False, return_attention_mask=False)["input_ids"]
     return [(p, c + [tokenizer.eos_token_id]) for p, c in zip(prompts, completions, strict=True)]
-
-
-def completion_bytes(pairs: Dataset) -> int:
-    return sum(len(c.encode()) for c in pairs["completion"][:])
 
 
 @torch.inference_mode()

@@ -1,0 +1,132 @@
+"""From a finished SFT run to what ships: half-precision safetensors, the tokenizer, and a model card.
+
+    python training/embedded/export_policy.py weights --run runs/embedded/sft --output neuroprompt/assets/policy
+    python scripts/evaluate_policy.py --data data/discord --prompts partiprompts.txt --output results/policy.json
+    python training/embedded/export_policy.py card --run runs/embedded/sft --data data/discord \
+        --figures results/policy.json --prompts partiprompts.txt --output neuroprompt/assets/policy
+
+Every figure of the card comes from the run's log, the data's counts and the evaluation's JSON.
+"""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+from rich.console import Console
+
+from neuroprompt.enhancer import PromptEnhancer
+from neuroprompt.prompt_files import read_lines
+
+app = typer.Typer(no_args_is_help=True, add_completion=False)
+Run = Annotated[Path, typer.Option(help="Output folder of training/sft.py.")]
+Output = Annotated[Path, typer.Option(help="The policy's folder.")]
+
+
+@app.command()
+def weights(run: Run, output: Output) -> None:
+    """Write the run's policy in half precision."""
+    enhancer = PromptEnhancer.from_pretrained(run, device="cpu")
+    enhancer.tokenizer.padding_side = "right"
+    enhancer.model.config.use_cache = True  # training switches it off
+    enhancer.model.to(torch.float16).save_pretrained(output)
+    enhancer.tokenizer.save_pretrained(output)
+    size = (output / "model.safetensors").stat().st_size
+    Console().print(f"{output}: {size / 1e6:.1f} MB")
+
+
+@app.command()
+def card(
+    run: Run,
+    output: Output,
+    data: Annotated[Path, typer.Option(help="Prepared data that the run was trained on.")],
+    figures: Annotated[Path, typer.Option(help="JSON of scripts/evaluate_policy.py.")],
+    prompts: Annotated[str, typer.Option(help="File of plain prompts: its first ones are the samples.")],
+) -> None:
+    """Write the model card from the run's log, the data's counts and the evaluation."""
+    history = json.loads((run / "log_history.json").read_text())
+    counts = json.loads((data / "config.json").read_text())["counts"]
+    found = json.loads(figures.read_text())
+    enhancer = PromptEnhancer.from_pretrained(output, device="cpu")
+    texts = [line.prompt for line in read_lines(prompts) if line.prompt][:16]
+    sizes = enhancer.model.config
+    parameters = sum(p.numel() for p in enhancer.model.parameters())
+    last = max(entry["step"] for entry in history)
+    tokens = max(entry.get("num_input_tokens_seen", 0) for entry in history)
+    curve = {entry["step"]: entry["eval_loss"] for entry in history if "eval_loss" in entry}
+    rewrites = found["rewrites"]
+    lines = [
+        "# The embedded policy",
+        "",
+        f"`GPT2LMHeadModel` with {parameters / 1e6:.2f} M parameters ({sizes.n_layer} layers of width {sizes.n_embd}, "
+        f"{sizes.n_positions} positions) and a byte-level BPE of {sizes.vocab_size:,} entries that lower-cases, in "
+        "half precision. It continues a plain image prompt with the modifiers that expert users add.",
+        "",
+        "Made from nothing by `training/embedded/README.md`'s commands. Licence: Apache-2.0.",
+        "",
+        "## Data",
+        "",
+        "Prompts of the Stable Diffusion beta Discord, August 2022 (DiffusionDB has the same messages as CC0-1.0).",
+        "",
+        "| step | prompts left |",
+        "|---|---|",
+        *[f"| {name} | {count:,} |" for name, count in counts.items()],
+        "",
+        "98 % of the pairs are trained on; 1 % each are for validation and test, split by their first four words.",
+        "",
+        "## Training",
+        "",
+        f"{last:,} steps of 32 pairs ({last * 32:,} pairs)"
+        + (f", {tokens / 1e6:.0f} M tokens" if tokens else "")
+        + ", AdamW with a cosine schedule, `configs/sft/embedded.yaml`. Held-out loss (nats per token of the "
+        "completions; validation split):",
+        "",
+        "| step | loss |",
+        "|---|---|",
+        *[f"| {step:,} | {loss:.3f} |" for step, loss in curve.items()],
+        "",
+        "## Held-out perplexity (test split)",
+        "",
+        "| model | loss per token | perplexity per token | per byte |",
+        "|---|---|---|---|",
+        *[
+            f"| {n} | {p['loss']:.3f} | {p['per_token']:,.1f} | {p['per_byte']:.3f} |"
+            for n, p in found["perplexity"].items()
+        ],
+        "",
+        "`scripts/evaluate_policy.py` prints this and the next table.",
+        "",
+        f"## Rewrites of {rewrites['prompts']:,} PartiPrompts (default decoding)",
+        "",
+        "| | |",
+        "|---|---|",
+        *[
+            f"| {n.replace('_', ' ')} | {v:.1f} |" if n == "mean_modifiers" else f"| {n.replace('_', ' ')} | {v:.2%} |"
+            for n, v in rewrites.items()
+            if not isinstance(v, dict) and n != "prompts"
+        ],
+        "",
+        f"Categories: {', '.join(f'{c} {v:.0%}' for c, v in rewrites['categories'].items())}. Most frequent: "
+        f"{', '.join(f'{m} ({v:.0%})' for m, v in rewrites['most_frequent'].items())} of the prompts.",
+        "",
+        f"## Samples, not chosen: the first {len(texts)} of the same file",
+        "",
+        *[f"- {r.original}**{r.text[len(r.original) :]}**" for r in enhancer(texts)],
+        "",
+        "## Limits",
+        "",
+        "- It knows the taste of August 2022: fantasy portraits, ArtStation, and the same few painters' names, living "
+        "ones among them. `--forbid` keeps a name out.",
+        "- 7 million parameters: rare words are spelt by pieces and sometimes misspelt, and what it adds fits the "
+        "subject only loosely.",
+        "- English, lower case. The user's own text is kept as typed in any language.",
+        "- An explicit-word filter cleaned its data; it is no safety filter for what users type.",
+        "",
+    ]
+    (output / "README.md").write_text("\n".join(lines), encoding="utf-8")
+    Console().print(f"{output / 'README.md'} written")
+
+
+if __name__ == "__main__":
+    app()
