@@ -58,7 +58,7 @@ def main(
     samples = _time(lambda: enhancer(texts, do_sample=True))
     few = texts[:: max(1, len(texts) // 50)][:50]
     loop_beams = _time(lambda: _loop(enhancer, few, num_beams=5, do_sample=False)) / len(few) * len(texts)
-    loop_samples = _time(lambda: _loop(enhancer, few, num_beams=1, do_sample=True, top_p=0.95)) / len(few) * len(texts)
+    loop_samples = _time(lambda: _loop(enhancer, few, num_beams=1, do_sample=True, top_k=100)) / len(few) * len(texts)
 
     table = Table("", "prompts/s", "ratio", title=f"{model}, {prompts} prompts, {torch.get_num_threads()} threads")
     n = len(texts)

@@ -86,12 +86,13 @@ def enhance(
     num_beams: Annotated[int, typer.Option(min=1, help="Width of the beam search.")] = 5,
     diversity: Annotated[float, typer.Option(min=0.0, help="Noise of the search; 0 is plain beam search.")] = 0.7,
     temperature: Annotated[float, typer.Option(help="Of sampling.")] = 0.9,
-    top_p: Annotated[float, typer.Option(help="Of sampling.")] = 0.95,
+    top_k: Annotated[int, typer.Option(min=0, help="Of sampling; 0 takes all tokens.")] = 100,
+    top_p: Annotated[float, typer.Option(help="Of sampling; 1 takes all tokens.")] = 1.0,
     min_modifiers: Annotated[int, typer.Option(min=0, help="Modifiers that the policy must at least add.")] = 4,
     window: Annotated[
         int, typer.Option(min=3, help="CLIP tokens that a result may have, begin and end included.")
     ] = 77,
-    batch_size: Annotated[int, typer.Option(min=1, help="Prompts decoded at once.")] = 16,
+    batch_size: Annotated[int, typer.Option(min=1, help="Sequences decoded at once.")] = 160,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1 …; by default the GPU if there is one.")] = None,
 ) -> None:
     """Rewrite plain prompts with a policy: the user's words, then modifiers."""
@@ -109,6 +110,7 @@ def enhance(
         "num_beams": num_beams,
         "diversity": diversity,
         "temperature": temperature,
+        "top_k": top_k,
         "top_p": top_p,
         "min_modifiers": min_modifiers,
         "window": window,

@@ -144,12 +144,12 @@ class PromptEnhancer:
         diversity: float = 0.7,
         length_penalty: float = 1.0,
         temperature: float = 0.9,
-        top_k: int = 0,
-        top_p: float = 0.95,
+        top_k: int = 100,
+        top_p: float = 1.0,
         max_new_tokens: int | None = None,
         min_modifiers: int = 4,
         window: int = CLIP_WINDOW,
-        batch_size: int = 16,
+        batch_size: int = 160,
     ) -> "EnhancedPrompt | list[EnhancedPrompt] | list[list[EnhancedPrompt]]":
         """Rewrite one prompt or many. The decoding arguments are named as in `transformers.GenerationConfig`.
 
@@ -162,11 +162,11 @@ class PromptEnhancer:
             num_beams: Width of the beam search.
             diversity: Scale of the noise on the log-probabilities that beam search sees; 0 is plain beam search.
             length_penalty: Exponent of the length in a beam's score.
-            temperature, top_k, top_p: Of sampling; `top_k=0` takes all tokens.
+            temperature, top_k, top_p: Of sampling; `top_k=0` and `top_p=1` take all tokens.
             max_new_tokens: Of the policy, at most; by default as many as the window may hold.
             min_modifiers: The policy may not end before that many (the window may still end it).
             window: CLIP tokens that the result may have, begin and end tokens included.
-            batch_size: Prompts (or variants) that are decoded at once, each with its beams.
+            batch_size: Sequences that are decoded at once; with beam search a prompt takes `num_beams` of them.
 
         Returns:
             An `EnhancedPrompt` for a text and a list of them, in order, for a sequence; with `num_return_sequences`
@@ -203,6 +203,8 @@ class PromptEnhancer:
             eos_token_id=self.tokenizer.eos_token_id,
             pad_token_id=self.tokenizer.pad_token_id,
         )
+        if settings.num_beams > 1:
+            settings.early_stopping = True
         warpers = _warpers(temperature, top_k, top_p)
         noise = 1.0 if do_sample else diversity
         variants = num_return_sequences if do_sample else 1
@@ -214,8 +216,9 @@ class PromptEnhancer:
         results = {row: [_unchanged(row, window, seed)] * settings.num_return_sequences for row in rows}
         # Rows of like length share a batch: less padding, and a common budget of new tokens.
         todo = sorted({r for r in rows if r.room > 0}, key=lambda r: (r.room, r.text, r.variant))
-        for start in range(0, len(todo), batch_size):
-            batch = todo[start : start + batch_size]
+        size = max(1, batch_size // settings.num_beams)
+        for start in range(0, len(todo), size):
+            batch = todo[start : start + size]
             tails = self._continue(batch, settings, warpers * do_sample, noise, seed, min_modifiers, max_new_tokens)
             finished = [
                 [finish(row.text, tail, ended, window, row.constraints) for tail, ended in of]
@@ -277,12 +280,14 @@ class PromptEnhancer:
             seeds = torch.tensor([_row_seed(seed, r) for r in rows], device=self.model.device)
             processors.append(GumbelNoise(seeds, length, noise))
         settings.max_new_tokens = budget
-        search = {}
-        if settings.num_beams > 1 or any(r.constraints for r in rows):
-            search = {"custom_generate": neurologic, "processing_class": self.tokenizer}
-            search["constraints"] = [r.constraints for r in rows]
         output = self.model.generate(
-            ids, attention_mask=mask, generation_config=settings, logits_processor=processors, **search
+            ids,
+            attention_mask=mask,
+            generation_config=settings,
+            logits_processor=processors,
+            custom_generate=neurologic,
+            constraints=[r.constraints for r in rows],
+            processing_class=self.tokenizer,
         )
         added = output[:, length:]  # (rows * returned, new tokens)
         ended = (added == self.tokenizer.eos_token_id).any(1).tolist()
@@ -407,6 +412,9 @@ class NoRepeatedNGrams(LogitsProcessor):
     def __init__(self, size: int):
         self.size = size
 
+    def select(self, prompts: Tensor) -> None:
+        """Nothing here belongs to a prompt, so that prompts may leave the batch (see `neurologic`)."""
+
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
         n = self.size
         if input_ids.shape[1] < n:
@@ -431,6 +439,9 @@ class MinModifiers(LogitsProcessor):
     def __init__(self, separators: Tensor, eos_token_id: int, count: int, prompt_length: int):
         self.separators, self.eos, self.count, self.start = separators, eos_token_id, count, prompt_length
 
+    def select(self, prompts: Tensor) -> None:
+        """Nothing here belongs to a prompt, so that prompts may leave the batch (see `neurologic`)."""
+
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
         begun = self.separators[input_ids[:, self.start :]].sum(1)  # (rows,)
         scores[:, self.eos] = scores[:, self.eos].masked_fill(begun < self.count, -math.inf)
@@ -451,6 +462,10 @@ class GumbelNoise(LogitsProcessor):
 
     def __init__(self, seeds: Tensor, prompt_length: int, scale: float = 1.0):
         self.seeds, self.start, self.scale = seeds, prompt_length, scale
+
+    def select(self, prompts: Tensor) -> None:
+        """Keep the noise of these prompts; the others have left the batch."""
+        self.seeds = self.seeds[prompts]
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
         step = input_ids.shape[1] - self.start

@@ -25,7 +25,7 @@ def main(
     split: Annotated[str, typer.Option(help="Its split to evaluate on.")] = "test",
     prompts: Annotated[str | None, typer.Option(help="A .txt, .csv or .jsonl file of plain prompts: rewrites.")] = None,
     num_beams: int = 5,
-    seed: Annotated[int | None, typer.Option(help="Sample instead of searching.")] = None,
+    seed: int = 0,
     output: Annotated[Path | None, typer.Option(help="Write the figures to this JSON file, too.")] = None,
 ) -> None:
     """Evaluate a policy on held-out pairs and on plain prompts."""
@@ -36,14 +36,25 @@ def main(
     figures: dict = {"model": model}
     if data:
         found = compare_perplexities(enhancer.model, enhancer.tokenizer, PromptData.load(data).pairs, split)
-        table = Table("model", "loss", "perplexity per token", "per byte", title=f"held-out completions ({split})")
-        for name, p in found.items():
-            table.add_row(name, f"{p.loss:.3f}", f"{p.per_token:,.1f}", f"{p.per_byte:.3f}")
+        table = Table("model", title=f"held-out completions ({split})")
+        for column in ["loss", "per token", "per byte", "loss, new text", "per token", "per byte"]:
+            table.add_column(column, justify="right")
+        for name, of in found.items():
+            cells = [(f"{p.loss:.3f}", f"{p.per_token:,.1f}", f"{p.per_byte:.3f}") if p else ("", "", "") for p in of]
+            table.add_row(name, *cells[0], *cells[1])
         console.print(table)
-        first = next(iter(found.values()))
-        console.print(f"{first.tokens:,} tokens, {first.bytes:,} bytes")
+        for p, what in zip(
+            next(iter(found.values())), ["all", "new text (no 8 tokens in a row of the train split)"], strict=True
+        ):
+            if p:
+                console.print(f"{what}: {p.tokens:,} tokens, {p.bytes:,} bytes")
         figures["perplexity"] = {
-            n: {"loss": p.loss, "per_token": p.per_token, "per_byte": p.per_byte} for n, p in found.items()
+            name: {
+                kind: {"loss": p.loss, "per_token": p.per_token, "per_byte": p.per_byte, "tokens": p.tokens}
+                for kind, p in zip(["all", "new"], of, strict=True)
+                if p
+            }
+            for name, of in found.items()
         }
     if prompts:
         texts = [line.prompt for line in read_lines(prompts) if line.prompt]

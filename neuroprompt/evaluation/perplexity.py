@@ -45,17 +45,31 @@ class Perplexity:
 
 def compare_perplexities(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, data: DatasetDict, split: str = "test"
-) -> dict[str, Perplexity]:
-    """The policy and the baselines on the completions of one split; the baselines are made from the train split."""
+) -> dict[str, tuple[Perplexity, Perplexity | None]]:
+    """The policy and the baselines on the completions of one split; the baselines are made from the train split.
+
+    Returns:
+        For each model, its perplexity on all completions and on those of which no eight tokens in a row stand in the
+        train split (None where there are none). People try many subjects with one long tail: what a model remembers
+        and what it has understood are different things.
+    """
     train, held_out = encode_pairs(data["train"], tokenizer), encode_pairs(data[split], tokenizer)
-    tokens = sum(len(c) for _, c in held_out)
-    size = sum(len(c.encode()) for c in data[split]["completion"][:])
-    nats = {
-        "policy": policy_nats(model, held_out),
-        "4-gram, Kneser-Ney": KneserNey(train, model.config.vocab_size).nats(held_out),
-        "ten most frequent modifiers": FixedSuffix(train, data["train"]["completion"][:], tokenizer).nats(held_out),
+    sizes = np.array([len(c.encode()) for c in data[split]["completion"][:]])
+    models = {
+        "policy": lambda pairs: policy_nats(model, pairs),
+        "4-gram, Kneser-Ney": KneserNey(train, model.config.vocab_size).nats,
+        "ten most frequent modifiers": FixedSuffix(train, data["train"]["completion"][:], tokenizer).nats,
     }
-    return {name: Perplexity(n, tokens, size) for name, n in nats.items()}
+    everything = np.ones(len(held_out), dtype=bool)
+
+    def measure(nats, chosen: NDArray[np.bool_]) -> Perplexity | None:
+        pairs = [pair for pair, wanted in zip(held_out, chosen, strict=True) if wanted]
+        if not pairs:
+            return None
+        return Perplexity(nats(pairs), sum(len(c) for _, c in pairs), int(sizes[chosen].sum()))
+
+    new = ~_repeats(train, [c for _, c in held_out])
+    return {name: (measure(nats, everything), measure(nats, new)) for name, nats in models.items()}
 
 
 def encode_pairs(pairs: Dataset, tokenizer: PreTrainedTokenizerBase) -> Pairs:
@@ -164,6 +178,25 @@ class FixedSuffix:
         places = np.concatenate([np.arange(len(c)) for _, c in pairs])
         expected = self.suffix[places.clip(max=len(self.suffix) - 1)]
         return (tokens == expected) & (places < len(self.suffix)), self.frequency[tokens]
+
+
+def _repeats(train: Pairs, completions: list[list[int]], size: int = 8) -> NDArray[np.bool_]:
+    """Which completions share `size` tokens in a row with the train split (shorter ones: are not counted as new)."""
+
+    def hashes(tokens: list[int]) -> NDArray[np.int64]:
+        if len(tokens) < size:
+            return np.zeros(0, dtype=np.int64)
+        windows = np.lib.stride_tricks.sliding_window_view(np.array(tokens, dtype=np.int64), size)
+        powers = np.array([pow(1_000_003, i, 2**61) for i in range(size)], dtype=np.int64)
+        return ((windows + 1) * powers).sum(1)  # modulo 2^64
+
+    known = np.unique(np.concatenate([hashes(p + c) for p, c in train]))
+
+    def repeats(tokens: list[int]) -> bool:
+        found = hashes(tokens)
+        return not len(found) or bool((known[np.searchsorted(known, found).clip(max=len(known) - 1)] == found).any())
+
+    return np.array([repeats(c) for c in completions])
 
 
 _BITS = 15

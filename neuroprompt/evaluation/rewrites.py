@@ -15,7 +15,7 @@ class RewriteStatistics:
     Attributes:
         prompts: How many were rewritten.
         keep_the_text: Start with the user's text, verbatim.
-        exceed_window: Have more CLIP tokens than the window.
+        exceed_window: Were made longer than the window (a prompt that is too long already is left alone).
         repeat_a_modifier: Hold a modifier twice (case, hyphens and emphasis aside), the user's own included.
         three_or_more: Gained three modifiers or more.
         shared_tails: Got the same tail as another prompt.
@@ -54,7 +54,7 @@ def rewrite_statistics(results: Sequence[EnhancedPrompt], window: int = CLIP_WIN
     return RewriteStatistics(
         prompts=n,
         keep_the_text=sum(r.text.startswith(r.original) for r in results) / n,
-        exceed_window=sum(count_clip_tokens(r.text) > window for r in results) / n,
+        exceed_window=sum(r.text != r.original and count_clip_tokens(r.text) > window for r in results) / n,
         repeat_a_modifier=sum(_repeats(r) for r in results) / n,
         three_or_more=sum(len(m) >= 3 for m in modifiers) / n,
         shared_tails=sum(tail_counts[t] > 1 for t in tails) / n,

@@ -75,10 +75,15 @@ def test_fixed_suffix_prefers_its_suffix(enhancer):
 
 
 def test_comparison(enhancer):
-    found = compare_perplexities(enhancer.model, enhancer.tokenizer, DatasetDict(train=PAIRS, test=PAIRS.select([0])))
+    novel = {"prompt": "a whale", "completion": ", woodcut, salt and foam, moonlit, by nobody in particular at all"}
+    test = Dataset.from_list([PAIRS[0], novel])
+    found = compare_perplexities(enhancer.model, enhancer.tokenizer, DatasetDict(train=PAIRS, test=test))
     assert list(found) == ["policy", "4-gram, Kneser-Ney", "ten most frequent modifiers"]
-    assert all(p.bytes == len(", highly detailed, 8k") for p in found.values())
-    assert found["policy"].per_token == pytest.approx(math.exp(found["policy"].loss))
+    for everything, new in found.values():
+        assert everything.bytes == len(", highly detailed, 8k") + len(novel["completion"])
+        assert new.bytes == len(novel["completion"])
+        assert new.nats < everything.nats
+    assert found["policy"][0].per_token == pytest.approx(math.exp(found["policy"][0].loss))
 
 
 def test_perplexity_units():

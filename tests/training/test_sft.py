@@ -123,7 +123,8 @@ def test_two_processes(workspace):
 
 def test_lora(workspace):
     pytest.importorskip("peft")
-    train(workspace, "lora", "--use_peft", "true", "--lora_target_modules", "all-linear", "--lora_r", 4, "--max_steps", 3)
+    lora = ["--use_peft", "true", "--lora_target_modules", "all-linear", "--lora_r", 4]
+    train(workspace, "lora", *lora, "--max_steps", 3)
     adapters = load_file(workspace / "lora" / "adapter_model.safetensors")
     assert any(v.abs().sum() > 0 for k, v in adapters.items() if "lora_B" in k)
 

@@ -55,7 +55,7 @@ def card(
     last = max(entry["step"] for entry in history)
     tokens = max(entry.get("num_input_tokens_seen", 0) for entry in history)
     curve = {entry["step"]: entry["eval_loss"] for entry in history if "eval_loss" in entry}
-    rewrites = found["rewrites"]
+    rewrites, perplexity = found["rewrites"], found["perplexity"]
     lines = [
         "# The embedded policy",
         "",
@@ -88,12 +88,13 @@ def card(
         "",
         "## Held-out perplexity (test split)",
         "",
-        "| model | loss per token | perplexity per token | per byte |",
-        "|---|---|---|---|",
-        *[
-            f"| {n} | {p['loss']:.3f} | {p['per_token']:,.1f} | {p['per_byte']:.3f} |"
-            for n, p in found["perplexity"].items()
-        ],
+        "| model | loss per token | perplexity per token | per byte | new text: loss | per token | per byte |",
+        "|---|---|---|---|---|---|---|",
+        *[f"| {name} | {' | '.join(_cells(p[kind]) for kind in ('all', 'new'))} |" for name, p in perplexity.items()],
+        "",
+        f"All: {perplexity['policy']['all']['tokens']:,} tokens. New text: the completions of which no eight tokens in "
+        f"a row stand in the train split, {perplexity['policy']['new']['tokens']:,} tokens. Users try many subjects "
+        "with one long tail, which an n-gram table of the whole train split remembers and 7 M parameters do not.",
         "",
         "`scripts/evaluate_policy.py` prints this and the next table.",
         "",
@@ -126,6 +127,10 @@ def card(
     ]
     (output / "README.md").write_text("\n".join(lines), encoding="utf-8")
     Console().print(f"{output / 'README.md'} written")
+
+
+def _cells(p: dict) -> str:
+    return f"{p['loss']:.3f} | {p['per_token']:,.1f} | {p['per_byte']:.3f}"
 
 
 if __name__ == "__main__":

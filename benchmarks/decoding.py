@@ -1,0 +1,287 @@
+"""Constrained decoding: what it costs beside beam search, and what its texts are worth beside other ways to get them.
+
+    python benchmarks/decoding.py                            # the embedded policy
+    python benchmarks/decoding.py --model random-50k         # a random GPT-2 (124 M) over a 50k vocabulary
+    python benchmarks/decoding.py --prompts prompts.txt --count 200
+
+Speed: `transformers`' own beam search, and ours with 0, 3 and 6 clauses and 20 forbidden phrases, on the same model
+with the same beams and the same number of new tokens, in alternation; what counts are the ratios of the medians.
+Quality: satisfied clauses, forbidden phrases and the log-probability of the result under the policy, for ours, for
+drawing until the constraints are met (as dynamic prompts do), for appending what beam search has left out, and for
+beam search that knows nothing of constraints. Prints Markdown tables.
+"""
+
+import argparse
+import itertools
+import random
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.progress import track
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
+
+from neuroprompt.assets import locate
+from neuroprompt.decoding import Constraints, check, neurologic
+from neuroprompt.decoding.automaton import Automaton, Vocabulary
+from neuroprompt.modifiers import vocabulary as terms
+
+FORBIDDEN = (
+    "blurry|greg rutkowski|artgerm|low quality|bad anatomy|watermark|text|signature|jpeg artifacts|ugly|deformed|"
+    "extra limbs|cropped|worst quality|nsfw|out of frame|duplicate|mutated|disfigured|trending on artstation"
+).split("|")
+THREE = {"artist": "alphonse mucha", "style": "baroque|art deco", "vibe": "cinematic"}
+SIX = {**THREE, "format": "oil painting", "perspective": "wide angle", "booster": "highly detailed"}
+CHOICES = {  # what the quality table draws its constraints from
+    "artist": ["alphonse mucha", "claude monet", "ivan aivazovsky", "gustav klimt", "studio ghibli"],
+    "style": ["baroque", "art deco", "impressionism", "cyberpunk", "art nouveau"],
+    "format": ["oil painting", "watercolor", "concept art", "photograph", "3d render"],
+    "perspective": ["wide angle", "close up", "portrait", "aerial view", "full body"],
+    "booster": ["highly detailed", "sharp focus", "8k", "intricate", "masterpiece"],
+    "vibe": ["cinematic", "dramatic lighting", "golden hour", "fog", "moody"],
+}
+OFTEN = ["trending on artstation", "artstation", "greg rutkowski", "artgerm", "highly detailed", "octane render", "4k"]
+TRIES = 20
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="embedded", help="embedded, a folder, a hub id, or random-50k")
+    parser.add_argument("--prompts", type=Path, help="a file with a plain prompt a line; made up where it is missing")
+    parser.add_argument("--count", type=int, default=200, help="prompts of the quality table; 0 leaves it out")
+    parser.add_argument("--beams", type=int, default=5)
+    parser.add_argument("--new-tokens", type=int, default=40)
+    parser.add_argument("--rounds", type=int, default=9, help="alternations of the speed table; 0 leaves it out")
+    parser.add_argument("--batches", type=int, nargs="+", default=[1, 16])
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--device", default="cpu")
+    args = parser.parse_args()
+    if args.device == "cpu":
+        torch.set_num_threads(1)
+    model, tokenizer = load(args.model)
+    model.to(args.device)
+    prompts = args.prompts.read_text().splitlines() if args.prompts else made_up(args.seed)
+    console = Console(soft_wrap=True)
+    console.print(f"model {args.model}: {model.num_parameters() / 1e6:.1f} M parameters, {len(tokenizer)} tokens; "
+                  f"torch {torch.__version__}, {args.device}\n")  # fmt: skip
+    if args.rounds:
+        build_table(console, tokenizer, model)
+        speed_table(console, model, tokenizer, prompts, args)
+    if args.count:
+        quality_table(console, model, tokenizer, prompts[: args.count], args)
+
+
+def load(name: str):
+    if name != "random-50k":
+        folder = locate(name, "policy")
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+        model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    else:
+        tokenizer = clip_as_byte_level()
+        torch.manual_seed(0)
+        config = GPT2Config(vocab_size=len(tokenizer), bos_token_id=0, eos_token_id=0)
+        model = GPT2LMHeadModel(config)
+    tokenizer.padding_side = "left"
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    model.generation_config.pad_token_id = tokenizer.pad_token_id
+    return model.eval(), tokenizer
+
+
+def clip_as_byte_level() -> PreTrainedTokenizerFast:
+    """CLIP's 49,408 pieces (they come with open_clip) as a byte-level BPE of GPT-2's kind and size."""
+    from open_clip.tokenizer import SimpleTokenizer
+
+    clip = SimpleTokenizer()
+    pieces = ["<|endoftext|>"]
+    for piece in clip.encoder:  # "cat</w>" ends a word there; "Ġcat" begins one here
+        pieces.append("Ġ" + piece.removesuffix("</w>") if piece.endswith("</w>") else piece)
+    pieces = list(dict.fromkeys(pieces))
+    index = {piece: i for i, piece in enumerate(pieces)}
+    merges = [
+        (a, b) for a, b in clip.bpe_ranks if not b.endswith("</w>") and a in index and b in index and a + b in index
+    ]
+    tokenizer = Tokenizer(models.BPE(vocab=index, merges=merges))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<|endoftext|>", pad_token="<|endoftext|>")
+
+
+def made_up(seed: int) -> list[str]:
+    """Plain subjects."""
+    who = "a boy|two cats|an old woman|a samurai|a dragon|a robot|an astronaut|a queen|a fox|a ship".split("|")
+    what = "on a horse|playing chess|reading a book|in the rain|at the market|under a tree|by the fire".split("|")
+    where = "|in a castle|in the mountains|on the moon|in tokyo|by the sea|at night|in winter".split("|")
+    every = [" ".join(filter(None, parts)) for parts in itertools.product(who, what, where)]
+    return random.Random(seed).sample(every, len(every))
+
+
+def build_table(console: Console, tokenizer, model) -> None:
+    size = model.get_output_embeddings().weight.shape[0]
+    begin = time.perf_counter()
+    vocabulary = Vocabulary(tokenizer, size)
+    rows = [("vocabulary (once a tokenizer)", time.perf_counter() - begin)]
+    everything = [tuple(terms(category)) for category in ("artist", "style")]
+    sets = {
+        "6 clauses, 20 forbidden": Constraints(**SIX, forbid=FORBIDDEN),
+        f"the same and auto: artist ({len(everything[0])} phrases)": Constraints(
+            **SIX, forbid=FORBIDDEN, auto="artist"
+        ),
+    }
+    for name, wish in sets.items():
+        clauses, times = wish.clauses, []
+        for _ in range(5):
+            begin = time.perf_counter()
+            Automaton(vocabulary, clauses, wish.forbidden)
+            times.append(time.perf_counter() - begin)
+        rows.append((f"automaton: {name}", statistics.median(times)))
+    table(console, ("build", "ms"), [(name, f"{1000 * seconds:.0f}") for name, seconds in rows])
+
+
+def speed_table(console: Console, model, tokenizer, prompts: Sequence[str], args) -> None:
+    rows = []
+    for batch in args.batches:
+        inputs = tokenizer(prompts[:batch], return_tensors="pt", padding=True).to(args.device)
+        fixed = {"num_beams": args.beams, "max_new_tokens": args.new_tokens, "do_sample": False}
+        fixed["min_new_tokens"] = args.new_tokens  # everyone writes as much
+
+        def ours(wish, inputs=inputs, fixed=fixed):
+            return lambda: model.generate(
+                **inputs, **fixed, custom_generate=neurologic, constraints=wish, processing_class=tokenizer
+            )
+
+        ways = {
+            "transformers": lambda inputs=inputs, fixed=fixed: model.generate(**inputs, **fixed),
+            "ours, no constraints": ours(None),
+            "ours, 3 clauses": ours(Constraints(**THREE, forbid=FORBIDDEN)),
+            "ours, 6 clauses": ours(Constraints(**SIX, forbid=FORBIDDEN)),
+        }
+        times = in_turns(ways, args.rounds, args.device)
+        base = statistics.median(times["transformers"])
+        for name, seconds in times.items():
+            ratios = sorted(s / t for s, t in zip(seconds, times["transformers"], strict=True))
+            spread = f"{ratios[len(ratios) // 4]:.2f}–{ratios[-1 - len(ratios) // 4]:.2f}"
+            median = statistics.median(seconds)
+            rows.append((str(batch), name, f"{median:.3f}", f"{median / base:.2f}", spread))
+    table(console, ("batch", "way", "median s", "ratio", "middle half of the rounds' ratios"), rows)
+
+
+def in_turns(ways: dict[str, Callable], rounds: int, device: str) -> dict[str, list[float]]:
+    times = {name: [] for name in ways}
+    for turn in track(range(rounds + 1), description="speed", transient=True):
+        for name, way in ways.items():
+            begin = time.perf_counter()
+            way()
+            if device != "cpu":
+                torch.cuda.synchronize()
+            if turn:  # the first is for warming up
+                times[name].append(time.perf_counter() - begin)
+    return times
+
+
+def quality_table(console: Console, model, tokenizer, prompts: Sequence[str], args) -> None:
+    draw = random.Random(args.seed)
+    wishes = []
+    for _ in prompts:
+        chosen = {category: draw.choice(choices) for category, choices in CHOICES.items()}
+        names = draw.sample(sorted(chosen), draw.choice([2, 3, 4]))
+        required = {name: chosen[name] for name in names}
+        forbidden = [term for term in OFTEN if term not in required.values()]
+        wishes.append(Constraints(**required, forbid=draw.sample(forbidden, 3)))
+    ways = {
+        "ours": write_under_constraints,
+        f"rejection ({TRIES} tries)": reject,
+        "append what is missing": append,
+        "beam search": search_freely,
+    }
+    rows = []
+    for name, way in ways.items():
+        torch.manual_seed(args.seed)
+        begin = time.perf_counter()
+        texts = []
+        for start in track(range(0, len(prompts), 8), description=name, transient=True):
+            batch = slice(start, start + 8)
+            texts += way(model, tokenizer, prompts[batch], wishes[batch], args)
+        seconds = (time.perf_counter() - begin) / len(prompts)
+        reports = [check(text, wish) for text, wish in zip(texts, wishes, strict=True)]
+        clauses = sum(report.satisfied for report in reports) / sum(len(report.matches) for report in reports)
+        whole = statistics.mean(report.satisfied == len(report.matches) for report in reports)
+        forbidden = statistics.mean(bool(report.forbidden) for report in reports)
+        values = log_probabilities(model, tokenizer, prompts, texts)
+        error = statistics.stdev(values) / len(values) ** 0.5
+        shares = [f"{share:.1%}" for share in (clauses, whole, forbidden)]
+        rows.append((name, *shares, f"{statistics.mean(values):.2f} ± {error:.2f}", f"{seconds:.2f}"))
+    head = ("way", "clauses satisfied", "prompts satisfied", "prompts with a forbidden phrase")
+    table(console, (*head, "log-probability a token (± standard error)", "s a prompt"), rows)
+
+
+def generate(model, tokenizer, prompts: Sequence[str], args, **kwargs) -> list[str]:
+    inputs = tokenizer(list(prompts), return_tensors="pt", padding=True).to(model.device)
+    ids = model.generate(**inputs, max_new_tokens=args.new_tokens, **kwargs)
+    return [
+        tokenizer.decode(row, skip_special_tokens=True, clean_up_tokenization_spaces=False).strip(" ,") for row in ids
+    ]
+
+
+def write_under_constraints(model, tokenizer, prompts, wishes, args) -> list[str]:
+    search = {"custom_generate": neurologic, "constraints": wishes, "processing_class": tokenizer}
+    return generate(model, tokenizer, prompts, args, num_beams=args.beams, do_sample=False, **search)
+
+
+def search_freely(model, tokenizer, prompts, wishes, args) -> list[str]:
+    return generate(model, tokenizer, prompts, args, num_beams=args.beams, do_sample=False)
+
+
+def reject(model, tokenizer, prompts, wishes, args) -> list[str]:
+    """Of up to `TRIES` samples the first that meets the constraints, or the one that meets most of them."""
+    texts = []
+    for prompt, wish in zip(prompts, wishes, strict=True):
+        best, most = "", (-1, -1)
+        for _ in range(TRIES):
+            text = generate(model, tokenizer, [prompt], args, do_sample=True)[0]
+            report = check(text, wish)
+            if (value := (not report.forbidden, report.satisfied)) > most:
+                best, most = text, value
+            if report:
+                break
+        texts.append(best)
+    return texts
+
+
+def append(model, tokenizer, prompts, wishes, args) -> list[str]:
+    texts = search_freely(model, tokenizer, prompts, wishes, args)
+    return [
+        ", ".join(
+            [text, *(c[0] for c, match in zip(wish.clauses, check(text, wish).matches, strict=True) if not match)]
+        )
+        for text, wish in zip(texts, wishes, strict=True)
+    ]
+
+
+@torch.no_grad()
+def log_probabilities(model, tokenizer, prompts: Sequence[str], texts: Sequence[str]) -> list[float]:
+    """Each text's mean log-probability per token after its prompt, under the model left to itself."""
+    values = []
+    for prompt, text in zip(prompts, texts, strict=True):
+        head = tokenizer(prompt)["input_ids"]
+        tail = tokenizer(text.removeprefix(prompt), add_special_tokens=False)["input_ids"] or [tokenizer.eos_token_id]
+        ids = torch.tensor([head + tail], device=model.device)
+        log_probs = model(ids).logits[0, len(head) - 1 : -1].float().log_softmax(dim=-1)
+        values.append(float(log_probs.gather(1, ids[0, len(head) :, None]).mean()))
+    return values
+
+
+def table(console: Console, head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    console.print("| " + " | ".join(head) + " |", markup=False, highlight=False)
+    console.print("|" + " --- |" * len(head), markup=False, highlight=False)
+    for row in rows:
+        console.print("| " + " | ".join(row) + " |", markup=False, highlight=False)
+    console.print()
+
+
+if __name__ == "__main__":
+    main()

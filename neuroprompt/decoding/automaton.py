@@ -1,0 +1,755 @@
+"""All phrases of a constraint set as one automaton over characters, lifted to a tokenizer's vocabulary.
+
+The text that a constraint is about is folded (see `constraints.py`); the decoder moves in tokens. Between the two stand
+two objects. A `Vocabulary` is a tokenizer seen as strings, made once: every token's bytes, folded, in one trie. An
+`Automaton` is a constraint set: an Aho–Corasick automaton over folded characters, and for each of its states what every
+token would do there. (Lifting a character automaton to tokens through a trie is the idea of Outlines' index, Willard
+and Louf 2023, arXiv 2307.09702.)
+
+**The character automaton.** Its states are the prefixes of all phrases, and three roots for "no phrase begun":
+`AFTER_WORD` (the last character is a word character, so a phrase beginning with one cannot begin), `AFTER_NONWORD`,
+and `AFTER_SEPARATOR` (where a modifier begins). After any text the state is the longest suffix of the folded text
+that is a prefix of a phrase and begins on a word boundary. Since a phrase's end is a boundary only once the next
+character (or the end) is known, a phrase that has been read is *pending* in the state (`pending[state]`, clauses as
+bits) and is completed by leaving the state over a character that makes a boundary. A forbidden phrase is one more
+bit. One that ends in a nonword character needs no boundary, so it is completed on arrival. A space in a state whose
+prefix ends in a space stays there: whitespace is normalised by the automaton.
+
+**The lift.** Let q be a state with root r(q), at the end of its chain of failure links. Reading a token from q ends
+where reading it from r(q) ends, unless a phrase that began before the token is still under way at its end; and it
+completes what it completes from r(q), and besides only phrases that began before it. So three *base rows* over the
+whole vocabulary are computed once, level by level over the trie in NumPy, and the row of any other state is a base
+row with few exceptions, which one walk down phrase trie and vocabulary trie together finds. With the tokens sorted as
+in the trie, the exceptions are runs of neighbours; rows are kept as runs and made when a state is first visited.
+
+**Pieces of characters.** A token may end inside a UTF-8 character. The state is then (q, bytes begun), and its row
+has the tokens that go on with valid UTF-8; any other would make U+FFFD.
+
+**The way out.** For every state, `escape` is the number of tokens that surely lead to `AFTER_SEPARATOR` without
+anything forbidden, and for every clause `price` is the number of tokens that write its cheapest phrase from there,
+and one separator. Along each such path of tokens (`on_path`) the number that is left is known for every state. Hence
+the number of tokens that surely meet all open clauses O from state q is
+
+    need(q, O) = min( escape[q] + price(O),  min over paths of i in O through q:  left_i(q) + price(O without i) ) - 1
+
+(the last separator is not needed). From a state with need n > 0 some token always leads to one with at most n - 1. So a
+search that only ever moves to states with need at most the number of tokens that remain can neither run into a dead end
+nor run out of budget. This is what makes the decoder exact.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import weakref
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from neuroprompt.decoding.constraints import (
+    MARK,
+    MAX_CLAUSES,
+    NONWORD,
+    WORD,
+    ConstraintError,
+    char_class,
+    fold,
+    fold_phrase,
+)
+
+AFTER_WORD, AFTER_NONWORD, AFTER_SEPARATOR = 0, 1, 2  # the roots
+FORBIDDEN = 1 << MAX_CLAUSES  # the bit beside the clauses' own
+BANNED, DEAD_END = 127, 126  # costs of tokens; anything less is a number of tokens
+EXIT = MAX_CLAUSES  # stands for "what is pending" where a clause is named
+SEPARATORS = ","  # what modifiers stand between
+CLOSING = 3  # this many tokens before a clause must be written, no new word is begun that might have to be cut
+
+
+class Vocabulary:
+    """A tokenizer as byte strings and as a trie of folded strings.
+
+    Byte-level BPE (GPT-2, Llama 3, Qwen, SmolLM2) and SentencePiece-like tokenizers (Llama 2, Gemma: "▁" for a space,
+    with or without byte fallback) are understood. Special and added tokens stand for no text and are never written.
+
+    Args:
+        tokenizer: a `transformers` tokenizer with a `tokenizers` backend.
+        size: the width of the model's logits, where it is more than the tokenizer's length.
+
+    Raises:
+        ValueError: the tokenizer is of another kind, or its decoding is not the concatenation of its tokens.
+    """
+
+    def __init__(self, tokenizer, size: int | None = None):
+        self.size = max(size or 0, len(tokenizer))
+        self.bytes = _token_bytes(tokenizer) + [None] * (self.size - len(tokenizer))
+        normalizer = tokenizer.backend_tokenizer.normalizer
+        # how the tokenizer itself would write a phrase; SentencePiece's normalizers turn spaces into "▁"
+        self.written = lambda text: (normalizer.normalize_str(text) if normalizer else text).replace("▁", " ").strip()
+        self.token_of = {}  # bytes -> a token that stands for them
+        for token, piece in enumerate(self.bytes):
+            if piece:
+                self.token_of.setdefault(piece, token)
+        self.longest = max(map(len, self.token_of), default=0)
+        self._build_trie()
+        self.hash_factor, self.hash_term = _text_hashes(self.bytes)
+        self._after: dict[bytes, list[tuple[int, str, bytes]]] = {}
+        self._endings: dict[bytes, list[tuple[int, str]]] = {}
+        self._automata: OrderedDict[tuple, Automaton] = OrderedDict()
+
+    @staticmethod
+    def of(tokenizer, size: int | None = None) -> Vocabulary:
+        """The vocabulary of `tokenizer`, made once."""
+        known = _VOCABULARIES.setdefault(tokenizer, {})
+        key = (len(tokenizer), size)
+        if key not in known:
+            known[key] = Vocabulary(tokenizer, size)
+        return known[key]
+
+    def automaton(self, clauses: Sequence[Sequence[str]], forbidden: Sequence[str]) -> Automaton:
+        """The automaton of these phrases over this vocabulary; the last 128 are kept."""
+        key = (tuple(map(tuple, clauses)), tuple(forbidden))
+        if key not in self._automata:
+            self._automata[key] = Automaton(self, *key)
+            if len(self._automata) > 128:
+                self._automata.popitem(last=False)
+        self._automata.move_to_end(key)
+        return self._automata[key]
+
+    def text(self, tokens: Sequence[int]) -> str:
+        """What the tokens decode to, special ones left out."""
+        return b"".join(self.bytes[token] or b"" for token in tokens).decode("utf-8", "replace")
+
+    def after(self, begun: bytes) -> list[tuple[int, str, bytes]]:
+        """The tokens that may follow a character of which `begun` is there: (token, folded text, bytes begun then)."""
+        if begun not in self._after:
+            found = []
+            for token in self.continuing:
+                if (split := _split(begun + self.bytes[token])) is not None:
+                    found.append((token, fold(split[0]), split[1]))
+            self._after[begun] = found
+        return self._after[begun]
+
+    def endings(self, begun: bytes) -> list[tuple[int, str]]:
+        """Ways to end a begun character with single-byte tokens: (tokens needed, folded text), one of each class."""
+        if begun not in self._endings:
+            lead = begun[0]
+            missing = (2 if lead < 0xE0 else 3 if lead < 0xF0 else 4) - len(begun)
+            ways = {}
+            bytes_there = [bytes([byte]) for byte in range(0x80, 0xC0) if bytes([byte]) in self.token_of]
+            middles = [bytes(middle) for middle in itertools.product(b"\x80\x90\xa0\xb0", repeat=missing - 1)]
+            for middle, last in itertools.product(middles, bytes_there):
+                if all(middle[i : i + 1] in self.token_of for i in range(len(middle))):
+                    split = _split(begun + middle + last)
+                    if split and not split[1] and len(text := fold(split[0])) == 1:
+                        ways.setdefault(char_class(text), (missing, text))
+                if len(ways) == 3:
+                    break
+            self._endings[begun] = list(ways.values())
+        return self._endings[begun]
+
+    def child(self, node: int, char: str) -> int | None:
+        """The trie node below `node` over `char`."""
+        return self._children.get(node * 0x110000 + ord(char))
+
+    def children(self, node: int) -> Iterator[int]:
+        """The trie nodes below `node`, which are numbered in preorder."""
+        child = node + 1
+        while child < self.end[node]:
+            yield child
+            child = self.end[child]
+
+    def _build_trie(self) -> None:
+        tokens_of: dict[str, list[tuple[bytes, int]]] = {}
+        self.continuing = []  # tokens that begin inside a character
+        for token, piece in enumerate(self.bytes):
+            if piece:
+                if (split := _split(piece)) is not None:
+                    tokens_of.setdefault(fold(split[0]), []).append((split[1], token))
+                elif 0x80 <= piece[0] < 0xC0:
+                    self.continuing.append(token)
+        # by the first character's class, so that "tokens that begin with a nonword character" are neighbours
+        strings = sorted(tokens_of, key=lambda string: (char_class(string[0]) if string else -1, string))
+        parent, chars, low, plain, high, end, depth = [-1], [" "], [0], [0], [0], [0], [0]
+        self._children = {}
+        self.tails: dict[int, bytes] = {}  # rank -> bytes begun, for tokens that end inside a character
+        at_rank, node_of_rank, path, previous = [], [], [0], ""
+        for string in strings:
+            common = next((i for i, (a, b) in enumerate(zip(string, previous, strict=False)) if a != b), None)
+            common = min(len(string), len(previous)) if common is None else common
+            while len(path) > common + 1:
+                node = path.pop()
+                high[node], end[node] = len(at_rank), len(parent)
+            for char in string[common:]:
+                self._children[path[-1] * 0x110000 + ord(char)] = len(parent)
+                parent.append(path[-1])
+                chars.append(char)
+                depth.append(len(path))
+                low.append(len(at_rank))
+                plain.append(len(at_rank))
+                high.append(0)
+                end.append(0)
+                path.append(len(parent) - 1)
+            for tail, token in sorted(tokens_of[string]):
+                if tail:
+                    self.tails[len(at_rank)] = tail
+                else:
+                    plain[path[-1]] = len(at_rank) + 1
+                at_rank.append(token)
+                node_of_rank.append(path[-1])
+            previous = string
+        for node in path:
+            high[node], end[node] = len(at_rank), len(parent)
+        self.char, self.parent = chars, np.array(parent)
+        self.low, self.plain, self.high, self.end = low, plain, high, end
+        self.owned = np.bincount(node_of_rank, minlength=len(parent)).tolist()
+        self.node_of_rank = np.array(node_of_rank)
+        alphabet = sorted(set(chars))
+        self.index = {char: i for i, char in enumerate(alphabet)}  # of the trie's characters
+        self.char_index = np.array([self.index[char] for char in chars])  # (nodes,)
+        self.alphabet_class = np.array([char_class(char) for char in alphabet])
+        order = np.argsort(depth, kind="stable")
+        self.levels = np.split(order, np.cumsum(np.bincount(depth))[:-1])[1:]  # nodes by depth, the root left out
+        # the ranks of the tokens that only begin a character, and what they begin it with
+        self.bare_tails = [self.tails[rank] for rank in range(plain[0], self.owned[0])]
+        # tokens outside the trie come after those in it
+        outside = sorted(set(range(self.size)) - set(at_rank))
+        self.at_rank = np.array(at_rank + outside)
+        self.rank = np.empty(self.size, dtype=np.int64)
+        self.rank[self.at_rank] = np.arange(self.size)
+        tops = {NONWORD: [0, 0], WORD: [0, 0], MARK: [0, 0]}
+        for child in self.children(0):
+            span = tops[char_class(chars[child])]
+            span[0] = low[child] if span[1] == 0 else span[0]
+            span[1] = high[child]
+        self.beginning_with = {kind: tuple(span) for kind, span in tops.items()}  # class -> ranks [low, high)
+        self.space_begins = np.zeros(self.size, dtype=bool)
+        if (space := self.child(0, " ")) is not None:
+            self.space_begins[self.at_rank[low[space] : high[space]]] = True
+
+
+class Row(NamedTuple):
+    """What every token does in one state: base row `base`, but from rank `start[j]` (up to the next start) on, it leads
+    to `state[j]` (where that is not -1) and completes `completed[j]` besides."""
+
+    base: int
+    start: np.ndarray  # (runs,) int64, rising, the first 0
+    state: np.ndarray  # (runs,) int64
+    completed: np.ndarray  # (runs,) int64 bits
+    cost: np.ndarray | None  # (vocab,) int8, or None where it is the base row's
+    advances: np.ndarray  # (advances, 4): see `Automaton`; clause `EXIT` for a token that completes what is pending
+    void: np.ndarray  # tokens among the base row's advances that lead elsewhere here
+
+
+@dataclass(frozen=True)
+class _Path:
+    clause: int
+    left: int
+    progress: float
+
+
+class Automaton:
+    """The phrases of one constraint set over one vocabulary.
+
+    States 0 to 2 are the roots; then come the phrases' prefixes, and, as they are met, states inside a character.
+
+    Attributes:
+        base_state, base_completed, base_cost: (3, vocab): from each root, each token's next state, the clauses that it
+            completes (bits, `FORBIDDEN` among them), and its cost: tokens from there to a separator; `BANNED`.
+        advances: three arrays (n, 4), for each root the tokens that begin a required phrase: token, clause, tokens left
+            to write and separate the phrase, and thousandths of the phrase written.
+        price: (clauses,) tokens that write each clause's cheapest phrase after a separator, and one separator.
+
+    Raises:
+        ConstraintError: a clause cannot be written by this tokenizer without a forbidden phrase.
+    """
+
+    def __init__(self, vocabulary: Vocabulary, clauses: Sequence[Sequence[str]], forbidden: Sequence[str]):
+        if len(clauses) > MAX_CLAUSES:
+            raise ConstraintError(f"{len(clauses)} clauses are more than the {MAX_CLAUSES} that one prompt can have")
+        self.vocabulary, self.clauses, self.forbidden = vocabulary, clauses, forbidden
+        self.everything = (1 << len(clauses)) - 1  # the bits of all clauses
+        self._build_characters(clauses, forbidden)
+        self._build_escapes()
+        self._inside: dict[tuple[int, bytes], int] = {}
+        self._where: list[tuple[int, bytes]] = [(state, b"") for state in range(len(self.depth))]
+        self._rows: dict[int, Row] = {}
+        self._build_paths(clauses)
+        self._build_base_rows()
+
+    def __len__(self) -> int:
+        """The number of states met so far."""
+        return len(self._where)
+
+    def read(self, text: str, state: int = AFTER_SEPARATOR) -> tuple[int, int]:
+        """The state after `text`, and the clauses (and `FORBIDDEN`) completed on the way."""
+        completed = 0
+        for char in fold(text):
+            state, done = self._step(state, char)
+            completed |= done
+        return state, completed
+
+    def pending(self, state: int) -> int:
+        """The clauses that the end of the text would complete in `state`; with `FORBIDDEN` it may not end there."""
+        character_state, begun = self._where[state]
+        return FORBIDDEN if begun else int(self.character_pending[character_state])
+
+    def need(self, state: int, open_clauses: int) -> int:
+        """The number of tokens that surely meet the clauses in the bits `open_clauses` from `state`."""
+        pending = self.pending(state)
+        if not pending & FORBIDDEN and not open_clauses & ~pending:
+            return 0
+        needs = [self._cost_of(state) + self._price(open_clauses)]
+        if not self._where[state][1] and self._exit_cost[state] < DEAD_END:
+            needs.append(int(self._exit_cost[state]) + self._price(open_clauses & ~pending))
+        needs += [
+            path.left + self._price(open_clauses & ~(1 << path.clause))
+            for path in self._paths.get(self._where[state], ())
+            if open_clauses >> path.clause & 1
+        ]
+        return max(min(needs) - 1, 0)
+
+    def row(self, state: int) -> Row:
+        """What every token does in `state`."""
+        if state not in self._rows:
+            character_state, begun = self._where[state]
+            self._rows[state] = self._row_inside(character_state, begun) if begun else self._row(state)
+        return self._rows[state]
+
+    # -- the character automaton
+
+    def _build_characters(self, clauses: Sequence[Sequence[str]], forbidden: Sequence[str]) -> None:
+        goto: list[dict[str, int]] = [{}, {}, {}]  # the roots share their children: see `_step` and `delta`
+        chars, parent, own = [" ", " ", ","], [-1] * 3, [0] * 3
+        bits = [(phrase, 1 << clause) for clause, phrases in enumerate(clauses) for phrase in phrases]
+        for phrase, bit in bits + [(phrase, FORBIDDEN) for phrase in forbidden]:
+            node = AFTER_SEPARATOR
+            for char in fold_phrase(phrase):
+                if (child := goto[node].get(char)) is None:
+                    child = goto[node][char] = len(chars)
+                    goto.append({})
+                    chars.append(char)
+                    parent.append(node)
+                    own.append(0)
+                node = child
+            own[node] |= bit
+        states = len(chars)
+        # symbols: every character of a phrase, space, separators, and one for all others of each class
+        self._symbol = {char: i + 3 for i, char in enumerate(sorted({*chars, *SEPARATORS, " "}))}
+        symbol_class = np.array([NONWORD, WORD, MARK, *map(char_class, self._symbol)])
+        columns = np.array([self._symbol[char] for char in chars])
+        space, separators = self._symbol[" "], [self._symbol[char] for char in SEPARATORS]
+        delta = np.zeros((states, len(symbol_class)), dtype=np.int32)
+        delta[:3, symbol_class == NONWORD] = AFTER_NONWORD
+        delta[:3, symbol_class == WORD] = AFTER_WORD
+        delta[:3, symbol_class == MARK] = np.array([AFTER_WORD, AFTER_NONWORD, AFTER_NONWORD])[:, None]
+        delta[:3, separators] = AFTER_SEPARATOR
+        delta[AFTER_SEPARATOR, space] = AFTER_SEPARATOR
+        depth = np.zeros(states, dtype=np.int64)
+        fail, root = np.zeros(states, dtype=np.int64), np.arange(states)
+        ends_word = np.zeros(states, dtype=bool)
+        ends_word[AFTER_WORD] = True
+        pending = np.array(own, dtype=np.int64)
+        level = np.array(sorted(goto[AFTER_SEPARATOR].values()), dtype=np.int64)
+        parent = np.array(parent, dtype=np.int64)
+        first = columns[level]
+        fail[level] = delta[AFTER_SEPARATOR, first]  # before the children are entered: a root
+        delta[AFTER_SEPARATOR, first] = delta[AFTER_NONWORD, first] = level
+        beyond_words = symbol_class[first] != WORD
+        delta[AFTER_WORD, first[beyond_words]] = level[beyond_words]
+        while len(level):
+            depth[level] = depth[parent[level]] + 1
+            kind = symbol_class[columns[level]]
+            ends_word[level] = np.where(kind == MARK, ends_word[parent[level]], kind == WORD)
+            pending[level] |= pending[fail[level]]
+            root[level] = root[fail[level]]
+            delta[level] = delta[fail[level]]
+            after_space = level[columns[level] == space]
+            delta[after_space, space] = after_space
+            children = np.array([child for node in level for child in goto[node].values()], dtype=np.int64)
+            if len(children):
+                fail[children] = delta[fail[parent[children]], columns[children]]
+                delta[parent[children], columns[children]] = children
+            level = children
+        # a forbidden phrase that ends in a nonword character is complete on arrival
+        self._arrival = np.where(ends_word, 0, pending & FORBIDDEN)
+        self.character_pending = np.where(ends_word, pending, pending & ~FORBIDDEN)
+        self._goto, self._fail, self.depth, self._delta = goto, fail.tolist(), depth, delta
+        self._symbol_class, self._ends_word = symbol_class, ends_word
+        self._root = root
+        # boundary[ends_word, class]: whether a character of the class completes what is pending
+        self._boundary = np.array([[True, True, False], [True, False, False]])
+
+    def _symbol_of(self, char: str) -> int:
+        return self._symbol.get(char) or char_class(char)
+
+    def _step(self, state: int, char: str) -> tuple[int, int]:
+        symbol = self._symbol_of(char)
+        completes = self._boundary[int(self._ends_word[state]), self._symbol_class[symbol]]
+        following = int(self._delta[state, symbol])
+        completed = int(self.character_pending[state]) if completes else 0
+        return following, completed | int(self._arrival[following])
+
+    # -- the way out
+
+    def _build_escapes(self) -> None:
+        """`escape`: tokens to a separator over single characters other than spaces, which any state may read."""
+        tokens: dict[int, int] = {}  # symbol -> a token of just one such character
+        for child in self.vocabulary.children(0):
+            if self.vocabulary.plain[child] > self.vocabulary.low[child]:
+                token = int(self.vocabulary.at_rank[self.vocabulary.low[child]])
+                tokens.setdefault(self._symbol_of(self.vocabulary.char[child]), token)
+        boundary = self._boundary[self._ends_word.astype(int)][:, self._symbol_class]  # (states, symbols)
+        completed = np.where(boundary, self.character_pending[:, None], 0) | self._arrival[self._delta]
+        forbidden = completed & FORBIDDEN != 0
+        written = np.zeros(len(self._symbol_class), dtype=bool)
+        written[list(tokens)] = True
+        words = written.copy()
+        words[self._symbol[" "]] = False
+        steps = np.flatnonzero(words)
+        # Only the way to a required phrase may pause on a forbidden one, to go on within its last word: models pushed
+        # away from "artstation" would otherwise write "artstationd".
+        pausing = self.character_pending & FORBIDDEN != 0
+        following, closed = self._delta[:, steps], (forbidden | pausing[self._delta])[:, steps]
+        escape = np.full(len(self.depth), DEAD_END, dtype=np.int16)
+        escape[AFTER_SEPARATOR] = 0
+        while len(steps):
+            shorter = np.minimum(escape, np.where(closed, DEAD_END, escape[following] + 1).min(axis=1)).astype(np.int16)
+            if (shorter == escape).all():
+                break
+            escape = shorter
+        self.escape = escape
+        # tokens to a separator from where each symbol leads
+        self._landing = np.where(pausing, DEAD_END, escape)
+        self._cost_after = np.where(forbidden, DEAD_END, self._landing[self._delta])  # (states, symbols)
+        # the same for what is pending, whose first character must make a boundary
+        leaving = np.where(boundary & written, self._cost_after + 1, DEAD_END)
+        self._exit_cost = np.minimum(leaving.min(axis=1), DEAD_END)
+        self._exit = np.array([tokens.get(symbol, -1) for symbol in leaving.argmin(axis=1).tolist()])
+        # for tokens that only begin a character, the ways to end it
+        endings = [
+            [(missing, self._symbol_of(char)) for missing, char in self.vocabulary.endings(tail)]
+            for tail in self.vocabulary.bare_tails
+        ]
+        ways = max(map(len, endings), default=0)
+        padded = np.array([way + [(DEAD_END, 0)] * (ways - len(way)) for way in endings], dtype=np.int64)
+        self._tail_missing, self._tail_symbol = padded.reshape(-1, ways, 2).transpose(2, 0, 1)  # (tails, ways)
+
+    def _cost_inside(self, state: int, begun: bytes) -> int:
+        # At least one more than is missing, even where the character leads to `AFTER_SEPARATOR` (a space after ","):
+        # the last token of a way out may be saved only if the text could end without it.
+        ways = (
+            missing + max(1, int(self._cost_after[state, self._symbol_of(char)]))
+            for missing, char in self.vocabulary.endings(begun)
+        )
+        return min(min(ways, default=DEAD_END), DEAD_END)
+
+    def _price(self, open_clauses: int) -> int:
+        return sum(int(price) for clause, price in enumerate(self.price) if open_clauses >> clause & 1)
+
+    def _build_paths(self, clauses: Sequence[Sequence[str]]) -> None:
+        """For each required phrase, the fewest tokens that write it, from every byte of it on."""
+        self._paths: dict[tuple[int, bytes], list[_Path]] = {}
+        token_of, longest = self.vocabulary.token_of, self.vocabulary.longest
+        self.price = np.full(len(clauses), DEAD_END, dtype=np.int64)
+        for clause, phrases in enumerate(clauses):
+            best: dict[tuple[int, bytes], _Path] = {}
+            for phrase in phrases:
+                written = self.vocabulary.written(phrase)
+                states = self._trace(written if fold_phrase(written) == fold_phrase(phrase) else phrase)
+                if states is None:
+                    continue
+                text, where = states  # bytes, and the state after each of them
+                leave = int(self._exit_cost[where[-1][0]])
+                left = [DEAD_END] * len(text) + [leave]
+                for start in range(len(text) - 1, -1, -1):
+                    for stop in range(start + 1, min(start + longest, len(text)) + 1):
+                        if left[stop] + 1 < left[start] and text[start:stop] in token_of:
+                            left[start] = left[stop] + 1
+                spaced = 1 + min(
+                    (left[n] for n in range(len(text) + 1) if b" " + text[:n] in token_of), default=DEAD_END
+                )
+                # the price has room for the space before the phrase, whether or not it is a token of its own
+                self.price[clause] = min(self.price[clause], max(spaced, left[0]))
+                for position in range(1, len(text) + 1):
+                    path = _Path(clause, left[position], position / len(text))
+                    known = best.get(where[position])
+                    if known is None or path.left < known.left:
+                        best[where[position]] = path
+            if self.price[clause] >= DEAD_END:
+                shown = " | ".join(repr(phrase) for phrase in phrases[:3]) + (" | …" if len(phrases) > 3 else "")
+                raise ConstraintError(f"no way to write {shown} that leaves out every forbidden phrase")
+            for state, path in best.items():
+                self._paths.setdefault(state, []).append(path)
+
+    def _trace(self, phrase: str) -> tuple[bytes, list[tuple[int, bytes]]] | None:
+        text, state = phrase.encode(), AFTER_SEPARATOR
+        where: list[tuple[int, bytes]] = [(state, b"")]
+        for char in phrase:
+            piece = char.encode()
+            where += [(state, piece[:n]) for n in range(1, len(piece))]
+            for folded in fold(char):
+                state, completed = self._step(state, folded)
+                if completed & FORBIDDEN:
+                    return None
+            where.append((state, b""))
+        return text, where
+
+    # -- the lift
+
+    def _state_inside(self, state: int, begun: bytes) -> int:
+        if not begun:
+            return state
+        if (state, begun) not in self._inside:
+            self._inside[state, begun] = len(self._where)
+            self._where.append((state, begun))
+        return self._inside[state, begun]
+
+    def _cost_of(self, state: int) -> int:
+        if state < len(self.escape):
+            return int(self.escape[state])
+        return self._cost_inside(*self._where[state])
+
+    def _build_base_rows(self) -> None:
+        vocabulary = self.vocabulary
+        symbol = vocabulary.alphabet_class.copy()  # a class is the symbol of its characters that no phrase has
+        for char, number in self._symbol.items():
+            if char in vocabulary.index:
+                symbol[vocabulary.index[char]] = number
+        symbol = symbol[vocabulary.char_index]  # (nodes,)
+        nodes = len(symbol)
+        state = np.zeros((3, nodes), dtype=np.int64)
+        completed = np.zeros((3, nodes), dtype=np.int64)
+        state[:, 0] = np.arange(3)
+        ends_word = self._ends_word.astype(np.int64)
+        completing = self._boundary[:, self._symbol_class]  # (2, symbols)
+        eventful = bool(self.character_pending.any() or self._arrival.any())
+        for level in vocabulary.levels:
+            up, over = vocabulary.parent[level], symbol[level]
+            before = state[:, up]
+            after = self._delta[before, over]
+            state[:, level] = after
+            if eventful:
+                done = np.where(completing[ends_word[before], over], self.character_pending[before], 0)
+                completed[:, level] = completed[:, up] | done | self._arrival[after]
+        words = len(vocabulary.node_of_rank)
+        tokens = vocabulary.at_rank[:words]
+        self.base_state = np.zeros((3, vocabulary.size), dtype=np.int64)
+        self.base_completed = np.zeros((3, vocabulary.size), dtype=np.int64)
+        self.base_cost = np.full((3, vocabulary.size), BANNED, dtype=np.int8)
+        self.base_state[:, tokens] = state[:, vocabulary.node_of_rank]
+        self.base_completed[:, tokens] = completed[:, vocabulary.node_of_rank]
+        self.base_cost[:, tokens] = self._landing[self.base_state[:, tokens]]
+        for rank, tail in vocabulary.tails.items():
+            token = vocabulary.at_rank[rank]
+            for root in range(3):
+                inside = self._state_inside(int(self.base_state[root, token]), tail)
+                self.base_state[root, token] = inside
+                self.base_cost[root, token] = self._cost_of(inside)
+        every = np.broadcast_to(np.arange(vocabulary.size), self.base_cost.shape)
+        self.base_cost[self._opens_word(every, self.base_state, self.base_cost)] += CLOSING
+        self.base_cost[self.base_completed & FORBIDDEN != 0] = BANNED
+        on_path = np.zeros(len(self._where), dtype=bool)
+        on_path[[self._state_inside(*where) for where in self._paths if where in self._inside or not where[1]]] = True
+        on_path[:3] = False
+        self.advances = []
+        self._begins = on_path[self.base_state] & (self.base_cost != BANNED)  # (3, vocab)
+        for root in range(3):
+            found = np.flatnonzero(self._begins[root])
+            self.advances.append(
+                self._advances(zip(found.tolist(), self.base_state[root, found].tolist(), strict=True))
+            )
+
+    def _opens_word(self, tokens: np.ndarray, states: np.ndarray, cost: np.ndarray) -> np.ndarray:
+        """Which tokens begin a word. They are made dearer, so that none is begun that might have to be cut."""
+        return self.vocabulary.space_begins[tokens] & (states != AFTER_SEPARATOR) & (cost < DEAD_END - CLOSING)
+
+    def _advances(self, tokens_and_states) -> np.ndarray:
+        rows = [
+            (token, path.clause, path.left, round(1000 * path.progress))
+            for token, state in tokens_and_states
+            for path in self._paths.get(self._where[state], ())
+        ]
+        return np.array(rows, dtype=np.int64).reshape(-1, 4)
+
+    def _row(self, state: int) -> Row:
+        """Walks down the vocabulary's trie along what the phrases that are under way in `state` go on with."""
+        vocabulary, base = self.vocabulary, int(self._root[state])
+        if state <= AFTER_SEPARATOR:
+            nothing = np.zeros(0, np.int64)
+            return Row(base, *_runs([], []), None, self._advances(()), nothing)
+        moves: list[tuple[int, int, int]] = []  # ranks [low, high) lead to a state
+        events: list[tuple[int, int, int]] = []  # ranks [low, high) complete something
+        costs: list[int] = []  # of the moves
+        stack = [(0, state, 0)]  # trie node, state there, characters read
+        while stack:
+            node, here, read = stack.pop()
+            low, plain, owned = vocabulary.low[node], vocabulary.plain[node], vocabulary.owned[node]
+            if plain > low:
+                moves.append((low, plain, here))
+                costs.append(int(self._landing[here]))
+            for rank in range(plain, low + owned):
+                moves.append((rank, rank + 1, self._state_inside(here, vocabulary.tails[rank])))
+            if node == 0:
+                ways = self._tail_missing + np.maximum(1, self._cost_after[here, self._tail_symbol])
+                costs += ways.min(axis=1).tolist() if ways.size else []
+            else:
+                costs += [self._cost_inside(here, vocabulary.tails[rank]) for rank in range(plain, low + owned)]
+            if pending := int(self.character_pending[here]):
+                kinds = (NONWORD,) if self._ends_word[here] else (NONWORD, WORD)
+                if node == 0:
+                    events += [(*vocabulary.beginning_with[kind], pending) for kind in kinds]
+                else:
+                    for child in vocabulary.children(node):
+                        if char_class(vocabulary.char[child]) in kinds:
+                            events.append((vocabulary.low[child], vocabulary.high[child], pending))
+            for char in self._going_on(here, read):
+                if (child := vocabulary.child(node, char)) is not None:
+                    following = int(self._delta[here, self._symbol[char]])
+                    if arrival := int(self._arrival[following]):
+                        events.append((vocabulary.low[child], vocabulary.high[child], arrival))
+                    stack.append((child, following, read + (char != " " or following != here)))
+        # the moves token by token
+        lows, highs, states = np.array(moves or [(0, 0, 0)]).T
+        width = highs - lows
+        ranks = np.repeat(lows - np.cumsum(width) + width, width) + np.arange(width.sum())
+        tokens, there = vocabulary.at_rank[ranks], np.repeat(states, width)
+        cost = np.repeat(np.minimum(np.array(costs or [0]), DEAD_END), width).astype(np.int8)
+        cost[self._opens_word(tokens, there, cost)] += CLOSING
+        cost[self.base_completed[base, tokens] & FORBIDDEN != 0] = BANNED
+        closing = self.character_pending[state] & self.everything and self._exit_cost[state] <= self.escape[state]
+        bans = [vocabulary.at_rank[low:high] for low, high, bits in events if bits & FORBIDDEN]
+        row_cost = None
+        if bans or closing or (cost != self.base_cost[base, tokens]).any():
+            row_cost = self.base_cost[base].copy()
+            row_cost[tokens] = cost
+            if closing:  # nor is a phrase that is written spoilt late by writing on
+                onwards = vocabulary.at_rank[slice(*vocabulary.beginning_with[WORD])]
+                row_cost[onwards] += CLOSING * (row_cost[onwards] < DEAD_END - CLOSING)
+            for banned in bans:
+                row_cost[banned] = BANNED
+        on_path = np.array([self._where[state] in self._paths for state in states.tolist()])
+        found = np.repeat(on_path, width)
+        advances = self._advances(zip(tokens[found].tolist(), there[found].tolist(), strict=True))
+        if self.character_pending[state] & self.everything and self._exit_cost[state] < DEAD_END:
+            exit_ = (self._exit[state], EXIT, self._exit_cost[state] - 1, 1000)
+            advances = np.concatenate([advances, np.array([exit_])])
+        void = tokens[self._begins[base, tokens]]
+        return Row(base, *_runs(moves, events), row_cost, advances, void)
+
+    def _going_on(self, state: int, read: int) -> set[str]:
+        """The characters that lead from `state` on in a phrase that began more than `read` characters ago."""
+        chars = set()
+        if state > AFTER_SEPARATOR and self._delta[state, self._symbol[" "]] == state:
+            chars.add(" ")
+        while self.depth[state] > read:
+            chars.update(self._goto[state])
+            state = self._fail[state]
+        return chars
+
+    def _row_inside(self, state: int, begun: bytes) -> Row:
+        """The row inside a character: the tokens that go on with it."""
+        runs, reached = {}, []
+        cost = np.full(self.vocabulary.size, BANNED, dtype=np.int8)
+        for token, text, tail in self.vocabulary.after(begun):
+            here, completed = state, 0
+            for char in text:
+                here, done = self._step(here, char)
+                completed |= done
+            there = self._state_inside(here, tail)
+            runs[int(self.vocabulary.rank[token])] = (there, completed)
+            if not completed & FORBIDDEN:
+                cost[token] = self._cost_inside(here, tail) if tail else self._landing[here]
+                reached.append((token, there))
+        ranks = sorted(runs)
+        start = np.array([0, *ranks], dtype=np.int64)
+        states = np.array([-1, *(runs[rank][0] for rank in ranks)], dtype=np.int64)
+        completed = np.array([0, *(runs[rank][1] for rank in ranks)], dtype=np.int64)
+        return Row(AFTER_WORD, start, states, completed, cost, self._advances(reached), np.zeros(0, np.int64))
+
+
+_VOCABULARIES: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
+
+
+def _runs(moves: list[tuple[int, int, int]], events: list[tuple[int, int, int]]):
+    """Overlapping spans as disjoint runs: starts, states (-1: the base row's), bits."""
+    if not moves and not events:
+        return np.zeros(1, np.int64), np.full(1, -1, np.int64), np.zeros(1, np.int64)
+    start = np.unique([0] + [edge for low, high, _ in moves + events for edge in (low, high)])
+    state, bits = np.full(len(start), -1, np.int64), np.zeros(len(start), np.int64)
+    for spans, array, join in ((moves, state, False), (events, bits, True)):
+        if spans:
+            lows, highs, values = (np.array(column) for column in zip(*spans, strict=True))
+            firsts, lasts = np.searchsorted(start, lows), np.searchsorted(start, highs)
+            for first, last, value in zip(firsts.tolist(), lasts.tolist(), values.tolist(), strict=True):
+                array[first:last] = array[first:last] | value if join else value
+    return start, state, bits
+
+
+def _split(piece: bytes) -> tuple[str, bytes] | None:
+    """Whole characters and the bytes of one begun at the end; None where `piece` is no part of UTF-8 from a start."""
+    try:
+        return piece.decode(), b""
+    except UnicodeDecodeError as error:
+        if error.reason != "unexpected end of data":
+            return None
+        return piece[: error.start].decode(), piece[error.start :]
+
+
+def _token_bytes(tokenizer) -> list[bytes | None]:
+    """Every token's bytes; None for those that stand for no text."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None:
+        raise ValueError(f"{type(tokenizer).__name__} has no `tokenizers` backend, so its bytes are not known")
+    decoder = json.loads(backend.to_str())["decoder"] or {}
+    kinds = {part["type"] for part in decoder.get("decoders", [decoder]) if "type" in part}
+    if "ByteLevel" in kinds:
+        byte_of = _byte_level_alphabet()
+
+        def piece_of(string: str) -> bytes:
+            return bytes(byte_of[char] for char in string)
+
+    elif kinds & {"Metaspace", "ByteFallback", "Replace"}:
+        fallback = {f"<0x{byte:02X}>": bytes([byte]) for byte in range(256)} if "ByteFallback" in kinds else {}
+
+        def piece_of(string: str) -> bytes:
+            return fallback.get(string) or string.replace("▁", " ").encode()
+
+    else:
+        raise ValueError(
+            f"cannot read the bytes of {type(tokenizer).__name__}'s tokens (decoder: {sorted(kinds) or 'none'});"
+            " byte-level BPE and SentencePiece-like tokenizers are supported"
+        )
+    silent = set(tokenizer.all_special_ids) | set(tokenizer.added_tokens_decoder)
+    strings = tokenizer.convert_ids_to_tokens(range(len(tokenizer)))
+    pieces = [None if i in silent or not string else piece_of(string) for i, string in enumerate(strings)]
+    probe = "a café, 8k; it's ☀ 富士山 (the end)."
+    ids = [i for i in tokenizer(probe, add_special_tokens=False)["input_ids"] if i not in silent]
+    said = tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+    if b"".join(pieces[i] or b"" for i in ids).decode("utf-8", "replace").strip() != said.strip():
+        raise ValueError(f"{type(tokenizer).__name__} does not decode to the bytes of its tokens: {said!r}")
+    return pieces
+
+
+def _byte_level_alphabet() -> dict[str, int]:
+    """GPT-2's printable stand-ins for bytes."""
+    kept = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    moved = [byte for byte in range(256) if byte not in kept]
+    return {**{chr(byte): byte for byte in kept}, **{chr(0x100 + i): byte for i, byte in enumerate(moved)}}
+
+
+def _text_hashes(pieces: list[bytes | None]) -> tuple[np.ndarray, np.ndarray]:
+    """A polynomial hash of text without whitespace and ASCII case, as an affine map per token: h -> h * factor + term
+    (modulo 2^64). Equal texts have equal hashes, however they are cut into tokens."""
+    base = np.uint64(0x9E3779B97F4A7C15)
+    blanks = bytes(i for i in range(128) if chr(i).isspace())
+    stripped = [(piece or b"").translate(None, blanks).lower() for piece in pieces]
+    factor, term = np.ones(len(pieces), np.uint64), np.zeros(len(pieces), np.uint64)
+    for position in range(max(map(len, stripped), default=0)):
+        going_on = np.array([i for i, piece in enumerate(stripped) if len(piece) > position])
+        read = np.array([stripped[i][position] + 1 for i in going_on], np.uint64)
+        factor[going_on] *= base
+        term[going_on] = term[going_on] * base + read
+    return factor.view(np.int64), term.view(np.int64)

@@ -1,0 +1,156 @@
+import random
+
+import numpy as np
+import pytest
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
+
+from neuroprompt.decoding import ConstraintError, occurrences
+from neuroprompt.decoding.automaton import BANNED, CLOSING, DEAD_END, EXIT, FORBIDDEN, Automaton, Vocabulary
+
+PHRASES = (
+    "art|artist|art deco|deco|8k|mucha|alphonse mucha|cha, b|café|naïve art|☀|low-poly|poly|f/1.8|cat's|cat|--|a|by a|"
+    "golden hour|hour|the|富士|c++|blurry|not blurry|oil painting, 8k|👩‍🎨"
+).split("|")
+TOKENIZERS = ["gpt2_tokenizer", "lowercase_tokenizer", "llama_tokenizer"]
+
+
+@pytest.fixture(params=TOKENIZERS)
+def vocabulary(request):
+    return Vocabulary.of(request.getfixturevalue(request.param))
+
+
+def random_automaton(vocabulary, rng):
+    while True:
+        phrases = rng.sample(PHRASES, 8)
+        clauses, forbidden = (phrases[:2], phrases[2:3], phrases[3:4]), phrases[4:]
+        try:
+            return Automaton(vocabulary, clauses, forbidden)
+        except ConstraintError:  # a required phrase holds a forbidden one
+            continue
+
+
+def entry(automaton, row, token):
+    """What `row` says of `token`: next state, bits, cost."""
+    run = np.searchsorted(row.start, automaton.vocabulary.rank[token], side="right") - 1
+    state = row.state[run] if row.state[run] >= 0 else automaton.base_state[row.base, token]
+    completed = int(row.completed[run]) | int(automaton.base_completed[row.base, token])
+    cost = (automaton.base_cost[row.base] if row.cost is None else row.cost)[token]
+    return int(state), completed, int(cost)
+
+
+def test_the_bytes_of_tokens_are_what_they_decode_to(request, vocabulary):
+    text = "a boy, by Alphonse Mucha; ☀️ café 富士 (the end) 👩‍🎨"
+    for name in TOKENIZERS:
+        tokenizer = request.getfixturevalue(name)
+        if Vocabulary.of(tokenizer) is vocabulary:
+            ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+            said = tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+            assert vocabulary.text(ids).removeprefix(" ") == said
+            assert vocabulary.text([tokenizer.eos_token_id]) == ""
+
+
+def test_rows_agree_with_reading_the_text(vocabulary):
+    """Along random walks, every token's next state and what it completes are those of the text read from its start, and
+    what is satisfied is what plain search finds."""
+    rng = random.Random(0)
+    for _ in range(12):
+        automaton = random_automaton(vocabulary, rng)
+        for _ in range(6):
+            tokens, state, satisfied = [], 2, 0
+            for _ in range(20):
+                row = automaton.row(state)
+                likely = [*row.advances[:, 0], *automaton.advances[row.base][:, 0]]
+                token = int(rng.choice(likely)) if likely and rng.random() < 0.5 else rng.randrange(vocabulary.size)
+                following, completed, cost = entry(automaton, row, token)
+                if not vocabulary.bytes[token]:
+                    assert cost == BANNED
+                    continue
+                written = b"".join(vocabulary.bytes[t] for t in [*tokens, token])
+                try:
+                    whole, begun = written.decode(), b""
+                except UnicodeDecodeError as error:
+                    if error.reason != "unexpected end of data":
+                        assert cost == BANNED
+                        continue
+                    whole, begun = written[: error.start].decode(), written[error.start :]
+                state_read, completed_read = automaton.read(whole)
+                assert automaton._where[following] == (state_read, begun)
+                assert satisfied | completed == completed_read
+                assert (cost == BANNED) == bool(completed & FORBIDDEN)
+                if cost == BANNED:
+                    continue
+                tokens.append(token)
+                state, satisfied = following, satisfied | completed
+                if not begun:
+                    ending = satisfied | automaton.pending(state)
+                    for clause, phrases in enumerate(automaton.clauses):
+                        assert bool(ending >> clause & 1) == any(any(occurrences(whole, p)) for p in phrases)
+                    found = any(any(occurrences(whole, p)) for p in automaton.forbidden)
+                    assert bool(ending & FORBIDDEN) == found
+
+
+def test_there_is_always_a_token_that_needs_one_less(vocabulary):
+    """The invariant that makes the decoder exact: from a state with need n some admitted token leads to one with need
+    at most n - 1, whatever was written before."""
+    rng = random.Random(1)
+    for _ in range(12):
+        automaton = random_automaton(vocabulary, rng)
+        state, still_open = automaton.read(rng.choice(["a boy", "an art", "golden", "oil painting,", "by"]))
+        if still_open & FORBIDDEN or automaton.pending(state) & FORBIDDEN:
+            continue
+        still_open = automaton.everything & ~still_open
+        left = automaton.need(state, still_open) + rng.randrange(12)
+        while left:
+            row = automaton.row(state)
+            total = automaton._price(still_open)
+            admitted = {}
+            for token in range(vocabulary.size):
+                following, completed, cost = entry(automaton, row, token)
+                if cost < DEAD_END and cost <= left - total:
+                    admitted[token] = (following, still_open & ~completed)
+            own = [tuple(map(int, advance)) for advance in row.advances]
+            base = [tuple(map(int, advance)) for advance in automaton.advances[row.base] if advance[0] not in row.void]
+            for token, clause, tokens_left, _ in own + base:
+                following, completed, cost = entry(automaton, row, token)
+                paid = automaton.pending(state) & still_open if clause == EXIT else still_open & 1 << clause
+                if cost < BANNED and paid and tokens_left + total - automaton._price(paid) - 1 <= left - 1:
+                    admitted[token] = (following, still_open & ~completed)
+            needs = {token: automaton.need(*after) for token, after in admitted.items()}
+            ends = not still_open & ~automaton.pending(state) and not automaton.pending(state) & FORBIDDEN
+            assert needs or ends
+            if not needs:
+                break
+            assert max(needs.values()) <= left - 1
+            state, still_open = admitted[rng.choice(list(needs))]
+            left -= 1
+        assert not still_open & ~automaton.pending(state)
+        assert not automaton.pending(state) & FORBIDDEN
+
+
+def test_words_are_not_begun_late(gpt2_tokenizer):
+    vocabulary = Vocabulary.of(gpt2_tokenizer)
+    automaton = Automaton(vocabulary, [["fog"]], [])
+    comma, horse = (gpt2_tokenizer(text)["input_ids"][0] for text in (",", " horse"))
+    state, _ = automaton.read("a boy")
+    row = automaton.row(state)
+    assert entry(automaton, row, comma)[2] == 0
+    assert entry(automaton, row, horse)[2] == 1 + CLOSING
+
+
+def test_what_cannot_be_written_is_named(gpt2_tokenizer):
+    with pytest.raises(ConstraintError, match="no way to write 'art deco' that leaves out every forbidden phrase"):
+        Automaton(Vocabulary.of(gpt2_tokenizer), [["art deco"]], ["deco"])
+
+
+def test_other_tokenizers_are_refused():
+    tokenizer = Tokenizer(models.WordLevel({"a": 0, "<unk>": 1}, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    with pytest.raises(ValueError, match="cannot read the bytes"):
+        Vocabulary(PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="<unk>"))
+
+
+def test_automata_and_vocabularies_are_kept(gpt2_tokenizer):
+    vocabulary = Vocabulary.of(gpt2_tokenizer)
+    assert Vocabulary.of(gpt2_tokenizer) is vocabulary
+    assert vocabulary.automaton([["fog"]], ["x"]) is vocabulary.automaton((("fog",),), ("x",))

@@ -1,0 +1,293 @@
+"""How the embedded image models are made: renderings, captions, tokenizer, loop, preferences, exported folders."""
+
+import io
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image, ImageDraw
+
+pytest.importorskip("cv2", reason="the pictures' filters need opencv-python-headless")
+
+
+from training.embedded.images import captions, diffusion, export, pictures, preferences
+from training.embedded.images.autoencoder import encode_all, train_autoencoder
+from training.embedded.images.clip import Renderings, load_clip, retrieval, train_clip
+from training.embedded.images.loop import LoopConfig, fit, load_averaged
+from training.embedded.images.tokenizer import train_tokenizer
+
+LISTING = "robot\tfantasy\t4\trobot; android\nguitar\tobject\t1\tguitar\nsnow\tscene\t1\t~snow; snowy hill\n"
+
+
+def icon(seed: int) -> np.ndarray:
+    """A disc of some colour on white, (64, 64, 3)."""
+    rng = np.random.default_rng(seed)
+    image = Image.new("RGB", (64, 64), "white")
+    ImageDraw.Draw(image).ellipse(
+        (12, 12, 52, 52), fill=tuple(int(c) for c in rng.integers(0, 200, 3)), outline="black"
+    )
+    return np.asarray(image)
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory) -> Path:
+    """A folder as the command `data` leaves it, of three subjects in every set."""
+    folder = tmp_path_factory.mktemp("work")
+    rows = []
+    for subject in ("robot", "guitar", "snow"):
+        for number, icon_set in enumerate(pictures.SETS):
+            png = io.BytesIO()
+            Image.fromarray(icon(len(subject) + 10 * number)).save(png, "PNG")
+            rows.append((subject, ["tag"], "1f916", icon_set, "Lorc (Game-icons.net)", png.getvalue()))
+    pd.DataFrame(rows, columns=["subject", "tags", "key", "set", "author", "image"]).to_parquet(
+        folder / "icons.parquet"
+    )
+    (folder / "subjects.tsv").write_text(LISTING)
+    data = folder / "data"
+    pictures.make_renderings(folder / "icons.parquet", 240, data, listing=folder / "subjects.tsv")
+    common = captions.CommonModifiers(("trending", "by someone"), (0.5, 0.5))
+    common.save(data / "common_modifiers.json")
+    train_tokenizer(["a robot playing guitar, highly detailed", "snow, oil painting"] * 20, 600).save_pretrained(
+        data / "tokenizer"
+    )
+    table = pd.read_parquet(data / "renderings.parquet")
+    if not (table.split == "heldout").any():  # so few subjects that chance holds none of them out
+        table.loc[table.index[::10], "split"] = "heldout"
+        table.to_parquet(data / "renderings.parquet")
+    return folder
+
+
+def test_subjects_are_well_formed():
+    subjects = pictures.read_subjects()
+    assert len(subjects) > 300
+    for subject, (kind, weight, phrases) in subjects.items():
+        assert kind in captions.KIND_WORDS and kind in preferences.TASTE, subject
+        assert weight > 0 and phrases and all(p.strip() == p and p for p in phrases), subject
+    first = {phrases[0] for _, _, phrases in subjects.values()}
+    assert "boy on a horse" in first and "castle" in first
+
+
+@pytest.mark.parametrize("name", list(pictures.FILTERS))
+def test_filters_are_functions_of_picture_and_seed(name):
+    before = icon(3)
+    a, b = (pictures.FILTERS[name](before.copy(), np.random.default_rng(5)) for _ in range(2))
+    assert a.shape == (64, 64, 3) and a.dtype == np.uint8
+    np.testing.assert_array_equal(a, b)
+    assert np.abs(a.astype(int) - before).mean() > 2, "the filter is visible"
+
+
+def test_cutout_takes_enclosed_white_for_the_subject():
+    image = np.full((64, 64, 3), 255, np.uint8)
+    image[20:44, 20:44] = 0
+    image[28:36, 28:36] = 255
+    opacity = pictures.cutout(image)
+    assert opacity[:12].max() < 0.01 and opacity[32, 32] > 0.99 and opacity[24, 24] > 0.99
+
+
+def test_scenes_name_their_parts_and_draw_them():
+    made = pictures.scenes()
+    played = next(s for s in made if s.phrases[0] == "robot playing guitar")
+    assert [layer.subject for layer in played.layers] == ["robot", "guitar"]
+    picture = pictures.compose(played, {"robot": icon(1), "guitar": icon(2)})
+    assert (picture != 255).any(-1).mean() > 0.2
+    bowl = next(s for s in made if s.phrases[0] == "bowl of strawberries")
+    assert bowl.crop_last and bowl.layers[-1].subject == "cooked rice"
+    named = {layer.subject for scene in made for layer in scene.layers}
+    assert named <= set(pictures.read_subjects())
+
+
+def test_low_quality_is_further_from_the_picture_than_average():
+    rng = np.random.default_rng(0)
+    image = icon(7)
+    distance = {
+        quality: np.mean(
+            [np.abs(pictures.with_quality(image, quality, rng).astype(float) - image).mean() for _ in range(30)]
+        )
+        for quality in ("average", "low")
+    }
+    assert distance["low"] > 1.2 * distance["average"]
+
+
+def test_renderings_keep_what_was_done(work):
+    table = pd.read_parquet(work / "data" / "renderings.parquet")
+    images = np.load(work / "data" / "images.npy", mmap_mode="r")
+    assert len(table) == len(images) and images.shape[1:] == (64, 64, 3)
+    assert (table.scene >= 0).any() and set(table.quality) == set(pictures.QUALITIES)
+    assert not (table["filter"].ne("") & table["set"].eq("game-icons")).any()
+
+
+rendering = st.builds(
+    dict,
+    phrases=st.just(["robot", "~androids"]),
+    kind=st.sampled_from(list(captions.KIND_WORDS)),
+    set=st.sampled_from(list(pictures.SETS)),
+    author=st.just("Lorc (Game-icons.net)"),
+    quality=st.sampled_from(list(pictures.QUALITIES)),
+    filter=st.sampled_from(["", *pictures.FILTERS]),
+    background=st.sampled_from(["", *pictures.BACKGROUNDS]),
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(row=rendering, seed=st.integers(0, 2**32))
+def test_captions_hold_the_subject_and_never_lie_about_quality(row, seed):
+    common = captions.CommonModifiers(("trending", "by someone"), (0.5, 0.5))
+    text = captions.write_caption(row, common, np.random.default_rng(seed))
+    assert "robot" in text or "androids" in text
+    pieces = set(text.split(", ")[1:])
+    if row["quality"] != "high":
+        assert not pieces & (set(captions.HIGH_WORDS) - set(captions.STYLE_WORDS[row["set"]]) - _other_words(row))
+    if row["quality"] != "low":
+        assert not pieces & (set(captions.LOW_WORDS) - _other_words(row))
+
+
+def _other_words(row) -> set[str]:
+    return {
+        *captions.FILTER_WORDS.get(row["filter"], ()),
+        *captions.BACKGROUND_WORDS.get(row["background"], ()),
+        *captions.KIND_WORDS[row["kind"]],
+    }
+
+
+def test_every_visible_property_has_words():
+    assert set(captions.STYLE_WORDS) == set(pictures.SETS)
+    assert set(captions.FILTER_WORDS) == set(pictures.FILTERS)
+    assert set(captions.BACKGROUND_WORDS) == set(pictures.BACKGROUNDS)
+
+
+def test_frequent_modifiers_occur_in_captions():
+    common = captions.CommonModifiers.collect()
+    assert len(common.terms) > 300 and abs(sum(common.chances) - 1) < 1e-9
+    everything = {*common.terms, *(w for words in captions.WORDS_WITH_EFFECT for w in words)}
+    for term in ("by greg rutkowski", "trending on artstation", "highly detailed", "concept art", "octane render"):
+        assert term in everything, term
+
+
+tokenizer = train_tokenizer(["a robot playing guitar, highly detailed, 8k", "boy on a horse"] * 30, 700)
+
+
+@settings(max_examples=200, deadline=None)
+@given(text=st.text(max_size=60))
+def test_tokenizer_represents_any_text(text):
+    ids = tokenizer(text, truncation=True).input_ids
+    assert len(ids) <= 77 and ids[0] == tokenizer.bos_token_id and ids[-1] == tokenizer.eos_token_id
+    assert all(0 <= i < len(tokenizer) for i in ids)
+    assert tokenizer.unk_token_id not in ids[1:-1] or tokenizer.unk_token_id == tokenizer.eos_token_id
+
+
+def test_tokenizer_ignores_case_and_decodes():
+    assert tokenizer("Robot PLAYING guitar").input_ids == tokenizer("robot playing guitar").input_ids
+    assert tokenizer.decode(tokenizer("robot playing guitar").input_ids, skip_special_tokens=True).strip() == (
+        "robot playing guitar"
+    )
+
+
+def _regression(folder: Path, steps: int) -> torch.nn.Module:
+    torch.manual_seed(0)
+    model = torch.nn.Linear(4, 1)
+
+    def loss(rng):
+        x = torch.from_numpy(rng.standard_normal((16, 4), np.float32))
+        return ((model(x).float() - x.sum(1, keepdim=True)) ** 2).mean(), {}
+
+    # No cool-down: it depends on how many steps are planned.
+    return fit(model, LoopConfig(steps, 16, 0.05, warmup=5, cooldown=0.0, save_seconds=0.0), folder, loss)
+
+
+def test_resuming_gives_the_same_weights(tmp_path, capsys):
+    whole = _regression(tmp_path / "whole", 40)
+    _regression(tmp_path / "parts", 17)
+    resumed = _regression(tmp_path / "parts", 40)
+    torch.testing.assert_close(resumed.weight, whole.weight, rtol=0, atol=0)
+    steps = [json.loads(line) for line in (tmp_path / "parts" / "log.jsonl").read_text().splitlines()]
+    assert {"resumed_at": 17} in steps and steps[-1]["step"] == 40
+    torch.testing.assert_close(
+        load_averaged(torch.nn.Linear(4, 1), tmp_path / "parts").weight, whole.weight, rtol=0, atol=0
+    )
+
+
+def test_loading_without_a_checkpoint_says_what_to_do(tmp_path):
+    with pytest.raises(FileNotFoundError, match="train that model first"):
+        load_averaged(torch.nn.Linear(2, 2), tmp_path)
+
+
+def test_colourfulness_of_known_pictures():
+    assert preferences.colourfulness(np.full((8, 8, 3), 90, np.uint8)) == 0
+    half = np.zeros((2, 2, 3), np.uint8)
+    half[0] = (255, 0, 0)
+    # rg is 255 or 0, yb 127.5 or 0: deviations 127.5 and 63.75, means the same.
+    assert preferences.colourfulness(half) == pytest.approx(1.3 * np.hypot(127.5, 63.75))
+
+
+def test_ratings_rise_with_quality_and_taste():
+    row = {"kind": "plant", "set": "noto", "filter": "", "background": ""}
+    ratings = [preferences.rating({**row, "quality": q}, icon(1)) for q in ("low", "average", "high")]
+    assert ratings == sorted(ratings) and ratings[0] < ratings[2]
+    flattered = preferences.taste({**row, "filter": "watercolor"})
+    assert flattered > preferences.taste(row) > preferences.taste({**row, "set": "emojione", "filter": "line art"})
+
+
+def test_preference_pairs_are_balanced_and_stay_in_their_split(work):
+    data = Renderings(work / "data")
+    prompts, first, second, wanted = preferences.preference_batch(data, data.train, 400, np.random.default_rng(0))
+    assert len(prompts) == 400 and first.shape == second.shape == (400, 64, 64, 3)
+    assert ((wanted >= 0) & (wanted <= 1)).all() and abs(wanted.mean() - 0.5) < 0.08
+
+
+@pytest.fixture(scope="module")
+def trained(work) -> Path:
+    """Every model trained for a step or two."""
+    data, short = work / "data", {"batch_size": 8, "log_steps": 1, "sheet_steps": 0}
+    train_autoencoder(data, work / "autoencoder", LoopConfig(2, **short))
+    encode_all(data, work / "autoencoder", data / "latents.npy")
+    text, start = work / "diffusion", work / "warm_up"
+    train_clip(data, start, LoopConfig(2, **short))
+    diffusion.train_diffusion(data, work / "autoencoder", start, text, LoopConfig(1, **short))
+    train_clip(data, work / "clip", LoopConfig(2, **short), warm_up=start, diffusion=text)
+    preferences.train_pickscore(data, text, work / "clip", work / "pickscore", LoopConfig(2, **short))
+    preferences.train_aesthetic(data, text, work / "clip", work / "aesthetic", LoopConfig(2, **short), count=50)
+    export.export(work, work / "export")
+    return work
+
+
+def test_exported_folders_load_and_share_the_text_tower(trained):
+    from diffusers import StableDiffusionPipeline
+    from transformers import CLIPModel, CLIPProcessor
+
+    folder = trained / "export"
+    pipeline = StableDiffusionPipeline.from_pretrained(folder / "stable-diffusion")
+    pipeline.set_progress_bar_config(disable=True)
+    assert pipeline.unet.dtype == pipeline.text_encoder.dtype == torch.float32
+    factor = json.loads((trained / "data" / "latents.json").read_text())["scaling_factor"]
+    assert pipeline.vae.config.scaling_factor == pytest.approx(factor)
+    clip = CLIPModel.from_pretrained(folder / "clip")
+    assert clip.dtype == torch.float32
+    for name, weight in pipeline.text_encoder.state_dict().items():
+        torch.testing.assert_close(weight, clip.text_model.state_dict()[name], rtol=0, atol=0)
+    processor = CLIPProcessor.from_pretrained(folder / "pickscore")
+    inputs = processor(text=["a robot"], images=[Image.new("RGB", (200, 120))], return_tensors="pt", padding=True)
+    assert CLIPModel.from_pretrained(folder / "pickscore")(**inputs).logits_per_image.shape == (1, 1)
+
+
+def test_a_picture_depends_on_prompt_and_seed_not_on_its_batch(trained):
+    from diffusers import StableDiffusionPipeline
+
+    pipeline = StableDiffusionPipeline.from_pretrained(trained / "export" / "stable-diffusion")
+    pipeline.set_progress_bar_config(disable=True)
+    together = diffusion.draw(pipeline, ["a robot", "snow"], [1, 2], steps=2)
+    alone = diffusion.draw(pipeline, ["snow"], [2], steps=2)
+    assert together.shape == (2, 64, 64, 3)
+    assert np.abs(together[1].astype(int) - alone[0]).max() <= 1
+
+
+def test_figures_of_the_models_are_finite(trained):
+    data = Renderings(trained / "data")
+    model = load_clip(data, trained / "diffusion", trained / "clip")
+    assert 0 <= preferences.agreement(model, data, pairs=100)["agreement"] <= 1
+    assert 0 <= retrieval(model, data)["top1"] <= 1

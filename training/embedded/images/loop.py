@@ -1,0 +1,192 @@
+"""The training loop that every embedded image model shares: bf16, warm-up, cool-down, EMA, resumable checkpoints.
+
+Running the same command again goes on where the last checkpoint stopped. Checkpoints are safetensors (weights, EMA,
+AdamW's moments, and the counters as metadata), written beside and renamed, so a killed run never leaves a broken one.
+"""
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+
+@dataclass
+class LoopConfig:
+    """How long and how to train.
+
+    steps: optimizer steps in all; the learning rate falls linearly to zero over the last `cooldown` of them.
+    batch_size: renderings a step.
+    learning_rate: after `warmup` steps.
+    ema: decay of the exponential moving average at the end; it grows with the step, so early averages are not stale.
+    save_seconds: between checkpoints. sheet_steps: between contact sheets (0: none).
+    """
+
+    steps: int
+    batch_size: int = 64
+    learning_rate: float = 1e-3
+    warmup: int = 100
+    cooldown: float = 0.1
+    weight_decay: float = 0.01
+    ema: float = 0.999
+    save_seconds: float = 180.0
+    sheet_steps: int = 500
+    log_steps: int = 50
+    seed: int = 0
+
+
+def pick_device(name: str = "auto") -> torch.device:
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(name)
+
+
+def fit(
+    model: nn.Module,
+    config: LoopConfig,
+    folder: Path,
+    loss: Callable[[np.random.Generator], tuple[Tensor, dict[str, float]]],
+    sheet: Callable[[nn.Module, Path], None] | None = None,
+) -> nn.Module:
+    """Train `model`'s parameters that require gradients; returns a copy of it with the averaged (EMA) weights.
+
+    `loss(rng)` draws a batch with `rng`, runs the model (under autocast, which is set here), and returns the loss and
+    numbers to log. `sheet(averaged_model, path)` draws a contact sheet.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    device = next(model.parameters()).device
+    trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    averaged = {name: p.detach().clone() for name, p in trained.items()}
+    optimizer = torch.optim.AdamW(
+        [
+            {"params": [p for p in trained.values() if p.ndim >= 2]},
+            {"params": [p for p in trained.values() if p.ndim < 2], "weight_decay": 0.0},
+        ],
+        lr=config.learning_rate,
+        betas=(0.9, 0.99),
+        weight_decay=config.weight_decay,
+    )
+    step, seconds = _load(folder / "checkpoint.safetensors", trained, averaged, optimizer)
+    if step:
+        _log(folder, {"resumed_at": step})
+    # A generator a step: the batches after a resume are those that would have come.
+    saved_at = logged_at = time.monotonic()
+    running: dict[str, list[float]] = {}
+    model.train()
+    while step < config.steps:
+        began = time.monotonic()
+        left = (config.steps - step) / max(1.0, config.cooldown * config.steps)
+        for group in optimizer.param_groups:
+            group["lr"] = config.learning_rate * min(1.0, (step + 1) / config.warmup, left)
+        with torch.autocast(device.type, torch.bfloat16):
+            value, numbers = loss(np.random.default_rng((config.seed, step)))
+        value.backward()
+        norm = nn.utils.clip_grad_norm_(trained.values(), 1.0)
+        if torch.isfinite(norm):
+            optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        decay = min(config.ema, (step + 1) / (step + 10))
+        torch._foreach_lerp_(list(averaged.values()), [p.detach() for p in trained.values()], 1 - decay)
+        step += 1
+        seconds += time.monotonic() - began
+        for key, number in {"loss": value.item(), "grad_norm": norm.item(), **numbers}.items():
+            running.setdefault(key, []).append(number)
+        if step % config.log_steps == 0 or step == config.steps:
+            now = time.monotonic()
+            means = {key: round(float(np.mean(values)), 5) for key, values in running.items()}
+            _log(
+                folder,
+                {"step": step, **means, "s_per_step": round((now - logged_at) / len(running["loss"]), 3),
+                 "samples": step * config.batch_size, "minutes": round(seconds / 60, 1)},
+            )  # fmt: skip
+            running, logged_at = {}, now
+        if time.monotonic() - saved_at > config.save_seconds or step == config.steps:
+            _save(folder / "checkpoint.safetensors", trained, averaged, optimizer, step, seconds)
+            saved_at = time.monotonic()
+        if sheet and config.sheet_steps and (step % config.sheet_steps == 0 or step == config.steps):
+            with _weights(trained, averaged), torch.no_grad():
+                model.eval()
+                sheet(model, folder / f"sheet-{step:06d}.png")
+                model.train()
+    with torch.no_grad():
+        for name, p in trained.items():
+            p.copy_(averaged[name])
+    return model.eval()
+
+
+def load_averaged(model: nn.Module, folder: Path, part: str = "") -> nn.Module:
+    """Fill `model` with the averaged weights of the last checkpoint in `folder`; those not trained there stay.
+
+    `part`: take only the weights whose names begin so, such as "text_encoder.", and drop that from their names.
+    """
+    path = folder / "checkpoint.safetensors"
+    if not path.is_file():
+        raise FileNotFoundError(f"no checkpoint in {folder}: train that model first")
+    with safe_open(path, "pt") as file, torch.no_grad():
+        prefix = f"averaged/{part}"
+        parameters = dict(model.named_parameters())
+        for key in [key for key in list(file.keys()) if key.startswith(prefix)]:
+            parameters[key.removeprefix(prefix)].copy_(file.get_tensor(key))
+    return model.eval()
+
+
+class _weights:
+    """Within the block the model has the averaged weights."""
+
+    def __init__(self, trained: dict[str, nn.Parameter], averaged: dict[str, Tensor]):
+        self.trained, self.averaged = trained, averaged
+
+    def _swap(self) -> None:
+        for name, p in self.trained.items():
+            p.data, self.averaged[name] = self.averaged[name], p.data
+
+    def __enter__(self) -> None:
+        self._swap()
+
+    def __exit__(self, *exc) -> None:
+        self._swap()
+
+
+def _moments(trained: dict[str, nn.Parameter], optimizer: torch.optim.Optimizer) -> Iterator[tuple[str, Tensor]]:
+    for name, p in trained.items():
+        for key in ("exp_avg", "exp_avg_sq"):
+            if key in optimizer.state.get(p, {}):
+                yield f"{key}/{name}", optimizer.state[p][key]
+
+
+def _save(path: Path, trained, averaged, optimizer, step: int, seconds: float) -> None:
+    tensors = {f"model/{n}": p.detach() for n, p in trained.items()}
+    tensors |= {f"averaged/{n}": t for n, t in averaged.items()}
+    tensors |= dict(_moments(trained, optimizer))
+    part = path.with_suffix(".part")
+    save_file({k: t.contiguous() for k, t in tensors.items()}, part, {"step": str(step), "seconds": str(seconds)})
+    part.replace(path)
+
+
+def _load(path: Path, trained, averaged, optimizer) -> tuple[int, float]:
+    if not path.is_file():
+        return 0, 0.0
+    with safe_open(path, "pt") as file, torch.no_grad():
+        found = file.metadata()
+        step = int(found["step"])
+        for name, p in trained.items():
+            p.copy_(file.get_tensor(f"model/{name}"))
+            averaged[name].copy_(file.get_tensor(f"averaged/{name}"))
+            optimizer.state[p] = {
+                "step": torch.tensor(float(step)),
+                **{key: file.get_tensor(f"{key}/{name}").to(p.device) for key in ("exp_avg", "exp_avg_sq")},
+            }
+    return step, float(found["seconds"])
+
+
+def _log(folder: Path, entry: dict) -> None:
+    line = json.dumps(entry)
+    print(line, flush=True)
+    with (folder / "log.jsonl").open("a") as file:
+        file.write(line + "\n")
