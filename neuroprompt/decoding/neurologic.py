@@ -602,7 +602,7 @@ class _Constrained:
 
     def _advances(self, parts: Sequence[np.ndarray]) -> Tensor:
         """(parts, n, 4): padded with entries of no clause; an exit's clause comes after all clauses."""
-        padded = np.zeros((len(parts), max(map(len, parts), default=0), 4), dtype=np.int64)
+        padded = np.zeros((len(parts), max(1, *map(len, parts), 0), 4), dtype=np.int64)
         padded[:, :, 1] = self.clauses + 1
         for i, part in enumerate(parts):
             padded[i, : len(part)] = part

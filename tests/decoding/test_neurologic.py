@@ -314,6 +314,12 @@ def test_every_prompt_has_its_own_constraints_and_budget(both):
     assert (written <= torch.tensor([60, 3, 30, 10])).all()
 
 
+def test_forbidden_phrases_alone(both):
+    wish = Constraints(forbid=["met", "of", "og", "bo", "artstation", "is", "the light"])
+    for text in write(*both, PROMPTS[:1] + PROMPTS[3:], wish):
+        assert_meets(text, wish)
+
+
 @pytest.mark.parametrize("budget", range(3, 40))
 def test_no_text_ends_inside_a_character(llama_model, llama_tokenizer, budget):
     """This model writes U+2000 by bytes after a comma: a space, which the automaton does not count as going on."""
