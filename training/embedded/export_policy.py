@@ -56,6 +56,8 @@ def card(
     tokens = max(entry.get("num_input_tokens_seen", 0) for entry in history)
     curve = {entry["step"]: entry["eval_loss"] for entry in history if "eval_loss" in entry}
     rewrites, perplexity = found["rewrites"], found["perplexity"]
+    categories = {"other" if c == "null" else c: v for c, v in rewrites["categories"].items()}
+    behind = perplexity["policy"]["new"]["loss"] > perplexity["4-gram, Kneser-Ney"]["new"]["loss"]
     lines = [
         "# The embedded policy",
         "",
@@ -108,7 +110,7 @@ def card(
             if not isinstance(v, dict) and n != "prompts"
         ],
         "",
-        f"Categories: {', '.join(f'{c} {v:.0%}' for c, v in rewrites['categories'].items())}. Most frequent: "
+        f"Categories: {', '.join(f'{c} {v:.0%}' for c, v in categories.items())}. Most frequent: "
         f"{', '.join(f'{m} ({v:.0%})' for m, v in rewrites['most_frequent'].items())} of the prompts.",
         "",
         f"## Samples, not chosen: the first {len(texts)} of the same file",
@@ -117,6 +119,7 @@ def card(
         "",
         "## Limits",
         "",
+        *["- It has not converged: a 4-gram model of the whole train split predicts held-out text better."] * behind,
         "- It knows the taste of August 2022: fantasy portraits, ArtStation, and the same few painters' names, living "
         "ones among them. `--forbid` keeps a name out.",
         "- 7 million parameters: rare words are spelt by pieces and sometimes misspelt, and what it adds fits the "
