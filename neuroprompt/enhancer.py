@@ -479,8 +479,12 @@ class GumbelNoise(LogitsProcessor):
 # --- details -----------------------------------------------------------------------------------------------------
 
 _SEPARATORS = " \t\r\n,;|"
-# A modifier cut off after its connective.
-_DANGLING = re.compile(r"(?:^|\s)(?:by|and|of|in|the|a|an|with|from|style of|on|at|to)$|[(\[{][^)\]}]*$", re.IGNORECASE)
+# A modifier cut off after its connective, or before it ("art by …"), or inside a bracket.
+_DANGLING = re.compile(
+    r"(?:^|\s)(?:by|and|of|in|the|a|an|with|from|style of|on|at|to)$|^(?:art|style|trending|painted|drawn|inspired)$|"
+    r"[(\[{][^)\]}]*$",
+    re.IGNORECASE,
+)
 # Small vocabularies cut words finer than CLIP's 49,408 entries do.
 _TOKENS_PER_CLIP_TOKEN = 1.25
 

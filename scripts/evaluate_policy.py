@@ -26,7 +26,9 @@ def main(
     prompts: Annotated[str | None, typer.Option(help="A .txt, .csv or .jsonl file of plain prompts: rewrites.")] = None,
     num_beams: int = 5,
     seed: int = 0,
-    output: Annotated[Path | None, typer.Option(help="Write the figures to this JSON file, too.")] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="Write the figures to this JSON file, or renew them there.")
+    ] = None,
 ) -> None:
     """Evaluate a policy on held-out pairs and on plain prompts."""
     if not data and not prompts:
@@ -34,6 +36,8 @@ def main(
     console = Console()
     enhancer = PromptEnhancer.from_pretrained(model)
     figures: dict = {"model": model}
+    if output and output.exists() and (earlier := json.loads(output.read_text()))["model"] == model:
+        figures = earlier  # what is not measured now is kept
     if data:
         found = compare_perplexities(enhancer.model, enhancer.tokenizer, PromptData.load(data).pairs, split)
         table = Table("model", title=f"held-out completions ({split})")

@@ -172,6 +172,7 @@ def test_models_that_cannot_be_loaded(tmp_path):
         ("a cat, ", ", 8k", True, "a cat, 8k"),
         ("a cat", " by alphonse mucha, in the style of", True, "a cat by alphonse mucha"),
         ("a cat", ", 8k, art by", True, "a cat, 8k"),
+        ("a cat", ", 8k, art", True, "a cat, 8k"),
         ("a cat", ", 8k, (open", True, "a cat, 8k"),
         ("a cat", "", True, "a cat"),
         ("A CAT", " . ", True, "A CAT"),
