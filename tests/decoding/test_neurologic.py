@@ -208,7 +208,7 @@ def test_constraints_are_always_met_10000_times(gpt2_model, gpt2_tokenizer, llam
     counts = {"GPT-2 (byte-level BPE)": 0, "Llama (byte fallback)": 0}
     pairs = dict(zip(counts, [(gpt2_model, gpt2_tokenizer), (llama_model, llama_tokenizer)], strict=True))
 
-    @settings(max_examples=320, suppress_health_check=list(HealthCheck), database=None)
+    @settings(max_examples=220, suppress_health_check=list(HealthCheck), database=None)
     @given(examples=st.lists(wishes(), min_size=32, max_size=32), kwargs=settings_of_search, slack=slacks)
     def meet(name, examples, kwargs, slack):
         counts[name] += assert_all_met(*pairs[name], examples, kwargs, slack)
