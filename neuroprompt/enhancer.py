@@ -256,18 +256,13 @@ class PromptEnhancer:
     ) -> list[list[tuple[str, bool]]]:
         """What the policy adds to each row: (text, whether it ended by itself), `num_return_sequences` of them."""
         heads = [r.text.rstrip(_SEPARATORS) for r in rows]
-        inputs = self.tokenizer(heads, return_tensors="pt", padding=True, add_special_tokens=False).to(
-            self.model.device
-        )
-        budget = max_new_tokens or math.ceil(_TOKENS_PER_CLIP_TOKEN * max(r.room for r in rows))
-        for row in rows:  # what is required may take more of the policy's tokens than of CLIP's
-            if row.constraints:
-                required = _listing(row.text, row.constraints)[len(row.text) :]
-                budget = max(budget, 8 + 2 * len(self.tokenizer(required)["input_ids"]))
-        budget = min(budget, self._positions // 2)
+        # Budgets and what is cut off belong to the row, so that its result does not depend on its batch.
+        budgets = [self._budget(r, max_new_tokens) for r in rows]
+        tokens = self.tokenizer(heads, add_special_tokens=False)["input_ids"]
         # What is too long for the policy is read from its end.
-        ids = inputs["input_ids"][:, -(self._positions - budget) :]  # (rows, length)
-        mask = inputs["attention_mask"][:, -(self._positions - budget) :]
+        tokens = [t[-(self._positions - budget) :] for t, budget in zip(tokens, budgets, strict=True)]
+        inputs = self.tokenizer.pad({"input_ids": tokens}, return_tensors="pt").to(self.model.device)
+        ids, mask = inputs["input_ids"], inputs["attention_mask"]  # (rows, length)
         length = ids.shape[1]
         processors = LogitsProcessorList(
             [
@@ -279,7 +274,7 @@ class PromptEnhancer:
         if noise:
             seeds = torch.tensor([_row_seed(seed, r) for r in rows], device=self.model.device)
             processors.append(GumbelNoise(seeds, length, noise))
-        settings.max_new_tokens = budget
+        settings.max_new_tokens = max(budgets)
         output = self.model.generate(
             ids,
             attention_mask=mask,
@@ -287,6 +282,7 @@ class PromptEnhancer:
             logits_processor=processors,
             custom_generate=neurologic,
             constraints=[r.constraints for r in rows],
+            token_budgets=budgets,
             processing_class=self.tokenizer,
         )
         added = output[:, length:]  # (rows * returned, new tokens)
@@ -294,6 +290,14 @@ class PromptEnhancer:
         tails = self.tokenizer.batch_decode(added, skip_special_tokens=True, clean_up_tokenization_spaces=False)
         returned = settings.num_return_sequences
         return [list(zip(tails, ended, strict=True))[i : i + returned] for i in range(0, len(tails), returned)]
+
+    def _budget(self, row: "_Row", max_new_tokens: int | None) -> int:
+        """The policy's tokens that a row may get: enough for its room in the window and for what is required."""
+        budget = max_new_tokens or math.ceil(_TOKENS_PER_CLIP_TOKEN * row.room)
+        if row.constraints:
+            required = _listing(row.text, row.constraints)[len(row.text) :]
+            budget = max(budget, 8 + 2 * len(self.tokenizer(required)["input_ids"]))
+        return min(budget, self._positions // 2)
 
     def _score(self, pairs: list[tuple[str, str]]) -> Iterator[float]:
         """Mean log-probability of the second text's tokens after the first, for each pair."""
