@@ -33,7 +33,7 @@ from transformers import (
     TopPLogitsWarper,
 )
 
-from neuroprompt.assets import ModelError, locate
+from neuroprompt.assets import ModelError, locate, pick_device, reason
 from neuroprompt.decoding import ConstraintError, Constraints, Satisfaction, check, neurologic
 from neuroprompt.modifiers import categorise
 from neuroprompt.prompts import CLIP_WINDOW, Prompt, count_clip_tokens, modifier_key
@@ -119,17 +119,15 @@ class PromptEnhancer:
         Raises:
             ModelError: The model cannot be loaded; pickled weights are refused.
         """
-        device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-        if torch.device(device).type == "cuda" and not torch.cuda.is_available():
-            raise ModelError("there is no CUDA device: leave the device out, or set it to cpu")
+        where = pick_device(device)
         source = locate(name, "policy")
-        dtype = dtype or ("float32" if device == "cpu" else "auto")
+        dtype = dtype or ("float32" if where.type == "cpu" else "auto")
         try:
             model = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, use_safetensors=True)
             tokenizer = AutoTokenizer.from_pretrained(source)
-        except Exception as error:  # the libraries raise a dozen types, with tracebacks of pages
-            raise ModelError(f"cannot load the policy {name!r}: {_first_sentence(error)}") from error
-        return cls(model.to(device), tokenizer)
+        except Exception as error:
+            raise ModelError(f"cannot load the policy {name!r}: {reason(error)}") from error
+        return cls(model.to(where), tokenizer)
 
     @torch.inference_mode()
     def __call__(
@@ -534,8 +532,3 @@ def _splitmix(x: Tensor) -> Tensor:
     x = (x ^ ((x >> 30) & (2**34 - 1))) * -4658895280553007687  # 0xBF58476D1CE4E5B9
     x = (x ^ ((x >> 27) & (2**37 - 1))) * -7723592293110705685  # 0x94D049BB133111EB
     return x ^ ((x >> 31) & (2**33 - 1))
-
-
-def _first_sentence(error: Exception) -> str:
-    text = " ".join(str(error).split())
-    return re.split(r"(?<=[.:!]) ", text)[0][:300] if text else type(error).__name__

@@ -6,8 +6,11 @@ import sys
 import time
 
 import pytest
+import torch
+from PIL import Image
 
 from neuroprompt.cli import main
+from neuroprompt.image_files import read_metadata
 
 
 def run(monkeypatch, capsys, *arguments, stdin=None):
@@ -170,3 +173,74 @@ def test_a_killed_run_is_taken_up(tmp_path, enhancer):
     rows = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
     assert [r["original"] for r in rows] == prompts
     assert [r["text"] for r in rows] == [r.text for r in enhancer(prompts, num_beams=1)]
+
+
+def test_a_picture_says_how_it_was_made_and_is_scored(command, tmp_path):
+    code, _, err = command("image", "boy on a horse", "--enhance", "--style", "watercolor", "--steps", 1, "-o",
+                           tmp_path / "out.png")  # fmt: skip
+    assert code == 0 and err.startswith("boy on a horse, ") and "watercolor" in err
+    assert "Steps: 1" in Image.open(tmp_path / "out.png").info["parameters"]
+    made = read_metadata(tmp_path / "out.png")["neuroprompt"]
+    assert made["original"] == "boy on a horse" and made["prompt"] in err and made["seed"] == 0
+    again = command("image", "boy on a horse", "--enhance", "--style", "watercolor", "--steps", 1, "-o",
+                    tmp_path / "again.png")  # fmt: skip
+    assert again[0] == 0 and (tmp_path / "again.png").read_bytes() == (tmp_path / "out.png").read_bytes()
+
+    code, out, _ = command("score", tmp_path / "out.png", "--json")
+    scores = json.loads(out)
+    assert code == 0 and scores["prompt"] == "boy on a horse"
+    code, out, _ = command("score", "--prompt", "a castle", tmp_path / "out.png", tmp_path / "again.png")
+    assert code == 0 and "pickscore" in out and out.count("png") == 2
+    assert f"{scores['aesthetic']:.4f}" in out  # which does not read the prompt
+
+
+def test_a_grid_of_methods(command, tmp_path):
+    (tmp_path / "prompts.txt").write_text("a cat\na castle\nan owl\n")
+    code, out, err = command("grid", "--input", tmp_path / "prompts.txt", "--rows", 2, "--seeds", 2, "--steps", 1,
+                             "--methods", "plain,suffix,enhanced", "--artist", "monet", "-o", tmp_path / "g.png",
+                             "--rewards", "clip,aesthetic")  # fmt: skip
+    assert (code, out) == (0, ""), err
+    made = read_metadata(tmp_path / "g.png")["neuroprompt"]
+    assert made["columns"] == ["plain", "suffix", "enhanced"] and [r["title"] for r in made["rows"]] == [
+        "a cat",
+        "a castle",
+    ]
+    plain, suffix, enhanced = made["rows"][0]["cells"]
+    assert plain["prompt"] == "a cat" and "monet" in enhanced["prompt"] and "monet" not in suffix["prompt"]
+    assert [p["seed"] for p in enhanced["pictures"]] == [0, 1] and set(plain["pictures"][0]["scores"]) == {
+        "clip",
+        "aesthetic",
+    }
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["grid", "-o", "g.png"], "give prompts, or a file"),
+        (["grid", "a cat", "-o", "g.bmp"], "this is written to .png"),
+        (["grid", "a cat", "-o", "no/such/g.png"], "there is no folder"),
+        (["grid", "a cat", "-o", "g.png", "--methods", "magic"], "unknown method 'magic'"),
+        (["grid", "a cat", "-o", "g.png", "--rewards", "beauty"], "there is no reward 'beauty'"),
+        (["image", "a cat", "-o", "a.png", "--artist", "monet"], "add --enhance"),
+        (["image", "a cat", "-o", "a.png", "--generator", "./nowhere"], "there is no folder './nowhere'"),
+        pytest.param(
+            ["image", "a cat", "-o", "a.png", "--device", "cuda"],
+            "there is no CUDA device",
+            marks=pytest.mark.skipif(torch.cuda.is_available(), reason="there is one"),
+        ),
+        (["image", "a cat", "-o", "a.png", "--size", "63"], "multiples of 8 pixels"),
+        (["score", "nothing.png", "--prompt", "a cat"], "there is no such file"),
+        (["score", __file__, "--prompt", "a cat"], "no picture"),
+    ],
+)
+def test_what_cannot_be_drawn_is_one_line(command, monkeypatch, tmp_path, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    code, _, err = command(*arguments)
+    assert code == 2 and err.count("\n") == 1 and message in err, err
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_picture_that_says_nothing_needs_a_prompt(command, tmp_path):
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    code, _, err = command("score", tmp_path / "a.png")
+    assert code == 2 and "give a --prompt" in err

@@ -3,7 +3,13 @@
 A name is ``embedded`` (what ships), a local folder, or an id on the model hub; everything loadable is found this way.
 """
 
+import errno
+import re
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
 
 _FOLDER = Path(__file__).parent
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
@@ -47,3 +53,28 @@ def locate(name: str | Path, kind: str) -> str:
     if name.startswith((".", "/", "~")) or name.count("/") > 1 or not name.strip():
         raise ModelError(f"there is no folder {name!r}")
     return name
+
+
+def pick_device(device: "str | torch.device | None" = None) -> "torch.device":
+    """The device asked for; by default the GPU if there is one.
+
+    Raises:
+        ModelError: A GPU is asked for and there is none.
+    """
+    import torch
+
+    device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise ModelError("there is no CUDA device: leave the device out, or set it to cpu")
+    return device
+
+
+def reason(error: BaseException) -> str:
+    """Why a library could not load a model, in one line: the libraries raise a dozen types, with texts of pages."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError) and cause.errno == errno.ENOSPC:
+            return "the disk is full: free some space, or set HF_HOME to a folder on another disk"
+        cause = cause.__cause__ or cause.__context__
+    text = " ".join(str(error).split())
+    return re.split(r"(?<=[.:!]) ", text)[0][:300] if text else type(error).__name__

@@ -1,0 +1,270 @@
+"""Pictures as files: saved with what made them, and read back from whatever people have.
+
+A saved picture carries the text that A1111's web UI reads and writes (``parameters``; most viewers of generated
+pictures show it), and the same as JSON with both prompts. In PNG these are text chunks; in JPEG and WebP the text is
+EXIF's UserComment, as in A1111, and the JSON its ImageDescription.
+"""
+
+import json
+import os
+import struct
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import ExifTags, Image, ImageOps, PngImagePlugin, UnidentifiedImageError
+from torch import Tensor
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
+MAX_PIXELS = 2**27
+"""Pixels of the largest picture that is read (134 million, such as 16,384 x 8,192)."""
+
+
+@dataclass(frozen=True)
+class PictureInfo:
+    """What made a picture.
+
+    Attributes:
+        original: The user's prompt.
+        prompt: What was drawn; the enhanced prompt, or the original again.
+        seed: Of the noise.
+        model: The generator's name.
+        config: How it was drawn: `GeneratorConfig` as a dictionary.
+    """
+
+    original: str
+    prompt: str
+    seed: int
+    model: str
+    config: Mapping[str, Any] = field(default_factory=dict)
+
+
+def save_image(
+    image: Tensor | Image.Image, path: str | Path, metadata: PictureInfo | Mapping[str, Any] | None = None
+) -> None:
+    """Write a picture; the file's ending says the format: PNG, JPEG (quality 95) or lossless WebP.
+
+    The file is written beside and renamed, so there is never half a picture under its name. Missing folders are made.
+
+    Args:
+        image: Values in [0, 1], of any float type and device, (3, height, width); or a picture of Pillow.
+        path: Where to; ends in .png, .jpg, .jpeg or .webp.
+        metadata: What made it. Anything but a `PictureInfo` is written as JSON alone.
+
+    Raises:
+        ValueError: The ending is another, the tensor is no picture, the picture is too large for the format, or the
+            metadata are too long for a JPEG.
+    """
+    path = Path(path)
+    suffix = path.suffix.lower()
+    if suffix not in SUFFIXES:
+        raise ValueError(f"{path}: pictures are written as {', '.join(SUFFIXES)}")
+    picture = _from_tensor(image) if isinstance(image, Tensor) else image
+    limit = {".webp": 16383, ".png": 2**31 - 1}.get(suffix, 65500)
+    if max(picture.size) > limit:
+        raise ValueError(
+            f"{path}: {picture.width} x {picture.height} pixels are too many for a {suffix[1:].upper()}, "
+            f"which holds {limit} a side: save a PNG"
+        )
+    texts = _texts(picture, metadata)
+    if suffix == ".png":
+        chunks = PngImagePlugin.PngInfo()
+        for key, text in texts.items():
+            chunks.add_text(key, text)
+        arguments: dict[str, Any] = {"format": "PNG", "pnginfo": chunks}
+    else:
+        exif = _exif(texts)
+        if len(exif) > 65000 and suffix != ".webp":
+            raise ValueError(f"{path}: {len(exif)} bytes of metadata do not fit into a JPEG: save a PNG or a WebP")
+        arguments = {"format": "WEBP", "lossless": True} if suffix == ".webp" else _JPEG
+        arguments = arguments | {"exif": exif}
+        picture = _on_white(picture) if suffix != ".webp" else picture
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        picture.save(beside, **arguments)
+        os.replace(beside, path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def read_metadata(path: str | Path) -> dict[str, Any]:
+    """What a picture says of its making.
+
+    Returns:
+        ``parameters``, the text in A1111's form (other programs' pictures may have it, too), and ``neuroprompt``, what
+        `save_image` was given as a dictionary; each only where it is there.
+
+    Raises:
+        ValueError: There is no picture that can be read.
+    """
+    with _open(path) as picture:
+        found = {key: picture.info.get(key) for key in ("parameters", "neuroprompt")}
+        exif = picture.getexif()
+        comment = exif.get_ifd(ExifTags.IFD.Exif).get(ExifTags.Base.UserComment)
+        if found["parameters"] is None and comment:
+            found["parameters"] = _decode_comment(comment)
+        if found["neuroprompt"] is None:
+            found["neuroprompt"] = exif.get(ExifTags.Base.ImageDescription)
+    try:
+        record = json.loads(found["neuroprompt"] or "null")
+    except ValueError:  # some other program's description
+        record = None
+    if isinstance(record, dict) and set(record) == {"neuroprompt"}:  # as in EXIF, where the key is part of the text
+        record = record["neuroprompt"]
+    elif "neuroprompt" not in picture.info:
+        record = None
+    made = {"parameters": found["parameters"], "neuroprompt": record}
+    return {key: value for key, value in made.items() if value is not None}
+
+
+def load_images(paths: Sequence[str | Path]) -> list[Image.Image]:
+    """Read pictures as RGB: transparency on white, 16 bits scaled to 8, the first frame of an animation, CMYK and
+    palettes converted, turned upright as EXIF says.
+
+    Raises:
+        ValueError: A file is missing, is no picture, is damaged, or has more than `MAX_PIXELS`; the message begins
+            with its path.
+    """
+    return [_load(path) for path in paths]
+
+
+# --- reading -----------------------------------------------------------------------------------------------------
+
+
+def _load(path: str | Path) -> Image.Image:
+    with _open(path) as picture:
+        try:
+            picture.seek(0)
+            upright = ImageOps.exif_transpose(picture)
+            return _on_white(_eight_bits(upright))
+        except (OSError, SyntaxError, ValueError, EOFError) as error:  # what decoders raise on damaged data
+            raise ValueError(f"{path}: the picture is damaged ({error})") from error
+
+
+def _open(path: str | Path) -> Image.Image:
+    if not Path(path).exists():
+        raise ValueError(f"{path}: there is no such file")
+    limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None  # Pillow's own check warns first and raises later
+    try:
+        picture = Image.open(path)
+    except UnidentifiedImageError:
+        raise ValueError(f"{path}: this is no picture (of a kind that Pillow reads)") from None
+    except (OSError, SyntaxError, ValueError, EOFError) as error:
+        raise ValueError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error})") from error
+    finally:
+        Image.MAX_IMAGE_PIXELS = limit
+    if picture.width * picture.height > MAX_PIXELS:
+        size = f"{picture.width} x {picture.height}"
+        picture.close()
+        raise ValueError(f"{path}: {size} pixels are too many (at most {MAX_PIXELS:,}): make it smaller")
+    return picture
+
+
+def _eight_bits(picture: Image.Image) -> Image.Image:
+    """Pictures of more than 8 bits a channel, which Pillow's own conversion would clip to white."""
+    if not picture.mode.startswith(("I", "F")):
+        return picture
+    values = np.asarray(picture).astype(np.float64)
+    top = values.max(initial=0)
+    # 16-bit grey comes as I;16 or I; floats run to 1 or to 255, as the file's maker liked.
+    scale = 257 if picture.mode != "F" else 1 / 255 if top <= 1 else 1
+    if picture.mode == "I" and top <= 255:
+        scale = 1
+    return Image.fromarray(np.rint(values / scale).clip(0, 255).astype(np.uint8))
+
+
+def _on_white(picture: Image.Image) -> Image.Image:
+    if not picture.has_transparency_data:
+        return picture.convert("RGB")
+    colours = picture.convert("RGBA")
+    ground = Image.new("RGBA", colours.size, "white")
+    return Image.alpha_composite(ground, colours).convert("RGB")
+
+
+def _decode_comment(comment: bytes | str) -> str:
+    """EXIF's UserComment: eight bytes that name the encoding, and the text."""
+    if isinstance(comment, str):
+        return comment
+    encoding = {b"UNICODE\0": "utf-16-be", b"ASCII\0\0\0": "ascii"}.get(comment[:8], "utf-8")
+    return comment[8:].decode(encoding, "replace").rstrip("\0")
+
+
+# --- writing -----------------------------------------------------------------------------------------------------
+
+_JPEG = {"format": "JPEG", "quality": 95, "subsampling": 0}
+# What A1111's web UI calls diffusers' schedulers.
+_SAMPLERS = {
+    "DPMSolverMultistepScheduler": "DPM++ 2M",
+    "DPMSolverSDEScheduler": "DPM++ SDE",
+    "EulerDiscreteScheduler": "Euler",
+    "EulerAncestralDiscreteScheduler": "Euler a",
+    "HeunDiscreteScheduler": "Heun",
+    "LMSDiscreteScheduler": "LMS",
+    "KDPM2DiscreteScheduler": "DPM2",
+    "KDPM2AncestralDiscreteScheduler": "DPM2 a",
+    "DDIMScheduler": "DDIM",
+    "PNDMScheduler": "PLMS",
+    "UniPCMultistepScheduler": "UniPC",
+    "LCMScheduler": "LCM",
+}
+
+
+def _from_tensor(image: Tensor) -> Image.Image:
+    if image.ndim != 3 or image.shape[0] != 3 or not image.is_floating_point():
+        raise ValueError(
+            f"a picture is a float tensor of shape (3, height, width); this is {image.dtype} of {tuple(image.shape)}"
+        )
+    pixels = image.detach().float().clamp(0, 1).mul(255).round().byte()
+    return Image.fromarray(pixels.permute(1, 2, 0).cpu().contiguous().numpy())
+
+
+def _texts(picture: Image.Image, metadata: PictureInfo | Mapping[str, Any] | None) -> dict[str, str]:
+    if metadata is None:
+        return {}
+    if not isinstance(metadata, PictureInfo):
+        return {"neuroprompt": json.dumps(dict(metadata))}
+    return {"parameters": _parameters(picture, metadata), "neuroprompt": json.dumps(asdict(metadata))}
+
+
+def _parameters(picture: Image.Image, info: PictureInfo) -> str:
+    """A1111's lines: the prompt, the negative prompt, and the settings as a list."""
+    config = info.config
+    settings = {
+        "Steps": config.get("num_inference_steps"),
+        "Sampler": _SAMPLERS.get(config.get("scheduler", ""), config.get("scheduler")),
+        "CFG scale": config.get("guidance_scale"),
+        "Seed": info.seed,
+        "Size": f"{picture.width}x{picture.height}",
+        "Model": info.model,
+    }
+    negative = config.get("negative_prompt")
+    lines = [
+        info.prompt,
+        *([f"Negative prompt: {negative}"] if negative else []),
+        ", ".join(f"{key}: {_quoted(value)}" for key, value in settings.items() if value is not None),
+    ]
+    # NUL ends a text chunk, and a lone surrogate is no character.
+    return "\n".join(lines).replace("\0", " ").encode("utf-8", "replace").decode()
+
+
+def _quoted(value: Any) -> str:
+    text = str(value)
+    return json.dumps(text, ensure_ascii=False) if any(mark in text for mark in ",:\n") else text
+
+
+def _exif(texts: Mapping[str, str]) -> bytes:
+    exif = Image.Exif()
+    comment = b"UNICODE\0" + texts.get("parameters", "").encode("utf-16-be")
+    if "parameters" in texts:
+        exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.UserComment] = comment
+    if "neuroprompt" in texts:
+        # JSON as json.dumps writes it is ASCII, as this tag must be.
+        exif[ExifTags.Base.ImageDescription] = '{"neuroprompt": ' + texts["neuroprompt"] + "}"
+    # Pillow writes bytes as type 1, BYTE. The standard wants 7, UNDEFINED, and A1111's reader insists on it.
+    data = exif.tobytes()  # "Exif\0\0", then the byte order: II or MM
+    order = "<" if data[6:8] == b"II" else ">"
+    entry = [struct.pack(f"{order}HHL", ExifTags.Base.UserComment, kind, len(comment)) for kind in (1, 7)]
+    return data.replace(*entry, 1)

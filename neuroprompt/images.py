@@ -1,0 +1,606 @@
+"""Pictures from prompts: `ImageGenerator` over diffusers' text-to-image pipelines (Stable Diffusion 1, 2, XL and 3,
+Flux, their turbo and LCM variants: whatever `AutoPipelineForText2Image` loads).
+
+A picture depends on (generator, prompt, seed) alone. Its noise comes from a CPU generator of its own, so it is the same
+on any device and in any batch, up to rounding. Two prompts drawn with the same seed start from the same noise (common
+random numbers), which takes most of the luck out of a comparison.
+
+Pictures stay tensors on the device; files are the business of `neuroprompt.image_files`.
+"""
+
+import inspect
+import json
+import logging
+import operator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import diffusers
+import torch
+import transformers
+from huggingface_hub import try_to_load_from_cache
+from torch import Tensor
+
+from neuroprompt.assets import ModelError, locate, pick_device, reason
+
+
+@dataclass(frozen=True)
+class GeneratorConfig:
+    """How pictures are drawn. None is the model's own: what its card says for known few-step models, and what its
+    pipeline has by default otherwise; `ImageGenerator.config` says what that came to.
+
+    Attributes:
+        num_inference_steps: Denoising steps.
+        guidance_scale: Weight of classifier-free guidance (Ho and Salimans 2022); 1 or less is without, at half the
+            cost. Models distilled with guidance (Flux, LCM) read it as an input.
+        height, width: Of the pictures, in pixels.
+        negative_prompt: What guidance leads away from.
+        scheduler: A scheduler class of diffusers, such as ``DPMSolverMultistepScheduler``; it is configured as the
+            pipeline's own.
+        dtype: Of the weights: ``float32``, ``bfloat16`` or ``float16``. By default bfloat16 on GPUs that have it,
+            float16 on others, and float32 elsewhere.
+        variant: Which files of the model to load, such as ``fp16``.
+        max_sequence_length: Tokens that a T5 text encoder reads (Stable Diffusion 3, Flux).
+        batch_size: Pictures that are drawn at once; halved, and kept so, where the memory does not hold them.
+        compile: Compile the denoiser with `torch.compile` at its first use.
+        attention_slicing, vae_slicing, vae_tiling: Less memory for more time, as in diffusers. Tiling changes large
+            pictures slightly.
+        cpu_offload: ``model`` or ``sequential``: weights wait in the CPU's memory until the GPU needs them.
+        safety_checker: Run the pipeline's own, if it has one.
+        long_prompts: What becomes of a prompt beyond CLIP's 77 tokens: ``truncate`` cuts it off, as the pipeline does;
+            ``chunk`` encodes it in windows of 75 and joins the embeddings (as A1111's web UI and compel do).
+    """
+
+    num_inference_steps: int | None = None
+    guidance_scale: float | None = None
+    height: int | None = None
+    width: int | None = None
+    negative_prompt: str | None = None
+    scheduler: str | None = None
+    dtype: str | None = None
+    variant: str | None = None
+    max_sequence_length: int | None = None
+    batch_size: int = 16
+    compile: bool = False
+    attention_slicing: bool = False
+    vae_slicing: bool = False
+    vae_tiling: bool = False
+    cpu_offload: str | None = None
+    safety_checker: bool = True
+    long_prompts: str = "truncate"
+
+    def __post_init__(self):
+        for name in ("num_inference_steps", "height", "width", "max_sequence_length", "batch_size"):
+            value = getattr(self, name)
+            if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+                raise ValueError(f"{name} is {value!r}: give a whole number from 1 up")
+        if self.guidance_scale is not None and not 0 <= self.guidance_scale < float("inf"):
+            raise ValueError(f"guidance_scale is {self.guidance_scale!r}: give a number from 0 up; 0 is no guidance")
+        for name, choices in _CHOICES.items():
+            if getattr(self, name) not in choices:
+                allowed = ", ".join(str(c) for c in choices if c)
+                raise ValueError(f"{name} is {getattr(self, name)!r}: it can be {allowed}")
+
+
+class Drawing(NamedTuple):
+    """Pictures, and which of them the safety checker objected to (those are black).
+
+    Attributes:
+        images: float32 in [0, 1], on the generator's device. (n, 3, height, width)
+        flagged: bool, on the same device. (n,)
+    """
+
+    images: Tensor
+    flagged: Tensor
+
+
+class ImageGenerator:
+    """Draws a picture for each prompt and seed.
+
+    Args:
+        pipeline: A text-to-image pipeline of diffusers, on its device.
+        config: How to draw; what is None is taken from the pipeline.
+        name: What the model is called, in files and reports.
+        identity: What `fingerprint` knows the weights by; the name, unless something better is known.
+
+    Attributes:
+        pipeline: diffusers' own.
+        config: How pictures are drawn, with no None left where the pipeline has a default.
+        device: Where pictures are made.
+        fingerprint: A hash of everything that a picture depends on besides prompt and seed, for use as a cache key:
+            the weights' identity (hub commit, or the content of a folder's files) and the settings that change
+            pictures. Settings that only cost time or memory do not count.
+
+    Example:
+        >>> generator = ImageGenerator.from_pretrained("embedded", device="cpu")
+        >>> tuple(generator(["a castle", "a castle"], seeds=[0, 1]).shape)
+        (2, 3, 64, 64)
+    """
+
+    def __init__(
+        self,
+        pipeline: diffusers.DiffusionPipeline,
+        config: GeneratorConfig | None = None,
+        *,
+        name: str = "unnamed",
+        identity: str | None = None,
+    ):
+        config = config or GeneratorConfig()
+        self.pipeline, self.name = pipeline, name
+        self.device = torch.device(pipeline.device)
+        pipeline.set_progress_bar_config(disable=True)
+        _set_up(pipeline, config, self.device)
+        self.device = torch.device(pipeline._execution_device)  # with offloading, the weights are elsewhere
+        self.config = _resolve(config, pipeline)
+        self._batch_size = self.config.batch_size
+        self._negatives: dict[int, dict[str, Tensor]] = {}
+        accepted = inspect.signature(pipeline.__call__).parameters
+        asked = ("num_inference_steps", "guidance_scale", "height", "width", "max_sequence_length")
+        self._settings = {
+            key: value for key in asked if key in accepted and (value := getattr(self.config, key)) is not None
+        }
+        matters = {k: v for k, v in asdict(self.config).items() if k not in _IRRELEVANT}
+        parts = json.dumps([identity or name, type(pipeline).__name__, matters], sort_keys=True)
+        self.fingerprint = blake2b(parts.encode(), digest_size=16).hexdigest()
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        name: str | Path = "embedded",
+        *,
+        device: str | torch.device | None = None,
+        config: GeneratorConfig | None = None,
+        **overrides: Any,
+    ) -> "ImageGenerator":
+        """Load a generator.
+
+        Args:
+            name: ``embedded``, a folder that a diffusers pipeline was saved to, or a hub id.
+            device: Such as ``cuda``; by default the GPU if there is one.
+            config: How to draw.
+            **overrides: Fields of `GeneratorConfig` to replace.
+
+        Raises:
+            ModelError: The model cannot be loaded; pickled weights are refused.
+            ValueError: A setting is out of range, or this model has no use for it.
+        """
+        config = replace(config or GeneratorConfig(), **overrides)
+        where = pick_device(device)
+        if config.cpu_offload and where.type == "cpu":
+            raise ValueError(
+                f"cpu_offload is {config.cpu_offload!r}, and the device is the CPU: it is for GPUs, leave it out"
+            )
+        source = locate(name, "stable-diffusion")
+        config = _as_its_card_says(config, str(name))
+        dtype = config.dtype or _default_dtype(where)
+        try:
+            with _quiet():
+                index = diffusers.DiffusionPipeline.load_config(source)
+                _refuse_pickles(source, index)
+                pipeline = diffusers.AutoPipelineForText2Image.from_pretrained(
+                    source,
+                    dtype=getattr(torch, dtype),
+                    variant=config.variant,
+                    use_safetensors=True,
+                    **_without_safety_checker(source, index, config),
+                )
+        except ModelError:
+            raise
+        except Exception as error:
+            raise ModelError(f"cannot load the image generator {str(name)!r}: {_reason(error)}") from error
+        if not config.cpu_offload:
+            pipeline.to(where)
+        else:
+            offload = {"model": "enable_model_cpu_offload", "sequential": "enable_sequential_cpu_offload"}
+            getattr(pipeline, offload[config.cpu_offload])(device=where)
+        return cls(pipeline, config, name=str(name), identity=_identity(source))
+
+    def __call__(self, prompts: Sequence[str], seeds: Sequence[int]) -> Tensor:
+        """The pictures alone: ``draw(prompts, seeds).images``."""
+        return self.draw(prompts, seeds).images
+
+    @torch.no_grad()
+    def draw(self, prompts: Sequence[str], seeds: Sequence[int]) -> Drawing:
+        """Draw a picture for each prompt.
+
+        Each distinct prompt is encoded once. Where a batch does not fit into memory, it is drawn in halves; what was
+        drawn before it stays, and later calls begin with the smaller size.
+
+        Args:
+            prompts: Texts.
+            seeds: A seed for each prompt, from 0 up.
+
+        Raises:
+            TypeError: A prompt is no string, or a seed no whole number.
+            ValueError: Not as many seeds as prompts, or a negative seed.
+            torch.OutOfMemoryError: One picture alone is too much. Any other error of the pipeline comes as it is.
+        """
+        prompts, seeds = _checked(prompts, seeds)
+        if not prompts:
+            size = (0, 3, self.config.height or 0, self.config.width or 0)
+            return Drawing(torch.zeros(size, device=self.device), torch.zeros(0, dtype=torch.bool, device=self.device))
+        # A batch holds prompts of as many windows, so that none is padded on account of another.
+        windows = [self._count_windows(p) for p in prompts]
+        todo = sorted(range(len(prompts)), key=windows.__getitem__)
+        drawn: list[Drawing] = []
+        encoded: dict[str, dict[str, Tensor]] = {}
+        start = 0
+        with _quiet():
+            while start < len(todo):
+                batch = todo[start : start + self._batch_size]
+                batch = [i for i in batch if windows[i] == windows[batch[0]]]
+                try:
+                    texts = [prompts[i] for i in batch]
+                    drawn.append(self._draw_batch(texts, [seeds[i] for i in batch], windows[batch[0]], encoded))
+                except RuntimeError as error:
+                    if len(batch) == 1 or not _out_of_memory(error):
+                        raise
+                    self._batch_size = len(batch) // 2
+                else:
+                    start += len(batch)
+                    left = {prompts[i] for i in todo[start:]}
+                    encoded = {text: rows for text, rows in encoded.items() if text in left}
+                    continue
+                if self.device.type == "cuda":  # after the handler, which holds the failed batch's tensors
+                    torch.cuda.empty_cache()
+        order = torch.tensor(todo, device=self.device).argsort()
+        return Drawing(torch.cat([d.images for d in drawn])[order], torch.cat([d.flagged for d in drawn])[order])
+
+    def _draw_batch(
+        self, prompts: list[str], seeds: list[int], windows: int, encoded: dict[str, dict[str, Tensor]]
+    ) -> Drawing:
+        if type(self.pipeline).__name__ in _EMBEDDINGS:
+            inputs = self._embeddings(prompts, windows, encoded)
+        else:
+            negative = self.config.negative_prompt
+            inputs = {"prompt": prompts} | ({} if negative is None else {"negative_prompt": [negative] * len(prompts)})
+        result = self.pipeline(
+            **inputs,
+            **self._settings,
+            generator=[torch.Generator("cpu").manual_seed(_generator_seed(seed)) for seed in seeds],
+            output_type="pt",
+        )
+        images = result.images.to(self.device, torch.float32)  # (batch, 3, height, width)
+        flags = getattr(result, "nsfw_content_detected", None) or [False] * len(prompts)
+        return Drawing(images, torch.tensor(flags, dtype=torch.bool, device=self.device))
+
+    # --- text ------------------------------------------------------------------------------------------------------
+
+    def _embeddings(
+        self, prompts: list[str], windows: int, encoded: dict[str, dict[str, Tensor]]
+    ) -> dict[str, Tensor | None]:
+        """The pipeline's text inputs for a batch; `encoded` keeps those of each prompt for the batches to come."""
+        new = [p for p in dict.fromkeys(prompts) if p not in encoded]
+        if new:
+            texts = [window for p in new for window in self._windows(p, windows)]
+            rows = self._encode(texts, guided=False)
+            for i, prompt in enumerate(new):
+                own = slice(i * windows, (i + 1) * windows)
+                encoded[prompt] = {name: _join(x[own]) for name, x in rows.items()}
+        inputs: dict[str, Tensor | None] = {
+            name: torch.cat([encoded[p][name] for p in prompts]) for name in encoded[prompts[0]]
+        }
+        if self._guided:
+            if windows not in self._negatives:
+                negative = self.config.negative_prompt
+                texts = None if negative is None else self._windows(negative, windows)
+                rows = self._encode([""] * windows, guided=True, negatives=texts)
+                self._negatives[windows] = {name: _join(x) for name, x in rows.items() if name.startswith("negative")}
+            for name, row in self._negatives[windows].items():
+                inputs[name] = row.expand(len(prompts), *row.shape[1:])
+        return inputs
+
+    def _encode(self, texts: list[str], guided: bool, negatives: list[str] | None = None) -> dict[str, Tensor]:
+        """The pipeline's own encoding: its inputs by name, one row a text."""
+        pipeline = self.pipeline
+        arguments = {
+            "prompt": texts,
+            "prompt_2": None,
+            "prompt_3": None,
+            "negative_prompt": negatives,
+            "device": self.device,
+            "num_images_per_prompt": 1,
+            "do_classifier_free_guidance": guided,
+            "max_sequence_length": self.config.max_sequence_length,
+        }
+        accepted = inspect.signature(pipeline.encode_prompt).parameters
+        made = pipeline.encode_prompt(**{k: v for k, v in arguments.items() if k in accepted})
+        named = zip(_EMBEDDINGS[type(pipeline).__name__], made, strict=True)
+        return {name: x for name, x in named if name and x is not None}
+
+    @property
+    def _guided(self) -> bool:
+        return _guides(self.pipeline, self.config.guidance_scale)
+
+    def _count_windows(self, prompt: str) -> int:
+        if self.config.long_prompts == "truncate":
+            return 1
+        texts = [prompt, (self.config.negative_prompt or "") if self._guided else ""]
+        return max(len(prompt_windows(text, _clip_tokenizer(self.pipeline))) for text in texts)
+
+    def _windows(self, text: str, count: int) -> list[str]:
+        """`count` texts to encode in the place of one; those that are left over are empty."""
+        if self.config.long_prompts == "truncate":
+            return [text]
+        windows = prompt_windows(text, _clip_tokenizer(self.pipeline))
+        return windows + [""] * (count - len(windows))
+
+
+def prompt_windows(text: str, tokenizer: transformers.PreTrainedTokenizerBase) -> list[str]:
+    """Cut a text into pieces that fit the encoder's window one by one (75 tokens each, for CLIP).
+
+    A cut falls behind the last comma among a window's last 20 tokens, as in A1111's web UI, and between words where
+    there is none. Words are only cut where one alone is longer than a window.
+
+    Returns:
+        At least one piece; joined, they are the text.
+    """
+    size = tokenizer.model_max_length - 2  # without the begin and end tokens
+    with _quiet():
+        tokens = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+    ends = [end for _, end in tokens["offset_mapping"]]
+    words = tokens.word_ids()
+    cuts, start = [0], 0
+    while len(ends) - start > size:
+        stop = start + size
+        commas = [i for i in range(max(start, stop - 20), stop) if text[ends[i] - 1] == ","]
+        spaces = [i for i in range(start, stop) if words[i] != words[i + 1]]
+        start = (commas or spaces or [stop - 1])[-1] + 1
+        cuts.append(ends[start - 1])
+    return [text[a:b] for a, b in zip(cuts, [*cuts[1:], len(text)], strict=True)]
+
+
+# --- what is known of models and pipelines ------------------------------------------------------------------------
+
+_CHOICES = {
+    "dtype": (None, "float32", "bfloat16", "float16"),
+    "cpu_offload": (None, "model", "sequential"),
+    "long_prompts": ("truncate", "chunk"),
+}
+# Settings that cost time or memory and change nothing in a picture but rounding.
+_IRRELEVANT = {"batch_size", "compile", "attention_slicing", "vae_slicing", "cpu_offload"}
+# What `encode_prompt` returns, by the names under which the pipeline takes it. Pipelines that are not here get texts.
+_EMBEDDINGS: dict[str, tuple[str | None, ...]] = {
+    "StableDiffusionPipeline": ("prompt_embeds", "negative_prompt_embeds"),
+    "LatentConsistencyModelPipeline": ("prompt_embeds", None),
+    "FluxPipeline": ("prompt_embeds", "pooled_prompt_embeds", None),
+} | dict.fromkeys(
+    ("StableDiffusionXLPipeline", "StableDiffusion3Pipeline"),
+    ("prompt_embeds", "negative_prompt_embeds", "pooled_prompt_embeds", "negative_pooled_prompt_embeds"),
+)
+# Pipelines that read text through CLIP alone, so that windows can be joined.
+_CLIP_ONLY = ("StableDiffusionPipeline", "LatentConsistencyModelPipeline", "StableDiffusionXLPipeline")
+# Few-step models, by the last part of their names, as their cards say; a pipeline's defaults are for undistilled ones.
+_CARDS: dict[str, dict[str, int | float]] = {
+    "embedded": {"num_inference_steps": 8, "guidance_scale": 3.0, "height": 64, "width": 64},
+    "sd-turbo": {"num_inference_steps": 1, "guidance_scale": 0.0, "height": 512, "width": 512},
+    "sdxl-turbo": {"num_inference_steps": 1, "guidance_scale": 0.0, "height": 512, "width": 512},
+    "lcm_dreamshaper_v7": {"num_inference_steps": 4, "guidance_scale": 8.0, "height": 768, "width": 768},
+    "stable-diffusion-3.5-large-turbo": {"num_inference_steps": 4, "guidance_scale": 0.0},
+    "flux.1-schnell": {"num_inference_steps": 4, "guidance_scale": 0.0, "max_sequence_length": 256},
+    "z-image-turbo": {"num_inference_steps": 8, "guidance_scale": 0.0},
+}
+
+
+def _as_its_card_says(config: GeneratorConfig, name: str) -> GeneratorConfig:
+    known = _CARDS.get(name.rstrip("/").rsplit("/", 1)[-1].lower(), {})
+    return replace(config, **{k: v for k, v in known.items() if getattr(config, k) is None})
+
+
+def _default_dtype(device: torch.device) -> str:
+    if device.type != "cuda":
+        return "float32"
+    return "bfloat16" if torch.cuda.is_bf16_supported() else "float16"
+
+
+def _set_up(pipeline: diffusers.DiffusionPipeline, config: GeneratorConfig, device: torch.device) -> None:
+    """Carry out what the config says of the pipeline's parts."""
+    kind = type(pipeline).__name__
+    if config.scheduler:
+        scheduler = getattr(diffusers, config.scheduler, None)
+        if not (inspect.isclass(scheduler) and issubclass(scheduler, diffusers.SchedulerMixin)):
+            likely = ", ".join(sorted(c.__name__ for c in pipeline.scheduler.compatibles)) or type(pipeline.scheduler)
+            raise ValueError(f"scheduler is {config.scheduler!r}: that is none of diffusers' own, such as {likely}")
+        pipeline.scheduler = scheduler.from_config(pipeline.scheduler.config)
+    denoiser = _denoiser(pipeline)
+    if denoiser is not None and device.type == "cuda" and not config.cpu_offload:
+        denoiser.to(memory_format=torch.channels_last)  # what convolutions on tensor cores want
+    if config.compile:
+        denoiser.compile()
+    if config.attention_slicing:
+        pipeline.enable_attention_slicing()
+    vae = getattr(pipeline, "vae", None)
+    for name, method in (("vae_slicing", "enable_slicing"), ("vae_tiling", "enable_tiling")):
+        if getattr(config, name):
+            if not hasattr(vae, method):
+                raise ValueError(f"{name} is on, and the decoder of {kind} knows none: leave it out")
+            getattr(vae, method)()
+
+
+def _resolve(config: GeneratorConfig, pipeline: diffusers.DiffusionPipeline) -> GeneratorConfig:
+    """The config with the pipeline's defaults in it; refuses what the pipeline has no use for."""
+    kind = type(pipeline).__name__
+    accepted = inspect.signature(pipeline.__call__).parameters
+    own = {name: accepted[name].default for name in accepted if accepted[name].default is not inspect.Parameter.empty}
+    side = _default_side(pipeline)
+    for name, default in (("height", side and side[0]), ("width", side and side[1])):
+        own[name] = own.get(name) or default
+    found = {}
+    for name in ("num_inference_steps", "guidance_scale", "height", "width", "max_sequence_length"):
+        given = getattr(config, name)
+        if given is not None and name not in accepted:
+            raise ValueError(f"{name} is {given!r}, and {kind} takes none: leave it out")
+        found[name] = own.get(name) if given is None else given
+    factor = getattr(pipeline, "vae_scale_factor", 8)
+    step = max(8, factor * 2 if hasattr(pipeline, "transformer") else factor)
+    for name in ("height", "width"):
+        if found[name] and found[name] % step:
+            near = max(step, round(found[name] / step) * step)
+            raise ValueError(f"{name} is {found[name]}: {kind} draws multiples of {step} pixels, such as {near}")
+    if config.negative_prompt is not None:
+        if "negative_prompt" not in accepted or "true_cfg_scale" in accepted:
+            raise ValueError(f"{kind} takes no negative_prompt: leave it out")
+        if not _guides(pipeline, found["guidance_scale"]):
+            raise ValueError(
+                f"negative_prompt has no effect without guidance (guidance_scale is {found['guidance_scale']}): "
+                "leave it out, or raise the scale above 1"
+            )
+    if config.long_prompts == "chunk" and kind not in _CLIP_ONLY:
+        raise ValueError(
+            f"long_prompts is 'chunk', which joins windows of CLIP's text encoder; {kind} reads text otherwise: "
+            "use 'truncate'"
+        )
+    return replace(
+        config,
+        **found,
+        scheduler=type(pipeline.scheduler).__name__,
+        dtype=str(pipeline.dtype).removeprefix("torch."),
+        safety_checker=getattr(pipeline, "safety_checker", None) is not None,
+    )
+
+
+def _denoiser(pipeline: diffusers.DiffusionPipeline) -> torch.nn.Module | None:
+    return getattr(pipeline, "unet", None) or getattr(pipeline, "transformer", None)
+
+
+def _default_side(pipeline: diffusers.DiffusionPipeline) -> tuple[int, int] | None:
+    """Height and width in pixels that the denoiser was made for."""
+    sample = getattr(getattr(_denoiser(pipeline), "config", None), "sample_size", None)
+    sample = getattr(pipeline, "default_sample_size", None) or sample
+    factor = getattr(pipeline, "vae_scale_factor", None)
+    if sample is None or factor is None:
+        return None
+    rows, columns = (sample, sample) if isinstance(sample, int) else sample
+    return rows * factor, columns * factor
+
+
+def _guides(pipeline: diffusers.DiffusionPipeline, scale: float | None) -> bool:
+    """Whether the pipeline runs a second, negative half: classifier-free guidance that was not distilled away."""
+    if "negative_prompt" not in inspect.signature(pipeline.__call__).parameters:
+        return False
+    if "true_cfg_scale" in inspect.signature(pipeline.__call__).parameters:
+        return False
+    config = getattr(_denoiser(pipeline), "config", None)
+    return scale is not None and scale > 1 and getattr(config, "time_cond_proj_dim", None) is None
+
+
+def _clip_tokenizer(pipeline: diffusers.DiffusionPipeline) -> transformers.PreTrainedTokenizerBase:
+    return pipeline.tokenizer or pipeline.tokenizer_2
+
+
+def _join(rows: Tensor) -> Tensor:
+    """One prompt's windows as one row: sequences one after the other, of pooled embeddings the first."""
+    return rows.flatten(0, 1)[None] if rows.ndim == 3 else rows[:1]
+
+
+# --- loading -----------------------------------------------------------------------------------------------------
+
+
+def _refuse_pickles(source: str, index: dict) -> None:
+    """Weights must be safetensors in every part; a hub's are checked by diffusers (`use_safetensors`)."""
+    for part in index:
+        folder = Path(source, part)
+        if not folder.is_dir() or any(folder.glob("*.safetensors")):
+            continue
+        pickled = next((f for f in folder.iterdir() if f.suffix in (".bin", ".pt", ".pth", ".ckpt", ".pkl")), None)
+        if pickled:
+            raise ModelError(
+                f"{source} holds pickled weights ({part}/{pickled.name}), which can run any code: convert them to "
+                "safetensors with `save_pretrained` where you trust them"
+            )
+
+
+def _without_safety_checker(source: str, index: dict, config: GeneratorConfig) -> dict[str, Any]:
+    """Loading arguments that leave the checker out: where it is not wanted, or named but not there."""
+    if "safety_checker" not in index:
+        return {}
+    missing = Path(source).is_dir() and not Path(source, "safety_checker").is_dir()
+    if config.safety_checker and not missing:
+        return {}
+    return {"safety_checker": None, "requires_safety_checker": False}
+
+
+def _identity(source: str) -> str:
+    """The commit of a hub model, or a hash of what the parts of a folder contain."""
+    if not Path(source).is_dir():
+        index = try_to_load_from_cache(source, "model_index.json")
+        return f"{source}@{Path(index).parent.name}" if isinstance(index, str) else source
+    parts = [
+        f for part in json.loads(Path(source, "model_index.json").read_text()) for f in Path(source, part).glob("*")
+    ]
+    files = sorted(f for f in parts if f.suffix in (".safetensors", ".json", ".txt", ".model"))
+    with ThreadPoolExecutor() as pool:
+        digests = list(pool.map(_digest, files))
+    listing = [[f.relative_to(source).as_posix(), digest] for f, digest in zip(files, digests, strict=True)]
+    return blake2b(json.dumps(listing).encode(), digest_size=16).hexdigest()
+
+
+def _digest(file: Path) -> str:
+    digest = blake2b(digest_size=16)
+    with file.open("rb") as stream:
+        while block := stream.read(1 << 22):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _reason(error: BaseException) -> str:
+    text = str(error)
+    if "model_index.json" in text:
+        return "there is no model_index.json, so it is no diffusers pipeline (or cannot be reached: see HF_HUB_OFFLINE)"
+    if "safetensors" in text:
+        return "it has no safetensors weights for every part, and pickled ones are refused, as they can run any code"
+    return reason(error)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Hold back the libraries' chatter: bars for each load, warnings for each cut prompt. Downloads keep their bars."""
+    libraries = (diffusers.utils.logging, transformers.utils.logging)
+    before = [(lib, lib.get_verbosity(), lib.is_progress_bar_enabled()) for lib in libraries]
+    for lib in libraries:
+        lib.set_verbosity(logging.ERROR)
+        lib.disable_progress_bar()
+    try:
+        yield
+    finally:
+        for lib, verbosity, bars in before:
+            lib.set_verbosity(verbosity)
+            if bars:
+                lib.enable_progress_bar()
+
+
+# --- drawing -----------------------------------------------------------------------------------------------------
+
+
+def _checked(prompts: Sequence[str], seeds: Sequence[int]) -> tuple[list[str], list[int]]:
+    if isinstance(prompts, str):
+        raise TypeError(f"prompts is the text {prompts[:40]!r}: give a list of texts")
+    texts = list(prompts)
+    for text in texts:
+        if not isinstance(text, str):
+            raise TypeError(f"a prompt is {text!r}: give texts")
+    try:
+        numbers = [operator.index(seed) for seed in seeds]
+    except TypeError as error:
+        raise TypeError(f"seeds must be whole numbers, one for each prompt: {error}") from None
+    if len(texts) != len(numbers):
+        raise ValueError(f"{len(numbers)} seeds for {len(texts)} prompts: give one for each")
+    if any(number < 0 for number in numbers):
+        raise ValueError(f"a seed is {min(numbers)}: give numbers from 0 up")
+    return texts, numbers
+
+
+def _generator_seed(seed: int) -> int:
+    """What torch's CPU generator is seeded with. It reads 32 bits, so larger seeds are hashed and not cut off."""
+    if seed < 2**32:
+        return seed
+    return int.from_bytes(blake2b(str(seed).encode(), digest_size=4).digest(), "big")
+
+
+def _out_of_memory(error: RuntimeError) -> bool:
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)

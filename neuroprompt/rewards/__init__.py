@@ -1,0 +1,177 @@
+"""Rewards of pictures: what each of several published models says of a picture and the prompt that it was wished with.
+
+    reward = load_reward("pickscore", model="embedded")
+    reward(["boy on a horse"], images)                     # (1,) float32; images (1, 3, H, W) in [0, 1]
+
+    rewards = load_rewards("pickscore:1.0,aesthetic:0.25,clip:0.5@0.28")
+    scores = rewards(prompts, images)                      # {"pickscore": (n,), "aesthetic": (n,), "clip": (n,)}
+
+A reward of one's own is any object with `name`, `fingerprint` and `__call__` as in `ImageReward`: put it into a
+`Component`, and that into a `RewardSet`.
+"""
+
+import inspect
+import math
+import re
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+from neuroprompt.assets import pick_device
+
+from . import aesthetic, clip, hps, image_reward, pickscore
+from .composite import Component, RewardSet
+from .encoders import Encoders
+from .loading import pick_dtype
+
+__all__ = ["REWARDS", "Component", "ImageReward", "RewardSet", "load_reward", "load_rewards"]
+
+
+class ImageReward(Protocol):
+    """Scores pictures for prompts.
+
+    Attributes:
+        name: What it is called in a reward set.
+        fingerprint: A hash of everything its scores depend on besides prompt and picture; a key for caches on disk.
+    """
+
+    name: str
+    fingerprint: str
+
+    def __call__(self, prompts: Sequence[str], images: Tensor) -> Tensor:
+        """Scores (n,), float32, of pictures (n, 3, H, W) in [0, 1] on any device; prompts[i] belongs to images[i]."""
+        ...
+
+
+REWARDS: dict[str, Callable[..., ImageReward]] = {
+    "pickscore": pickscore.load,
+    "clip": clip.load,
+    "aesthetic": aesthetic.load,
+    "hps": hps.load,
+    "image_reward": image_reward.load,
+}
+
+
+def load_reward(
+    name: str,
+    model: str | Path | None = None,
+    device: str | torch.device | None = None,
+    dtype: str | torch.dtype | None = None,
+    *,
+    encoders: Encoders | None = None,
+    **options,
+) -> ImageReward:
+    """Load a reward.
+
+    Args:
+        name: One of `REWARDS`.
+        model: ``embedded``, a folder or file, or a hub id; the published weights by default. What each reward knows
+            stands in its module.
+        device: Such as ``cuda``; by default the GPU if there is one.
+        dtype: ``fp32``, ``fp16`` or ``bf16``; by default float32 on a CPU and float16 elsewhere.
+        encoders: Where CLIPs are looked for and kept, so that rewards share them; it has its own device and dtype.
+        options: Of the reward's own `load`.
+
+    Raises:
+        ValueError: There is no such reward, dtype or option.
+        ModelError: The model cannot be loaded; pickled weights are refused, but for the published ones that exist as
+            pickles only, which are read without running any code.
+    """
+    if name not in REWARDS:
+        raise ValueError(f"there is no reward {name!r}: choose from {', '.join(REWARDS)}")
+    load = REWARDS[name]
+    known = list(inspect.signature(load).parameters)[2:]
+    if unknown := [option for option in options if option not in known]:
+        raise ValueError(f"the reward {name} has no option {unknown[0]!r}: it has {', '.join(known) or 'none'}")
+    if encoders is None:
+        device = pick_device(device)
+        encoders = Encoders(device, pick_dtype(dtype, device))
+    return load(model, encoders, **options)
+
+
+def load_rewards(
+    spec: str,
+    model: str | Path | None = None,
+    device: str | torch.device | None = None,
+    dtype: str | torch.dtype | None = None,
+) -> RewardSet:
+    """Load the rewards of a spec such as ``pickscore:1.0,aesthetic:0.25,clip[ViT-L-14:openai]:0.5@0.28``.
+
+    A spec is a list of ``name[model]:weight@cap`` between commas, where model, weight (1 by default) and cap may be
+    left out. A reward that is there twice, with different models, is called ``name[model]`` in the set.
+
+    Args:
+        model: Of the rewards whose model the spec does not say.
+        device, dtype: As for `load_reward`.
+
+    Raises:
+        ValueError: The spec is not one; the message shows the part that is wrong.
+        ModelError: A model cannot be loaded.
+    """
+    parts = parse_spec(spec)
+    device = pick_device(device)
+    encoders = Encoders(device, pick_dtype(dtype, device))
+    names = Counter(part.name for part in parts)
+    components = []
+    for name, own_model, weight, cap in parts:
+        chosen = own_model or model
+        reward = load_reward(name, chosen, encoders=encoders)
+        if names[name] > 1 and chosen is not None:
+            reward.name = f"{name}[{chosen}]"
+        components.append(Component(reward, weight, cap))
+    return RewardSet(components)
+
+
+class SpecPart(NamedTuple):
+    """A component as a spec names it."""
+
+    name: str
+    model: str | None
+    weight: float
+    cap: float | None
+
+
+def parse_spec(spec: str) -> list[SpecPart]:
+    """Read ``name[model]:weight@cap, …`` without loading anything.
+
+    Raises:
+        ValueError: It is not one; the message shows the part that is wrong.
+    """
+    parts = [_parse_part(text.strip(), spec) for text in re.split(r",(?![^\[]*\])", spec)]
+    counts = Counter((part.name, part.model) for part in parts)
+    if twice := [name for (name, _), count in counts.items() if count > 1]:
+        raise ValueError(f"the reward spec {spec!r} has {twice[0]} twice: give one weight, or different [models]")
+    return parts
+
+
+_PART = re.compile(
+    r"(?P<name>[^\[\]:@]+)(?:\[(?P<model>[^\[\]]+)\])?(?::(?P<weight>[^:@\[\]]+))?(?:@(?P<cap>[^:@\[\]]+))?"
+)
+
+
+def _parse_part(text: str, spec: str) -> SpecPart:
+    match = _PART.fullmatch(text)
+    if not match:
+        shown = f"{text!r} in the reward spec {spec!r}" if text else f"an empty part of the reward spec {spec!r}"
+        raise ValueError(f"cannot read {shown}: write name[model]:weight@cap, such as clip[ViT-L-14:openai]:0.5@0.28")
+    name = match["name"].strip()
+    if name not in REWARDS:
+        raise ValueError(f"there is no reward {name!r} (in {text!r}): choose from {', '.join(REWARDS)}")
+    weight, cap = _number(match["weight"], "weight", text), _number(match["cap"], "cap", text)
+    return SpecPart(name, match["model"], 1.0 if weight is None else weight, cap)
+
+
+def _number(text: str | None, what: str, part: str) -> float | None:
+    if text is None:
+        return None
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise ValueError(f"the {what} in {part!r} must be a number, not {text!r}")
+    return value

@@ -1,0 +1,62 @@
+"""Several rewards as one set that scores a batch with each; `neuroprompt.scoring` makes one number of the scores.
+
+Where rewards read pictures through the same CLIP, it is held once and encodes a batch once.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+from torch import Tensor
+
+from .encoders import EmbeddingReward
+from .preprocessing import check_batch
+
+if TYPE_CHECKING:
+    from . import ImageReward
+
+
+class Component(NamedTuple):
+    """A reward of a set.
+
+    Attributes:
+        weight: Factor of its score in the sum; with 0 it is measured and not counted.
+        cap: What of its score counts at most, in the score's own unit; None for all.
+    """
+
+    reward: "ImageReward"
+    weight: float = 1.0
+    cap: float | None = None
+
+
+class RewardSet:
+    """Rewards that are scored together.
+
+    Args:
+        components: Rewards of different names, with their weights and caps.
+
+    Raises:
+        ValueError: There are none, or two have the same name.
+    """
+
+    def __init__(self, components: Sequence[Component]):
+        self.components = tuple(components)
+        if not self.components:
+            raise ValueError("a reward set needs a reward")
+        names = Counter(c.reward.name for c in self.components)
+        if twice := [name for name, count in names.items() if count > 1]:
+            raise ValueError(f"the reward {twice[0]!r} is there twice")
+
+    def __call__(self, prompts: Sequence[str], images: Tensor) -> dict[str, Tensor]:
+        """Every reward's own scores (n,), by name, of pictures (n, 3, H, W) in [0, 1] for a prompt each."""
+        check_batch(prompts, images)
+        embeddings: dict[object, Tensor] = {}
+        scores = {}
+        for reward, _, _ in self.components:
+            if isinstance(reward, EmbeddingReward):
+                if reward.encoder not in embeddings:
+                    embeddings[reward.encoder] = reward.encoder.encode_images(images)
+                scores[reward.name] = reward.score(prompts, embeddings[reward.encoder])
+            else:
+                scores[reward.name] = reward(prompts, images)
+        return scores

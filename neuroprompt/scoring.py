@@ -1,0 +1,396 @@
+"""What a rewritten prompt is worth: its pictures, drawn and scored, against those of the prompt it came from.
+
+`PromptReward` is a reward function with the signature that TRL's trainers and `neuroprompt.ppo.PPOTrainer` call. For
+each prompt it draws the rewritten prompt with several seeds, scores the pictures by one or more image rewards against
+the *original* prompt's words, and returns one float:
+
+    r = mean over seeds of  Σ_c  w_c / σ_c · (min(s_c, cap_c) − b_c)
+
+where s_c is the score of component c. The base b_c is the score of the original prompt drawn with the same seeds
+(common random numbers) where the component is `relative`; else it is the cap, so that a capped component is a penalty
+that is 0 where the cap is reached; else 0. σ_c is 1, or the spread of plain prompts' scores after `calibrate`.
+
+NeuroPrompts (Rosenman et al. 2024, eq. 2) is the preset ``neuroprompts``: PickScore, mean over images. Promptist (Hao
+et al. 2023, eq. 3 and 4) is ``promptist``: aesthetic gain + min(20·CLIP − 5.6, 0).
+"""
+
+import sqlite3
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from neuroprompt.enhancer import finish
+from neuroprompt.images import GeneratorConfig, ImageGenerator
+from neuroprompt.prompts import CLIP_WINDOW
+from neuroprompt.rewards import RewardSet, load_rewards
+
+
+class Preset(NamedTuple):
+    """A published reward: its components, and which of them count as improvements over the original prompt."""
+
+    rewards: str
+    relative: str
+
+
+PRESETS = {
+    "neuroprompts": Preset("pickscore:1.0", "none"),
+    "promptist": Preset("aesthetic:1.0,clip[ViT-L-14:openai]:20@0.28", "aesthetic"),
+}
+
+
+@dataclass
+class RewardArguments:
+    """Which pictures are drawn and how they are scored: the part of a YAML file that `build_reward` reads.
+
+    Args:
+        generator: What draws: embedded, a folder, or a hub id.
+        rewards: Components such as ``pickscore:1.0,aesthetic:0.25,clip:0.5@0.28`` (weight, cap), or a preset's name:
+            neuroprompts, promptist.
+        reward_model: Where the rewards' models come from if the components do not say: ``embedded``, or their own
+            published weights by default.
+        relative: Components that count as improvements over the original prompt: all, none, or names.
+        images_per_prompt: Pictures drawn of each prompt, with as many seeds.
+        calibration_prompts: Plain prompts drawn before training, whose spread becomes each component's unit; 0 leaves
+            the components in their own units.
+        flagged_reward: What a picture is worth that the safety checker flagged.
+        score_cache: File for the original prompts' scores; by default they are kept in memory.
+        num_inference_steps, guidance_scale, image_size, generator_dtype, image_batch_size, compile_generator: Of the
+            generator; by default its own.
+        reward_dtype: bfloat16, float16 or float32.
+    """
+
+    generator: str = field(default="embedded", metadata={"help": "What draws: embedded, a folder, or a hub id."})
+    rewards: str = field(
+        default="pickscore:1.0", metadata={"help": "Components 'name:weight@cap', or neuroprompts, promptist."}
+    )
+    reward_model: str | None = field(
+        default=None, metadata={"help": "embedded, or by default the published weights of each reward."}
+    )
+    relative: str = field(
+        default="all", metadata={"help": "Components counted as improvements over the original: all, none, names."}
+    )
+    images_per_prompt: int = field(default=2, metadata={"help": "Pictures drawn of each prompt."})
+    calibration_prompts: int = field(
+        default=0, metadata={"help": "Plain prompts whose spread becomes each component's unit; 0: raw units."}
+    )
+    flagged_reward: float = field(default=-2.0, metadata={"help": "Worth of a picture that was flagged as unsafe."})
+    score_cache: str | None = field(default=None, metadata={"help": "File for the original prompts' scores."})
+    num_inference_steps: int | None = field(default=None, metadata={"help": "Of the generator."})
+    guidance_scale: float | None = field(default=None, metadata={"help": "Of the generator."})
+    image_size: int | None = field(default=None, metadata={"help": "Height and width in pixels."})
+    generator_dtype: str | None = field(default=None, metadata={"help": "bfloat16, float16 or float32."})
+    image_batch_size: int | None = field(default=None, metadata={"help": "Pictures drawn at once."})
+    compile_generator: bool = field(default=False, metadata={"help": "torch.compile the generator's denoiser."})
+    reward_dtype: str | None = field(default=None, metadata={"help": "bfloat16, float16 or float32."})
+
+
+def build_reward(arguments: RewardArguments, device: str | None = None) -> "PromptReward":
+    """The reward that `arguments` describe, its models on `device` (by default the GPU if there is one)."""
+    preset = PRESETS.get(arguments.rewards, Preset(arguments.rewards, arguments.relative))
+    settings = {
+        "num_inference_steps": arguments.num_inference_steps,
+        "guidance_scale": arguments.guidance_scale,
+        "height": arguments.image_size,
+        "width": arguments.image_size,
+        "dtype": arguments.generator_dtype,
+        "batch_size": arguments.image_batch_size,
+        "compile": arguments.compile_generator,
+    }
+    config = GeneratorConfig(**{name: value for name, value in settings.items() if value is not None})
+    return PromptReward(
+        ImageGenerator.from_pretrained(arguments.generator, device=device, config=config),
+        load_rewards(preset.rewards, model=arguments.reward_model, device=device, dtype=arguments.reward_dtype),
+        relative=preset.relative,
+        images_per_prompt=arguments.images_per_prompt,
+        flagged_reward=arguments.flagged_reward,
+        cache=arguments.score_cache,
+    )
+
+
+class DrawingError(OSError):
+    """A prompt that the generator or a reward fails on; the message names it."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Pictures of n prompts and what each reward says of them.
+
+    Attributes:
+        scores: By component, raw, each of shape (n,). Not finite where a reward was not.
+        flagged: Whether the safety checker flagged the picture. (n,)
+        seconds: Time spent in "draw" and in "score".
+        images: Pictures drawn; prompts that were known or came twice need none.
+    """
+
+    scores: dict[str, np.ndarray]
+    flagged: np.ndarray
+    seconds: dict[str, float]
+    images: int
+
+
+class PromptReward:
+    """Prompts and their completions to one float each.
+
+    Args:
+        generator: Draws the pictures.
+        rewards: Scores them.
+        relative: Which components count as improvements over the original: "all", "none", or names with commas.
+        images_per_prompt: Seeds per prompt. They belong to the original prompt (and `seed`), so that the original and
+            all its rewrites are drawn with the same ones.
+        flagged_reward: Worth of a flagged picture.
+        cache: File for the scores of original prompts (SQLite), which may be shared between processes and runs; None
+            keeps them in memory.
+        eos_token_id: Where set, a completion whose ids do not end with it was cut off, and its last modifier, which
+            may be half a one, goes, as at inference.
+        window: CLIP tokens that a rewritten prompt may have.
+        seed: Another seed, other pictures.
+
+    Attributes:
+        last: Of the last call: the mean of each component (``pickscore``) and of the originals' (``plain/pickscore``),
+            ``flagged``, ``images``, ``images_per_s``, ``seconds/draw``, ``seconds/score``.
+    """
+
+    __name__ = "prompt_reward"
+
+    def __init__(
+        self,
+        generator: ImageGenerator,
+        rewards: RewardSet,
+        *,
+        relative: str = "all",
+        images_per_prompt: int = 2,
+        flagged_reward: float = -2.0,
+        cache: str | Path | None = None,
+        eos_token_id: int | None = None,
+        window: int = CLIP_WINDOW,
+        seed: int = 0,
+    ):
+        if images_per_prompt < 1:
+            raise ValueError(f"images_per_prompt is {images_per_prompt}: it must be at least 1")
+        names = [c.reward.name for c in rewards.components]
+        chosen = {"all": names, "none": []}.get(relative, [n.strip() for n in relative.split(",")])
+        if unknown := [n for n in chosen if n not in names]:
+            raise ValueError(f"relative names {unknown[0]!r}, which is no component: there are {', '.join(names)}")
+        self.generator, self.rewards = generator, rewards
+        self.relative = frozenset(chosen)
+        self.images_per_prompt, self.flagged_reward = images_per_prompt, flagged_reward
+        self.eos_token_id, self.window, self.seed = eos_token_id, window, seed
+        self.scales = dict.fromkeys(names, 1.0)
+        self.last: dict[str, float] = {}
+        self._known = _ScoreCache(cache)
+
+    def __call__(
+        self,
+        prompts: Sequence[str],
+        completions: Sequence[str],
+        completion_ids: Sequence[Sequence[int]] | None = None,
+        log_metric: Callable[[str, float], None] | None = None,
+        **columns,
+    ) -> list[float]:
+        """Rewards of the rewrites that `completions` make of `prompts`; the signature of TRL's reward functions.
+
+        Args:
+            prompts: Original prompts; their words are what pictures are scored against.
+            completions: What the policy wrote after each.
+            completion_ids: Its tokens, with the end token where the policy ended (see `eos_token_id`).
+            log_metric: Gets each entry of `last`.
+            columns: The dataset's other columns, which this reward does not read.
+
+        Raises:
+            DrawingError: A prompt cannot be drawn or scored.
+        """
+        ended = [True] * len(prompts)
+        if completion_ids is not None and self.eos_token_id is not None:
+            ended = [len(ids) > 0 and int(ids[-1]) == self.eos_token_id for ids in completion_ids]
+        texts = [
+            finish(prompt, completion, end, self.window)[0]
+            for prompt, completion, end in zip(prompts, completions, ended, strict=True)
+        ]
+        return self.score(prompts, texts, log_metric).tolist()
+
+    def score(
+        self, originals: Sequence[str], texts: Sequence[str], log_metric: Callable[[str, float], None] | None = None
+    ) -> np.ndarray:
+        """Rewards of whole rewritten prompts, (n,): what `__call__` gives for completions."""
+        n, k = len(texts), self.images_per_prompt
+        if not n:
+            return np.zeros(0)
+        # The originals are drawn in the same batches as the rewrites.
+        plain = list(dict.fromkeys(originals)) if self.relative else []
+        everything = [*zip(texts, originals, strict=True), *zip(plain, plain, strict=True)]
+        seeds = [s for _, original in everything for s in self.seeds(original)]
+        measured = self.measure(
+            [text for text, _ in everything for _ in range(k)],
+            [original for _, original in everything for _ in range(k)],
+            seeds,
+        )
+        flagged = measured.flagged.reshape(-1, k)  # (rewrites and originals, seeds)
+        row = {prompt: n + i for i, prompt in enumerate(plain)}
+        total = np.zeros((n, k))
+        self.last = {}
+        for component in self.rewards.components:
+            name, cap = component.reward.name, np.inf if component.cap is None else component.cap
+            scores = measured.scores[name].reshape(-1, k)
+            capped = np.minimum(scores, cap)
+            if name in self.relative:
+                base = np.array([_mean(capped[row[o]], ~flagged[row[o]]) for o in originals])
+                # An original without one unflagged picture is nothing to compare with: no gain, no loss.
+                base = np.where(np.isnan(base) & flagged[[row[o] for o in originals]].all(1), capped[:n].mean(1), base)
+                self.last[f"plain/{name}"] = float(scores[n:].mean())
+            else:
+                base = np.full(n, 0.0 if component.cap is None else cap)
+            if component.weight:  # 0 measures only, even what is not finite
+                total += component.weight / self.scales[name] * (capped[:n] - base[:, None])
+            self.last[name] = float(scores[:n].mean())
+        total[flagged[:n]] = self.flagged_reward
+        self.last |= {f"seconds/{phase}": seconds for phase, seconds in measured.seconds.items()}
+        self.last |= {
+            "flagged": float(flagged[:n].mean()),
+            "images": float(measured.images),
+            "images_per_s": measured.images / max(1e-9, sum(measured.seconds.values())),
+        }
+        if log_metric:
+            for name, value in self.last.items():
+                log_metric(name, value)
+        return total.mean(1)
+
+    def calibrate(self, prompts: Sequence[str]) -> dict[str, float]:
+        """Make the standard deviation of each component over pictures of these plain prompts its unit.
+
+        Their scores go to the cache, so that a resumed run finds the same units at once.
+
+        Raises:
+            ValueError: A component says the same of every picture.
+        """
+        prompts = list(dict.fromkeys(prompts))
+        k = self.images_per_prompt
+        texts = [p for p in prompts for _ in range(k)]
+        measured = self.measure(texts, texts, [s for p in prompts for s in self.seeds(p)])
+        for name, scores in measured.scores.items():
+            spread = float(scores[~measured.flagged].std()) if (~measured.flagged).any() else 0.0
+            if not spread > 0:
+                raise ValueError(f"{name} scores all of {len(scores)} plain pictures alike: it cannot be calibrated")
+            self.scales[name] = spread
+        return dict(self.scales)
+
+    def seeds(self, original: str) -> list[int]:
+        """The seeds that a prompt and all its rewrites are drawn with."""
+        digest = blake2b(f"{self.seed}:{original}".encode("utf-8", "surrogatepass"), digest_size=4).digest()
+        first = int.from_bytes(digest, "big") >> 1
+        return [(first + i) % 2**31 for i in range(self.images_per_prompt)]
+
+    def measure(
+        self,
+        texts: Sequence[str],
+        originals: Sequence[str],
+        seeds: Sequence[int],
+        on_image: Callable[[int, Tensor], None] | None = None,
+    ) -> Measured:
+        """Draw each text with its seed and score the picture against its original.
+
+        Pictures live for a batch only, so that memory does not grow with n.
+
+        Args:
+            texts, originals, seeds: n of each.
+            on_image: Gets each index and its picture, (3, H, W) on the device. Every one is drawn then; without it
+                those of original prompts whose scores are known are not.
+
+        Raises:
+            DrawingError: A prompt cannot be drawn or scored, not even by itself.
+        """
+        jobs = list(zip(texts, originals, seeds, strict=True))
+        distinct = list(dict.fromkeys(jobs))
+        names = [c.reward.name for c in self.rewards.components]
+        keys = [self._key(*job) if job[0] == job[1] else None for job in distinct]
+        # A row is the score by each component, then whether the picture is flagged; NaN there if not drawn yet.
+        table = np.full((len(distinct), len(names) + 1), np.nan)
+        if on_image is None:
+            self._known.read(keys, table)
+        todo = np.flatnonzero(np.isnan(table[:, -1])).tolist()
+        seconds = {"draw": 0.0, "score": 0.0}
+
+        def make(part: list[int]) -> None:
+            try:
+                began = time.perf_counter()
+                images, flagged = self.generator.draw([distinct[i][0] for i in part], [distinct[i][2] for i in part])
+                _wait_for(images)
+                drawn = time.perf_counter()
+                scores = self.rewards([distinct[i][1] for i in part], images)
+                columns = [*(scores[name].double() for name in names), flagged.double()]
+                table[part] = torch.stack(columns, 1).cpu().numpy()
+                seconds["draw"] += drawn - began
+                seconds["score"] += time.perf_counter() - drawn
+            except Exception as error:
+                # Halves, down to the prompt that is at fault: the error can name it.
+                if len(part) == 1:
+                    text, _, seed = distinct[part[0]]
+                    raise DrawingError(
+                        f"{text[:80]!r} with seed {seed} cannot be drawn or scored: {type(error).__name__}: {error}"
+                    ) from error
+                make(part[: len(part) // 2])
+                make(part[len(part) // 2 :])
+                return
+            self._known.write([keys[i] for i in part], table[part])
+            if on_image:
+                drawn_as = {distinct[i]: image for i, image in zip(part, images, strict=True)}
+                for i, job in enumerate(jobs):
+                    if job in drawn_as:
+                        on_image(i, drawn_as[job])
+
+        size = self.generator.config.batch_size
+        for start in range(0, len(todo), size):
+            make(todo[start : start + size])
+        row = {job: i for i, job in enumerate(distinct)}
+        table = table[[row[job] for job in jobs]]
+        scores = {name: table[:, c] for c, name in enumerate(names)}
+        return Measured(scores, table[:, -1] > 0, seconds, images=len(todo))
+
+    def _key(self, text: str, original: str, seed: int) -> str:
+        """Names a picture and its scores by everything that they depend on."""
+        parts = [self.generator.fingerprint, *(c.reward.fingerprint for c in self.rewards.components)]
+        parts += [text, original, str(seed)]
+        return blake2b("\0".join(parts).encode("utf-8", "surrogatepass"), digest_size=20).hexdigest()
+
+
+class _ScoreCache:
+    """Rows of numbers by key, in an SQLite file that processes may share, or in memory."""
+
+    def __init__(self, path: str | Path | None):
+        if path and not Path(path).absolute().parent.is_dir():
+            raise ValueError(f"there is no folder {Path(path).parent} for the score cache")
+        self._database = sqlite3.connect(path or ":memory:", timeout=60, check_same_thread=False)
+        try:
+            self._database.execute("PRAGMA journal_mode=WAL")
+            self._database.execute("CREATE TABLE IF NOT EXISTS scores (key TEXT PRIMARY KEY, row BLOB) WITHOUT ROWID")
+        except sqlite3.DatabaseError as error:
+            raise ValueError(f"{path} is no score cache ({error}): give another file, or remove it") from error
+
+    def read(self, keys: Sequence[str | None], table: np.ndarray) -> None:
+        """Fill the rows of `table` (float64) whose keys are known."""
+        for i, key in enumerate(keys):
+            if key is not None:
+                found = self._database.execute("SELECT row FROM scores WHERE key = ?", (key,)).fetchone()
+                if found and len(found[0]) == table[i].nbytes:
+                    table[i] = np.frombuffer(found[0], np.float64)
+
+    def write(self, keys: Sequence[str | None], table: np.ndarray) -> None:
+        rows = [(k, r.tobytes()) for k, r in zip(keys, table, strict=True) if k is not None and np.isfinite(r).all()]
+        with self._database:  # one transaction: all or nothing
+            self._database.executemany("INSERT OR REPLACE INTO scores VALUES (?, ?)", rows)
+
+
+def _mean(values: np.ndarray, where: np.ndarray) -> float:
+    return float(values[where].mean()) if where.any() else float("nan")
+
+
+def _wait_for(images: Tensor) -> None:
+    """GPUs work on behind the program's back; seconds are to be those of the work."""
+    if images.device.type == "cuda":
+        torch.cuda.synchronize(images.device)

@@ -1,0 +1,158 @@
+import shutil
+
+import pytest
+
+from neuroprompt import assets
+from neuroprompt.assets import ModelError
+from neuroprompt.decoding import ConstraintError, Constraints, check
+from neuroprompt.evaluation.methods import METHODS, parse_methods
+from neuroprompt.prompts import Prompt, count_clip_tokens, modifier_key
+
+PROMPTS = ["boy on a horse", "a castle, octane render", "robot playing guitar, ", "日本の城 🏯"]
+WISH = Constraints(artist="alphonse mucha", forbid=["blurry"])
+
+
+@pytest.fixture
+def parse(enhancer, monkeypatch):
+    """`parse_methods`, with the embedded policy that the session has loaded; `parse.loaded`: what was asked for."""
+    loaded = []
+
+    def load(source, device=None):
+        loaded.append(source)
+        return enhancer
+
+    monkeypatch.setattr("neuroprompt.enhancer.PromptEnhancer.from_pretrained", load)
+
+    def parse(specs, constraints=None, **settings):
+        return parse_methods(specs, constraints, **{"num_beams": 2, "max_new_tokens": 16} | settings)
+
+    parse.loaded = loaded
+    return parse
+
+
+def test_names_and_order(parse):
+    methods = parse(" plain,enhanced , suffix")
+    assert [m.name for m in methods] == ["plain", "enhanced", "suffix"]
+    assert [m.name for m in parse(["random", "plain"])] == ["random", "plain"]
+    assert parse.loaded == []  # nothing is loaded before it is used
+
+
+def test_plain_is_the_prompt_as_it_is(parse):
+    assert parse("plain")[0](PROMPTS) == PROMPTS
+
+
+def test_enhanced_is_the_embedded_policy_and_is_loaded_once(parse, enhancer):
+    enhanced, sft = parse("enhanced,sft", seed=3)
+    results = enhanced(PROMPTS)
+    assert results == [e.text for e in enhancer(PROMPTS, seed=3, num_beams=2, max_new_tokens=16)]
+    assert sft(PROMPTS) == results  # while SFT is the last stage that ships
+    assert parse.loaded == ["embedded"]
+
+
+def test_any_policy_by_folder():
+    folder = assets.locate("embedded", "policy")
+    method = parse_methods(f"policy:{folder}", num_beams=1, max_new_tokens=8, device="cpu")[0]
+    assert method.name == f"policy:{folder}"
+    assert method(["a castle"])[0].startswith("a castle, ")
+
+
+def test_the_policies_of_both_stages(tmp_path, monkeypatch):
+    (tmp_path / "policy").mkdir()
+    monkeypatch.setattr(assets, "_FOLDER", tmp_path)
+    with pytest.raises(ModelError, match="no PPO policy is embedded"):
+        parse_methods("ppo")
+    shutil.copytree(tmp_path / "policy", tmp_path / "policy-sft")
+    loaded = []
+    monkeypatch.setattr(
+        "neuroprompt.enhancer.PromptEnhancer.from_pretrained",
+        lambda source, device: loaded.append(source) or (lambda *_, **__: []),
+    )
+    for method in parse_methods("sft,ppo,enhanced"):
+        method([])
+    assert loaded == ["embedded-sft", "embedded"]
+
+
+@pytest.mark.parametrize("name", ["suffix", "random"])
+@pytest.mark.parametrize("window", [77, 20])
+def test_baselines_add_whole_modifiers_none_twice_inside_the_window(parse, name, window):
+    for prompt, text in zip(PROMPTS, parse(name, window=window)[0](PROMPTS), strict=True):
+        assert text.startswith(prompt) and len(text) > len(prompt)
+        assert count_clip_tokens(text) <= window
+        keys = [modifier_key(s) for s in Prompt.parse(text).segments]
+        assert len(keys) == len(set(keys))
+    assert parse(name, window=6)[0](["a castle on a high hill"]) == ["a castle on a high hill"]
+
+
+def test_the_suffix_is_the_same_for_all(parse):
+    added = [text.removeprefix("a cat").removeprefix("a dog") for text in parse("suffix")[0](["a cat", "a dog"])]
+    assert added[0] == added[1]
+    assert Prompt.parse(added[0]).segments[:3] == ("trending on artstation", "highly detailed", "concept art")
+    assert len(Prompt.parse(added[0]).segments) == 10
+
+
+def test_random_modifiers_belong_to_prompt_and_seed(parse):
+    prompts = [f"a {animal}" for animal in ("cat", "dog", "owl", "fox")]
+    texts = parse("random", seed=1)[0](prompts)
+    assert [parse("random", seed=1)[0]([p])[0] for p in reversed(prompts)] == texts[::-1]
+    assert parse("random", seed=2)[0](prompts) != texts
+    assert len({t.partition(",")[2] for t in texts}) == len(texts)
+
+
+def test_frequent_modifiers_are_drawn_more_often(parse):
+    texts = parse("random")[0]([f"picture {i}" for i in range(200)])
+    drawn = [s for t in texts for s in Prompt.parse(t).segments[1:]]
+    assert drawn.count("trending on artstation") > drawn.count("oil painting") > drawn.count("matte painting") > 0
+    assert 9 < len(drawn) / len(texts) <= 10
+
+
+def test_written_prompts(parse, tmp_path):
+    path = tmp_path / "human.txt"
+    path.write_text("a rider at dawn\n\na keep\n", encoding="utf-8")
+    method = parse(f"plain,file:{path}")[1]
+    assert method(["boy on a horse", "a castle"]) == ["a rider at dawn", "a keep"]
+    with pytest.raises(ValueError, match="has 2 prompts, and there are 1 plain ones"):
+        method(["boy on a horse"])
+    broken = tmp_path / "human.jsonl"
+    broken.write_text('{"prompt": "a keep"}\n{"text": 1}\n', encoding="utf-8")
+    with pytest.raises(ValueError, match=r"human\.jsonl, line 2: no \"prompt\""):
+        parse(f"file:{broken}")
+    with pytest.raises(ValueError, match="cannot read"):
+        parse(f"file:{tmp_path / 'none.txt'}")
+
+
+def test_constraints_go_to_those_who_are_marked(parse):
+    free, bound = parse("enhanced,enhanced+constraints", WISH)
+    assert all(check(text, WISH) for text in bound(PROMPTS))
+    assert free(PROMPTS) == parse("enhanced")[0](PROMPTS)
+    assert parse.loaded == ["embedded", "embedded"]  # once in each call of parse
+
+
+def test_where_none_is_marked_all_policies_obey(parse):
+    plain, enhanced = parse("plain,enhanced", WISH)
+    assert plain(PROMPTS) == PROMPTS
+    assert all(check(text, WISH) for text in enhanced(PROMPTS))
+
+
+def test_what_is_wrong_is_one_line(parse, tmp_path):
+    for specs, constraints, message in [
+        ("plane", None, "unknown method 'plane': choose from " + ", ".join(METHODS)),
+        ("plain,", None, "unknown method ''"),
+        ("", None, "no method is given"),
+        ("file:", None, "unknown method 'file:'"),
+        ("policy:", None, "unknown method 'policy:'"),
+        ("plain,sft,plain", None, "'plain' is given twice"),
+        ("plain+constraints", WISH, "only policies take constraints, and 'plain' is none"),
+        ("enhanced+constraints", None, "no constraints are given"),
+        ("plain,suffix", WISH, "none of plain, suffix is a policy"),
+    ]:
+        with pytest.raises(ValueError) as caught:
+            parse(specs, constraints)
+        assert message in str(caught.value) and "\n" not in str(caught.value)
+    for name in ("policy:./nowhere", f"policy:{tmp_path}", "policy:embedded-none"):
+        with pytest.raises(ModelError):
+            parse(name)
+    for name in ("plain", "suffix", "random"):
+        with pytest.raises(ValueError, match="the prompt is empty"):
+            parse(name)[0](["a cat", " "])
+    with pytest.raises(ConstraintError, match="forbidden"):
+        parse("enhanced", WISH)[0](["a blurry castle"])

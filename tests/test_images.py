@@ -1,0 +1,442 @@
+"""Drawing: a picture depends on (generator, prompt, seed) alone, whatever the batch, the memory and the pipeline."""
+
+import json
+import logging
+import os
+import shutil
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from neuroprompt.assets import ModelError
+from neuroprompt.images import GeneratorConfig, ImageGenerator, prompt_windows
+from neuroprompt.prompts import clip_tokenizer
+from tests.checkpoints import diffusion
+
+# Pictures of one prompt and seed in different batches; kernels add in other orders. 8-bit steps are 4e-3.
+TOLERANCE = 2e-5
+PROMPTS = [
+    "boy on a horse, 3d render",
+    "a castle",
+    "boy on a horse, 3d render",
+    "a bowl of strawberries, flat",
+    "a cat",
+]
+SEEDS = [0, 1, 2, 1, 2**40]
+LONG = "a castle, " + ", ".join(f"very detailed number {i}" for i in range(40)) + ", at night"
+
+
+@pytest.fixture(scope="module")
+def embedded():
+    return ImageGenerator.from_pretrained("embedded", device="cpu")
+
+
+@pytest.fixture(scope="module")
+def checkpoints(tmp_path_factory):
+    """Folders by name, made when first asked for."""
+    made = {}
+
+    def get(name, **arguments):
+        key = name, *arguments.items()
+        if key not in made:
+            made[key] = getattr(diffusion, name)(tmp_path_factory.mktemp(name), **arguments)
+        return made[key]
+
+    return get
+
+
+@pytest.fixture(scope="module")
+def load(checkpoints):
+    def load(name="stable_diffusion", arguments=None, **overrides):
+        overrides = {"num_inference_steps": 2} | overrides
+        return ImageGenerator.from_pretrained(checkpoints(name, **(arguments or {})), device="cpu", **overrides)
+
+    return load
+
+
+def own_pictures(generator, prompts, seeds, **settings):
+    """What the pipeline draws when it is called as its documentation says, one picture at a time."""
+    return torch.cat(
+        [
+            generator.pipeline(
+                prompt, generator=torch.Generator().manual_seed(seed), output_type="pt", **settings
+            ).images
+            for prompt, seed in zip(prompts, seeds, strict=True)
+        ]
+    )
+
+
+# --- pictures ----------------------------------------------------------------------------------------------------
+
+
+def test_the_embedded_generator_draws_as_its_pipeline_does(embedded):
+    images = embedded(PROMPTS[:4], SEEDS[:4])
+    assert images.shape == (4, 3, 64, 64) and images.dtype == torch.float32
+    assert 0 <= images.min() and images.max() <= 1
+    own = own_pictures(embedded, PROMPTS[:4], SEEDS[:4], num_inference_steps=8, guidance_scale=3.0, height=64, width=64)
+    assert (images - own).abs().max() < TOLERANCE
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 3])
+def test_a_picture_does_not_depend_on_its_batch(embedded, monkeypatch, batch_size):
+    whole = embedded(PROMPTS, SEEDS)
+    monkeypatch.setattr(embedded, "_batch_size", batch_size)
+    order = [3, 0, 4, 2, 1]
+    parts = embedded([PROMPTS[i] for i in order], [SEEDS[i] for i in order])
+    assert (parts - whole[order]).abs().max() < TOLERANCE
+
+
+def test_prompt_and_seed_make_the_picture(embedded):
+    a, other_seed, other_prompt, large, larger = embedded(
+        ["a cat", "a cat", "a dog", "a cat", "a cat"], [0, 1, 0, 2**32, 2**64 + 5]
+    )
+    for x, y in ((a, other_seed), (a, other_prompt), (a, large), (large, larger)):
+        assert (x - y).abs().mean() > 0.01
+
+
+@pytest.mark.parametrize("name", ["stable_diffusion", "stable_diffusion_xl", "stable_diffusion_3", "flux"])
+def test_every_family_draws_as_its_pipeline_does(load, name):
+    generator = load(name, height=32, width=32)
+    prompts, seeds = ["a castle", "a dog, blue", "a castle"], [3, 4, 5]
+    images = generator(prompts, seeds)
+    own = own_pictures(generator, prompts, seeds, num_inference_steps=2, height=32, width=32)
+    assert images.shape == (3, 3, 32, 32) and images.std() > 0.01
+    assert (images - own).abs().max() < TOLERANCE
+
+
+@pytest.mark.parametrize("name", ["stable_diffusion", "stable_diffusion_xl", "stable_diffusion_3"])
+def test_the_negative_prompt_is_the_pipelines(load, name):
+    generator = load(name, negative_prompt="blurry, ugly")
+    images = generator(["a castle", "a dog"], [0, 1])
+    own = own_pictures(generator, ["a castle", "a dog"], [0, 1], num_inference_steps=2, negative_prompt="blurry, ugly")
+    assert (images - own).abs().max() < TOLERANCE
+    assert (images - load(name)(["a castle", "a dog"], [0, 1])).abs().max() > 1e-3
+
+
+def test_schedulers_that_draw_noise_do_it_for_each_picture(load):
+    generator = load(scheduler="EulerAncestralDiscreteScheduler", num_inference_steps=3)
+    whole = generator(PROMPTS[:3], SEEDS[:3])
+    assert generator.config.scheduler == "EulerAncestralDiscreteScheduler"
+    assert (torch.cat([generator([p], [s]) for p, s in zip(PROMPTS[:3], SEEDS, strict=False)]) - whole).abs().max() < (
+        TOLERANCE
+    )
+
+
+def test_each_distinct_prompt_is_encoded_once(load):
+    generator = load(batch_size=2)
+    seen = []
+    hook = generator.pipeline.text_encoder.register_forward_pre_hook(
+        lambda module, args, kwargs: seen.append(len(args[0] if args else kwargs["input_ids"])), with_kwargs=True
+    )
+    prompts = ["a castle"] * 5 + ["a dog"] * 2
+    images = generator(prompts, range(7))
+    assert sum(seen) == 2 + 2  # two prompts; and an empty text with its negative, once for the generator's lifetime
+    generator(prompts, range(7))
+    assert sum(seen) == 2 + 2 + 2
+    hook.remove()
+    assert (images - own_pictures(generator, prompts, range(7), num_inference_steps=2)).abs().max() < TOLERANCE
+
+
+def test_no_prompts_no_pictures(embedded):
+    drawing = embedded.draw([], [])
+    assert drawing.images.shape == (0, 3, 64, 64) and drawing.flagged.shape == (0,)
+
+
+def test_half_precision_draws_nearly_the_same(embedded):
+    half = ImageGenerator.from_pretrained("embedded", device="cpu", dtype="bfloat16")
+    difference = (half(PROMPTS[:4], SEEDS[:4]) - embedded(PROMPTS[:4], SEEDS[:4])).abs()
+    assert half.config.dtype == "bfloat16"
+    assert 0 < difference.mean() < 0.01 and difference.max() < 0.3
+
+
+def test_a_variant_of_the_files(load):
+    generator = load("stable_diffusion_xl", {"variant": "fp16"}, variant="fp16", dtype="bfloat16")
+    assert generator.config.variant == "fp16" and generator(["a castle"], [0]).std() > 0.01
+    with pytest.raises(ModelError, match="variant=ema"):
+        load("stable_diffusion_xl", {"variant": "fp16"}, variant="ema")
+
+
+def test_settings_that_save_memory_do_not_change_pictures(load):
+    plain = load()(PROMPTS[:2], [0, 1])
+    frugal = load(attention_slicing=True, vae_slicing=True, batch_size=1)
+    assert (frugal(PROMPTS[:2], [0, 1]) - plain).abs().max() < TOLERANCE
+    tiled = load(vae_tiling=True)
+    assert tiled.pipeline.vae.use_tiling and (tiled(PROMPTS[:2], [0, 1]) - plain).abs().max() < 0.1
+
+
+@pytest.mark.exhaustive
+def test_a_compiled_denoiser_draws_the_same(load):
+    plain = load()(PROMPTS[:2], [0, 1])
+    assert (load(compile=True)(PROMPTS[:2], [0, 1]) - plain).abs().max() < 1e-4
+
+
+# --- memory ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+        RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"),
+    ],
+)
+def test_batches_halve_until_they_fit_and_stay_small(load, error):
+    generator = load(batch_size=16)
+    expected = generator(PROMPTS * 2, range(10))
+    tried = []
+
+    def refuse(module, args, kwargs):
+        tried.append(len(args[0]) // 2)  # with guidance, there are two halves
+        if tried[-1] > 3:
+            raise error
+
+    hook = generator.pipeline.unet.register_forward_pre_hook(refuse, with_kwargs=True)
+    assert (generator(PROMPTS * 2, range(10)) - expected).abs().max() < TOLERANCE
+    assert list(dict.fromkeys(tried)) == [10, 5, 2]
+    tried.clear()
+    generator(PROMPTS, range(5))
+    assert list(dict.fromkeys(tried)) == [2, 1]
+    hook.remove()
+
+
+def test_what_one_picture_is_too_much_for_and_other_errors_pass(load):
+    generator = load()
+    for error in (torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("shapes differ"), KeyError("x")):
+
+        def fail(module, args, error=error):
+            raise error
+
+        hook = generator.pipeline.unet.register_forward_pre_hook(fail)
+        with pytest.raises(type(error)) as caught:
+            generator(PROMPTS, SEEDS)
+        assert caught.value is error
+        hook.remove()
+    generator._batch_size = 16
+    assert len(generator(PROMPTS, SEEDS)) == 5
+
+
+# --- the safety checker ------------------------------------------------------------------------------------------
+
+
+def test_flagged_pictures_are_reported(load, checkpoints, tmp_path):
+    clean = load().draw(PROMPTS[:2], [0, 1])
+    assert clean.flagged.tolist() == [False, False]
+    generator = load(arguments={"flags": True})
+    assert generator.config.safety_checker
+    flagged = generator.draw(PROMPTS[:2], [0, 1])
+    assert flagged.flagged.tolist() == [True, True] and flagged.images.max() == 0
+    unchecked = load(arguments={"flags": True}, safety_checker=False)
+    assert not unchecked.config.safety_checker
+    drawing = unchecked.draw(PROMPTS[:2], [0, 1])
+    assert not drawing.flagged.any() and torch.equal(drawing.images, clean.images)
+    folder = checkpoints("stable_diffusion", safety_checker=False)  # named in model_index.json, and not there
+    without = ImageGenerator.from_pretrained(folder, device="cpu", num_inference_steps=2)
+    assert not without.config.safety_checker and torch.equal(without(PROMPTS[:2], [0, 1]), clean.images)
+
+
+# --- long prompts ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["stable_diffusion", "stable_diffusion_xl"])
+def test_long_prompts(load, name, caplog, capfd):
+    cut = load(name)
+    chunked = load(name, long_prompts="chunk")
+    tail = LONG.replace("at night", "at noon")
+    with caplog.at_level(logging.WARNING):
+        a, b = cut([LONG, tail], [0, 0])
+    assert (a - b).abs().max() < TOLERANCE  # the tail is beyond the window
+    assert not caplog.records and not capfd.readouterr().err
+    c, d, short = chunked([LONG, tail, "a castle"], [0, 0, 1])
+    assert (c - d).abs().max() > 1e-4 and (c - a).abs().max() > 1e-4
+    assert (short - cut(["a castle"], [1])[0]).abs().max() < TOLERANCE
+    assert (chunked([LONG], [0])[0] - c).abs().max() < TOLERANCE
+
+
+def test_windows_are_encoded_one_by_one_and_joined(load):
+    generator = load(long_prompts="chunk", negative_prompt="blurry")
+    tokenizer, pipeline = generator.pipeline.tokenizer, generator.pipeline
+    windows = prompt_windows(LONG, tokenizer)
+    assert len(windows) > 2 and all(w.rstrip().endswith(",") for w in windows[:-1])
+
+    def embed(texts):
+        ids = tokenizer(texts, padding="max_length", max_length=77, return_tensors="pt").input_ids
+        with torch.no_grad():
+            return pipeline.text_encoder(ids)[0].flatten(0, 1)[None]
+
+    own = pipeline(
+        prompt_embeds=embed(windows),
+        negative_prompt_embeds=embed(["blurry"] + [""] * (len(windows) - 1)),
+        num_inference_steps=2,
+        generator=torch.Generator().manual_seed(7),
+        output_type="pt",
+    ).images
+    assert (generator([LONG], [7]) - own).abs().max() < TOLERANCE
+
+
+@settings(max_examples=50)
+@given(st.text(st.sampled_from("abc é日,. (\n"), max_size=600))
+def test_windows_fit_and_lose_nothing(text):
+    tokenizer = TOKENIZER
+    windows = prompt_windows(text, tokenizer)
+    assert "".join(windows) == text
+    assert all(len(tokenizer(w)["input_ids"]) <= 77 for w in windows)
+
+
+def test_windows_cut_a_word_only_where_they_must():
+    words = " ".join(["castle"] * 200)
+    assert [len(w.split()) for w in prompt_windows(words, TOKENIZER)] == [75, 75, 50]
+    assert len(prompt_windows("日" * 300, TOKENIZER)) > 1
+    assert prompt_windows("", TOKENIZER) == [""]
+
+
+TOKENIZER = clip_tokenizer().__class__(
+    vocab=clip_tokenizer().get_vocab(),
+    merges=[tuple(m) for m in json.loads(clip_tokenizer().backend_tokenizer.to_str())["model"]["merges"]],
+    model_max_length=77,
+)
+
+
+# --- settings ----------------------------------------------------------------------------------------------------
+
+
+def test_the_config_says_what_the_pipeline_does(embedded, load):
+    config = embedded.config
+    assert (config.num_inference_steps, config.guidance_scale, config.height, config.width) == (8, 3.0, 64, 64)
+    assert (config.scheduler, config.dtype, config.safety_checker) == ("DPMSolverMultistepScheduler", "float32", False)
+    config = load(num_inference_steps=None).config
+    assert (config.num_inference_steps, config.guidance_scale, config.height) == (50, 7.5, diffusion.SIDE)
+    assert load("stable_diffusion_3").config.max_sequence_length == 256
+
+
+def test_few_step_models_are_drawn_as_their_cards_say(checkpoints, tmp_path):
+    folder = tmp_path / "FLUX.1-schnell"
+    shutil.copytree(checkpoints("flux"), folder)
+    config = ImageGenerator.from_pretrained(folder, device="cpu", height=32).config
+    assert (config.num_inference_steps, config.guidance_scale, config.max_sequence_length) == (4, 0.0, 256)
+    assert ImageGenerator.from_pretrained(folder, device="cpu", num_inference_steps=2).config.num_inference_steps == 2
+
+
+def test_the_fingerprint_is_of_all_that_makes_a_picture(embedded, load, checkpoints, tmp_path):
+    same = ImageGenerator.from_pretrained("embedded", device="cpu", batch_size=3, attention_slicing=True)
+    assert same.fingerprint == embedded.fingerprint
+    prints = [
+        load().fingerprint,
+        load(num_inference_steps=3).fingerprint,
+        load(negative_prompt="x").fingerprint,
+        load(scheduler="DDIMScheduler").fingerprint,
+        load(long_prompts="chunk").fingerprint,
+        load(arguments={"flags": True}).fingerprint,
+        load("stable_diffusion_xl").fingerprint,
+    ]
+    copy = tmp_path / "copy"
+    shutil.copytree(checkpoints("stable_diffusion"), copy)
+    arguments = {"device": "cpu", "num_inference_steps": 2}
+    assert ImageGenerator.from_pretrained(copy, **arguments).fingerprint == prints[0]
+    settings = json.loads((copy / "scheduler" / "scheduler_config.json").read_text())
+    (copy / "scheduler" / "scheduler_config.json").write_text(json.dumps(settings | {"beta_end": 0.013}))
+    prints.append(ImageGenerator.from_pretrained(copy, **arguments).fingerprint)
+    assert len(set(prints)) == len(prints)
+
+
+def test_a_hub_id_is_known_by_its_commit(checkpoints, tmp_path, monkeypatch):
+    commit = "0123456789abcdef0123456789abcdef01234567"
+    repository = tmp_path / "models--someone--tiny"
+    shutil.copytree(checkpoints("stable_diffusion"), repository / "snapshots" / commit)
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text(commit)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    generator = ImageGenerator.from_pretrained("someone/tiny", device="cpu", num_inference_steps=2)
+    assert generator.name == "someone/tiny" and generator(["a castle"], [0]).shape == (1, 3, 32, 32)
+    other = repository.with_name("models--someone--other")
+    shutil.copytree(repository, other)
+    os.rename(other / "snapshots" / commit, other / "snapshots" / commit[::-1])
+    (other / "refs" / "main").write_text(commit[::-1])
+    renamed = ImageGenerator.from_pretrained("someone/other", device="cpu", num_inference_steps=2)
+    assert renamed.fingerprint != generator.fingerprint
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ({"num_inference_steps": 0}, "num_inference_steps is 0: give a whole number from 1"),
+        ({"batch_size": 2.5}, "batch_size is 2.5"),
+        ({"guidance_scale": -1.0}, "guidance_scale is -1.0"),
+        ({"dtype": "int8"}, "dtype is 'int8': it can be float32, bfloat16, float16"),
+        ({"long_prompts": "wrap"}, "it can be truncate, chunk"),
+        ({"cpu_offload": "disk"}, "it can be model, sequential"),
+        ({"cpu_offload": "model"}, "the device is the CPU"),
+        ({"scheduler": "Euler"}, "scheduler is 'Euler': that is none of diffusers' own, such as DDIM"),
+        ({"height": 60}, "height is 60: StableDiffusionPipeline draws multiples of 8 pixels, such as 64"),
+        ({"max_sequence_length": 99}, "StableDiffusionPipeline takes none"),
+        ({"negative_prompt": "x", "guidance_scale": 1.0}, r"no effect without guidance \(guidance_scale is 1.0\)"),
+    ],
+)
+def test_settings_that_mean_nothing(load, overrides, message):
+    with pytest.raises(ValueError, match=message) as caught:
+        load(**overrides)
+    assert "\n" not in str(caught.value)
+
+
+def test_settings_that_a_family_has_no_use_for(load):
+    with pytest.raises(ValueError, match="FluxPipeline takes no negative_prompt"):
+        load("flux", negative_prompt="x")
+    with pytest.raises(ValueError, match=r"FluxPipeline reads text otherwise: use 'truncate'"):
+        load("flux", long_prompts="chunk")
+    with pytest.raises(TypeError, match="stepz"):
+        load(stepz=3)
+    assert GeneratorConfig() == GeneratorConfig(batch_size=16)
+
+
+@pytest.mark.parametrize(
+    ("prompts", "seeds", "kind", "message"),
+    [
+        ("a cat", [0], TypeError, "give a list of texts"),
+        ([None], [0], TypeError, "a prompt is None"),
+        (["a"], [0.5], TypeError, "whole numbers"),
+        (["a", "b"], [0], ValueError, "1 seeds for 2 prompts"),
+        (["a"], [-3], ValueError, "a seed is -3: give numbers from 0 up"),
+    ],
+)
+def test_arguments_that_mean_nothing(embedded, prompts, seeds, kind, message):
+    with pytest.raises(kind, match=message):
+        embedded.draw(prompts, seeds)
+
+
+# --- loading -----------------------------------------------------------------------------------------------------
+
+
+def refusal(name, **arguments):
+    with pytest.raises(ModelError) as caught:
+        ImageGenerator.from_pretrained(name, **({"device": "cpu"} | arguments))
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_models_that_cannot_be_loaded(checkpoints, tmp_path, monkeypatch):
+    assert "nobody/nothing" in refusal("nobody/nothing") and "no folder" in refusal(tmp_path / "none")
+    folder = tmp_path / "policy"
+    (folder / "unet").mkdir(parents=True)
+    (folder / "unet" / "model.safetensors").touch()
+    assert "there is no model_index.json" in refusal(folder)
+    shutil.copytree(checkpoints("stable_diffusion"), folder, dirs_exist_ok=True)
+    (folder / "unet" / "model.safetensors").unlink()
+    (folder / "unet" / "diffusion_pytorch_model.safetensors").rename(folder / "unet" / "diffusion_pytorch_model.bin")
+    assert "pickled weights (unet/diffusion_pytorch_model.bin), which can run any code" in refusal(folder)
+    (folder / "model_index.json").write_text(json.dumps({"_class_name": "AudioLDM2Pipeline"}))
+    (folder / "unet" / "diffusion_pytorch_model.bin").unlink()
+    assert "AudioLDM2Pipeline" in refusal(folder)
+    if not torch.cuda.is_available():
+        assert "no CUDA device" in refusal("embedded", device="cuda")
+
+
+def test_a_full_disk_is_said_so(monkeypatch):
+    def fail(*_, **__):
+        try:
+            raise OSError(28, os.strerror(28))
+        except OSError as error:
+            raise OSError("Consistency check failed: 3 pages of text") from error
+
+    monkeypatch.setattr("diffusers.AutoPipelineForText2Image.from_pretrained", fail)
+    assert "the disk is full: free some space, or set HF_HOME" in refusal("embedded")

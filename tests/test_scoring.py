@@ -1,0 +1,221 @@
+"""The reward of a rewritten prompt, on the embedded models, against a naive computation of the same thing."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from neuroprompt.enhancer import finish
+from neuroprompt.images import Drawing, ImageGenerator
+from neuroprompt.rewards import load_rewards
+from neuroprompt.scoring import PRESETS, DrawingError, PromptReward, RewardArguments, build_reward
+
+PROMPTS = ["boy on a horse", "a castle", "boy on a horse"]
+COMPLETIONS = [", oil painting, highly detailed", ", blurry", ", 3d render, sharp focus"]
+
+
+@pytest.fixture(scope="module")
+def generator():
+    return ImageGenerator.from_pretrained("embedded", device="cpu", num_inference_steps=1)
+
+
+@pytest.fixture(scope="module")
+def rewards():
+    return load_rewards("pickscore:1.0,aesthetic:0.25,clip:0.5@0.1", model="embedded", device="cpu")
+
+
+def naive(generator, rewards, prompts, completions, relative, seeds, scales):
+    """The docstring's equation, one picture at a time."""
+    result = []
+    for prompt, completion in zip(prompts, completions, strict=True):
+        text = prompt + completion
+        values = []
+        for seed in seeds(prompt):
+            ours = rewards([prompt], generator([text], [seed]))
+            base = rewards([prompt], generator([prompt], [seed]))
+            value = 0.0
+            for c in rewards.components:
+                cap = math.inf if c.cap is None else c.cap
+                s, b = min(float(ours[c.reward.name]), cap), min(float(base[c.reward.name]), cap)
+                if c.reward.name not in relative:
+                    b = 0.0 if c.cap is None else cap
+                value += c.weight / scales[c.reward.name] * (s - b)
+            values.append(value)
+        result.append(sum(values) / len(values))
+    return result
+
+
+@pytest.mark.parametrize("relative", ["all", "none", "aesthetic,clip"])
+def test_equals_the_equation(generator, rewards, relative):
+    reward = PromptReward(generator, rewards, relative=relative, images_per_prompt=2)
+    reward.scales = {"pickscore": 2.0, "aesthetic": 0.5, "clip": 1.0}
+    got = reward(PROMPTS, COMPLETIONS)
+    wanted = naive(generator, rewards, PROMPTS, COMPLETIONS, reward.relative, reward.seeds, reward.scales)
+    np.testing.assert_allclose(got, wanted, atol=2e-4)
+    assert all(isinstance(r, float) for r in got)
+
+
+def test_an_unchanged_prompt_gains_exactly_nothing(generator, rewards):
+    reward = PromptReward(generator, rewards, images_per_prompt=2)
+    assert reward.score(PROMPTS, PROMPTS).tolist() == [0.0, 0.0, 0.0]
+    assert reward.last["images"] == 4  # two prompts, two seeds: nothing is drawn twice
+
+
+def test_does_not_depend_on_the_batch(generator, rewards):
+    reward = PromptReward(generator, rewards, images_per_prompt=2)
+    whole = reward(PROMPTS, COMPLETIONS)
+    for i, value in enumerate(whole):
+        alone = PromptReward(generator, rewards, images_per_prompt=2)(PROMPTS[i : i + 1], COMPLETIONS[i : i + 1])
+        assert alone[0] == pytest.approx(value, abs=2e-4)
+
+
+def test_logs_components_and_counts_what_was_drawn(generator, rewards):
+    reward, logged = PromptReward(generator, rewards, images_per_prompt=3), {}
+    reward(PROMPTS, COMPLETIONS, log_metric=logged.__setitem__)
+    assert logged == reward.last
+    assert logged["images"] == (3 + 2) * 3 and logged["flagged"] == 0
+    assert {"pickscore", "plain/pickscore", "seconds/draw", "seconds/score", "images_per_s"} <= set(logged)
+
+
+def test_a_completion_that_was_cut_off_loses_its_half_modifier(generator, rewards):
+    reward = PromptReward(generator, rewards, relative="none", images_per_prompt=1, eos_token_id=7)
+    cut, whole = reward(["a castle"] * 2, [", oil painting, highly det"] * 2, completion_ids=[[1, 2], [1, 7]])
+    text = finish("a castle", ", oil painting, highly det", False, 77)[0]
+    assert text == "a castle, oil painting"
+    assert cut == pytest.approx(reward.score(["a castle"], [text])[0], abs=2e-4) != whole
+
+
+class Failing:
+    """A generator that fails on some prompts, and on no batch without them."""
+
+    def __init__(self, generator, bad):
+        self.generator, self.bad, self.calls = generator, bad, 0
+        self.config, self.fingerprint = generator.config, generator.fingerprint
+
+    def draw(self, prompts, seeds):
+        self.calls += 1
+        if any(self.bad in p for p in prompts):
+            raise RuntimeError("kernel launch failed")
+        return self.generator.draw(prompts, seeds)
+
+
+def test_the_error_names_the_prompt_and_the_rest_is_kept(generator, rewards, tmp_path):
+    broken = Failing(generator, "dragon")
+    reward = PromptReward(broken, rewards, images_per_prompt=1, cache=tmp_path / "scores.db")
+    with pytest.raises(DrawingError, match=r"a dragon, oil painting.* RuntimeError: kernel launch failed"):
+        reward.score(["a castle", "a boat", "a dragon"], ["a castle", "a boat", "a dragon, oil painting"])
+    again = PromptReward(generator, rewards, images_per_prompt=1, cache=tmp_path / "scores.db")
+    again.score(["a castle", "a boat"], ["a castle", "a boat"])
+    assert again.last["images"] == 0
+
+
+def test_a_failure_that_passes_costs_one_retry(generator, rewards):
+    class Once(Failing):
+        def draw(self, prompts, seeds):
+            self.calls += 1
+            if self.calls == 1:
+                raise RuntimeError("a hiccup")
+            return self.generator.draw(prompts, seeds)
+
+    reward = PromptReward(Once(generator, ""), rewards, images_per_prompt=2)
+    steady = PromptReward(generator, rewards, images_per_prompt=2)
+    np.testing.assert_allclose(reward(PROMPTS, COMPLETIONS), steady(PROMPTS, COMPLETIONS), atol=2e-4)
+    assert reward.generator.calls == 3
+
+
+def test_the_cache_knows_what_scores_depend_on(generator, rewards, tmp_path):
+    path = tmp_path / "scores.db"
+    first = PromptReward(generator, rewards, images_per_prompt=2, cache=path)
+    wanted = first(PROMPTS, COMPLETIONS)
+    again = PromptReward(generator, rewards, images_per_prompt=2, cache=path)
+    np.testing.assert_allclose(again(PROMPTS, COMPLETIONS), wanted, atol=2e-4)
+    assert again.last["images"] == 6  # the rewrites; the originals are known
+    other = ImageGenerator.from_pretrained("embedded", device="cpu", num_inference_steps=2)
+    changed = PromptReward(other, rewards, images_per_prompt=2, cache=path)
+    changed(PROMPTS, COMPLETIONS)
+    assert changed.last["images"] == 10
+
+
+def test_a_file_that_is_no_cache(generator, rewards, tmp_path):
+    (tmp_path / "notes.txt").write_text("not a database" * 100)
+    with pytest.raises(ValueError, match="is no score cache"):
+        PromptReward(generator, rewards, cache=tmp_path / "notes.txt")
+    with pytest.raises(ValueError, match="there is no folder"):
+        PromptReward(generator, rewards, cache=tmp_path / "no" / "scores.db")
+
+
+class Flagging(Failing):
+    def draw(self, prompts, seeds):
+        drawing = self.generator.draw(prompts, seeds)
+        flagged = torch.tensor([self.bad in p for p in prompts])
+        return Drawing(drawing.images * ~flagged[:, None, None, None], flagged)
+
+
+def test_flagged_pictures_get_the_floor(generator, rewards):
+    reward = PromptReward(Flagging(generator, "blurry"), rewards, images_per_prompt=2, flagged_reward=-3.0)
+    steady = PromptReward(generator, rewards, images_per_prompt=2)
+    got, wanted = reward(PROMPTS, COMPLETIONS), steady(PROMPTS, COMPLETIONS)
+    assert got[1] == -3.0 and reward.last["flagged"] == pytest.approx(1 / 3)
+    assert got[0] == pytest.approx(wanted[0], abs=2e-4) and got[2] == pytest.approx(wanted[2], abs=2e-4)
+
+
+def test_a_flagged_original_gives_neither_gain_nor_loss(generator, rewards):
+    class FlagsPlain(Flagging):
+        def draw(self, prompts, seeds):
+            images = self.generator.draw(prompts, seeds).images
+            return Drawing(images, torch.tensor([p == "a castle" for p in prompts]))
+
+    reward = PromptReward(FlagsPlain(generator, ""), rewards, images_per_prompt=2)
+    assert reward.score(["a castle"], ["a castle, oil painting"])[0] == pytest.approx(0.0, abs=1e-9)
+
+
+def test_calibration_makes_the_spread_of_plain_pictures_the_unit(generator, rewards):
+    reward = PromptReward(generator, rewards, images_per_prompt=2)
+    plain = ["a cat", "a castle", "a red apple", "an owl"]
+    scales = reward.calibrate(plain)
+    seeds = [s for p in plain for s in reward.seeds(p)]
+    texts = [p for p in plain for _ in range(2)]
+    scores = rewards(texts, generator(texts, seeds))
+    for name, scale in scales.items():
+        assert scale == pytest.approx(float(scores[name].double().std(correction=0)), rel=1e-3)
+    assert reward.scales == scales
+    with pytest.raises(ValueError, match="alike"):
+        PromptReward(generator, rewards, images_per_prompt=1).calibrate(["a cat"])
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.text(max_size=30), st.integers(0, 2**31), st.integers(1, 8))
+def test_seeds_belong_to_the_prompt(text, seed, count):
+    reward = object.__new__(PromptReward)
+    reward.seed, reward.images_per_prompt = seed, count
+    seeds = reward.seeds(text)
+    assert seeds == reward.seeds(text) and len(set(seeds)) == count and all(0 <= s < 2**31 for s in seeds)
+
+
+def test_on_image_sees_every_picture(generator, rewards):
+    reward, seen = PromptReward(generator, rewards, images_per_prompt=1), {}
+    texts = ["a cat", "a castle", "a cat"]
+    reward.measure(texts, texts, [5, 6, 5])
+    measured = reward.measure(texts, texts, [5, 6, 5], on_image=seen.__setitem__)
+    assert sorted(seen) == [0, 1, 2] and measured.images == 2
+    assert torch.equal(seen[0], seen[2]) and not torch.equal(seen[0], seen[1])
+
+
+def test_presets_and_arguments(generator, rewards):
+    assert set(PRESETS) == {"neuroprompts", "promptist"}
+    reward = build_reward(
+        RewardArguments(rewards="neuroprompts", reward_model="embedded", images_per_prompt=3, num_inference_steps=1),
+        device="cpu",
+    )
+    assert [c.reward.name for c in reward.rewards.components] == ["pickscore"] and not reward.relative
+    plain = PromptReward(generator, rewards, relative="none", images_per_prompt=3)
+    plain(["a cat"], [", cute"])
+    assert reward(["a cat"], [", cute"])[0] == pytest.approx(plain.last["pickscore"], abs=1e-3)
+    with pytest.raises(ValueError, match="which is no component"):
+        PromptReward(generator, rewards, relative="beauty")
+    with pytest.raises(ValueError, match="at least 1"):
+        PromptReward(generator, rewards, images_per_prompt=0)
+    assert reward([], []) == []
