@@ -15,7 +15,7 @@ from PIL import Image, ImageDraw
 pytest.importorskip("cv2", reason="the pictures' filters need opencv-python-headless")
 
 
-from training.embedded.images import captions, diffusion, export, pictures, preferences
+from training.embedded.images import captions, card, diffusion, export, pictures, preferences
 from training.embedded.images.autoencoder import encode_all, train_autoencoder
 from training.embedded.images.clip import Renderings, load_clip, retrieval, train_clip
 from training.embedded.images.loop import LoopConfig, fit, load_averaged
@@ -187,7 +187,7 @@ def test_tokenizer_ignores_case_and_decodes():
     )
 
 
-def _regression(folder: Path, steps: int) -> torch.nn.Module:
+def _regression(folder: Path, steps: int, frozen: str | None = None) -> torch.nn.Module:
     torch.manual_seed(0)
     model = torch.nn.Linear(4, 1)
 
@@ -196,7 +196,9 @@ def _regression(folder: Path, steps: int) -> torch.nn.Module:
         return ((model(x).float() - x.sum(1, keepdim=True)) ** 2).mean(), {}
 
     # No cool-down: it depends on how many steps are planned.
-    return fit(model, LoopConfig(steps, 16, 0.05, warmup=5, cooldown=0.0, save_seconds=0.0), folder, loss)
+    return fit(
+        model, LoopConfig(steps, 16, 0.05, warmup=5, cooldown=0.0, save_seconds=0.0), folder, loss, frozen=frozen
+    )
 
 
 def test_resuming_gives_the_same_weights(tmp_path, capsys):
@@ -209,6 +211,16 @@ def test_resuming_gives_the_same_weights(tmp_path, capsys):
     torch.testing.assert_close(
         load_averaged(torch.nn.Linear(4, 1), tmp_path / "parts").weight, whole.weight, rtol=0, atol=0
     )
+
+
+def test_what_is_frozen_stays_and_the_rest_learns(tmp_path):
+    before = _regression(tmp_path, 5).weight.detach().clone()
+    bias = load_averaged(torch.nn.Linear(4, 1), tmp_path).bias.detach().clone()
+    for steps in (15, 25):  # a resumed run that is resumed again
+        after = _regression(tmp_path, steps, frozen="bias")
+        torch.testing.assert_close(after.bias, bias, rtol=0, atol=0)
+        assert not after.bias.requires_grad
+    assert (after.weight - 1).abs().max() < (before - 1).abs().max()
 
 
 def test_loading_without_a_checkpoint_says_what_to_do(tmp_path):
@@ -290,3 +302,24 @@ def test_figures_of_the_models_are_finite(trained):
     model = load_clip(data, trained / "diffusion", trained / "clip")
     assert 0 <= preferences.agreement(model, data, pairs=100)["agreement"] <= 1
     assert 0 <= retrieval(model, data)["top1"] <= 1
+
+
+def test_the_card_says_what_was_measured(trained):
+    interval = [6.25, 6.125, 6.5]
+    scores = {"pickscore": interval, "aesthetic": interval}
+    figures = {
+        "nearest": {"subject": 0.5, "subject_top5": 0.75, "style": 0.9},
+        "style_by_clip": {"right": 0.8},
+        "clip_retrieval": {"subjects": 70, "top1": 0.4, "top5": 0.7},
+        "pickscore_agreement": {"agreement": 0.93, "error": 0.01, "pairs": 1500},
+        "rewards": {"subjects": 200, "right_caption_wins": 0.95, "quality_words": scores, "plain": scores,
+                    "low_quality_words": scores},
+    }  # fmt: skip
+    (trained / "diffusion" / "log.jsonl").write_text(
+        '{"step": 50, "samples": 400}\n{"resumed_at": 50, "frozen": "text_encoder."}\n{"step": 99, "samples": 792}\n'
+    )
+    card.write_cards(figures, trained / "diffusion" / "log.jsonl", 408, trained / "export", "sheet.webp")
+    text = (trained / "export" / "stable-diffusion" / "README.md").read_text()
+    assert "792 pictures in 99 steps" in text and "in the first 50." in text and "6.25 [6.12, 6.50]" in text
+    assert "{" not in text
+    assert all((trained / "export" / name / "README.md").is_file() for name in ("clip", "pickscore", "aesthetic"))

@@ -72,9 +72,9 @@ def autoencoder(work: Work, steps: Steps = 4000, batch_size: Batch = 16, learnin
 
 
 @app.command()
-def warm_up(work: Work, steps: Steps = 400, batch_size: Batch = 128, learning_rate: Rate = 1e-3,
+def warm_up(work: Work, steps: Steps = 2500, batch_size: Batch = 128, learning_rate: Rate = 1e-3,
             device: Device = "auto", threads: Threads = 1) -> None:  # fmt: skip
-    """3. A short contrastive training of text encoder and image tower, to begin from."""
+    """3. A contrastive training of text encoder and image tower, for the diffusion model to begin from."""
     from .clip import Renderings, retrieval, train_clip
 
     torch.set_num_threads(threads)
@@ -85,13 +85,17 @@ def warm_up(work: Work, steps: Steps = 400, batch_size: Batch = 128, learning_ra
 @app.command()
 def diffusion(work: Work, steps: Steps = 30_000, batch_size: Batch = 64, learning_rate: Rate = 1e-3,
               sheet_steps: Annotated[int, typer.Option(help="Steps between contact sheets.")] = 500,
+              freeze_text: Annotated[bool, typer.Option(help="Train on with the text encoder as it is.")] = False,
               device: Device = "auto", threads: Threads = 1) -> None:  # fmt: skip
     """4. The diffusion model with its text encoder."""
     from .diffusion import train_diffusion
 
     torch.set_num_threads(threads)
     config = LoopConfig(steps, batch_size, learning_rate, warmup=200, ema=0.9992, sheet_steps=sheet_steps)
-    train_diffusion(work / "data", work / "autoencoder", work / "warm_up", work / "diffusion", config, device)
+    train_diffusion(
+        work / "data", work / "autoencoder", work / "warm_up", work / "diffusion", config, device,
+        freeze_text=freeze_text,
+    )  # fmt: skip
 
 
 @app.command()
@@ -159,24 +163,41 @@ def evaluate(
     work: Work,
     exported: Annotated[Path, typer.Option(help="What `export` wrote.")],
     pictures: Annotated[Path, typer.Option(help="The pictures' table.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="JSON file; the contact sheet goes beside it.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="JSON file.")],
     subjects: Annotated[int, typer.Option(help="Subjects to draw for each figure.")] = 200,
     seed: int = 0,
     threads: Threads = 1,
 ) -> None:
-    """9. Accuracy of subject and style, retrieval, preference agreement, reward sanity; and a contact sheet."""
-    from diffusers import StableDiffusionPipeline
-
-    from .diffusion import contact_sheet
+    """9. Accuracy of subject and style, retrieval, preference agreement, reward sanity."""
     from .evaluate import evaluate
 
     torch.set_num_threads(threads)
     figures = evaluate(exported, work / "data", pictures, subjects, seed)
     output.write_text(json.dumps(figures, indent=2) + "\n")
+    _say(figures)
+
+
+@app.command()
+def card(
+    work: Work,
+    exported: Annotated[Path, typer.Option(help="What `export` wrote: the cards go there.")],
+    figures: Annotated[Path, typer.Option(help="What `evaluate` wrote.")],
+    seed: int = 0,
+    threads: Threads = 1,
+) -> None:
+    """10. The models' cards, with a contact sheet."""
+    from diffusers import StableDiffusionPipeline
+
+    from .card import write_cards
+    from .diffusion import contact_sheet
+    from .pictures import read_subjects
+
+    torch.set_num_threads(threads)
     pipeline = StableDiffusionPipeline.from_pretrained(exported / "stable-diffusion")
     pipeline.set_progress_bar_config(disable=True)
-    contact_sheet(pipeline, seed=seed).save(output.with_suffix(".png"))
-    _say(figures)
+    contact_sheet(pipeline, seed=seed).save(exported / "stable-diffusion" / "sheet.webp", quality=85, method=6)
+    measured = json.loads(figures.read_text())
+    write_cards(measured, work / "diffusion" / "log.jsonl", len(read_subjects()), exported, "sheet.webp")
 
 
 if __name__ == "__main__":

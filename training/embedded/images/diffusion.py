@@ -157,10 +157,12 @@ def train_diffusion(
     config: LoopConfig,
     device: str = "auto",
     drop: float = 0.1,
+    freeze_text: bool = False,
 ) -> Diffusion:
     """Train on the latents of the training renderings; captions are written anew each time one is drawn.
 
-    The text encoder begins as that of the CLIP in `warm_up`.
+    The text encoder begins as that of the CLIP in `warm_up`. With `freeze_text` it stays as the checkpoint has it, so
+    that the reward models, which stand on it, can be trained at the same time.
     """
     where = pick_device(device)
     renderings = Renderings(data)
@@ -200,4 +202,4 @@ def train_diffusion(
         with torch.autocast(where.type, enabled=False):
             contact_sheet(pipeline).save(path)
 
-    return fit(model, config, out, loss, sheet)
+    return fit(model, config, out, loss, sheet, frozen="text_encoder." if freeze_text else None)

@@ -4,7 +4,6 @@ Pictures are drawn by the folders that export.py wrote, as users load them. Do t
 were asked for, judged by the nearest of all icons (pixels) and by CLIP? And do the rewards rank prompts as they should?
 """
 
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +13,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn import functional as F
 from transformers import CLIPModel
+
+from neuroprompt.evaluation.statistics import bootstrap
 
 from .autoencoder import to_pixels
 from .captions import HIGH_WORDS, LOW_WORDS, STYLE_WORDS
@@ -106,12 +107,6 @@ def _style_by_clip(pipeline, clip: CLIPModel, renderings: Renderings, chosen: li
     }
 
 
-def _interval(values: np.ndarray, rng: np.random.Generator, statistic: Callable = np.mean) -> list[float]:
-    """[mean, low, high] with a 95 % bootstrap interval."""
-    drawn = [statistic(values[rng.integers(0, len(values), len(values))]) for _ in range(2000)]
-    return [float(x) for x in (statistic(values), *np.percentile(drawn, [2.5, 97.5]))]
-
-
 @torch.no_grad()
 def _rewards(pipeline, clip, pickscore, head, renderings: Renderings, chosen: list[str], rng) -> dict:
     """Each subject plain, with words of high and of low quality, same seeds; scored against the plain prompt."""
@@ -128,7 +123,7 @@ def _rewards(pipeline, clip, pickscore, head, renderings: Renderings, chosen: li
         images = draw(pipeline, prompts, list(range(len(prompts))))
         picked = (scale * (_images(pickscore, images) * text).sum(1)).numpy()
         rated = head(_images(clip, images)).squeeze(1).numpy()
-        result[name] = {"pickscore": _interval(picked, rng), "aesthetic": _interval(rated, rng)}
+        result[name] = {"pickscore": bootstrap(picked), "aesthetic": bootstrap(rated)}  # mean, low, high
         if name == "plain":
             # Against the caption of another subject, for the same picture.
             others = text[torch.from_numpy(np.roll(np.arange(len(plain)), 1 + int(rng.integers(len(plain) - 1))))]

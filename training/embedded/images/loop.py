@@ -53,11 +53,13 @@ def fit(
     folder: Path,
     loss: Callable[[np.random.Generator], tuple[Tensor, dict[str, float]]],
     sheet: Callable[[nn.Module, Path], None] | None = None,
+    frozen: str | None = None,
 ) -> nn.Module:
     """Train `model`'s parameters that require gradients; returns a copy of it with the averaged (EMA) weights.
 
     `loss(rng)` draws a batch with `rng`, runs the model (under autocast, which is set here), and returns the loss and
-    numbers to log. `sheet(averaged_model, path)` draws a contact sheet.
+    numbers to log. `sheet(averaged_model, path)` draws a contact sheet. Parameters whose names begin with `frozen` take
+    their averages and learn no more.
     """
     folder.mkdir(parents=True, exist_ok=True)
     device = next(model.parameters()).device
@@ -74,7 +76,11 @@ def fit(
     )
     step, seconds = _load(folder / "checkpoint.safetensors", trained, averaged, optimizer)
     if step:
-        _log(folder, {"resumed_at": step})
+        _log(folder, {"resumed_at": step} | ({"frozen": frozen} if frozen else {}))
+    for name, p in trained.items():
+        if frozen and name.startswith(frozen):
+            p.detach().copy_(averaged[name])
+            p.requires_grad_(False)
     # A generator a step: the batches after a resume are those that would have come.
     saved_at = logged_at = time.monotonic()
     running: dict[str, list[float]] = {}
@@ -174,14 +180,15 @@ def _load(path: Path, trained, averaged, optimizer) -> tuple[int, float]:
         return 0, 0.0
     with safe_open(path, "pt") as file, torch.no_grad():
         found = file.metadata()
-        step = int(found["step"])
+        step, known = int(found["step"]), set(file.keys())
         for name, p in trained.items():
             p.copy_(file.get_tensor(f"model/{name}"))
             averaged[name].copy_(file.get_tensor(f"averaged/{name}"))
-            optimizer.state[p] = {
-                "step": torch.tensor(float(step)),
-                **{key: file.get_tensor(f"{key}/{name}").to(p.device) for key in ("exp_avg", "exp_avg_sq")},
-            }
+            if f"exp_avg/{name}" in known:
+                optimizer.state[p] = {
+                    "step": torch.tensor(float(step)),
+                    **{key: file.get_tensor(f"{key}/{name}").to(p.device) for key in ("exp_avg", "exp_avg_sq")},
+                }
     return step, float(found["seconds"])
 
 
