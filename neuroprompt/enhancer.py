@@ -222,7 +222,7 @@ class PromptEnhancer:
                 [finish(row.text, tail, ended, window, row.constraints) for tail, ended in of]
                 for row, of in zip(batch, tails, strict=True)
             ]
-            heads = [row.text.rstrip(_SEPARATORS) for row in batch]
+            heads = [row.text.rstrip(SEPARATORS) for row in batch]
             scores = self._score([(h, text[len(h) :]) for h, of in zip(heads, finished, strict=True) for text, _ in of])
             for row, of in zip(batch, finished, strict=True):
                 results[row] = [
@@ -253,7 +253,7 @@ class PromptEnhancer:
         max_new_tokens: int | None,
     ) -> list[list[tuple[str, bool]]]:
         """What the policy adds to each row: (text, whether it ended by itself), `num_return_sequences` of them."""
-        heads = [r.text.rstrip(_SEPARATORS) for r in rows]
+        heads = [r.text.rstrip(SEPARATORS) for r in rows]
         # Budgets and what is cut off belong to the row, so that its result does not depend on its batch.
         budgets = [self._budget(r, max_new_tokens) for r in rows]
         tokens = self.tokenizer(heads, add_special_tokens=False)["input_ids"]
@@ -291,7 +291,7 @@ class PromptEnhancer:
 
     def _budget(self, row: "_Row", max_new_tokens: int | None) -> int:
         """The policy's tokens that a row may get: enough for its room in the window and for what is required."""
-        budget = max_new_tokens or math.ceil(_TOKENS_PER_CLIP_TOKEN * row.room)
+        budget = max_new_tokens or math.ceil(TOKENS_PER_CLIP_TOKEN * row.room)
         if row.constraints:
             required = _listing(row.text, row.constraints)[len(row.text) :]
             budget = max(budget, 8 + 2 * len(self.tokenizer(required)["input_ids"]))
@@ -322,7 +322,7 @@ def check_prompt(text: object, constraints: Constraints | None = None, window: i
     """Raise what `PromptEnhancer` would raise for this prompt: see there."""
     if not isinstance(text, str):
         raise TypeError(f"a prompt must be a string, not {type(text).__name__}")
-    if not text.strip(_SEPARATORS):
+    if not text.strip(SEPARATORS):
         raise ValueError("the prompt is empty")
     if "\0" in text:
         raise ValueError("the prompt holds a NUL character")
@@ -353,7 +353,7 @@ def finish(
         The result and the modifiers added.
     """
     added = Prompt.parse(tail)
-    if head != head.rstrip(_SEPARATORS):  # "a castle, ": the user has set the separator
+    if head != head.rstrip(SEPARATORS):  # "a castle, ": the user has set the separator
         gap = "" if head[-1].isspace() else " "
         added = Prompt(added.segments, (gap, *added.separators[1:]))
     needed = _needed(head, added, constraints)
@@ -401,7 +401,7 @@ def _listing(head: str, constraints: Constraints) -> str:
         for phrases, match in zip(constraints.clauses, check(head, constraints).matches, strict=True)
         if not match
     ]
-    gap = ", " if head == head.rstrip(_SEPARATORS) else "" if head[-1].isspace() else " "
+    gap = ", " if head == head.rstrip(SEPARATORS) else "" if head[-1].isspace() else " "
     return head + gap * bool(missing) + ", ".join(missing)
 
 
@@ -480,7 +480,7 @@ class GumbelNoise(LogitsProcessor):
 
 # --- details -----------------------------------------------------------------------------------------------------
 
-_SEPARATORS = " \t\r\n,;|"
+SEPARATORS = " \t\r\n,;|"
 # A modifier cut off after its connective, or before it ("art by …"), or inside a bracket.
 _DANGLING = re.compile(
     r"(?:^|\s)(?:by|and|of|in|the|a|an|with|from|style of|on|at|to)$|^(?:art|style|trending|painted|drawn|inspired)$|"
@@ -488,7 +488,7 @@ _DANGLING = re.compile(
     re.IGNORECASE,
 )
 # Small vocabularies cut words finer than CLIP's 49,408 entries do.
-_TOKENS_PER_CLIP_TOKEN = 1.25
+TOKENS_PER_CLIP_TOKEN = 1.25
 
 
 class _Row(NamedTuple):

@@ -97,7 +97,7 @@ def normalise(term: str) -> str:
     has_number = _HAS_NUMBER(text)
     if has_number:  # "f / 1. 4", as Discord's bot spaced it
         text = _F_NUMBER.sub(lambda match: f"f/{match[1]}.{match[2]}" if match[2] else f"f/{match[1]}", text)
-    text = " ".join(_SEPARATORS.sub(" ", text).split())
+    text = " ".join(SEPARATORS.sub(" ", text).split())
     if has_number:
         text = _UNIT.sub(r"\1\2", _SPACED_DIGITS.sub(r"\1", text))
     if "/" in text or "&" in text:
@@ -118,7 +118,7 @@ _HAS_MARKUP = re.compile(r"[:<]").search
 _HAS_NUMBER = re.compile(r"\d").search
 _WEIGHT = re.compile(r":+\s*-?\d*\.?\d+\s*(?=[)\]>]|$)")
 _F_NUMBER = re.compile(r"\bf ?/? ?(\d+)(?:\. ?(\d))?\b")
-_SEPARATORS = re.compile(r"[^\w\s./'#&+]|_|(?<!\d)\.|\.(?!\d)")
+SEPARATORS = re.compile(r"[^\w\s./'#&+]|_|(?<!\d)\.|\.(?!\d)")
 _SPACED_DIGITS = re.compile(r"\b(\d) (?=\d\b)")
 _UNIT = re.compile(r"(\d) (k|d|mm|px|mp|mpx|dpi|p|fps|s)\b")
 _SPACED_SIGN = re.compile(r" ?(/|(?<=\b\w )&|(?<=\b\w)&(?=\w\b)) ?")

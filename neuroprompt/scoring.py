@@ -114,6 +114,43 @@ def build_reward(arguments: RewardArguments, device: str | None = None) -> "Prom
     )
 
 
+class Term(NamedTuple):
+    """How a component counts: its part of the equation at the head of this file.
+
+    Attributes:
+        weight: w_c; 0 measures only, even what is not finite.
+        cap: cap_c, or None.
+        relative: Whether the base is the original prompt's score.
+        scale: σ_c.
+    """
+
+    weight: float
+    cap: float | None = None
+    relative: bool = False
+    scale: float = 1.0
+
+    def gain(self, scores: np.ndarray, plain: np.ndarray, plain_flagged: np.ndarray) -> np.ndarray:
+        """What pictures are worth by this component.
+
+        Args:
+            scores: Raw. (…, seeds)
+            plain: Those of the original prompts' pictures, read where `relative`. (…, seeds)
+            plain_flagged: Which of the originals' pictures are flagged: they say nothing. An original without one
+                that does is nothing to compare with, and its rewrite gains and loses nothing on the whole.
+        """
+        if not self.weight:
+            return np.zeros_like(scores)
+        cap = np.inf if self.cap is None else self.cap
+        capped = np.minimum(scores, cap)
+        base = 0.0 if self.cap is None else self.cap
+        if self.relative:
+            known = ~plain_flagged
+            count = known.sum(-1, keepdims=True)
+            mean = np.where(known, np.minimum(plain, cap), 0.0).sum(-1, keepdims=True) / np.maximum(1, count)
+            base = np.where(count > 0, mean, capped.mean(-1, keepdims=True))
+        return self.weight / self.scale * (capped - base)
+
+
 class DrawingError(OSError):
     """A prompt that the generator or a reward fails on; the message names it."""
 
@@ -232,23 +269,16 @@ class PromptReward:
             seeds,
         )
         flagged = measured.flagged.reshape(-1, k)  # (rewrites and originals, seeds)
-        row = {prompt: n + i for i, prompt in enumerate(plain)}
+        place = {prompt: n + i for i, prompt in enumerate(plain)}
+        original = [place[o] for o in originals] if plain else slice(0)
         total = np.zeros((n, k))
         self.last = {}
-        for component in self.rewards.components:
-            name, cap = component.reward.name, np.inf if component.cap is None else component.cap
+        for name, term in self.terms.items():
             scores = measured.scores[name].reshape(-1, k)
-            capped = np.minimum(scores, cap)
-            if name in self.relative:
-                base = np.array([_mean(capped[row[o]], ~flagged[row[o]]) for o in originals])
-                # An original without one unflagged picture is nothing to compare with: no gain, no loss.
-                base = np.where(np.isnan(base) & flagged[[row[o] for o in originals]].all(1), capped[:n].mean(1), base)
-                self.last[f"plain/{name}"] = float(scores[n:].mean())
-            else:
-                base = np.full(n, 0.0 if component.cap is None else cap)
-            if component.weight:  # 0 measures only, even what is not finite
-                total += component.weight / self.scales[name] * (capped[:n] - base[:, None])
+            total += term.gain(scores[:n], scores[original], flagged[original])
             self.last[name] = float(scores[:n].mean())
+            if term.relative:
+                self.last[f"plain/{name}"] = float(scores[n:].mean())
         total[flagged[:n]] = self.flagged_reward
         self.last |= {f"seconds/{phase}": seconds for phase, seconds in measured.seconds.items()}
         self.last |= {
@@ -260,6 +290,14 @@ class PromptReward:
             for name, value in self.last.items():
                 log_metric(name, value)
         return total.mean(1)
+
+    @property
+    def terms(self) -> dict[str, Term]:
+        """How each component counts, by name."""
+        return {
+            c.reward.name: Term(c.weight, c.cap, c.reward.name in self.relative, self.scales[c.reward.name])
+            for c in self.rewards.components
+        }
 
     def calibrate(self, prompts: Sequence[str]) -> dict[str, float]:
         """Make the standard deviation of each component over pictures of these plain prompts its unit.
@@ -384,10 +422,6 @@ class _ScoreCache:
         rows = [(k, r.tobytes()) for k, r in zip(keys, table, strict=True) if k is not None and np.isfinite(r).all()]
         with self._database:  # one transaction: all or nothing
             self._database.executemany("INSERT OR REPLACE INTO scores VALUES (?, ?)", rows)
-
-
-def _mean(values: np.ndarray, where: np.ndarray) -> float:
-    return float(values[where].mean()) if where.any() else float("nan")
 
 
 def _wait_for(images: Tensor) -> None:

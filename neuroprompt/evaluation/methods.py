@@ -1,24 +1,36 @@
 """The columns of a comparison: ways to turn a plain prompt into the prompt that is drawn.
 
 The training-free baselines are those that a trained rewriter has to beat: nothing at all, one suffix for every prompt,
-random modifiers, and what a person wrote.
+random modifiers, what a person wrote, and the best of several samples by the reward itself.
 """
 
+import copy
 import random
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from functools import cache
 from hashlib import blake2b
 from itertools import accumulate
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from neuroprompt.assets import ModelError, locate
 from neuroprompt.decoding import Constraints
 from neuroprompt.enhancer import PromptEnhancer, check_prompt, finish
+from neuroprompt.evaluation.peers import Peer, PeerRewriter
 from neuroprompt.modifiers import CATEGORIES, vocabulary
 from neuroprompt.prompt_files import read_lines
 from neuroprompt.prompts import CLIP_WINDOW, count_clip_tokens
 
-METHODS = ("plain", "enhanced", "sft", "ppo", "policy:NAME", "suffix", "random", "file:PATH")
+if TYPE_CHECKING:
+    from neuroprompt.scoring import PromptReward
+
+METHODS = (
+    *("plain", "enhanced", "sft", "ppo", "policy:NAME", "suffix", "random", "file:PATH"),
+    *("best-of-N", "best-of-N:NAME", "template:PATH"),
+)
 """What `parse_methods` reads; those that are policies also as METHOD+constraints."""
 
 MODIFIERS = 10
@@ -31,11 +43,19 @@ class Method:
 
     Attributes:
         name: As the user wrote it.
-        rewrite: All plain prompts in, one prompt for each out, in order.
+        rewrite: Plain prompts in, one prompt for each out, in order.
+        settings: What the results depend on besides the plain prompts, as JSON types.
+        constraints: What the results obey.
+        whole: Whether it must get all prompts at once, since their places count; the others may get them in parts.
+        prepare: Loads what takes a while, so that it is not counted as time for rewriting.
     """
 
     name: str
     rewrite: Callable[[Sequence[str]], list[str]]
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    constraints: Constraints | None = None
+    whole: bool = False
+    prepare: Callable[[], object] = lambda: None
 
     def __call__(self, prompts: Sequence[str]) -> list[str]:
         """The prompts to draw.
@@ -56,6 +76,7 @@ def parse_methods(
     seed: int = 0,
     window: int = CLIP_WINDOW,
     device: str | None = None,
+    reward: "PromptReward | None" = None,
     **decoding,
 ) -> list[Method]:
     """Read "plain,sft,policy:runs/ppo+constraints" (or a sequence of such names) as methods.
@@ -66,6 +87,11 @@ def parse_methods(
     - ``suffix``: the same ten modifiers for every prompt, the most frequent ones.
     - ``random``: ten random modifiers, drawn by their frequency with a seed that belongs to the prompt.
     - ``file:PATH``: prompts that somebody wrote; the i-th of the file (.txt, .csv, .jsonl) belongs to the i-th prompt.
+    - ``best-of-8``: eight samples of the embedded policy, of which `reward` chooses; ``best-of-8:NAME`` of another
+      policy. Each sample is drawn once, with seeds that `reward` itself never gives out, so that what is chosen is
+      judged on pictures that had no part in the choice: its score is not inflated by the luck of the choice (selecting
+      and judging on the same pictures would make it an oracle).
+    - ``template:PATH``: somebody else's language model, asked as a YAML file says (see `peers.Peer`).
 
     A policy with ``+constraints`` obeys `constraints`; where no method says so, all policies do.
 
@@ -74,12 +100,13 @@ def parse_methods(
         constraints: What the constrained policies' prompts must and must not say.
         seed: What a method makes of a prompt depends on the prompt, the seed and the settings alone.
         window: CLIP tokens that a rewritten prompt may have.
-        device: For the policies.
+        device: For the policies and peers.
+        reward: Chooses for ``best-of-N``.
         decoding: Further settings of `PromptEnhancer.__call__`, such as `num_beams`.
 
     Raises:
-        ValueError: An unknown method, one that is given twice, a file that cannot be read, or constraints that nothing
-            obeys.
+        ValueError: An unknown method, one that is given twice, a file that cannot be read, constraints that nothing
+            obeys, or no reward where one has to choose.
         ModelError: There is no such policy.
     """
     names = [name.strip() for name in (specs.split(",") if isinstance(specs, str) else specs)]
@@ -92,16 +119,28 @@ def parse_methods(
 
     def parse(name: str) -> Method:
         base = name.removesuffix(_MARK)
-        source = _policy(base)
-        if source is None:
+        policy = _policy(base)
+        if policy is None:
             if name != base:
                 raise ValueError(f"{name}: only policies take constraints, and {base!r} is none")
-            return Method(name, _baseline(base, seed, window))
+            return _baseline(name, seed, window, device)
         if name != base and not constraints:
             raise ValueError(f"{name}: no constraints are given")
+        if policy.samples and reward is None:
+            raise ValueError(f"{name}: the best of several samples is chosen by a reward, and there is none here")
         wish = constraints if name != base or not marked else None
-        settings = {"seed": seed, "window": window} | decoding
-        return Method(name, lambda prompts: [e.text for e in load(source)(prompts, wish, **settings)])
+        settings: dict[str, Any] = {"seed": seed, "window": window} | decoding
+
+        def rewrite(prompts: Sequence[str]) -> list[str]:
+            enhancer = load(policy.source)
+            if policy.samples:
+                return _best_of(policy.samples, enhancer, prompts, wish, reward, settings)
+            return [e.text for e in enhancer(prompts, wish, **settings)]
+
+        facts = settings | {"policy": policy.source, "weights": _weights(policy.source)}
+        facts |= {"samples": policy.samples} if policy.samples else {}
+        facts |= {"constraints": asdict(wish)} if wish else {}
+        return Method(name, rewrite, facts, wish, prepare=lambda: load(policy.source))
 
     methods = [parse(name) for name in names]
     if constraints and not any(_policy(name.removesuffix(_MARK)) for name in names):
@@ -112,14 +151,27 @@ def parse_methods(
 _MARK = "+constraints"
 
 
-def _policy(name: str) -> str | None:
-    """Where the policy of this method is loaded from; None where it is no policy."""
+@dataclass(frozen=True)
+class _Policy:
+    source: str  # where it is loaded from
+    samples: int = 0  # of which the best is chosen; 0: one result, by search
+
+
+def _policy(name: str) -> _Policy | None:
+    """The policy of this method; None where it is no policy."""
     word, _, argument = name.partition(":")
     if word == "policy" and argument:
         locate(argument, "policy")  # what is wrong with the name comes out now, before anything is loaded
-        return argument
+        return _Policy(argument)
+    count = word.removeprefix("best-of-")
+    if count != word and count.isdecimal() and (argument or ":" not in name):
+        if not int(count):
+            raise ValueError(f"{name}: there must be at least 1 sample to choose from")
+        if argument:
+            locate(argument, "policy")
+        return _Policy(argument or "embedded", int(count))
     if name == "enhanced":
-        return "embedded"
+        return _Policy("embedded")
     if name not in ("sft", "ppo"):
         return None
     # The default is the last stage that ships; while that is SFT, there is no PPO policy to show.
@@ -128,25 +180,69 @@ def _policy(name: str) -> str | None:
     except ModelError as error:
         if name == "ppo":
             raise ModelError("no PPO policy is embedded: train one, and give its folder as policy:FOLDER") from error
-        return "embedded"
-    return "embedded-sft" if name == "sft" else "embedded"
+        return _Policy("embedded")
+    return _Policy("embedded-sft" if name == "sft" else "embedded")
 
 
-def _baseline(name: str, seed: int, window: int) -> Callable[[Sequence[str]], list[str]]:
+def _weights(source: str) -> str:
+    """What tells a policy's weights from others: a hash of the folder's files, or the hub id."""
+    folder = Path(locate(source, "policy"))
+    if not folder.is_dir():
+        return source
+    digest = blake2b(digest_size=16)
+    for file in sorted(f for f in folder.iterdir() if f.suffix in (".safetensors", ".json", ".txt", ".model")):
+        digest.update(file.name.encode())
+        with file.open("rb") as stream:
+            while block := stream.read(1 << 22):
+                digest.update(block)
+    return digest.hexdigest()
+
+
+def _best_of(
+    samples: int,
+    enhancer: PromptEnhancer,
+    prompts: Sequence[str],
+    wish: Constraints | None,
+    reward: "PromptReward",
+    settings: Mapping[str, Any],
+) -> list[str]:
+    """Of each prompt's samples the one that the reward likes best."""
+    made = enhancer(prompts, wish, num_return_sequences=samples, do_sample=True, **settings)
+    texts = [e.text for of in made for e in (of if isinstance(of, list) else [of])]
+    judge = copy.copy(reward)
+    judge.seed = ~reward.seed  # other pictures than those that it is judged on
+    judge.images_per_prompt = 1
+    judge.relative = frozenset()  # what the original scores is the same for all samples: no picture is drawn for it
+    scores = judge.score([p for p in prompts for _ in range(samples)], texts).reshape(len(prompts), samples)
+    best = np.where(np.isfinite(scores), scores, -np.inf).argmax(1)
+    return [texts[i * samples + k] for i, k in enumerate(best.tolist())]
+
+
+def _baseline(name: str, seed: int, window: int, device: str | None) -> Method:
     word, _, argument = name.partition(":")
     if name == "plain":
-        return list
+        return Method(name, list)
     if name == "suffix":
         suffix = [term for term, _ in _frequent()[:MODIFIERS]]
-        return lambda prompts: [_append(prompt, suffix, window) for prompt in prompts]
+        settings = {"suffix": suffix, "window": window}
+        return Method(name, lambda prompts: [_append(prompt, suffix, window) for prompt in prompts], settings)
     if name == "random":
-        return lambda prompts: [_append(prompt, _random_modifiers(prompt, seed), window) for prompt in prompts]
+        return Method(
+            name,
+            lambda prompts: [_append(prompt, _random_modifiers(prompt, seed), window) for prompt in prompts],
+            {"seed": seed, "window": window},
+        )
     if word == "file" and argument:
-        return _written(argument)
+        return _written(name, argument)
+    if word == "template" and argument:
+        peer = Peer.read(argument)
+        load = cache(lambda: PeerRewriter(peer, seed, device))
+        settings = asdict(peer) | {"stop": list(peer.stop), "seed": seed}
+        return Method(name, lambda prompts: load()(prompts), settings, prepare=load)
     raise ValueError(f"unknown method {name!r}: choose from {', '.join(METHODS)}, and policies also with {_MARK}")
 
 
-def _written(path: str) -> Callable[[Sequence[str]], list[str]]:
+def _written(name: str, path: str) -> Method:
     lines = read_lines(path)
     if broken := next((line for line in lines if line.prompt is None), None):
         raise ValueError(f"{path}, line {broken.number}: {broken.error}")
@@ -159,7 +255,8 @@ def _written(path: str) -> Callable[[Sequence[str]], list[str]]:
             )
         return list(written)
 
-    return rewrite
+    digest = blake2b("\n".join(written).encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+    return Method(name, rewrite, {"texts": digest}, whole=True)
 
 
 @cache

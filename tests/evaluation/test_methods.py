@@ -1,12 +1,16 @@
 import shutil
 
+import numpy as np
 import pytest
 
 from neuroprompt import assets
 from neuroprompt.assets import ModelError
 from neuroprompt.decoding import ConstraintError, Constraints, check
 from neuroprompt.evaluation.methods import METHODS, parse_methods
+from neuroprompt.images import ImageGenerator
 from neuroprompt.prompts import Prompt, count_clip_tokens, modifier_key
+from neuroprompt.rewards import load_rewards
+from neuroprompt.scoring import PromptReward
 
 PROMPTS = ["boy on a horse", "a castle, octane render", "robot playing guitar, ", "日本の城 🏯"]
 WISH = Constraints(artist="alphonse mucha", forbid=["blurry"])
@@ -120,6 +124,62 @@ def test_written_prompts(parse, tmp_path):
         parse(f"file:{tmp_path / 'none.txt'}")
 
 
+@pytest.fixture(scope="module")
+def reward():
+    generator = ImageGenerator.from_pretrained("embedded", device="cpu", num_inference_steps=1)
+    rewards = load_rewards("pickscore:1.0,aesthetic:0.25", model="embedded", device="cpu")
+    return PromptReward(generator, rewards, images_per_prompt=2)
+
+
+def test_the_best_of_several_samples_by_pictures_of_its_own(parse, enhancer, reward):
+    prompts, settings = PROMPTS[:2], {"seed": 3, "num_beams": 2, "max_new_tokens": 16}
+    best, single = parse("best-of-3,best-of-1", seed=3, reward=reward)
+    chosen = best(prompts)
+    samples = enhancer(prompts, num_return_sequences=3, do_sample=True, **settings)
+    other = PromptReward(
+        reward.generator, reward.rewards, relative="none", images_per_prompt=1, seed=~reward.seed
+    )  # what is chosen by, from the outside
+    for prompt, of, text in zip(prompts, samples, chosen, strict=True):
+        texts = [e.text for e in of]
+        scores = other.score([prompt] * 3, texts)
+        assert text == texts[int(np.argmax(scores))]
+        assert not set(other.seeds(prompt)) & set(reward.seeds(prompt))
+    assert single(prompts) == [e.text for e in enhancer(prompts, do_sample=True, **settings)]
+    assert reward.seed == 0 and reward.images_per_prompt == 2 and reward.relative  # the caller's is as it was
+
+
+def test_the_best_sample_obeys_constraints(parse, reward):
+    assert all(check(text, WISH) for text in parse("best-of-2+constraints", WISH, reward=reward)[0](PROMPTS[:2]))
+
+
+def test_settings_tell_methods_apart(parse, tmp_path):
+    path = tmp_path / "human.txt"
+    path.write_text("a rider\n")
+    specs = f"plain,suffix,random,enhanced,enhanced+constraints,file:{path}"
+    methods = parse(specs, WISH, seed=1)
+    assert [m.whole for m in methods] == [False] * 5 + [True]
+    assert [bool(m.constraints) for m in methods] == [False] * 4 + [True, False]
+    again = parse(specs, WISH, seed=1)
+    assert [m.settings for m in methods] == [m.settings for m in again]
+    path.write_text("a keep\n")
+    other = parse(specs, Constraints(artist="alphonse mucha"), seed=2)
+    assert [m.settings == n.settings for m, n in zip(methods, other, strict=True)] == [True, True] + [False] * 4
+    folder = shutil.copytree(assets.locate("embedded", "policy"), tmp_path / "policy")
+    before = parse(f"policy:{folder}")[0].settings
+    weights = bytearray((folder / "model.safetensors").read_bytes())
+    weights[-1] ^= 1
+    (folder / "model.safetensors").write_bytes(weights)
+    assert parse(f"policy:{folder}")[0].settings != before  # trained on in the same folder
+
+
+def test_loading_is_apart_from_rewriting(parse):
+    method = parse("enhanced")[0]
+    method.prepare()
+    assert parse.loaded == ["embedded"]
+    method(["a cat"])
+    assert parse.loaded == ["embedded"]
+
+
 def test_constraints_go_to_those_who_are_marked(parse):
     free, bound = parse("enhanced,enhanced+constraints", WISH)
     assert all(check(text, WISH) for text in bound(PROMPTS))
@@ -144,11 +204,16 @@ def test_what_is_wrong_is_one_line(parse, tmp_path):
         ("plain+constraints", WISH, "only policies take constraints, and 'plain' is none"),
         ("enhanced+constraints", None, "no constraints are given"),
         ("plain,suffix", WISH, "none of plain, suffix is a policy"),
+        ("best-of-4", None, "is chosen by a reward, and there is none here"),
+        ("best-of-0", None, "at least 1 sample"),
+        ("best-of-many", None, "unknown method 'best-of-many'"),
+        ("best-of-4:", None, "unknown method 'best-of-4:'"),
+        ("template:", None, "unknown method 'template:'"),
     ]:
         with pytest.raises(ValueError) as caught:
             parse(specs, constraints)
         assert message in str(caught.value) and "\n" not in str(caught.value)
-    for name in ("policy:./nowhere", f"policy:{tmp_path}", "policy:embedded-none"):
+    for name in ("best-of-2:./nowhere", "policy:./nowhere", f"policy:{tmp_path}", "policy:embedded-none"):
         with pytest.raises(ModelError):
             parse(name)
     for name in ("plain", "suffix", "random"):

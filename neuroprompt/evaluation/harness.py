@@ -1,0 +1,272 @@
+"""Methods × prompts × seeds × rewards, on the same seeds for all, written as it goes and taken up after a kill.
+
+    evaluate(load_prompts("partiprompts:200"), parse_methods("plain,suffix,enhanced"), reward, "results/mine")
+
+The folder gets
+
+- ``settings.json``: what the numbers depend on. A folder takes up its own evaluation and no other.
+- ``records.jsonl``: a line for each prompt and method, as they are made: the rewritten text, and of each seed the raw
+  score by every reward and whether the picture was flagged.
+- ``results.json``, ``results.csv`` (a row for each prompt and method), ``table.md``, ``report.html``, and for each
+  method ``examples-….png``: the prompts with its best, median and worst difference, drawn beside the first method's.
+
+Prompts are done in chunks, so memory does not grow with their number. A chunk is also what a kill costs: the lines of
+one that is not whole are made again, in the same batches, so that the numbers are those of an undisturbed run to the
+last bit. A chunk depends on no other, so chunks could be shared out between processes.
+"""
+
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from neuroprompt.decoding import Constraints, check
+from neuroprompt.evaluation.comparison import compare_pictures
+from neuroprompt.evaluation.grid import save_grid
+from neuroprompt.evaluation.methods import Method
+from neuroprompt.evaluation.report import write_report
+from neuroprompt.evaluation.summary import (
+    RECORDS,
+    SETTINGS,
+    Records,
+    read_records,
+    summarise,
+    write_results,
+    write_whole,
+)
+from neuroprompt.prompts import count_clip_tokens
+from neuroprompt.rewards.encoders import EmbeddingReward
+from neuroprompt.scoring import PromptReward
+
+
+def evaluate(
+    prompts: Sequence[str],
+    methods: Sequence[Method],
+    reward: PromptReward,
+    folder: str | Path,
+    *,
+    chunk_size: int = 32,
+    examples: int = 1,
+    title: str = "",
+    config: Mapping[str, Any] | None = None,
+    log_history: Sequence[Mapping[str, Any]] | None = None,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> dict:
+    """Compare methods on prompts.
+
+    Args:
+        prompts: Plain prompts, all different. They are what pictures are scored against.
+        methods: The first is what the others are compared with. Where rewards are relative to the original prompt,
+            ``plain`` must be among them.
+        reward: Draws and scores; its `images_per_prompt` seeds belong to the plain prompt, so that all methods are
+            drawn with the same ones.
+        folder: Where everything goes; made where missing. Where it holds an evaluation with the same settings, that is
+            taken up.
+        chunk_size: Prompts that are done together.
+        examples: How many of the best, of the median and of the worst prompts are drawn for each method; 0 for none.
+        title: Of the report.
+        config: What else the results should say of their making, such as the command's arguments; JSON types.
+        log_history: Of a training run (as in `trainer_state.json`), for the report's learning curves.
+        on_progress: Gets the numbers of pictures drawn so far and in all.
+
+    Returns:
+        What ``results.json`` holds: see `summary.summarise`.
+
+    Raises:
+        ValueError: A prompt is there twice, ``plain`` is missing, the folder holds another evaluation, or as the
+            methods say.
+        DrawingError: A prompt cannot be drawn or scored.
+    """
+    prompts, folder = list(prompts), Path(folder)
+    _check(prompts, methods, reward, chunk_size)
+    settings = _settings(prompts, methods, reward, chunk_size)
+    folder.mkdir(parents=True, exist_ok=True)
+    _check_settings(folder, settings)
+    wish = next((m.constraints for m in methods if m.constraints), None)
+    # Files whose lines belong to the prompts' places are read whole; a wrong number comes out before anything is drawn.
+    written = {m.name: m(prompts) for m in methods if m.whole}
+    k = reward.images_per_prompt
+    total = len(prompts) * len(methods) * k
+    with Records(folder / RECORDS, len(methods) * chunk_size, len(methods) * len(prompts)) as records:
+        done = records.count * k
+        if records.count < len(methods) * len(prompts):
+            for method in methods:
+                method.prepare()
+        for start in range(records.count // len(methods), len(prompts), chunk_size):
+            chunk = prompts[start : start + chunk_size]
+            for method in methods:
+                began = time.perf_counter()
+                part = written.get(method.name, [])[start : start + chunk_size]
+                texts = part if method.whole else method(chunk)
+                seconds = (time.perf_counter() - began) / len(chunk)
+                records.write(
+                    record | {"index": start + i, "method": method.name, "seconds": seconds}
+                    for i, record in enumerate(_measure(chunk, texts, reward, wish))
+                )
+                done += len(chunk) * k
+                if on_progress:
+                    on_progress(done, total)
+    results = summarise(folder, embed=_text_encoder(reward)) | {"title": title, "config": dict(config or {})}
+    _draw_examples(results, folder, methods, reward, examples)
+    write_results(results, folder)
+    write_report(folder, log_history=log_history)
+    return results
+
+
+def _measure(chunk: list[str], texts: list[str], reward: PromptReward, wish: Constraints | None) -> Iterator[dict]:
+    """A record for each prompt: its rewrite, drawn and scored."""
+    if len(texts) != len(chunk) or not all(isinstance(text, str) and text.strip() for text in texts):
+        raise ValueError(f"a method made {len(texts)} prompts of {len(chunk)}, or an empty one: one for each is wanted")
+    k = reward.images_per_prompt
+    measured = reward.measure(
+        [text for text in texts for _ in range(k)],
+        [prompt for prompt in chunk for _ in range(k)],
+        [seed for prompt in chunk for seed in reward.seeds(prompt)],
+        # All are drawn, also what a cache knows: the batches, and so the last bits, do not depend on what was before.
+        on_image=lambda index, image: None,
+    )
+    for i, (prompt, text) in enumerate(zip(chunk, texts, strict=True)):
+        own = slice(i * k, (i + 1) * k)
+        yield {
+            "original": prompt,
+            "text": text,
+            # A score that is not finite is none.
+            "scores": {n: [v if np.isfinite(v) else None for v in s[own].tolist()] for n, s in measured.scores.items()},
+            "flagged": measured.flagged[own].tolist(),
+            "clip_tokens": count_clip_tokens(text),
+            "satisfied": bool(check(text, wish)) if wish else None,
+        }
+
+
+def _draw_examples(results: dict, folder: Path, methods: Sequence[Method], reward: PromptReward, count: int) -> None:
+    """The prompts with the best, median and worst difference of each method, as `summarise` has ranked them."""
+    for stale in folder.glob("examples-*.png"):
+        stale.unlink()
+    first = methods[0].name
+    ranks = {name: of["ranked"] for name, of in results["methods"].items() if of["against"] and count}
+    chosen = {name: _best_median_worst(ranked, count) for name, ranked in ranks.items()}
+    wanted = {(i, name) for name, rows in chosen.items() for i, _, _ in rows for name in (first, name)}
+    found = {(r["index"], r["method"]): r for r in read_records(folder) if (r["index"], r["method"]) in wanted}
+    for number, (name, rows) in enumerate(chosen.items(), 1):
+        originals = [found[i, first]["original"] for i, _, _ in rows]
+        columns = [
+            # The rows' texts, as they were made.
+            Method(column, lambda _, column=column, rows=rows: [found[i, column]["text"] for i, _, _ in rows])
+            for column in (first, name)
+        ]
+        if not rows:
+            continue
+        grid = compare_pictures(originals, columns, reward)
+        titles = [f"{kind} ({difference:+.3f}): {found[i, first]['original']}" for i, difference, kind in rows]
+        save_grid(replace(grid, row_titles=titles), folder / f"examples-{number}.png")
+        results["methods"][name]["examples"] = f"examples-{number}.png"
+
+
+def _best_median_worst(ranked: list[list], count: int) -> list[tuple[int, float, str]]:
+    """(prompt, difference, kind) of `count` prompts of each kind, none twice; `ranked` begins with the best."""
+    n = len(ranked)
+    middle = max(0, (n - count) // 2)
+    picks = [(i, "best") for i in range(count)] + [(middle + i, "median") for i in range(count)]
+    picks += [(n - count + i, "worst") for i in range(count)]
+    taken: dict[int, str] = {}
+    for at, kind in picks:
+        if 0 <= at < n:
+            taken.setdefault(at, kind)
+    return [(ranked[at][0], ranked[at][1], kind) for at, kind in taken.items()]
+
+
+def _text_encoder(reward: PromptReward) -> Callable[[list[str]], Tensor] | None:
+    """The text side of the rewards' CLIP (the one of `clip` if there is one): texts to unit vectors; or None."""
+    of = {c.reward.name: c.reward.encoder for c in reward.rewards.components if isinstance(c.reward, EmbeddingReward)}
+    if not of:
+        return None
+    encoder = next((e for name, e in of.items() if name.startswith("clip")), next(iter(of.values())))
+    # One of its own, over the same weights: it remembers no text of another batch, so its numbers are always the same.
+    return type(encoder)(encoder.model, encoder.tokenizer, encoder.preprocessing, encoder.source).encode_texts
+
+
+# --- settings ----------------------------------------------------------------------------------------------------
+
+
+def _check(prompts: list[str], methods: Sequence[Method], reward: PromptReward, chunk_size: int) -> None:
+    if not prompts:
+        raise ValueError("there are no prompts to evaluate on")
+    if not methods:
+        raise ValueError("there are no methods to evaluate")
+    if chunk_size < 1:
+        raise ValueError(f"chunk_size is {chunk_size}: it must be at least 1")
+    first: dict[str, int] = {}
+    for i, prompt in enumerate(prompts, 1):
+        if first.setdefault(prompt, i) != i:
+            raise ValueError(
+                f"prompt {i} ({prompt[:60]!r}) is prompt {first[prompt]} again: each counts once, or intervals would "
+                "be too narrow"
+            )
+    names = [m.name for m in methods]
+    if twice := next((n for i, n in enumerate(names) if n in names[:i]), None):
+        raise ValueError(f"the method {twice!r} is given twice")
+    if reward.relative and "plain" not in names:
+        raise ValueError(
+            f"{', '.join(sorted(reward.relative))} count as improvements over the original prompt: add the method "
+            "plain, or set relative to none"
+        )
+
+
+def _settings(prompts: list[str], methods: Sequence[Method], reward: PromptReward, chunk_size: int) -> dict:
+    """Everything that the numbers depend on, as JSON types."""
+    digest = blake2b(json.dumps(prompts).encode(), digest_size=16).hexdigest()
+    settings = {
+        "prompts": {"count": len(prompts), "digest": digest},
+        "methods": {m.name: m.settings for m in methods},
+        "rewards": {
+            c.reward.name: reward.terms[c.reward.name]._asdict() | {"fingerprint": c.reward.fingerprint}
+            for c in reward.rewards.components
+        },
+        "generator": {
+            "name": reward.generator.name,
+            "fingerprint": reward.generator.fingerprint,
+            "config": asdict(reward.generator.config),
+        },
+        "images_per_prompt": reward.images_per_prompt,
+        "seed": reward.seed,
+        "window": reward.window,
+        "flagged_reward": reward.flagged_reward,
+        "chunk_size": chunk_size,
+    }
+    return json.loads(json.dumps(settings))
+
+
+def _check_settings(folder: Path, settings: dict) -> None:
+    path = folder / SETTINGS
+    if not path.exists():
+        if (folder / RECORDS).exists():
+            raise ValueError(f"{folder} holds records and no {SETTINGS}: give another folder, or remove {RECORDS}")
+        write_whole(path, json.dumps(settings, indent=2) + "\n")
+        return
+    try:
+        known = _flat(json.loads(path.read_text("utf-8")))
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path} is broken: give another folder, or remove it and {RECORDS}") from error
+    wanted = _flat(settings)
+    for key in [*known, *(k for k in wanted if k not in known)]:
+        if key not in known or key not in wanted or known[key] != wanted[key]:
+            was, now = (str(of.get(key, "not there"))[:60] for of in (known, wanted))
+            raise ValueError(
+                f"{folder} holds an evaluation with other settings: {key} was {was}, and now it is {now}; give another "
+                "folder, or remove this one"
+            )
+    if list(json.loads(path.read_text("utf-8"))["methods"]) != list(settings["methods"]):
+        raise ValueError(f"{folder} holds an evaluation with the methods in another order: give another folder")
+
+
+def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
+    """Nested dictionaries as one, with keys such as ``rewards.clip.weight``."""
+    if not isinstance(value, dict) or not value:
+        return {prefix: value}
+    return {k: v for key, of in value.items() for k, v in _flat(of, f"{prefix}.{key}" if prefix else key).items()}

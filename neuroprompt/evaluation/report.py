@@ -1,0 +1,245 @@
+"""An evaluation as one HTML page that needs nothing else: tables, plots, example pictures, and all numbers to download.
+
+The page is made from an evaluation's folder alone. It runs no script and loads nothing; pictures and files are in it.
+"""
+
+import base64
+import gzip
+import html
+import io
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from PIL import Image
+
+from neuroprompt.evaluation.plots import curve_plot, difference_plot, forest_plot
+from neuroprompt.evaluation.summary import RECORDS, REWARD, Table, tables, write_whole
+from neuroprompt.image_files import read_metadata
+
+_WEBP_LIMIT = 16383  # pixels a side
+_CURVES = (
+    *("reward", "eval_reward", "kl", "loss", "eval_loss", "policy_loss", "value_loss", "entropy", "distinct_tails"),
+    *("completion_length", "explained_variance", "grad_norm"),
+)
+_NO_CURVES = ("step", "epoch", "total_flos")
+
+
+def write_report(
+    folder: str | Path, path: str | Path | None = None, log_history: Sequence[Mapping] | None = None
+) -> Path:
+    """Write the page of an evaluation.
+
+    Args:
+        folder: Of `harness.evaluate`.
+        path: The page; ``report.html`` in the folder by default.
+        log_history: Of a training run: dictionaries with ``step`` and numbers, as in `trainer_state.json`.
+
+    Returns:
+        Where the page is.
+
+    Raises:
+        ValueError: The folder holds no results.
+    """
+    folder = Path(folder)
+    path = Path(path) if path else folder / "report.html"
+    try:
+        results = json.loads((folder / "results.json").read_text("utf-8"))
+    except OSError as error:
+        raise ValueError(f"{folder} holds no results of an evaluation: {error.strerror}") from error
+    write_whole(path, report_html(results, folder, log_history))
+    return path
+
+
+def report_html(results: Mapping, folder: str | Path, log_history: Sequence[Mapping] | None = None) -> str:
+    """The page; see `write_report`."""
+    folder = Path(folder)
+    title = results.get("title") or "Evaluation"
+    sections = [*map(_table, tables(results)), _difference_plots(results)]
+    sections += [_learning_curves(log_history)] if log_history else []
+    sections += [_examples(results, folder), _downloads(folder, log_history)]
+    settings = results["settings"]
+    generator, seeds = settings["generator"], settings["images_per_prompt"]
+    facts = [
+        f"{results['prompts']:,} prompts × {len(results['methods'])} methods × {seeds} seed{'s' if seeds > 1 else ''}",
+        f"{generator['name']}, {generator['config']['num_inference_steps']} steps, "
+        f"guidance {generator['config']['guidance_scale']:g}",
+        "rewards " + ", ".join(f"{name} × {of['weight']:g}" for name, of in settings["rewards"].items()),
+        f"neuroprompt {results['neuroprompt']}" + (f" ({results['commit'][:12]})" if results["commit"] else ""),
+    ]
+    return _PAGE.format(
+        title=html.escape(title),
+        style=_STYLE,
+        facts=html.escape(" · ".join(facts)),
+        body="\n".join(section for section in sections if section),
+    )
+
+
+def _table(table: Table) -> str:
+    head = "".join(f'<th scope="col">{html.escape(column)}</th>' for column in table.columns)
+    rows = ""
+    for name, *cells in table.rows:
+        values = "".join(f"<td>{html.escape(cell)}</td>" for cell in cells)
+        rows += f'<tr><th scope="row">{html.escape(name)}</th>{values}</tr>'
+    return (
+        f"<section><h2>{html.escape(table.title)}</h2><p>{html.escape(table.note)}</p>"
+        f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div></section>'
+    )
+
+
+def _difference_plots(results: Mapping) -> str:
+    methods = {name: of for name, of in results["methods"].items() if of["against"]}
+    if not methods:
+        return ""
+    first = results["baseline"]
+    measures = [REWARD, *next(iter(methods.values()))["scores"]]
+    forests = [
+        forest_plot(
+            f"{measure}: difference to {first}",
+            [(name, (of["against"][measure] or {}).get("difference")) for name, of in methods.items()],
+        )
+        for measure in measures
+    ]
+    prompts = [
+        difference_plot(f"{name}: reward of each prompt", [difference for _, difference in of["ranked"]])
+        for name, of in methods.items()
+    ]
+    return (
+        "<section><h2>Paired differences</h2>"
+        f"<p>Mean and 95 % interval of the differences to {html.escape(first)}, prompt by prompt on the same seeds: "
+        "coloured where the interval leaves out zero.</p>"
+        f'<div class="plots">{"".join(forests)}</div>'
+        "<p>Every prompt's difference in reward, from the best to the worst.</p>"
+        f'<div class="plots">{"".join(prompts)}</div></section>'
+    )
+
+
+def _learning_curves(log_history: Sequence[Mapping]) -> str:
+    curves: dict[str, list[tuple[float, float]]] = {}
+    for entry in log_history:
+        for key, value in entry.items():
+            if key not in _NO_CURVES and "step" in entry and _is_number(value):
+                curves.setdefault(key, []).append((float(entry["step"]), float(value)))
+    curves = {key: points for key, points in curves.items() if len(points) > 1}
+    # The usual ones where they are there, and whatever there is where they are not.
+    shown = [key for key in _CURVES if key in curves] or list(curves)[: len(_CURVES)]
+    if not shown:
+        return ""
+    plots = "".join(curve_plot(key, curves[key]) for key in shown)
+    return f'<section><h2>Training</h2><div class="plots">{plots}</div></section>'
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _examples(results: Mapping, folder: Path) -> str:
+    parts = []
+    for name, of in results["methods"].items():
+        if not of.get("examples"):
+            continue
+        path = folder / of["examples"]
+        grid = read_metadata(path).get("neuroprompt", {"rows": [], "columns": []})
+        items = "".join(
+            f"<dt>{html.escape(row['title'])}</dt>"
+            + "".join(
+                f"<dd><b>{html.escape(column)}</b> {html.escape(cell['prompt'])}</dd>"
+                for column, cell in zip(grid["columns"], row["cells"], strict=True)
+            )
+            for row in grid["rows"]
+        )
+        parts.append(
+            f"<h3>{html.escape(name)}</h3>"
+            f'<img src="{_picture_uri(path)}" alt="Best, median and worst prompts of {html.escape(name)}">'
+            f"<details><summary>The prompts as text</summary><dl>{items}</dl></details>"
+        )
+    if not parts:
+        return ""
+    return (
+        "<section><h2>Best, median and worst</h2>"
+        f"<p>Chosen by the difference in reward to {html.escape(results['baseline'])}, not by hand.</p>"
+        f"{''.join(parts)}</section>"
+    )
+
+
+def _picture_uri(path: Path) -> str:
+    with Image.open(path) as picture:
+        if max(picture.size) > _WEBP_LIMIT:
+            return _data_uri("image/png", path.read_bytes())
+        file = io.BytesIO()
+        picture.convert("RGB").save(file, "WEBP", quality=90)
+    return _data_uri("image/webp", file.getvalue())
+
+
+def _downloads(folder: Path, log_history: Sequence[Mapping] | None) -> str:
+    files = [
+        ("results.csv", "text/csv", "a row for each prompt and method"),
+        ("results.json", "application/json", "every number above, and all settings"),
+        ("table.md", "text/markdown", "the tables as Markdown"),
+    ]
+    links = [(name, kind, (folder / name).read_bytes(), about) for name, kind, about in files]
+    raw = gzip.compress((folder / RECORDS).read_bytes(), mtime=0)
+    links.append((f"{RECORDS}.gz", "application/gzip", raw, "the raw score of every picture"))
+    if log_history:
+        history = json.dumps([dict(entry) for entry in log_history], default=str).encode()
+        links.append(("log_history.json", "application/json", history, "the run's log"))
+    items = "".join(
+        f'<li><a download="{name}" href="{_data_uri(kind, data)}">{name}</a> – {about} ({_size(len(data))})</li>'
+        for name, kind, data, about in links
+    )
+    return f"<section><h2>All numbers</h2><ul>{items}</ul></section>"
+
+
+def _data_uri(kind: str, data: bytes) -> str:
+    return f"data:{kind};base64,{base64.b64encode(data).decode('ascii')}"
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e6:.1f} MB" if count >= 1e6 else f"{max(1, round(count / 1e3))} kB"
+
+
+_PAGE = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
+<title>{title}</title>
+<style>{style}</style>
+</head>
+<body>
+<main>
+<h1>{title}</h1>
+<p>{facts}</p>
+{body}
+</main>
+</body>
+</html>
+"""
+
+_STYLE = """
+:root { color-scheme: light dark; --paper: #fff; --ink: #18181b; --text: #3f3f46; --quiet: #71717a; --rule: #e4e4e7;
+  --line: #2563eb; --better: #00785a; --worse: #c2410c; }
+@media (prefers-color-scheme: dark) { :root { --paper: #18181b; --ink: #fafafa; --text: #d4d4d8; --quiet: #a1a1aa;
+  --rule: #3f3f46; --line: #60a5fa; --better: #34d399; --worse: #fb923c; } }
+* { box-sizing: border-box; }
+body { margin: 0; background: var(--paper); color: var(--text); font: 15px/1.45 system-ui, sans-serif; }
+main { max-width: 84rem; margin: 0 auto; padding: 1.5rem 2rem 4rem; }
+h1, h2, h3 { margin: 0 0 .5rem; color: var(--ink); line-height: 1.2; overflow-wrap: anywhere; }
+h1 { font-size: 1.7rem; } h2 { font-size: 1.2rem; } h3 { margin-top: 1.4rem; font-size: 1rem; }
+p { margin: 0 0 .8rem; max-width: 60rem; }
+section { margin-top: 1.6rem; padding-top: 1.2rem; border-top: 1px solid var(--rule); }
+.wide { overflow-x: auto; }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
+th, td { padding: .3rem 1.2rem .3rem 0; border-bottom: 1px solid var(--rule); text-align: right; white-space: nowrap; }
+th { color: var(--ink); } thead th { color: var(--quiet); font-weight: 400; } th:first-child { text-align: left; }
+.plots { display: grid; grid-template-columns: repeat(auto-fill, minmax(20rem, 1fr)); gap: 1.6rem 2.4rem;
+  margin-bottom: 1.4rem; align-items: start; }
+svg { display: block; width: 100%; height: auto; font-family: system-ui, sans-serif; }
+img { display: block; max-width: 100%; height: auto; border: 1px solid var(--rule); }
+details { margin-top: .5rem; } summary { cursor: pointer; color: var(--quiet); }
+dl { margin: .5rem 0; } dt { margin-top: .6rem; color: var(--ink); } dd { margin: .1rem 0 .1rem 1.2rem; }
+dt, dd { overflow-wrap: anywhere; }
+a { color: var(--line); }
+"""

@@ -1,0 +1,10 @@
+"""Proximal policy optimisation of a prompt policy, in which a reward is a function of texts.
+
+`PPOTrainer` is a `transformers.Trainer`; its parts (sampling, advantages, losses, KL) are plain functions on tensors,
+each usable by itself. `neuroprompt.ppo.training` is what `training/ppo.py` and `training/grpo.py` call.
+"""
+
+from neuroprompt.ppo.config import PPOConfig
+from neuroprompt.ppo.trainer import PPOTrainer, TrainingStopped
+
+__all__ = ["PPOConfig", "PPOTrainer", "TrainingStopped"]

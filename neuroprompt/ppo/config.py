@@ -1,0 +1,145 @@
+"""The arguments of `PPOTrainer`."""
+
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from transformers import TrainingArguments
+
+from neuroprompt.ppo.kl import KL_ESTIMATORS
+from neuroprompt.prompts import CLIP_WINDOW
+
+
+@dataclass
+class PPOConfig(TrainingArguments):
+    """What `PPOTrainer` takes beside `transformers.TrainingArguments`, of which it is one.
+
+    An *iteration* is one batch of rollouts and the updates made from it. Steps (`max_steps`, `logging_steps`,
+    `eval_steps`, `save_steps`) are optimizer steps, as in every `Trainer`; an iteration has
+    ``num_ppo_epochs · rollout_batch_size / (per_device_train_batch_size · gradient_accumulation_steps · processes)``
+    of them (`steps_per_iteration`).
+
+    Args:
+        rollout_batch_size: Completions per iteration, over all processes.
+        total_episodes: Completions in the whole run; sets `max_steps`. None leaves that to `max_steps` or
+            `num_train_epochs`.
+        num_ppo_epochs: Passes over each batch of rollouts.
+        temperature: Of sampling; all log-probabilities are those at this temperature.
+        max_new_tokens: Tokens of a completion at most; None leaves that to `window`.
+        window: CLIP tokens that prompt and completion may have together, as in `PromptEnhancer`; None for tasks that
+            are not about image prompts.
+        min_modifiers: The end token is masked, in sampling and in the update, before that many separators are
+            written; `PromptEnhancer`'s default is 4.
+
+        normalize_rewards: Subtract the mean of all rewards so far and divide by their spread.
+        missing_eos_penalty: Taken from the (normalised) reward of a completion without end token.
+
+        kl_coef: β, what a nat of divergence from the reference costs (in units of the normalised reward).
+        kl_estimator: k1 or k3.
+        kl_target: Nats per completion that β is steered to; None keeps β.
+        kl_gain: How fast β is steered.
+
+        gamma, lam: γ and λ of generalised advantage estimation.
+        whiten_advantages: Bring the advantages of an iteration, over all processes, to mean 0 and variance 1.
+        cliprange: ε of the clipped policy ratio.
+        cliprange_value: How far a value may move from the old one before its loss stops to fall.
+        vf_coef: Weight of the value loss.
+        entropy_coef: Weight of the entropy bonus.
+        target_kl: Once an update's approximate KL to the policy that made the rollouts passes this (nats per token),
+            the rest of the iteration is skipped; None never does.
+        separate_value_model: Read the values from a copy of the starting policy's trunk and not from the policy's own.
+
+        min_distinct_tails: Share of different completions in a batch of rollouts below which the policy has collapsed.
+        stop_on_collapse: Stop then; else warn.
+        max_skipped_batches: Stop after so many batches in a row that had to be skipped, for a reward or a gradient
+            that is not finite.
+        num_samples: Evaluation prompts whose rewrites are shown (and drawn, where the reward can) at each evaluation.
+        model_init_kwargs: For `from_pretrained`, where the model is given by its name.
+
+    Defaults that differ from `TrainingArguments`: `learning_rate` 1e-5, `adam_epsilon` 1e-5 (Huang et al. 2024),
+    one log per iteration, `metric_for_best_model` reward, no columns removed.
+    """
+
+    rollout_batch_size: int = field(default=64, metadata={"help": "Completions per iteration, over all processes."})
+    total_episodes: int | None = field(default=None, metadata={"help": "Completions in the whole run."})
+    num_ppo_epochs: int = field(default=4, metadata={"help": "Passes over each batch of rollouts."})
+    temperature: float = field(default=1.0, metadata={"help": "Of sampling, and of all log-probabilities."})
+    max_new_tokens: int | None = field(default=None, metadata={"help": "Tokens of a completion at most."})
+    window: int | None = field(default=CLIP_WINDOW, metadata={"help": "CLIP tokens of prompt and completion."})
+    min_modifiers: int = field(default=0, metadata={"help": "The end is masked before that many separators."})
+
+    normalize_rewards: bool = field(default=True, metadata={"help": "Centre and scale rewards by a running spread."})
+    missing_eos_penalty: float = field(default=0.0, metadata={"help": "Cost of a completion without end token."})
+
+    kl_coef: float = field(default=0.05, metadata={"help": "Cost of a nat of divergence from the reference."})
+    kl_estimator: str = field(default="k1", metadata={"help": "k1 or k3."})
+    kl_target: float | None = field(default=None, metadata={"help": "Nats per completion to steer kl_coef to."})
+    kl_gain: float = field(default=0.1, metadata={"help": "How fast kl_coef is steered."})
+
+    gamma: float = field(default=1.0, metadata={"help": "Discount."})
+    lam: float = field(default=0.95, metadata={"help": "Lambda of generalised advantage estimation."})
+    whiten_advantages: bool = field(default=True, metadata={"help": "Advantages to mean 0 and variance 1."})
+    cliprange: float = field(default=0.2, metadata={"help": "Of the policy ratio."})
+    cliprange_value: float = field(default=0.2, metadata={"help": "Of the values."})
+    vf_coef: float = field(default=0.1, metadata={"help": "Weight of the value loss."})
+    entropy_coef: float = field(default=0.0, metadata={"help": "Weight of the entropy bonus."})
+    target_kl: float | None = field(default=None, metadata={"help": "Nats per token after which an update ends."})
+    separate_value_model: bool = field(default=False, metadata={"help": "A critic with its own trunk."})
+
+    min_distinct_tails: float = field(default=0.3, metadata={"help": "Share of different completions to keep."})
+    stop_on_collapse: bool = field(default=False, metadata={"help": "Stop below min_distinct_tails, not only warn."})
+    max_skipped_batches: int = field(default=5, metadata={"help": "Stop after so many skipped batches in a row."})
+    num_samples: int = field(default=4, metadata={"help": "Evaluation prompts whose rewrites are shown."})
+    model_init_kwargs: dict | str | None = field(default=None, metadata={"help": "For from_pretrained."})
+
+    # Other defaults than the library's.
+    learning_rate: float = field(default=1e-5, metadata={"help": "Of AdamW."})
+    adam_epsilon: float = field(default=1e-5, metadata={"help": "Of AdamW."})
+    logging_steps: float | None = field(default=None, metadata={"help": "Optimizer steps; by default an iteration."})
+    metric_for_best_model: str | None = field(default="reward", metadata={"help": "Of the evaluation."})
+    greater_is_better: bool | None = field(default=True, metadata={"help": "Whether more of it is better."})
+    remove_unused_columns: bool | None = field(default=False, metadata={"help": "Rewards may read any column."})
+    ddp_find_unused_parameters: bool | None = field(default=False, metadata={"help": "There are none."})
+    ddp_broadcast_buffers: bool | None = field(default=False, metadata={"help": "Buffers are constants."})
+
+    _VALID_DICT_FIELDS: ClassVar = [*TrainingArguments._VALID_DICT_FIELDS, "model_init_kwargs"]
+
+    def __post_init__(self):
+        log_by_iteration, evaluate_by_log = self.logging_steps is None, self.eval_steps is None
+        if log_by_iteration:
+            self.logging_steps = 1  # how many processes there are is known after the library's own initialisation
+        super().__post_init__()
+        self._check()
+        if log_by_iteration:
+            self.logging_steps = self.steps_per_iteration
+            if evaluate_by_log:
+                self.eval_steps = self.logging_steps
+        if self.total_episodes is not None:
+            self.max_steps = -(-self.total_episodes // self.rollout_batch_size) * self.steps_per_iteration
+
+    @property
+    def minibatch_size(self) -> int:
+        """Completions in an optimizer step, over all processes."""
+        return self.per_device_train_batch_size * self.gradient_accumulation_steps * self.world_size
+
+    @property
+    def steps_per_iteration(self) -> int:
+        """Optimizer steps made from a batch of rollouts."""
+        return self.num_ppo_epochs * self.rollout_batch_size // self.minibatch_size
+
+    def _check(self) -> None:
+        if self.rollout_batch_size < 1 or self.rollout_batch_size % self.minibatch_size:
+            raise ValueError(
+                f"rollout_batch_size is {self.rollout_batch_size}: it must be a multiple of {self.minibatch_size}, "
+                f"which is per_device_train_batch_size {self.per_device_train_batch_size} · "
+                f"gradient_accumulation_steps {self.gradient_accumulation_steps} · {self.world_size} process(es)"
+            )
+        if self.num_ppo_epochs < 1:
+            raise ValueError(f"num_ppo_epochs is {self.num_ppo_epochs}: it must be at least 1")
+        if self.temperature <= 0:
+            raise ValueError(f"temperature is {self.temperature}: it must be above 0")
+        if self.kl_estimator not in KL_ESTIMATORS:
+            raise ValueError(f"kl_estimator is {self.kl_estimator!r}: choose from {', '.join(KL_ESTIMATORS)}")
+        if self.window is None and self.max_new_tokens is None:
+            raise ValueError("without a window, max_new_tokens must say where completions end")
+        if self.fp16:
+            raise ValueError("fp16's gradient scaler cannot leave a step out: use bf16, or float32")

@@ -1,0 +1,228 @@
+"""What `training/ppo.py` and `training/grpo.py` do: queries and a reward from their arguments, then a trainer's run."""
+
+import importlib
+import json
+import os
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from datasets import Dataset
+from torch import nn
+from transformers import AutoTokenizer, TrainingArguments
+from trl import GRPOConfig, GRPOTrainer, ModelConfig, RLOOConfig, RLOOTrainer, get_peft_config
+
+from neuroprompt.assets import locate
+from neuroprompt.data import PromptData
+from neuroprompt.enhancer import check_prompt
+from neuroprompt.ppo.config import PPOConfig
+from neuroprompt.ppo.model import position_ids
+from neuroprompt.ppo.trainer import PPOTrainer, RewardFunc
+from neuroprompt.prompt_files import read_lines
+from neuroprompt.prompts import CLIP_WINDOW, count_clip_tokens
+from neuroprompt.scoring import RewardArguments, build_reward
+from neuroprompt.sft import checkpoint_to_resume
+
+
+@dataclass
+class QueryArguments:
+    """What the entry points take beside the trainer's arguments, `RewardArguments` and TRL's `ModelConfig`.
+
+    Args:
+        queries: Plain prompts to learn on: a folder of `scripts/prepare_data.py`, or a .txt, .csv or .jsonl file.
+        eval_queries: Held-out prompts, likewise; by default the folder's validation split, or prompts set apart from
+            the file.
+        max_queries: Learn on so many of them; 0 takes all.
+        eval_samples: Evaluate on so many of them; 0 does not evaluate.
+        min_room: CLIP tokens that a prompt must leave in the window; longer prompts are left out.
+        reward_func: ``package.module:function`` in place of the images' reward.
+    """
+
+    queries: str = field(default="", metadata={"help": "Prepared data, or a .txt, .csv or .jsonl file of prompts."})
+    eval_queries: str | None = field(default=None, metadata={"help": "Held-out prompts, likewise."})
+    max_queries: int = field(default=0, metadata={"help": "Learn on so many of them; 0 takes all."})
+    eval_samples: int = field(default=64, metadata={"help": "Evaluate on so many; 0 does not evaluate."})
+    min_room: int = field(default=16, metadata={"help": "CLIP tokens that a prompt must leave in the window."})
+    reward_func: str | None = field(default=None, metadata={"help": "package.module:function, instead of images."})
+
+
+def train_ppo(
+    arguments: QueryArguments, reward_arguments: RewardArguments, config: PPOConfig, model_config: ModelConfig
+) -> PPOTrainer:
+    """Train by PPO, evaluate, and save the policy to `config.output_dir`.
+
+    `config.resume_from_checkpoint` takes a checkpoint folder, or "true" for the last one of `config.output_dir` (and
+    starts afresh where there is none, so that one command starts and resumes a run).
+
+    Raises:
+        TrainingStopped: A guard stopped the run.
+    """
+    train, held_out = load_queries(arguments, config.window)
+    source = _prepare_model(config, model_config)
+    tokenizer = AutoTokenizer.from_pretrained(source)
+    trainer = PPOTrainer(
+        model=source,
+        reward_funcs=load_reward_func(arguments, reward_arguments, config, tokenizer, train["prompt"]),
+        args=config,
+        train_dataset=train,
+        eval_dataset=held_out,
+        processing_class=tokenizer,
+        peft_config=get_peft_config(model_config),
+    )
+    trainer.accelerator.print(
+        f"{trainer.accelerator.num_processes} process(es) on {trainer.accelerator.device.type}, "
+        f"{sum(p.numel() for p in trainer.model.parameters() if p.requires_grad) / 1e6:.1f} M trainable parameters, "
+        f"{len(train):,} prompts, {config.rollout_batch_size} completions and {config.steps_per_iteration} steps an "
+        "iteration"
+    )
+    trainer.train(resume_from_checkpoint=checkpoint_to_resume(config))
+    return _finish(trainer, held_out)
+
+
+def train_grpo(
+    arguments: QueryArguments,
+    reward_arguments: RewardArguments,
+    config: GRPOConfig | RLOOConfig,
+    model_config: ModelConfig,
+) -> GRPOTrainer | RLOOTrainer:
+    """The same with TRL's `GRPOTrainer`, or its `RLOOTrainer` where `config` is one of that."""
+    train, held_out = load_queries(arguments, CLIP_WINDOW)
+    source = _prepare_model(config, model_config)
+    tokenizer = AutoTokenizer.from_pretrained(source, padding_side="left")
+    trainer_class = GRPOTrainer if isinstance(config, GRPOConfig) else RLOOTrainer
+    trainer = trainer_class(
+        model=source,
+        reward_funcs=[load_reward_func(arguments, reward_arguments, config, tokenizer, train["prompt"])],
+        args=config,
+        train_dataset=train,
+        eval_dataset=held_out,
+        processing_class=tokenizer,
+        peft_config=get_peft_config(model_config),
+    )
+    for model in (trainer.model, trainer.ref_model):
+        if model is not None:
+            number_positions(trainer.accelerator.unwrap_model(model))
+    trainer.train(resume_from_checkpoint=checkpoint_to_resume(config))
+    return _finish(trainer, held_out)
+
+
+def load_queries(arguments: QueryArguments, window: int | None) -> tuple[Dataset, Dataset | None]:
+    """Prompts to learn on, and held-out ones (None where there are none to be).
+
+    Raises:
+        ValueError: There is nothing at the path, or no prompt that can be continued.
+    """
+    if not arguments.queries:
+        raise ValueError("queries is not set: give a folder of prepared data, or a file of prompts")
+    train, held_out = _read_queries(arguments.queries)
+    if arguments.eval_queries:
+        _, held_out = _read_queries(arguments.eval_queries)
+        held_out = held_out or _read_queries(arguments.eval_queries)[0]
+    train, held_out = (_usable(prompts, window, arguments.min_room) for prompts in (train, held_out))
+    if not held_out and arguments.eval_samples:
+        count = min(arguments.eval_samples, len(train) // 5)
+        held_out, train = train[:count], train[count:]
+    if not train:
+        raise ValueError(f"{arguments.queries} has no prompt that leaves {arguments.min_room} CLIP tokens of {window}")
+    if overlap := set(train) & set(held_out):
+        train = [prompt for prompt in train if prompt not in overlap]
+    train = train[: arguments.max_queries or None]
+    held_out = held_out[: arguments.eval_samples]
+    return Dataset.from_dict({"prompt": train}), Dataset.from_dict({"prompt": held_out}) if held_out else None
+
+
+def load_reward_func(
+    arguments: QueryArguments,
+    reward_arguments: RewardArguments,
+    config: TrainingArguments,
+    tokenizer,
+    prompts: list[str],
+) -> RewardFunc:
+    """The function that `reward_func` names, or the images' reward on this process' device.
+
+    Raises:
+        ValueError: There is no such function.
+    """
+    if not arguments.reward_func:
+        reward = build_reward(reward_arguments, str(config.device))
+        reward.eos_token_id = tokenizer.eos_token_id
+        if reward_arguments.calibration_prompts:
+            reward.calibrate(prompts[: reward_arguments.calibration_prompts])
+        return reward
+    module, _, name = arguments.reward_func.partition(":")
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())  # as for `python -m`
+    try:
+        function = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ValueError(f"reward_func is {arguments.reward_func!r}, not package.module:function ({error})") from error
+    return function
+
+
+def number_positions(model: nn.Module) -> None:
+    """Make `model` fill in position ids from the attention mask where a caller gives none.
+
+    TRL's trainers pad prompts on the left and pass a mask alone: a model with learnt positions (GPT-2) would then read
+    its prompts at the wrong ones, and its log-probabilities would not be those that it was sampled with.
+    """
+
+    def fill(module: nn.Module, arguments: tuple, keywords: dict) -> tuple[tuple, dict]:
+        mask, ids = keywords.get("attention_mask"), arguments[0] if arguments else keywords.get("input_ids")
+        if keywords.get("position_ids") is None and torch.is_tensor(mask) and mask.shape == ids.shape:
+            keywords["position_ids"] = position_ids(mask)
+        return arguments, keywords
+
+    model.register_forward_pre_hook(fill, with_kwargs=True)
+
+
+# --- details -----------------------------------------------------------------------------------------------------
+
+
+def _prepare_model(config: PPOConfig | GRPOConfig | RLOOConfig, model_config: ModelConfig) -> str:
+    """Where the model is loaded from; how goes into `config`."""
+    config.model_init_kwargs = {
+        "attn_implementation": model_config.attn_implementation,
+        "dtype": model_config.dtype,
+        "revision": model_config.model_revision,
+        **(config.model_init_kwargs or {}),
+    }
+    return locate(model_config.model_name_or_path or "embedded", "policy")
+
+
+def _read_queries(path: str) -> tuple[list[str], list[str]]:
+    """Prompts to learn on, and those of the validation split (none in a file)."""
+    if Path(path).is_dir():
+        plain = PromptData.load(path).plain
+        return list(plain["train"]["prompt"]), list(plain["validation"]["prompt"]) if "validation" in plain else []
+    lines = read_lines(path)
+    if broken := next((line for line in lines if line.prompt is None), None):
+        raise ValueError(f"{path}, line {broken.number}: {broken.error}")
+    return [line.prompt for line in lines], []
+
+
+def _usable(prompts: list[str], window: int | None, min_room: int) -> list[str]:
+    """The prompts that can be continued, each once, in an order that belongs to their texts and not to the file's."""
+    kept = []
+    for prompt in dict.fromkeys(prompts):
+        try:
+            check_prompt(prompt)
+        except ValueError:
+            continue
+        if window is None or count_clip_tokens(prompt) + min_room <= window:
+            kept.append(prompt)
+    return kept
+
+
+def _finish(trainer, held_out: Dataset | None):
+    if held_out is not None:
+        metrics = trainer.evaluate()
+        shown = {name: value for name, value in metrics.items() if "reward" in name or "gain" in name}
+        trainer.accelerator.print("  ".join(f"{name} {value:.4g}" for name, value in shown.items()))
+    trainer.save_model()
+    if trainer.accelerator.is_main_process:
+        folder = Path(trainer.args.output_dir)
+        (folder / "log_history.json").write_text(json.dumps(trainer.state.log_history, indent=1))
+        (folder / "training_args.bin").unlink(missing_ok=True)  # a pickle, which nothing needs beside the policy
+    trainer.accelerator.print(f"the policy is in {trainer.args.output_dir}")
+    return trainer

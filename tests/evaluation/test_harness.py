@@ -1,0 +1,392 @@
+"""The evaluation on the embedded models, its numbers against naive ones, and kills at any moment."""
+
+import csv
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from neuroprompt.evaluation.harness import _best_median_worst, evaluate
+from neuroprompt.evaluation.methods import Method, parse_methods
+from neuroprompt.evaluation.statistics import bootstrap, compare
+from neuroprompt.evaluation.summary import (
+    Records,
+    kept_and_added,
+    print_tables,
+    summarise,
+    tables,
+    write_results,
+)
+from neuroprompt.image_files import read_metadata
+from neuroprompt.images import Drawing, ImageGenerator
+from neuroprompt.rewards import load_rewards
+from neuroprompt.scoring import PromptReward
+
+PROMPTS = ["boy on a horse", "a castle", "a red apple", "an owl at night", "two boats"]
+SPEC = "pickscore:1.0,aesthetic:0.25,clip:0.5@0.1"
+
+
+def make_reward():
+    generator = ImageGenerator.from_pretrained("embedded", device="cpu", num_inference_steps=1)
+    rewards = load_rewards(SPEC, model="embedded", device="cpu")
+    return PromptReward(generator, rewards, images_per_prompt=2)
+
+
+def make_methods():
+    retold = Method("retold", lambda prompts: [f"oil painting of {p.split()[-1]}" for p in prompts])
+    return [*parse_methods("plain,suffix"), retold]
+
+
+@pytest.fixture(scope="module")
+def reward():
+    return make_reward()
+
+
+@pytest.fixture(scope="module")
+def undisturbed(reward, tmp_path_factory):
+    """An evaluation's folder and results."""
+    folder = tmp_path_factory.mktemp("evaluation") / "undisturbed"
+    progress = []
+    results = evaluate(
+        PROMPTS, make_methods(), reward, folder, chunk_size=2, on_progress=lambda *of: progress.append(of)
+    )
+    assert progress[-1] == (30, 30) and progress == sorted(progress)
+    return folder, results
+
+
+def numbers(folder):
+    """All that two runs must have in common, to the byte."""
+    results = json.loads((folder / "results.json").read_text())
+    results.pop("latency")
+    for of in results["methods"].values():
+        of.pop("examples", None)
+    table = (folder / "table.md").read_text().partition("## Latency")[0]
+    return json.dumps(results), table, (folder / "results.csv").read_bytes()
+
+
+def test_the_reward_is_that_of_prompt_reward(undisturbed, reward):
+    _, results = undisturbed
+    for method in make_methods():
+        of = results["methods"][method.name]
+        wanted = reward.score(PROMPTS, method(PROMPTS))
+        assert of["reward"]["mean"] == pytest.approx(wanted.mean(), abs=1e-3)
+        if method.name == "plain":
+            assert of["against"] is None and of["reward"] == {"mean": 0.0, "low": 0.0, "high": 0.0}
+            continue
+        ranked = dict(map(tuple, of["ranked"]))
+        np.testing.assert_allclose([ranked[i] for i in range(5)], wanted, atol=1e-3)  # plain's are exactly 0
+        assert list(ranked.values()) == sorted(ranked.values(), reverse=True)
+
+
+def test_each_picture_is_that_of_the_prompts_seeds(undisturbed, reward):
+    folder, _ = undisturbed
+    records = [json.loads(line) for line in (folder / "records.jsonl").read_text().splitlines()]
+    assert [(r["index"], r["method"]) for r in records[:6]] == [
+        *((i, m) for m in ("plain", "suffix", "retold") for i in (0, 1))
+    ]
+    for r in records[::4]:
+        images = reward.generator([r["text"]] * 2, reward.seeds(r["original"]))
+        for name, scores in reward.rewards([r["original"]] * 2, images).items():
+            np.testing.assert_allclose(r["scores"][name], scores.numpy(), atol=2e-4)
+        assert r["flagged"] == [False, False] and r["satisfied"] is None
+
+
+def test_intervals_and_tests_are_those_of_the_statistics(undisturbed):
+    folder, results = undisturbed
+    rows = list(csv.DictReader((folder / "results.csv").open()))
+    values = {m: [float(r["pickscore"]) for r in rows if r["method"] == m] for m in results["methods"]}
+    of = results["methods"]["suffix"]
+    assert of["scores"]["pickscore"] == pytest.approx(bootstrap(values["suffix"])._asdict())
+    wanted = compare(values["suffix"], values["plain"])
+    assert of["against"]["pickscore"]["difference"] == pytest.approx(wanted.difference._asdict())
+    assert of["against"]["pickscore"]["win_rate"] == wanted.win_rate
+    assert of["against"]["pickscore"]["p_value"] == pytest.approx(wanted.p_value)
+
+
+def test_what_the_texts_look_like(undisturbed, reward):
+    folder, results = undisturbed
+    plain, suffix, retold = results["methods"].values()
+    assert plain["distinct_1"] is None and plain["words_kept"] == plain["keeps_text"] == 1.0
+    assert suffix["keeps_text"] == 1.0 and suffix["distinct_tails"] == 0.2
+    # "oil painting of": three words for each of five prompts, and two pairs.
+    assert retold["keeps_text"] == 0.0 and retold["distinct_1"] == 3 / 15 and retold["distinct_2"] == 2 / 10
+    assert retold["words_kept"] == pytest.approx(np.mean([1 / 4, 1 / 2, 1 / 3, 1 / 4, 1 / 2]))
+    rows = [r for r in csv.DictReader((folder / "results.csv").open()) if r["method"] == "suffix"]
+    clip = next(c.reward for c in reward.rewards.components if c.reward.name == "clip")
+    e = clip.encoder.encode_texts([r["text"] for r in rows]).double()
+    distances = [1 - float(e[i] @ e[j]) for i in range(5) for j in range(5) if i != j]
+    assert suffix["spread"] == pytest.approx(np.mean(distances), abs=1e-5)
+
+
+def test_examples_are_the_best_median_and_worst(undisturbed):
+    folder, results = undisturbed
+    for name in ("suffix", "retold"):
+        of = results["methods"][name]
+        grid = read_metadata(folder / of["examples"])["neuroprompt"]
+        best, median, worst = (of["ranked"][i] for i in (0, 2, 4))
+        shown = [row["cells"][0]["original"] for row in grid["rows"]]
+        assert shown == [PROMPTS[i] for i, _ in (best, median, worst)] and grid["columns"] == ["plain", name]
+        assert grid["rows"][0]["title"] == f"best ({best[1]:+.3f}): {shown[0]}"
+
+
+@given(st.integers(0, 30), st.integers(0, 5))
+def test_no_example_is_there_twice(n, count):
+    rows = _best_median_worst([[i, -float(i)] for i in range(n)], count)
+    assert len({i for i, _, _ in rows}) == len(rows) == min(n, 3 * count)
+    if n >= 3 * count > 0:
+        assert [i for i, _, kind in rows if kind == "best"] == list(range(count))
+        assert [i for i, _, kind in rows if kind == "worst"] == list(range(n - count, n))
+
+
+def test_the_same_command_twice(undisturbed, reward, tmp_path):
+    folder = shutil.copytree(undisturbed[0], tmp_path / "again")
+    evaluate(PROMPTS, make_methods(), reward, folder, chunk_size=2, examples=0)
+    assert numbers(folder) == numbers(undisturbed[0])
+    assert (folder / "records.jsonl").read_bytes() == (undisturbed[0] / "records.jsonl").read_bytes()
+    assert not list(folder.glob("examples*"))  # of before
+
+
+_KILLED = """
+import sys, time
+sys.path.insert(0, "tests/evaluation")
+import torch
+torch.set_num_threads(1)
+from test_harness import PROMPTS, evaluate, make_methods, make_reward
+
+def stop(done, total):
+    if done == 20:  # in the second chunk of three, after its second method
+        print("there", flush=True)
+        time.sleep(600)
+
+evaluate(PROMPTS, make_methods(), make_reward(), sys.argv[1], chunk_size=2, examples=0, on_progress=stop)
+"""
+
+
+def test_a_killed_run_ends_with_the_same_numbers(undisturbed, tmp_path):
+    folder = tmp_path / "killed"
+    process = subprocess.Popen([sys.executable, "-c", _KILLED, folder], stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "there\n"
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    with (folder / "records.jsonl").open("ab") as file:
+        file.write(b'{"index": 3, "method": "retold", "te')  # half a line, as a kill may leave it
+    progress = []
+    evaluate(
+        PROMPTS,
+        make_methods(),
+        make_reward(),  # a fresh one, as after a kill
+        folder,
+        chunk_size=2,
+        examples=0,
+        on_progress=lambda done, _: progress.append(done),
+    )
+    assert progress == [16, 20, 24, 26, 28, 30]  # the first chunk was kept
+    assert numbers(folder) == numbers(undisturbed[0])
+
+
+@settings(max_examples=60)
+@given(st.data())
+def test_records_keep_whole_chunks(data):
+    per_chunk, total = data.draw(st.integers(1, 6)), data.draw(st.integers(0, 20))
+    lines = [json.dumps({"text": "ä\n" * (i % 3), "i": i}).encode() + b"\n" for i in range(total)]
+    written = b"".join(lines)
+    cut = data.draw(st.integers(0, len(written)))
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "records.jsonl")
+        path.write_bytes(written[:cut])
+        whole = written[:cut].count(b"\n")
+        with Records(path, per_chunk, total) as records:
+            assert records.count == (total if whole == total else whole // per_chunk * per_chunk)
+            records.write({"text": "ä\n" * (i % 3), "i": i} for i in range(records.count, total))
+        assert path.read_bytes() == written
+
+
+def test_a_folder_takes_up_its_own_evaluation_only(undisturbed, reward, tmp_path):
+    folder, _ = undisturbed
+    methods = make_methods()
+    for prompts, of, judge, chunk, message in [
+        (PROMPTS[:4], methods, reward, 2, r"prompts.count was 5, and now it is 4"),
+        ([*PROMPTS[:4], "a cat"], methods, reward, 2, r"prompts.digest was"),
+        (
+            PROMPTS,
+            methods,
+            PromptReward(reward.generator, reward.rewards, images_per_prompt=2, seed=1),
+            2,
+            r"seed was 0, and now it is 1",
+        ),
+        (
+            PROMPTS,
+            methods,
+            PromptReward(reward.generator, reward.rewards, relative="none"),
+            2,
+            r"rewards.pickscore.relative was True, and now it is Fa",
+        ),
+        (PROMPTS, methods, reward, 3, r"chunk_size was 2, and now it is 3"),
+        (PROMPTS, methods[:2], reward, 2, r"methods.retold was {}, and now it is not there"),
+        (PROMPTS, [*methods[:2], Method("retold", list, {"seed": 1})], reward, 2, r"methods.retold"),
+        (PROMPTS, [methods[0], methods[2], methods[1]], reward, 2, "in another order"),
+    ]:
+        with pytest.raises(ValueError, match=message) as caught:
+            evaluate(prompts, of, judge, folder, chunk_size=chunk)
+        assert "give another folder" in str(caught.value) and "\n" not in str(caught.value)
+    (tmp_path / "records.jsonl").write_text("")
+    with pytest.raises(ValueError, match=r"holds records and no settings\.json"):
+        evaluate(PROMPTS, methods, reward, tmp_path)
+
+
+def test_what_cannot_be_evaluated(reward, tmp_path):
+    plain, suffix, _ = make_methods()
+    short = tmp_path / "human.txt"
+    short.write_text("a rider\n")
+    for prompts, methods, message in [
+        ([], [plain], "no prompts"),
+        (PROMPTS, [], "no methods"),
+        (["a cat", "a dog", "a cat"], [plain], r"prompt 3 \('a cat'\) is prompt 1 again"),
+        (PROMPTS, [plain, plain], "'plain' is given twice"),
+        (PROMPTS, [suffix], "add the method plain, or set relative to none"),
+        (PROMPTS, [plain, *parse_methods(f"file:{short}")], "has 1 prompts, and there are 5"),
+        (["a cat"], [plain, Method("empty", lambda prompts: [" "])], "an empty one"),
+        (["a cat"], [plain, Method("two", lambda prompts: ["a", "b"])], "made 2 prompts of 1"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            evaluate(prompts, methods, reward, tmp_path / "out")
+        for file in (tmp_path / "out").glob("*"):
+            file.unlink()
+
+
+def test_written_prompts_are_shared_out_to_the_chunks(reward, tmp_path):
+    path = tmp_path / "human.txt"
+    path.write_text("".join(f"{p} at dawn\n" for p in PROMPTS[:3]))
+    judge = PromptReward(reward.generator, reward.rewards, relative="none", images_per_prompt=1)
+    results = evaluate(PROMPTS[:3], parse_methods(f"file:{path}"), judge, tmp_path / "out", chunk_size=2, examples=0)
+    rows = list(csv.DictReader((tmp_path / "out" / "results.csv").open()))
+    assert [r["text"] for r in rows] == [f"{p} at dawn" for p in PROMPTS[:3]]
+    assert len(tables(results)) == 3  # nothing to compare with
+    assert not list((tmp_path / "out").glob("examples*"))
+
+
+class Flagging:
+    """The embedded generator, and a safety checker that objects to a word."""
+
+    def __init__(self, generator, bad):
+        self.generator, self.bad = generator, bad
+        self.config, self.fingerprint, self.name = generator.config, generator.fingerprint, generator.name
+
+    def draw(self, prompts, seeds):
+        images = self.generator.draw(prompts, seeds).images
+        flagged = torch.tensor([self.bad in p and s % 2 == 0 for p, s in zip(prompts, seeds, strict=True)])
+        return Drawing(images * ~flagged[:, None, None, None], flagged)
+
+
+def test_flagged_pictures_cost_the_reward_and_leave_the_scores(reward, tmp_path):
+    judge = PromptReward(Flagging(reward.generator, "oil"), reward.rewards, images_per_prompt=2)
+    plain, _, retold = make_methods()
+    results = evaluate(PROMPTS[:2], [plain, retold], judge, tmp_path, examples=0)
+    of = results["methods"]["retold"]
+    assert of["flagged"] == 0.5 and results["methods"]["plain"]["flagged"] == 0.0  # one of two seeds is even
+    assert of["reward"]["mean"] == pytest.approx(judge.score(PROMPTS[:2], retold(PROMPTS[:2])).mean(), abs=1e-3)
+    records = [json.loads(line) for line in (tmp_path / "records.jsonl").read_text().splitlines()]
+    by = {(r["index"], r["method"]): r for r in records}
+    differences = []
+    for i in range(2):
+        k = by[i, "retold"]["flagged"].index(False)  # compared on the seed that both have
+        differences.append(by[i, "retold"]["scores"]["aesthetic"][k] - by[i, "plain"]["scores"]["aesthetic"][k])
+    assert of["against"]["aesthetic"]["difference"]["mean"] == pytest.approx(np.mean(differences))
+
+
+def write_folder(folder, scores, flagged, rewards, flagged_reward=-2.0):
+    """An evaluation's folder from raw scores: {reward: (methods, prompts, seeds)}; the first method is plain."""
+    methods, n, k = flagged.shape
+    names = ["plain", *(f"m{i}" for i in range(1, methods))]
+    of = {
+        "prompts": {"count": n, "digest": ""},
+        "methods": {name: {} for name in names},
+        "rewards": rewards,
+        "generator": {"name": "embedded", "config": {"num_inference_steps": 1, "guidance_scale": 3.0}},
+        "images_per_prompt": k,
+        "flagged_reward": flagged_reward,
+        "chunk_size": n,
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "settings.json").write_text(json.dumps(of))
+    with (folder / "records.jsonl").open("w") as file:
+        for m, name in enumerate(names):
+            for i in range(n):
+                record = {
+                    "index": i,
+                    "method": name,
+                    "original": f"a <b>cat</b> {i}",
+                    "text": f"a <b>cat</b> {i}" + ", <script>alert(1)</script> & oil" * bool(m),
+                    "scores": {r: [float(v) if np.isfinite(v) else None for v in s[m, i]] for r, s in scores.items()},
+                    "flagged": flagged[m, i].tolist(),
+                    "seconds": 0.5,
+                    "clip_tokens": 80 * m,
+                    "satisfied": i % 2 == 0,
+                }
+                file.write(json.dumps(record) + "\n")
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 10**6), st.integers(1, 3), st.integers(1, 6))
+def test_numbers_from_raw_scores(seed, k, n):
+    """Against the definition, one picture at a time, with flagged pictures and scores that are none."""
+    rng = np.random.default_rng(seed)
+    scores = {name: rng.normal(size=(2, n, k)) for name in ("a", "b")}
+    scores["a"][rng.random((2, n, k)) < 0.1] = np.nan
+    flagged = rng.random((2, n, k)) < 0.2
+    rewards = {
+        "a": {"weight": 2.0, "cap": None, "scale": 0.5, "relative": True},
+        "b": {"weight": 1.0, "cap": 0.3, "scale": 1.0, "relative": False},
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        write_folder(Path(folder), scores, flagged, rewards)
+        results = summarise(folder)
+        write_results(results, folder)  # and nothing in it is NaN
+    wanted = []
+    for i in range(n):
+        base = [scores["a"][0, i, j] for j in range(k) if not flagged[0, i, j]]
+        values = []
+        for j in range(k):
+            a, b = scores["a"][1, i, j], min(scores["b"][1, i, j], 0.3)
+            value = 2.0 / 0.5 * (a - np.mean(base or scores["a"][1, i])) + (b - 0.3)
+            values.append(-2.0 if flagged[1, i, j] else value)
+        there = [v for v in values if np.isfinite(v)]
+        wanted += [np.mean(there)] if there else []
+    got = results["methods"]["m1"]["reward"]
+    assert (got["mean"] if got else None) == (pytest.approx(np.mean(wanted)) if wanted else None)
+    pairs = [
+        [scores["b"][1, i, j] - scores["b"][0, i, j] for j in range(k) if not flagged[:, i, j].any()] for i in range(n)
+    ]
+    means = [np.mean(of) for of in pairs if of]
+    against = results["methods"]["m1"]["against"]["b"]
+    assert (against and against["prompts"]) == (len(means) or None)
+    if means:
+        assert against["difference"]["mean"] == pytest.approx(np.mean(means))
+        assert against["win_rate"] == pytest.approx(np.mean([m > 0 for m in means]))
+    assert results["methods"]["m1"]["exceed_window"] == 1.0 and results["latency"]["m1"] == 0.5
+    assert results["methods"]["plain"]["satisfied"] == pytest.approx(np.mean([i % 2 == 0 for i in range(n)]))
+
+
+def test_words_kept_and_added():
+    assert kept_and_added("a red fox", "a red fox, 8K, a hill") == (1.0, ["8k", "a", "hill"])
+    assert kept_and_added("A red fox", "the fox in a RED coat") == (1.0, ["the", "in", "coat"])
+    assert kept_and_added("a fox, a hen", "a fox alone") == (0.5, ["alone"])
+    assert kept_and_added("…", "x") == (1.0, ["x"])
+
+
+def test_tables_can_be_printed(undisturbed, capsys):
+    _, results = undisturbed
+    print_tables(results)
+    shown = capsys.readouterr().out
+    assert "Against plain" in shown and "retold" in shown and "s/prompt" in shown
+    markdown = (undisturbed[0] / "table.md").read_text()
+    assert markdown.startswith("# Evaluation\n\n## Rewards\n") and "| plain | 0.000 [0.000, 0.000] |" in markdown

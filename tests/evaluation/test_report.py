@@ -1,0 +1,155 @@
+"""The page: whole, escaped, without anything from outside, and drawn by a browser where there is one."""
+
+import base64
+import gzip
+import json
+import re
+import shutil
+import subprocess
+import xml.etree.ElementTree as ElementTree
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from neuroprompt.evaluation.grid import Cell, Grid, Picture, save_grid
+from neuroprompt.evaluation.plots import curve_plot, difference_plot, forest_plot
+from neuroprompt.evaluation.report import report_html, write_report
+from neuroprompt.evaluation.summary import summarise, write_results
+from tests.evaluation.test_harness import write_folder
+
+HISTORY = [{"step": i, "epoch": 0.1 * i, "reward": i**0.5, "kl": 0.01 * i, "odd": "text"} for i in range(20)]
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    rng = np.random.default_rng(0)
+    scores = {name: rng.normal(size=(3, 40, 2)) + np.arange(3)[:, None, None] for name in ("pickscore", "clip")}
+    rewards = {
+        name: {"weight": 1.0, "cap": None, "scale": 1.0, "relative": name == "clip"} for name in ("pickscore", "clip")
+    }
+    write_folder(tmp_path, scores, rng.random((3, 40, 2)) < 0.02, rewards)
+    results = summarise(tmp_path) | {"title": "Ours & <theirs>", "config": {}}
+    prompt = "a <b>cat</b>"
+    picture = Picture(Image.new("RGB", (64, 64), (200, 30, 90)), 0, {"clip": 0.2})
+    cells = [Cell(prompt, [picture], prompt), Cell(f"{prompt}, <script>alert(1)</script>", [picture], prompt)]
+    save_grid(Grid([cells], ["plain", "m1"], ["best (+1.0): a <b>cat</b>"]), tmp_path / "examples-1.png")
+    results["methods"]["m1"]["examples"] = "examples-1.png"
+    write_results(results, tmp_path)
+    return tmp_path
+
+
+class Page(HTMLParser):
+    """Collects tags with their attributes, the text, and what is left open."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.text, self.open = [], "", []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append((tag, dict(attributes)))
+        if tag not in ("meta", "img", "br"):
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attributes):
+        self.tags.append((tag, dict(attributes)))
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.text += data
+
+
+def test_the_page_is_whole_and_needs_nothing_else(folder):
+    text = write_report(folder, log_history=HISTORY).read_text("utf-8")
+    page = Page(text)
+    assert not page.open
+    for tag, attributes in page.tags:
+        assert tag not in ("script", "link", "iframe", "object", "base", "form")
+        assert not any(name.startswith("on") for name in attributes)
+        for name in ("src", "href", "data", "srcset"):
+            assert attributes.get(name, "data:").startswith("data:")
+    assert "http" not in re.sub(r'http-equiv|"data:[^"]*"', "", text) and "@import" not in text
+    assert "Ours & <theirs>" in page.text and "<script>alert(1)</script>" in page.text
+    assert [tag for tag, _ in page.tags].count("img") == 1  # of the one method with examples
+    for heading in ("Rewards", "Against plain", "Prompts", "Latency", "Paired differences", "Training", "All numbers"):
+        assert heading in page.text
+    # differences by reward and its two components, two methods' prompts, two curves
+    assert [tag for tag, _ in page.tags].count("svg") == 3 + 2 + 2
+
+
+def test_all_numbers_can_be_downloaded(folder):
+    page = Page(write_report(folder, log_history=HISTORY).read_text("utf-8"))
+    files = {
+        a["download"]: base64.b64decode(a["href"].partition("base64,")[2]) for t, a in page.tags if "download" in a
+    }
+    for name in ("results.csv", "results.json", "table.md"):
+        assert files[name] == (folder / name).read_bytes()
+    assert gzip.decompress(files["records.jsonl.gz"]) == (folder / "records.jsonl").read_bytes()
+    assert json.loads(files["log_history.json"]) == HISTORY
+
+
+def test_without_a_run_or_a_comparison(folder, tmp_path):
+    results = json.loads((folder / "results.json").read_text())
+    assert "Training" not in report_html(results, folder)
+    assert "Training" not in report_html(results, folder, [{"step": 1, "reward": 1.0}])  # a point is no curve
+    alone = results | {"methods": {"plain": results["methods"]["plain"]}, "latency": {"plain": 0.0}}
+    assert "Paired differences" not in report_html(alone, folder)
+    with pytest.raises(ValueError, match="holds no results"):
+        write_report(tmp_path / "none")
+
+
+numbers = st.floats(-1e9, 1e9)
+
+
+@given(st.lists(numbers, max_size=900), st.text(st.characters(exclude_categories=("Cs", "Cc"))))
+def test_plots_are_well_formed_and_inside_their_box(values, name):
+    made = [difference_plot(name, values), forest_plot(name, [(name, None)])]
+    for i, value in enumerate(values[:5]):
+        made.append(forest_plot(name, [(name, {"mean": value, "low": value - i, "high": value + i}), ("b", None)]))
+    if len(values) > 1:
+        made.append(curve_plot(name, list(enumerate(values))))
+    for text in made:
+        svg = ElementTree.fromstring(text)
+        width, height = map(float, svg.get("viewBox").split()[2:])
+        assert "nan" not in text.replace(name, "") and svg.get("aria-label") == name.replace("\n", " ")
+        for circle in svg.iter("circle"):
+            assert 0 <= float(circle.get("cx")) <= width and 0 <= float(circle.get("cy")) <= height
+        for line in svg.iter("polyline"):
+            points = [tuple(map(float, point.split(","))) for point in line.get("points").split()]
+            assert all(0 <= x <= width and 0 <= y <= height for x, y in points)
+
+
+def test_an_interval_is_coloured_by_its_side_of_zero():
+    def colour(low, high):
+        return re.search(
+            r'<g stroke="var\(--(\w+)\)',
+            forest_plot("t", [("m", {"mean": (low + high) / 2, "low": low, "high": high})]),
+        )[1]
+
+    assert (colour(0.1, 0.2), colour(-0.2, -0.1), colour(-0.1, 0.1)) == ("better", "worse", "line")
+    assert "3 prompts better, 2 worse, 1 equal" in difference_plot("t", [1.0, 2.0, 3.0, 0.0, -1.0, -1.0])
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
+@pytest.mark.parametrize(("scheme", "paper"), [(1, (255, 255, 255)), (0, (24, 24, 27))], ids=["light", "dark"])
+def test_a_browser_draws_it(folder, scheme, paper):
+    page = write_report(folder, log_history=HISTORY)
+    shot = folder / "shot.png"
+    command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--window-size=900,2200"]
+    command += [f"--user-data-dir={folder / 'profile'}", "--enable-logging=stderr", f"--screenshot={shot}"]
+    command += [f"--blink-settings=preferredColorScheme={scheme}", page.as_uri()]
+    made = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert "Refused" not in made.stderr and "CONSOLE" not in made.stderr
+    picture = Image.open(shot).convert("RGB")
+    pixels = np.asarray(picture).reshape(-1, 3)
+    assert picture.getpixel((2, 2)) == paper
+    coloured = {"better": [(0, 120, 90), (52, 211, 153)], "line": [(37, 99, 235), (96, 165, 250)]}
+    for of in coloured.values():  # the plots' shapes are there, in the scheme's colours
+        assert (pixels == of[1 - scheme]).all(1).sum() > 50

@@ -1,0 +1,257 @@
+"""PPO through its entry point: killed at any moment, on two processes, and TRL's trainers beside it."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+from trl import GRPOConfig, ModelConfig, RLOOConfig, TrlParser
+
+from neuroprompt.ppo import PPOConfig
+from neuroprompt.ppo.training import QueryArguments, load_queries, load_reward_func, number_positions, train_grpo
+from neuroprompt.scoring import RewardArguments
+from tests.ppo.conftest import tiny_policy, tokenizer  # noqa: F401
+
+ROOT = Path(__file__).parents[2]
+
+# How often each word of a completion is worth something; kills its process when and where it is told to.
+REWARD = """
+import os, signal, torch
+
+calls = 0
+rank = os.environ.get("RANK", "0")
+saving = torch.save
+
+
+def save(thing, file, *arguments, **keywords):
+    if os.environ["KILL_IN_SAVE"] in str(file):
+        with open(file, "wb") as half:
+            half.write(b"half")
+        os.kill(os.getpid(), signal.SIGKILL)
+    return saving(thing, file, *arguments, **keywords)
+
+
+if "KILL_IN_SAVE" in os.environ:
+    torch.save = save
+
+
+def words(prompts, completions, completion_ids):
+    global calls
+    calls += 1
+    if str(calls) == os.environ.get("KILL_AT_CALL"):
+        os.kill(os.getpid(), signal.SIGKILL)
+    with open(f"scored-{rank}.txt", "a") as file:
+        file.write(f"{len(prompts)}\\n")
+    return [0.1 * len(ids) + c.count("fog") - c.count("sea") for c, ids in zip(completions, completion_ids)]
+"""
+
+
+@pytest.fixture
+def workspace(tokenizer, tmp_path, monkeypatch):  # noqa: F811
+    """A folder with a policy, prompts and a reward function."""
+    tiny_policy().save_pretrained(tmp_path / "policy")
+    tokenizer.save_pretrained(tmp_path / "policy")
+    words = ["red", "fox", "castle", "sea", "oil", "painting", "dark", "soft"]
+    prompts = [f"{a} {b} {c}" for a in words for b in words for c in words]
+    (tmp_path / "prompts.txt").write_text("\n".join(prompts))
+    (tmp_path / "my_rewards.py").write_text(REWARD)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    yield tmp_path
+    sys.modules.pop("my_rewards", None)
+
+
+SETTINGS = {
+    "queries": "prompts.txt",
+    "reward_func": "my_rewards:words",
+    "eval_samples": 0,
+    "model_name_or_path": "policy",
+    "window": "none",
+    "max_new_tokens": 6,
+    "rollout_batch_size": 16,
+    "per_device_train_batch_size": 8,
+    "num_ppo_epochs": 2,
+    "max_steps": 10,
+    "save_steps": 3,
+    "learning_rate": 1e-3,
+    "kl_target": 2.0,
+    "use_cpu": "true",
+    "bf16": "false",
+    "report_to": "none",
+    "min_distinct_tails": 0,
+}
+
+
+def flags(**changes):
+    return [str(part) for name, value in (SETTINGS | changes).items() for part in (f"--{name}", value)]
+
+
+def start(folder, *arguments, processes=1, **environment):
+    launcher = [sys.executable]
+    if processes > 1:
+        launcher += ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
+    return subprocess.run(
+        [*launcher, str(ROOT / "training/ppo.py"), *arguments],
+        cwd=folder,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", **environment},
+        capture_output=True,
+        text=True,
+    )
+
+
+def here(**changes):
+    """The same in this process."""
+    from neuroprompt.ppo.training import train_ppo
+
+    parser = TrlParser((QueryArguments, RewardArguments, PPOConfig, ModelConfig))
+    return train_ppo(*parser.parse_args_and_config(flags(**changes)))
+
+
+def test_killed_twice_and_still_the_same(workspace):
+    """Checkpoints lie in the middle of a buffer (4 steps an iteration, one every 3). A kill while one is written leaves
+    the one before; a kill between two leaves the last; and the weights are those of a run that was never touched."""
+    one_go = here(output_dir="one_go")
+    killed = start(workspace, *flags(output_dir="killed"), KILL_IN_SAVE="checkpoint-6/optimizer.pt")
+    assert killed.returncode == -signal.SIGKILL, killed.stderr[-3000:]
+    run = workspace / "killed"
+    assert (run / "unfinished" / "checkpoint-6" / "optimizer.pt").read_bytes() == b"half"
+    assert [f.name for f in run.glob("checkpoint-*")] == ["checkpoint-3"]
+    resume = {"output_dir": "killed", "resume_from_checkpoint": "true"}
+    killed = start(workspace, *flags(**resume), KILL_AT_CALL="2")  # in the third iteration
+    assert killed.returncode == -signal.SIGKILL, killed.stderr[-3000:]
+    assert {f.name for f in run.glob("checkpoint-*")} == {"checkpoint-3", "checkpoint-6"}
+    assert (run / "checkpoint-6" / "rollouts.safetensors").is_file() and not (run / "unfinished").exists()
+    resumed = here(**resume)
+    for name, expected in one_go.model.state_dict().items():
+        assert torch.equal(expected, resumed.model.state_dict()[name]), name
+    assert resumed.ppo_state.moments == one_go.ppo_state.moments
+    assert resumed.ppo_state.kl_coef == one_go.ppo_state.kl_coef != 0.05
+    last = [[h["kl"] for h in t.state.log_history if "kl" in h][-1] for t in (one_go, resumed)]
+    assert last[0] == last[1]
+
+
+def test_two_processes_do_what_one_does(workspace):
+    """Half the minibatch each gives the same run, up to the order of float32 sums (1e-5 on weights of order 0.2), and
+    each process scores its own half."""
+    one = here(output_dir="one")
+    scored = (workspace / "scored-0.txt").read_text().split()
+    assert scored == ["16"] * 3
+    (workspace / "scored-0.txt").unlink()
+    done = start(workspace, *flags(output_dir="two", per_device_train_batch_size=4), processes=2)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "2 process(es) on cpu" in done.stdout
+    assert all((workspace / f"scored-{rank}.txt").read_text().split() == ["8"] * 3 for rank in (0, 1))
+    two = load_file(workspace / "two" / "model.safetensors")
+    expected = load_file(workspace / "one" / "model.safetensors")
+    assert max((two[k] - expected[k]).abs().max() for k in expected) < 1e-5
+    history = json.loads((workspace / "two" / "log_history.json").read_text())
+    for key in ("reward", "reward_std", "kl", "entropy", "policy_loss", "value_loss", "distinct_tails", "eos_rate"):
+        values = [entry[key] for entry in history if key in entry]
+        assert values == pytest.approx([e[key] for e in one.state.log_history if key in e], abs=1e-5), key
+
+
+@pytest.mark.parametrize("config_class", [GRPOConfig, RLOOConfig])
+def test_trls_trainers_take_the_same(workspace, config_class):
+    (workspace / "all_arguments.py").write_text(
+        "def words(prompts, completions, **columns):\n    return [float(len(c)) for c in completions]\n"
+    )
+    config = config_class(
+        "trl",
+        per_device_train_batch_size=8,
+        num_generations=4,
+        max_completion_length=6,
+        max_steps=2,
+        beta=0.1,
+        use_cpu=True,
+        bf16=False,
+        gradient_checkpointing=False,
+        report_to="none",
+        learning_rate=1e-3,
+        logging_steps=1,
+    )
+    arguments = QueryArguments(queries="prompts.txt", reward_func="all_arguments:words", eval_samples=8)
+    trainer = train_grpo(arguments, RewardArguments(), config, ModelConfig("policy", dtype="float32"))
+    assert trainer.state.global_step == 2
+    before, after = load_file("policy/model.safetensors"), load_file("trl/model.safetensors")
+    assert any(not torch.equal(before[k], after[k]) for k in before)
+    assert not list(Path("trl").glob("*.bin"))
+
+
+def test_positions_are_counted_from_the_first_token():
+    model = tiny_policy().eval()
+    alone = model(torch.tensor([[3, 4, 5]])).logits[0]
+    padded = {"input_ids": torch.tensor([[1, 1, 3, 4, 5]]), "attention_mask": torch.tensor([[0, 0, 1, 1, 1]])}
+    assert not torch.allclose(model(**padded).logits[0, 2:], alone, atol=1e-2)
+    number_positions(model)
+    assert torch.allclose(model(**padded).logits[0, 2:], alone, atol=1e-5)
+
+
+def test_queries(workspace):
+    train, held_out = load_queries(QueryArguments(queries="prompts.txt", eval_samples=10, max_queries=100), 77)
+    assert (len(train), len(held_out)) == (100, 10) and not set(train["prompt"]) & set(held_out["prompt"])
+    Path("other.txt").write_text("red fox castle\n\nan owl\n" + "a very long prompt " * 40)
+    train, held_out = load_queries(QueryArguments(queries="prompts.txt", eval_queries="other.txt"), 77)
+    assert sorted(held_out["prompt"]) == ["an owl", "red fox castle"] and "red fox castle" not in train["prompt"]
+    assert load_queries(QueryArguments(queries="prompts.txt", eval_samples=0), 77)[1] is None
+    with pytest.raises(ValueError, match="queries is not set"):
+        load_queries(QueryArguments(), 77)
+    Path("long.txt").write_text("a very long prompt " * 40)
+    with pytest.raises(ValueError, match="no prompt that leaves 16"):
+        load_queries(QueryArguments(queries="long.txt"), 77)
+
+
+def test_prepared_data(workspace):
+    from datasets import Dataset, DatasetDict
+
+    from neuroprompt.data import DataConfig, PromptData
+
+    plain = DatasetDict(
+        train=Dataset.from_dict({"prompt": ["a dog on a hill", "a red owl"]}),
+        validation=Dataset.from_dict({"prompt": ["a fox at night"]}),
+    )
+    pairs = DatasetDict(train=Dataset.from_dict({"prompt": ["a cat"], "completion": [", 8k, fog"]}))
+    PromptData(pairs, plain, {}).save("data", DataConfig(source="x.txt"))
+    train, held_out = load_queries(QueryArguments(queries="data"), 77)
+    assert (train["prompt"][:], held_out["prompt"][:]) == (["a dog on a hill", "a red owl"], ["a fox at night"])
+
+
+def test_reward_functions_by_name(workspace, tmp_path):
+    config = PPOConfig(str(tmp_path / "run"), use_cpu=True)
+
+    def load(name):
+        return load_reward_func(QueryArguments(reward_func=name), RewardArguments(), config, None, [])
+
+    assert load("my_rewards:words").__name__ == "words"
+    for wrong in ("my_rewards:nothing", "no_module:words", "my_rewards"):
+        with pytest.raises(ValueError, match=r"not package\.module:function"):
+            load(wrong)
+
+
+def test_the_configs_are_read():
+    """Every key of every config is an argument that the entry point knows."""
+    for folder, config_class, count in (("ppo", PPOConfig, 4), ("grpo", GRPOConfig, 2)):
+        configs = sorted((ROOT / "configs" / folder).glob("*.yaml"))
+        assert len(configs) >= count
+        for path in configs:
+            parser = TrlParser((QueryArguments, RewardArguments, config_class, ModelConfig))
+            arguments, _, config, model = parser.parse_args_and_config(
+                ["--config", str(path), "--bf16", "false", "--use_cpu", "true"]
+            )
+            assert arguments.queries and model.model_name_or_path and config.output_dir, path
+    names = {path.stem for path in (ROOT / "configs/accelerate").glob("*.yaml")}
+    assert names == {"cpu", "gpu", "multi_gpu", "multi_node", "zero2"}
+
+
+@pytest.mark.parametrize("name", ["cpu", "gpu", "multi_gpu", "multi_node", "zero2"])
+def test_accelerate_reads_its_configs(name):
+    from accelerate.commands.config.config_args import load_config_from_file
+
+    path = ROOT / "configs/accelerate" / f"{name}.yaml"
+    config = load_config_from_file(str(path))
+    assert config.num_processes >= 1 and yaml.safe_load(path.read_text())["compute_environment"] == "LOCAL_MACHINE"

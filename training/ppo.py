@@ -1,0 +1,29 @@
+"""Train a prompt policy by PPO on rewards of the images that its prompts produce.
+
+    accelerate launch training/ppo.py --config configs/ppo/embedded.yaml
+    accelerate launch --config_file configs/accelerate/multi_gpu.yaml training/ppo.py \
+        --config configs/ppo/gpt2_sd15_pickscore.yaml
+    python training/ppo.py --config configs/ppo/embedded.yaml --queries my_prompts.txt --reward_func my_rewards:length
+
+The command line beats the YAML file. Add `--resume_from_checkpoint true` to go on after the last checkpoint.
+"""
+
+import sys
+
+from trl import ModelConfig, TrlParser
+
+from neuroprompt.ppo import PPOConfig, TrainingStopped
+from neuroprompt.ppo.training import QueryArguments, train_ppo
+from neuroprompt.scoring import RewardArguments
+
+
+def main() -> None:
+    parser = TrlParser((QueryArguments, RewardArguments, PPOConfig, ModelConfig), description=__doc__.split("\n")[0])
+    try:
+        train_ppo(*parser.parse_args_and_config())
+    except TrainingStopped as reason:
+        sys.exit(f"stopped: {reason}")
+
+
+if __name__ == "__main__":
+    main()
