@@ -32,9 +32,9 @@ def queries() -> dict[str, list[str]]:
     def add(split: str, phrases: Sequence[str]) -> None:
         for phrase in phrases:
             texts = [phrase[1:]] if phrase.startswith("~") else [phrase, _with_article(phrase)]
-            opening = OPENINGS[split][_hash(phrase) % len(OPENINGS[split])]
-            for text in (*texts, f"{opening} {texts[-1]}"):
-                found[split if _key(text) not in shown else "heldout"][text] = None
+            where = "heldout" if _key(texts[0]) in shown else split
+            opening = OPENINGS[where][_hash(phrase) % len(OPENINGS[where])]
+            found[where] |= dict.fromkeys([*texts, f"{opening} {texts[-1]}"])
 
     for subject, (_, _, phrases) in read_subjects().items():
         add("heldout" if held_out(subject) else "train", phrases)
