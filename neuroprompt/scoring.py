@@ -136,19 +136,18 @@ class Term(NamedTuple):
             scores: Raw. (…, seeds)
             plain: Those of the original prompts' pictures, read where `relative`. (…, seeds)
             plain_flagged: Which of the originals' pictures are flagged: they say nothing. An original without one
-                that does is nothing to compare with, and its rewrite gains and loses nothing on the whole.
+                that does is nothing to compare with: its rewrites gain and lose nothing.
         """
         if not self.weight:
             return np.zeros_like(scores)
         cap = np.inf if self.cap is None else self.cap
         capped = np.minimum(scores, cap)
-        base = 0.0 if self.cap is None else self.cap
-        if self.relative:
-            known = ~plain_flagged
-            count = known.sum(-1, keepdims=True)
-            mean = np.where(known, np.minimum(plain, cap), 0.0).sum(-1, keepdims=True) / np.maximum(1, count)
-            base = np.where(count > 0, mean, capped.mean(-1, keepdims=True))
-        return self.weight / self.scale * (capped - base)
+        if not self.relative:
+            return self.weight / self.scale * (capped - (0.0 if self.cap is None else cap))
+        known = ~plain_flagged
+        count = known.sum(-1, keepdims=True)
+        base = np.where(known, np.minimum(plain, cap), 0.0).sum(-1, keepdims=True) / np.maximum(1, count)
+        return np.where(count > 0, self.weight / self.scale * (capped - base), 0.0)
 
 
 class DrawingError(OSError):

@@ -244,3 +244,28 @@ def test_a_picture_that_says_nothing_needs_a_prompt(command, tmp_path):
     Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
     code, _, err = command("score", tmp_path / "a.png")
     assert code == 2 and "give a --prompt" in err
+
+
+def test_an_evaluation_resumes_and_says_where_the_report_is(command, tmp_path):
+    (tmp_path / "prompts.txt").write_text("a cat\na castle\nan owl\n")
+    arguments = ["evaluate", "--prompts", tmp_path / "prompts.txt", "--methods", "plain,suffix", "--seeds", 1,
+                 "--steps", 1, "-o", tmp_path / "results"]  # fmt: skip
+    code, out, err = command(*arguments)
+    assert code == 0 and "suffix" in out and "report.html" in err, err
+    results = (tmp_path / "results" / "results.json").read_text()
+    assert command(*arguments)[0] == 0 and (tmp_path / "results" / "results.json").read_text() == results
+    code, _, err = command(*arguments, "--seed", 1)
+    assert code == 2 and "seed" in err
+
+
+def test_a_search_draws_the_best_and_writes_pairs(command, tmp_path):
+    few = ["--budget", 6, "--held-out", 2, "--steps", 1]
+    code, out, err = command("optimize", "a cat", *few, "-o", tmp_path / "best.png", "--state", tmp_path / "state.json")
+    assert code == 0 and out.startswith("a cat") and "gain" in err, err
+    made = read_metadata(tmp_path / "best.png")["neuroprompt"]
+    assert made["original"] == "a cat" and made["prompt"] == out.strip()
+    assert command("optimize", "a cat", *few, "--state", tmp_path / "state.json")[1] == out
+    code, *_ = command("optimize", "a cat", "an owl", *few, "-o", tmp_path / "finds.jsonl")
+    assert code == 0 and len((tmp_path / "finds.jsonl").read_text().splitlines()) == 2
+    code, _, err = command("optimize", "a cat", "an owl", *few, "-o", tmp_path / "best.png")
+    assert code == 2 and "there are 2 prompts" in err

@@ -357,7 +357,7 @@ def test_numbers_from_raw_scores(seed, k, n):
         values = []
         for j in range(k):
             a, b = scores["a"][1, i, j], min(scores["b"][1, i, j], 0.3)
-            value = 2.0 / 0.5 * (a - np.mean(base or scores["a"][1, i])) + (b - 0.3)
+            value = (2.0 / 0.5 * (a - np.mean(base)) if base else 0.0) + (b - 0.3)
             values.append(-2.0 if flagged[1, i, j] else value)
         there = [v for v in values if np.isfinite(v)]
         wanted += [np.mean(there)] if there else []

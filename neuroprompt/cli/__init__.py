@@ -1,0 +1,25 @@
+"""The command line: `neuroprompt …`. Commands parse, call the library and print; models are imported when needed."""
+
+import os
+import sys
+
+from rich.markup import escape
+
+from neuroprompt.cli import experiments, pictures, rewriting  # noqa: F401 (their commands join the app)
+from neuroprompt.cli.options import app, errors
+
+__all__ = ["main"]
+
+
+def main() -> None:
+    """Run a command; what the user can mend is one line on standard error, exit code 2."""
+    try:
+        app()
+    except (ValueError, TypeError, OSError) as error:
+        if os.environ.get("NEUROPROMPT_TRACEBACK"):
+            raise
+        errors.print(f"[bold red]error:[/] {escape(' '.join(str(error).split()))}", soft_wrap=True)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        errors.print("stopped")
+        sys.exit(130)

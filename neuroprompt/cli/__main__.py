@@ -1,0 +1,3 @@
+from neuroprompt.cli import main
+
+main()

@@ -1,0 +1,214 @@
+"""`neuroprompt evaluate` and `neuroprompt optimize`: experiments that draw many pictures."""
+
+import os
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from neuroprompt.cli.options import (
+    METHODS,
+    Auto,
+    Clause,
+    Device,
+    Forbid,
+    Generator,
+    Guidance,
+    Model,
+    Negative,
+    Require,
+    RewardModel,
+    Size,
+    Steps,
+    WeightedRewards,
+    app,
+    check_output,
+    errors,
+    load_generator,
+    load_policy,
+    load_reward,
+    progress_bar,
+    quiet_libraries,
+    read_constraints,
+    read_prompts,
+)
+
+
+@app.command(
+    epilog="Examples: neuroprompt evaluate --prompts prompts.txt -o results/mine · neuroprompt evaluate --prompts "
+    "partiprompts:200 --methods plain,suffix,enhanced,best-of-8 --seeds 4 -o results/parti · neuroprompt evaluate "
+    "--prompts prompts.txt --methods plain,policy:runs/ppo,file:human.txt --generator stabilityai/sd-turbo "
+    "--rewards pickscore,aesthetic:0,hps:0 -o results/turbo"
+)
+def evaluate(
+    output: Annotated[str, typer.Option("--output", "-o", help="Folder for the results.", show_default=False)],
+    prompts: Annotated[
+        str,
+        typer.Option(
+            help="A .txt, .csv or .jsonl file, or partiprompts, drawbench, geneval, hpsv2, coco, diffusiondb; :200 at "
+            "the end takes so many.",
+            show_default=False,
+        ),
+    ],
+    methods: Annotated[
+        str, typer.Option(help=f"{METHODS} The others are compared with the first one.")
+    ] = "plain,suffix,random,enhanced",
+    seeds: Annotated[int, typer.Option(min=1, help="Pictures of each prompt.")] = 4,
+    seed: Annotated[int, typer.Option(min=0, help="Another seed, other pictures and rewrites.")] = 0,
+    title: Annotated[str, typer.Option(help="Of the report.")] = "",
+    generator: Generator = "embedded",
+    steps: Steps = None,
+    guidance: Guidance = None,
+    size: Size = None,
+    negative: Negative = None,
+    rewards: WeightedRewards = "pickscore:1,aesthetic:0,clip:0",
+    reward_model: RewardModel = None,
+    cache: Annotated[
+        str | None, typer.Option(help="File for the plain prompts' scores, shared by runs.", show_default=False)
+    ] = None,
+    artist: Clause = None,
+    style: Clause = None,
+    format: Clause = None,
+    perspective: Clause = None,
+    booster: Clause = None,
+    vibe: Clause = None,
+    require: Require = None,
+    forbid: Forbid = None,
+    auto: Auto = None,
+    device: Device = None,
+) -> None:
+    """Compare methods on many prompts: rewards with intervals, wins, diversity, drift, and a report. Resumable."""
+    quiet_libraries()
+    from neuroprompt.evaluation import harness
+    from neuroprompt.evaluation.methods import parse_methods
+    from neuroprompt.evaluation.prompt_sets import load_prompts
+    from neuroprompt.evaluation.summary import print_tables
+
+    texts = load_prompts(prompts, seed=seed)
+    constraints = read_constraints(artist, style, format, perspective, booster, vibe, require, forbid, auto)
+    drawing = load_generator(generator, device, steps, guidance, size, negative)
+    reward = load_reward(drawing, rewards, reward_model, device, seeds, seed, cache)
+    columns = parse_methods(methods, constraints or None, seed=seed, device=device, reward=reward)
+    with progress_bar(disable=not sys.stderr.isatty()) as progress:
+        task = progress.add_task("prompts", total=len(texts))
+        results = harness.evaluate(
+            texts,
+            columns,
+            reward,
+            output,
+            title=title,
+            on_progress=lambda done, total: progress.update(task, completed=done, total=total),
+        )
+    print_tables(results)
+    errors.print(f"the report is {Path(output) / 'report.html'}")
+
+
+@app.command(
+    epilog='Examples: neuroprompt optimize "boy on a horse" --budget 64 -o best.png · neuroprompt optimize --input '
+    'prompts.txt --state search.json -o finds.jsonl --to-pairs data/finds · neuroprompt optimize "a castle" '
+    "--rewards pickscore:1,clip:0,aesthetic:0 --strategy evolve --chat-url http://localhost:8080/v1 --chat-model qwen3"
+)
+def optimize(
+    prompt: Annotated[list[str] | None, typer.Argument(help="Plain prompts.", show_default=False)] = None,
+    input: Annotated[
+        str | None, typer.Option("--input", "-i", help="A .txt, .csv (column prompt) or .jsonl file of plain prompts.")
+    ] = None,
+    output: Annotated[
+        str | None,
+        typer.Option(
+            "--output",
+            "-o",
+            help="The best prompt's picture (.png, .jpg, .webp; of one prompt), or all that was found (.jsonl).",
+        ),
+    ] = None,
+    budget: Annotated[int, typer.Option(min=2, help="Pictures per prompt.")] = 64,
+    strategy: Annotated[str, typer.Option(help="beam, evolve, halving, or best-of-n.")] = "beam",
+    held_out: Annotated[int, typer.Option(min=0, help="Pictures with fresh seeds for an honest estimate.")] = 8,
+    seeds: Annotated[int, typer.Option(min=1, help="Pictures of the plain prompt, which others are set against.")] = 2,
+    seed: Annotated[int, typer.Option(min=0, help="Another seed, another search.")] = 0,
+    state: Annotated[
+        str | None, typer.Option(help="File that the search is kept in, and taken up from.", show_default=False)
+    ] = None,
+    to_pairs: Annotated[
+        str | None, typer.Option(help="Folder for the finds as pairs, for training/sft.py.", show_default=False)
+    ] = None,
+    model: Model = "embedded",
+    generator: Generator = "embedded",
+    steps: Steps = None,
+    guidance: Guidance = None,
+    size: Size = None,
+    negative: Negative = None,
+    rewards: WeightedRewards = "pickscore:1,aesthetic:0,clip:0",
+    reward_model: RewardModel = None,
+    chat_url: Annotated[
+        str | None, typer.Option(help="An OpenAI-compatible server that proposes, too.", show_default=False)
+    ] = None,
+    chat_model: Annotated[str | None, typer.Option(help="Its model.", show_default=False)] = None,
+    artist: Clause = None,
+    style: Clause = None,
+    format: Clause = None,
+    perspective: Clause = None,
+    booster: Clause = None,
+    vibe: Clause = None,
+    require: Require = None,
+    forbid: Forbid = None,
+    auto: Auto = None,
+    device: Device = None,
+) -> None:
+    """Search for the rewrite whose real pictures are worth most; no training. Ctrl-C keeps the best so far."""
+    quiet_libraries()
+    from neuroprompt.image_files import SUFFIXES, PictureInfo, save_image
+    from neuroprompt.prompt_files import ResultFile
+    from neuroprompt.search import Chat, SearchConfig
+    from neuroprompt.search import optimize as search
+    from neuroprompt.search import to_pairs as write_pairs
+
+    prompts = read_prompts(prompt, input)
+    draws = output is not None and Path(output).suffix.lower() in SUFFIXES
+    if output:
+        check_output(output, (*SUFFIXES, ".jsonl"))
+    if draws and len(prompts) > 1:
+        raise ValueError(f"{output} is one picture, and there are {len(prompts)} prompts: write a .jsonl file")
+    if bool(chat_url) != bool(chat_model):
+        raise ValueError("a chat model needs both --chat-url and --chat-model")
+    chat = Chat(chat_url, chat_model, os.environ.get("OPENAI_API_KEY")) if chat_url else None
+    constraints = read_constraints(artist, style, format, perspective, booster, vibe, require, forbid, auto)
+    config = SearchConfig(strategy=strategy, budget=budget, held_out=held_out, seed=seed)
+    drawing = load_generator(generator, device, steps, guidance, size, negative)
+    reward = load_reward(drawing, rewards, reward_model, device, seeds, seed)
+    with progress_bar(disable=not sys.stderr.isatty()) as progress:
+        task = progress.add_task("pictures", total=budget * len(prompts))
+        results = search(
+            prompts,
+            reward,
+            load_policy(model, device),
+            config,
+            constraints=constraints or None,
+            chat=chat,
+            state=state,
+            on_round=lambda r: progress.update(task, completed=r.images, description=f"gain {r.improvement:+.2f}"),
+        )
+    console = Console(highlight=False)
+    for result in results:
+        console.print(escape(result.text), soft_wrap=True)
+        error = "" if result.held_out_error is None else f" ± {result.held_out_error:.2f}"
+        found = "not measured on fresh seeds" if result.held_out is None else f"{result.held_out:+.2f}{error}"
+        stopped = "" if result.complete else "; stopped early"
+        errors.print(f"  gain {found} (on the pictures that chose it {result.selected:+.2f}; {result.images} "
+                     f"pictures{stopped})")  # fmt: skip
+        if result.warning:
+            errors.print(f"  [yellow]warning:[/] {escape(result.warning)}")
+    if draws:
+        best = results[0].text
+        picture = drawing.draw([best], [seed])
+        save_image(picture.images[0], output, PictureInfo(prompts[0], best, seed, drawing.name, asdict(drawing.config)))
+    elif output:
+        file = ResultFile(output, repr((prompts, config)))
+        file.write([result.to_dict() for result in results[file.done :]])
+        file.close()
+    if to_pairs:
+        write_pairs(results, to_pairs)

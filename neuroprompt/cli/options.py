@@ -1,0 +1,123 @@
+"""What the commands share: the app, options that several of them have, and how models are loaded for them."""
+
+import warnings
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Plain image prompts in, expert ones out.",
+)
+errors = Console(stderr=True, highlight=False)
+
+_PHRASES = {"rich_help_panel": "Constraints", "show_default": False}
+Clause = Annotated[str | None, typer.Option(help='A phrase of this kind to be there; "a|b" is either.', **_PHRASES)]
+Require = Annotated[
+    list[str] | None, typer.Option(help='A phrase that must be there; "a|b" is either. Repeatable.', **_PHRASES)
+]
+Forbid = Annotated[list[str] | None, typer.Option(help="A phrase that must not be there. Repeatable.", **_PHRASES)]
+Auto = Annotated[list[str] | None, typer.Option(help="A category of which the policy picks a term itself.", **_PHRASES)]
+Model = Annotated[str, typer.Option("--model", "-m", help="The policy: embedded, a folder, or a hub id.")]
+Device = Annotated[
+    str | None, typer.Option(help="cpu, cuda, cuda:1 …; by default the GPU if there is one.", show_default=False)
+]
+_DRAWING = {"rich_help_panel": "Drawing", "show_default": "the model's own"}
+Generator = Annotated[
+    str, typer.Option("--generator", "-g", help="embedded, a folder, or a hub id.", rich_help_panel="Drawing")
+]
+Steps = Annotated[int | None, typer.Option(help="Denoising steps.", **_DRAWING)]
+Guidance = Annotated[float | None, typer.Option(help="Scale of the guidance.", **_DRAWING)]
+Size = Annotated[int | None, typer.Option(help="Height and width in pixels.", **_DRAWING)]
+Negative = Annotated[str | None, typer.Option(help="Negative prompt.", **_DRAWING)]
+Rewards = Annotated[
+    str, typer.Option(help="Of pickscore, clip, aesthetic, hps, image_reward; clip[ViT-L-14:openai] names a model.")
+]
+WeightedRewards = Annotated[str, typer.Option(help="name[model]:weight@cap, with commas; a weight of 0 only measures.")]
+RewardModel = Annotated[
+    str | None,
+    typer.Option(
+        help="Where the rewards come from: embedded, or published.",
+        show_default="embedded with the embedded generator",
+    ),
+]
+METHODS = (
+    "Of plain, enhanced, sft, ppo, policy:FOLDER, suffix, random, best-of-N, file:PATH, template:FILE.yaml; a policy "
+    "also with +constraints."
+)
+
+
+def read_prompts(prompts: list[str] | None, input: str | None, rows: int | None = None) -> list[str]:
+    """Those of the command line, or of a file."""
+    from neuroprompt.prompt_files import read_lines
+
+    if bool(prompts) == bool(input):
+        raise ValueError("give prompts, or a file with --input: one of the two")
+    if prompts:
+        return prompts[:rows]
+    lines = read_lines(input)[:rows]
+    if broken := next((line for line in lines if line.error), None):
+        raise ValueError(f"{input}, line {broken.number}: {broken.error}")
+    return [line.prompt for line in lines]
+
+
+def read_constraints(artist, style, format, perspective, booster, vibe, require, forbid, auto):
+    from neuroprompt.decoding import Constraints
+
+    clauses = {"artist": artist, "style": style, "format": format}
+    clauses |= {"perspective": perspective, "booster": booster, "vibe": vibe}
+    return Constraints(**clauses, require=require or (), forbid=forbid or (), auto=auto or ())
+
+
+def load_policy(model: str, device: str | None):
+    from neuroprompt.enhancer import PromptEnhancer
+
+    quiet_libraries()
+    return PromptEnhancer.from_pretrained(model, device=device)
+
+
+def load_generator(name, device, steps, guidance, size, negative):
+    from neuroprompt.images import GeneratorConfig, ImageGenerator
+
+    quiet_libraries()
+    config = GeneratorConfig(
+        num_inference_steps=steps, guidance_scale=guidance, height=size, width=size, negative_prompt=negative
+    )
+    return ImageGenerator.from_pretrained(name, device=device, config=config)
+
+
+def quiet_libraries() -> None:
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    warnings.filterwarnings("ignore", "`torch.jit.script` is deprecated", FutureWarning)  # open_clip's import of timm
+
+
+def check_output(path: str, suffixes: tuple[str, ...]) -> None:
+    """Before hours are spent on what cannot be written."""
+    if Path(path).suffix.lower() not in suffixes:
+        raise ValueError(f"{path}: this is written to {', '.join(suffixes)} files")
+    if not Path(path).absolute().parent.is_dir():
+        raise ValueError(f"there is no folder {Path(path).parent}")
+
+
+def load_reward(generator, rewards, model, device, images_per_prompt, seed=0, cache=None):
+    from neuroprompt.rewards import load_rewards
+    from neuroprompt.scoring import PromptReward
+
+    model = model or ("embedded" if generator.name == "embedded" else "published")
+    judge = load_rewards(rewards, None if model == "published" else model, device)
+    return PromptReward(generator, judge, images_per_prompt=images_per_prompt, seed=seed, cache=cache)
+
+
+def progress_bar(disable: bool) -> Progress:
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    return Progress(*columns, console=errors, disable=disable)

@@ -1,0 +1,197 @@
+"""`neuroprompt image`, `score` and `grid`: pictures drawn, judged, and set side by side."""
+
+import json
+import sys
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from neuroprompt.cli.options import (
+    METHODS,
+    Auto,
+    Clause,
+    Device,
+    Forbid,
+    Generator,
+    Guidance,
+    Model,
+    Negative,
+    Require,
+    RewardModel,
+    Rewards,
+    Size,
+    Steps,
+    app,
+    check_output,
+    errors,
+    load_generator,
+    load_policy,
+    load_reward,
+    progress_bar,
+    quiet_libraries,
+    read_constraints,
+    read_prompts,
+)
+
+
+@app.command(
+    epilog='Examples: neuroprompt image "boy on a horse" -o out.png · neuroprompt image "boy on a horse" --enhance '
+    '--style watercolor -o out.png · neuroprompt image "a castle" --generator stabilityai/sd-turbo -o castle.png'
+)
+def image(
+    prompt: Annotated[str, typer.Argument(help="What to draw.", show_default=False)],
+    output: Annotated[str, typer.Option("--output", "-o", help="A .png, .jpg or .webp file.", show_default=False)],
+    enhance: Annotated[bool, typer.Option("--enhance", "-e", help="Let the policy rewrite the prompt first.")] = False,
+    model: Model = "embedded",
+    seed: Annotated[int, typer.Option(min=0, help="Another seed, another picture.")] = 0,
+    generator: Generator = "embedded",
+    steps: Steps = None,
+    guidance: Guidance = None,
+    size: Size = None,
+    negative: Negative = None,
+    artist: Clause = None,
+    style: Clause = None,
+    format: Clause = None,
+    perspective: Clause = None,
+    booster: Clause = None,
+    vibe: Clause = None,
+    require: Require = None,
+    forbid: Forbid = None,
+    auto: Auto = None,
+    device: Device = None,
+) -> None:
+    """Draw one picture; the file says how it was made (A1111's `parameters`, and JSON)."""
+    from neuroprompt.image_files import SUFFIXES, PictureInfo, save_image
+
+    quiet_libraries()
+    constraints = read_constraints(artist, style, format, perspective, booster, vibe, require, forbid, auto)
+    if constraints and not enhance:
+        raise ValueError("constraints are for the policy: add --enhance")
+    check_output(output, SUFFIXES)
+    text = prompt
+    if enhance:
+        text = load_policy(model, device)(prompt, constraints).text
+        errors.print(escape(text), soft_wrap=True)
+    draw = load_generator(generator, device, steps, guidance, size, negative)
+    drawing = draw.draw([text], [seed])
+    if drawing.flagged[0]:
+        raise ValueError(f"the safety checker flagged the picture of {text[:60]!r}: try another seed or prompt")
+    save_image(drawing.images[0], output, PictureInfo(prompt, text, seed, draw.name, asdict(draw.config)))
+
+
+@app.command(
+    epilog='Examples: neuroprompt score --prompt "boy on a horse" a.png b.png · neuroprompt score drawn_by_us.png · '
+    'neuroprompt score --prompt "a castle" --reward-model published --rewards pickscore,hps *.jpg --json'
+)
+def score(
+    images: Annotated[list[str], typer.Argument(help="Picture files.", show_default=False)],
+    prompt: Annotated[
+        str | None,
+        typer.Option("--prompt", "-p", help="What was wished for; by default the prompt that each file names."),
+    ] = None,
+    rewards: Rewards = "pickscore,aesthetic,clip",
+    reward_model: Annotated[str, typer.Option(help="embedded, or published: the rewards' own weights.")] = "embedded",
+    json_lines: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
+    device: Device = None,
+) -> None:
+    """What each reward says of pictures."""
+    import torch
+    from rich.progress import track
+    from torchvision.transforms.v2.functional import to_dtype, to_image
+
+    from neuroprompt.image_files import load_images, read_metadata
+    from neuroprompt.rewards import load_rewards
+
+    wishes = [prompt or read_metadata(path).get("neuroprompt", {}).get("original") for path in images]
+    if None in wishes:
+        raise ValueError(f"{images[wishes.index(None)]} does not say what was wished for: give a --prompt")
+    pictures = load_images(images)
+    quiet_libraries()
+    judge = load_rewards(rewards, None if reward_model == "published" else reward_model, device)
+    names = [c.reward.name for c in judge.components]
+    table = Table("picture", *names, box=None)
+    for path, wish, picture in track(
+        list(zip(images, wishes, pictures, strict=True)),
+        "scoring",
+        console=errors,
+        transient=True,
+        disable=len(images) < 3 or not sys.stderr.isatty(),
+    ):
+        tensor = to_dtype(to_image(picture), torch.float32, scale=True)  # (3, height, width)
+        scores = {name: float(value) for name, value in judge([wish], tensor[None]).items()}
+        if json_lines:
+            print(json.dumps({"picture": path, "prompt": wish, **scores}))
+        table.add_row(Text(path), *(f"{scores[name]:.4f}" for name in names))
+    if not json_lines:
+        Console(highlight=False).print(table)
+
+
+@app.command(
+    epilog='Examples: neuroprompt grid "boy on a horse" "a castle" -o grid.png · neuroprompt grid --input prompts.txt '
+    '--rows 6 --seeds 4 -o grid.html · neuroprompt grid "a fox" --methods plain,suffix,enhanced+constraints '
+    "--style watercolor -o grid.png · neuroprompt grid --input prompts.txt --methods plain,file:mine.txt -o grid.webp"
+)
+def grid(
+    prompt: Annotated[list[str] | None, typer.Argument(help="Plain prompts: the rows.", show_default=False)] = None,
+    output: Annotated[
+        str, typer.Option("--output", "-o", help="A .png, .jpg, .webp or .html file.", show_default=False)
+    ] = ...,
+    input: Annotated[
+        str | None, typer.Option("--input", "-i", help="A .txt, .csv (column prompt) or .jsonl file of plain prompts.")
+    ] = None,
+    rows: Annotated[int | None, typer.Option(min=1, help="Take only the first so many prompts.")] = None,
+    methods: Annotated[
+        str,
+        typer.Option(help=f"The columns. {METHODS}"),
+    ] = "plain,enhanced",
+    seeds: Annotated[int, typer.Option(min=1, help="Pictures a cell.")] = 1,
+    seed: Annotated[int, typer.Option(min=0, help="The first picture's seed.")] = 0,
+    title: Annotated[str, typer.Option(help="Above the grid.")] = "",
+    cell_size: Annotated[int | None, typer.Option(help="Width of a picture in the grid, in pixels.")] = None,
+    generator: Generator = "embedded",
+    steps: Steps = None,
+    guidance: Guidance = None,
+    size: Size = None,
+    negative: Negative = None,
+    rewards: Rewards = "pickscore,aesthetic,clip",
+    reward_model: RewardModel = None,
+    artist: Clause = None,
+    style: Clause = None,
+    format: Clause = None,
+    perspective: Clause = None,
+    booster: Clause = None,
+    vibe: Clause = None,
+    require: Require = None,
+    forbid: Forbid = None,
+    auto: Auto = None,
+    device: Device = None,
+) -> None:
+    """Draw prompts side by side as several methods write them: same seeds, scores under each picture."""
+    quiet_libraries()
+    from neuroprompt.evaluation.comparison import compare_pictures
+    from neuroprompt.evaluation.grid import HTML_SUFFIXES, save_grid
+    from neuroprompt.evaluation.methods import parse_methods
+    from neuroprompt.image_files import SUFFIXES
+
+    prompts = read_prompts(prompt, input, rows)
+    check_output(output, SUFFIXES + HTML_SUFFIXES)
+    constraints = read_constraints(artist, style, format, perspective, booster, vibe, require, forbid, auto)
+    drawing = load_generator(generator, device, steps, guidance, size, negative)
+    reward = load_reward(drawing, rewards, reward_model, device, seeds, seed)
+    columns = parse_methods(methods, constraints or None, device=device, reward=reward)
+    with progress_bar(disable=not sys.stderr.isatty()) as progress:
+        task = progress.add_task("drawing", total=len(prompts) * len(columns) * seeds)
+        made = compare_pictures(
+            prompts,
+            columns,
+            reward,
+            range(seed, seed + seeds),
+            title,
+            lambda done: progress.update(task, completed=done),
+        )
+    save_grid(made, output, cell_size)

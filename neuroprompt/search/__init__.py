@@ -1,0 +1,30 @@
+"""The training-free optimiser: search for the rewrite of a prompt whose pictures are worth most.
+
+    reward = PromptReward(generator, load_rewards("pickscore:1.0,clip:0,aesthetic:0"))
+    result = optimize("boy on a horse", reward, PromptEnhancer.from_pretrained(), SearchConfig(budget=64))
+    result.text, result.held_out, result.curve, result.front
+
+The policy proposes and real pictures decide, as automatic prompt engineering does for language models (Zhou et al.
+2023). See `strategies` for how a budget is spent, and `results` for what comes back.
+"""
+
+from .chat import Chat
+from .loop import Round, SearchConfig, optimize
+from .proposals import Ask, PolicyProposals, Proposer
+from .results import Measurement, SearchResult, pareto_front, to_pairs
+from .strategies import STRATEGIES
+
+__all__ = [
+    "STRATEGIES",
+    "Ask",
+    "Chat",
+    "Measurement",
+    "PolicyProposals",
+    "Proposer",
+    "Round",
+    "SearchConfig",
+    "SearchResult",
+    "optimize",
+    "pareto_front",
+    "to_pairs",
+]

@@ -1,0 +1,350 @@
+"""The search itself: strategies of many prompts in step, one measure call a round, a journal, and an honest end."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from hashlib import blake2b
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from neuroprompt.decoding import Constraints
+from neuroprompt.enhancer import PromptEnhancer, check_prompt
+from neuroprompt.prompts import CLIP_WINDOW
+from neuroprompt.scoring import PromptReward
+
+from .candidates import Space
+from .chat import Chat, Wish
+from .journal import Journal, missing
+from .proposals import PolicyProposals, Proposer, Terms
+from .results import Measurement, SearchResult, pareto_front
+from .strategies import STRATEGIES, Draw, Propose, Search, Steps
+
+
+@dataclass
+class SearchConfig:
+    """How to search.
+
+    Args:
+        strategy: One of `STRATEGIES`: best-of-n, halving, beam, evolve.
+        budget: Pictures that a prompt's search may draw. Those of the original, `images_per_prompt` of the reward,
+            count; those of the held-out estimate come on top.
+        held_out: Seeds that winner and original are drawn with after the choice; 0 is without.
+        seed: Another seed, another search. The same call gives the same result.
+        window: CLIP tokens that a rewrite may have.
+        axes: Components of the Pareto front; by default clip and aesthetic where both are measured, else all.
+    """
+
+    strategy: str = field(default="beam", metadata={"help": "best-of-n, halving, beam, or evolve."})
+    budget: int = field(default=64, metadata={"help": "Pictures per prompt, the original's included."})
+    held_out: int = field(default=8, metadata={"help": "Fresh seeds that the winner is measured on; 0: none."})
+    seed: int = field(default=0, metadata={"help": "Another seed, another search."})
+    window: int = field(default=CLIP_WINDOW, metadata={"help": "CLIP tokens that a rewrite may have."})
+    axes: tuple[str, ...] = field(default=(), metadata={"help": "Components of the Pareto front."})
+
+    def __post_init__(self):
+        if self.strategy not in STRATEGIES:
+            raise ValueError(f"unknown strategy {self.strategy!r}: choose from {', '.join(STRATEGIES)}")
+        if self.held_out < 0:
+            raise ValueError(f"held_out is {self.held_out}: it must be at least 0")
+        self.axes = tuple(self.axes)
+
+
+class Round(NamedTuple):
+    """How far a search over some prompts is, after a round.
+
+    Attributes:
+        images, budget: Pictures used and those that may be, over all prompts, without the held-out ones.
+        searching: Prompts whose search goes on.
+        improvement: Mean over the prompts of what the best so far gains, by the pictures that chose it.
+    """
+
+    images: int
+    budget: int
+    searching: int
+    improvement: float
+
+
+def optimize(
+    prompts: str | Sequence[str],
+    reward: PromptReward,
+    propose: PromptEnhancer | Proposer,
+    config: SearchConfig | None = None,
+    *,
+    constraints: Constraints | None = None,
+    chat: Chat | None = None,
+    terms: Mapping[str, int] | None = None,
+    state: str | Path | None = None,
+    on_round: Callable[[Round], None] | None = None,
+) -> SearchResult | list[SearchResult]:
+    """Search for the rewrite of each prompt whose pictures are worth most.
+
+    Nothing is trained. All prompts are searched in step: what one round wants of them all is one call of the policy
+    and one of the reward. Ctrl-C ends the search; the best so far is returned, with `complete` false.
+
+    Args:
+        prompts: A text, or a sequence of texts.
+        reward: Draws and scores.
+        propose: A policy, or any other source of modifiers (see `proposals`).
+        config: How to search.
+        constraints: What every rewrite must and must not say.
+        chat: A chat model that is asked for proposals, too.
+        terms: Single modifiers for mutations, with their frequencies; by default the project's vocabularies.
+        state: File that the search is kept in. The same call takes a killed search up, and comes to the same result
+            as if it had not been killed; a finished one is read from it without drawing.
+        on_round: Called after each round.
+
+    Returns:
+        A `SearchResult` for a text, and a list of them, in order, for a sequence.
+
+    Raises:
+        ValueError: A prompt is empty, the constraints cannot be met, the budget is too small for one rewrite, or
+            `state` belongs to another search.
+        DrawingError: A prompt cannot be drawn or scored.
+    """
+    config = config or SearchConfig()
+    texts = [prompts] if isinstance(prompts, str) else list(prompts)
+    for text in texts:
+        check_prompt(text, constraints, config.window)
+    each = reward.images_per_prompt
+    if config.budget <= each:
+        raise ValueError(
+            f"a budget of {config.budget} pictures is too small: the original takes {each}, and a rewrite at least one"
+        )
+    if unknown := [axis for axis in config.axes if axis not in _components(reward)]:
+        raise ValueError(f"the axis {unknown[0]!r} is no component: there are {', '.join(_components(reward))}")
+    if isinstance(propose, PromptEnhancer):
+        propose = PolicyProposals(propose, config.window)
+    distinct = list(dict.fromkeys(texts))
+    journal = Journal(state, _settings(distinct, reward, propose, config, constraints, chat, terms))
+    vocabulary = Terms(terms)
+    runs = {
+        text: _Run(
+            Search(Space(text, constraints, config.window), config.budget, each, vocabulary, _hash(config.seed, text)),
+            STRATEGIES[config.strategy],
+            reward,
+            _first_seed(config.seed, text),
+        )
+        for text in distinct
+    }
+    complete, estimates = True, {}
+    try:
+        while pending := [run for run in runs.values() if run.asks is not None]:
+            if wishing := [run for run in pending if isinstance(run.asks, Propose)]:
+                _answer(wishing, propose, chat, journal, config)
+                continue
+            wanted = {run.original: [(text, run.seed + k) for text, k in run.asks.pictures] for run in pending}
+            _measure(wanted, reward, journal)
+            for run in pending:
+                run.receive([journal.pictures[run.original][picture] for picture in wanted[run.original]])
+            if on_round:
+                on_round(_progress(runs.values(), config.budget))
+        # Seeds that no search has used: the budget bounds what one can have used.
+        fresh = {text: [run.seed + config.budget + k for k in range(config.held_out)] for text, run in runs.items()}
+        wanted = {
+            text: [(t, s) for t in dict.fromkeys((text, run.search.pick)) for s in fresh[text]]
+            for text, run in runs.items()
+        }
+        _measure(wanted, reward, journal)
+        for text, run in runs.items():
+            if config.held_out:
+                rows = [[journal.pictures[text][t, s] for s in fresh[text]] for t in (run.search.pick, text)]
+                gains = np.subtract(*(worth(reward, row, run.plain) for row in rows))
+                error = float(gains.std(ddof=1) / math.sqrt(len(gains))) if len(gains) > 1 else None
+                estimates[text] = (float(gains.mean()), error, len(wanted[text]))
+    except KeyboardInterrupt:
+        complete = False
+    journal.save()
+    axes = config.axes or _default_axes(reward)
+    results = {text: run.result(axes, *estimates.get(text, (None, None, 0)), complete) for text, run in runs.items()}
+    return results[prompts] if isinstance(prompts, str) else [results[text] for text in texts]
+
+
+def worth(reward: PromptReward, rows: "Sequence[Row]", plain: "Sequence[Row]") -> np.ndarray:
+    """What pictures are worth by the reward's own equation, against those of the original. (n,)
+
+    A picture that a reward says nothing finite of is worth as little as a flagged one.
+    """
+    scores, original = (np.array([r[0] for r in of], np.float64).reshape(len(of), -1) for of in (rows, plain))
+    flagged, original_flagged = (np.array([r[1] for r in of], bool) for of in (rows, plain))
+    gains = [term.gain(scores[:, i], original[:, i], original_flagged) for i, term in enumerate(reward.terms.values())]
+    total = np.sum(gains, axis=0)
+    return np.where(np.isfinite(total) & ~flagged, total, reward.flagged_reward)
+
+
+Row = tuple[Sequence[float], bool]
+"""A picture: its raw scores, in the order of the reward's components, and whether it was flagged."""
+
+
+class _Run:
+    """The search of one prompt, as a strategy drives it."""
+
+    def __init__(self, search: Search, strategy: Callable[[Search], Steps], reward: PromptReward, seed: int):
+        self.search, self.reward, self.seed = search, reward, seed
+        self.original = search.space.original
+        self.plain: list[Row] = []  # the original's pictures, which all others are set against
+        self.rows: dict[str, list[Row]] = {}
+        self.answered = 0  # wishes
+        self._steps = self._all(strategy)
+        self.asks: Draw | Propose | None = next(self._steps, None)
+
+    def _all(self, strategy: Callable[[Search], Steps]) -> Steps:
+        if self.search.space.open:
+            yield from strategy(self.search)
+        if not self.search.values:  # nothing came of it: what the original is worth is known at least
+            yield from self.search.draw({})
+            self.search.note(self.original)
+
+    def answer(self, answer: object) -> None:
+        """Go on with the strategy."""
+        try:
+            self.asks = self._steps.send(answer)
+        except StopIteration:
+            self.asks = None
+
+    def receive(self, rows: "list[Row]") -> None:
+        """Take in the pictures that were asked for."""
+        for (text, _), row in zip(self.asks.pictures, rows, strict=True):
+            self.rows.setdefault(text, []).append(row)
+        if not self.plain:
+            self.plain = list(self.rows[self.original])
+        self.answer(worth(self.reward, rows, self.plain))
+
+    @property
+    def improvement(self) -> float:
+        search = self.search
+        return search.mean(search.pick) - search.mean(self.original) if search.values else 0.0
+
+    def result(
+        self, axes: tuple[str, ...], held_out: float | None, error: float | None, images: int, complete: bool
+    ) -> SearchResult:
+        search, names = self.search, _components(self.reward)
+        measured = [
+            Measurement(
+                text,
+                search.space.modifiers[text],
+                search.mean(text),
+                dict(zip(names, np.mean([row[0] for row in self.rows[text]], 0).tolist(), strict=True)),
+                len(values),
+                text != self.original or search.space.original_allowed,
+            )
+            for text, values in search.values.items()
+        ]
+        warning = None if search.space.open else f"left as it is: it fills the window of {search.space.window} tokens"
+        return SearchResult(
+            original=self.original,
+            text=search.pick,
+            modifiers=search.space.modifiers[search.pick],
+            selected=self.improvement,
+            held_out=held_out,
+            held_out_error=error,
+            images=search.drawn,
+            held_out_images=images,
+            curve=tuple(search.curve),
+            front=pareto_front(measured, axes),
+            axes=axes,
+            measured=tuple(sorted(measured, key=lambda m: -m.reward)),
+            complete=complete,
+            warning=warning,
+        )
+
+
+def _answer(runs: Sequence[_Run], propose: Proposer, chat: Chat | None, journal: Journal, config: SearchConfig) -> None:
+    """Proposals for all that wish for some: from the journal, or else in one call."""
+    new = [run for run in runs if len(journal.proposals.get(run.original, ())) <= run.answered]
+    for answered in sorted({run.answered for run in new}):  # the seed is the wish's own, whoever wishes beside it
+        wishing = [run for run in new if run.answered == answered]
+        seed = _hash(config.seed, f"proposals {answered}")
+        asks = [ask for run in wishing for ask in run.asks.asks]
+        answers = iter(propose(asks, seed) if asks else [])
+        others = chat([_wish(run) for run in wishing], seed) if chat else [None] * len(wishing)
+        for run, other in zip(wishing, others, strict=True):
+            answer = [next(answers) for _ in run.asks.asks] + ([] if other is None else [other])
+            journal.proposals.setdefault(run.original, []).append([[list(p) for p in of] for of in answer])
+    journal.save(due=bool(new and chat))  # what a chat model has said cannot be had again
+    for run in runs:
+        answer = journal.proposals[run.original][run.answered]
+        run.answered += 1
+        run.answer(answer)
+
+
+def _wish(run: _Run) -> Wish:
+    wish = run.search.space.constraints
+    return Wish(run.original, run.asks.best, wish.clauses if wish else (), wish.forbidden if wish else ())
+
+
+def _measure(wanted: Mapping[str, Sequence[tuple[str, int]]], reward: PromptReward, journal: Journal) -> None:
+    """Draw what the journal does not know, all prompts in one go, in parts that are kept as soon as they are drawn.
+
+    Parts are cut at the same places whenever a killed search comes here again, so that every picture has its old
+    neighbours in the batch, and the last digit of its scores.
+    """
+    todo = [(p, *of) for p in wanted for of in missing(journal.pictures.setdefault(p, {}), wanted[p])]
+    size = _PART * getattr(getattr(reward.generator, "config", None), "batch_size", 16)
+    for start in range(0, len(todo), size):
+        part = todo[start : start + size]
+        originals, texts, seeds = zip(*part, strict=True)
+        # With `on_image` the score cache is not asked: what it knows would leave its neighbours another batch.
+        measured = reward.measure(texts, originals, seeds, on_image=lambda *_: None)
+        columns = [measured.scores[name] for name in _components(reward)]
+        rows = list(zip(np.column_stack(columns).tolist(), measured.flagged.tolist(), strict=True))
+        for (original, text, seed), row in zip(part, rows, strict=True):
+            journal.pictures[original][text, seed] = row
+        journal.save(due=False)
+    if todo:
+        journal.save()
+
+
+_PART = 4  # batches of the generator
+
+
+def _progress(runs, budget: int) -> Round:
+    runs = list(runs)
+    return Round(
+        sum(run.search.drawn for run in runs),
+        budget * len(runs),
+        sum(run.asks is not None for run in runs),
+        float(np.mean([run.improvement for run in runs])),
+    )
+
+
+def _components(reward: PromptReward) -> list[str]:
+    return [component.reward.name for component in reward.rewards.components]
+
+
+def _default_axes(reward: PromptReward) -> tuple[str, ...]:
+    names = _components(reward)
+    found = tuple(next((n for n in names if n.split("[")[0] == axis), None) for axis in ("clip", "aesthetic"))
+    return found if all(found) else tuple(names)
+
+
+def _settings(distinct, reward, propose, config, constraints, chat, terms) -> dict[str, object]:
+    """All that a search depends on, as JSON types."""
+    components = [
+        [c.reward.name, c.reward.fingerprint, c.weight, c.cap, reward.scales[c.reward.name]]
+        for c in reward.rewards.components
+    ]
+    return {
+        "prompts": distinct,
+        "generator": reward.generator.fingerprint,
+        "rewards": components,
+        "relative": sorted(reward.relative),
+        "images_per_prompt": reward.images_per_prompt,
+        "flagged_reward": reward.flagged_reward,
+        "policy": getattr(propose, "name", type(propose).__name__),
+        "constraints": asdict(constraints) if constraints else None,
+        "chat": [chat.url, chat.model] if chat else None,
+        "terms": _hash(0, repr(sorted(terms.items()))) if terms else None,
+        **{name: value for name, value in asdict(config).items() if name != "axes"},
+    }
+
+
+def _hash(seed: int, text: str) -> int:
+    digest = blake2b(f"{seed}:{text}".encode("utf-8", "surrogatepass"), digest_size=7).digest()
+    return int.from_bytes(digest, "big")
+
+
+def _first_seed(seed: int, text: str) -> int:
+    """Where a prompt's seeds begin: not where `PromptReward.seeds` does, so that an evaluation is on other pictures."""
+    return _hash(seed, f"search {text}") % 2**30

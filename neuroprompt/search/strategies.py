@@ -1,0 +1,309 @@
+"""Ways to spend a budget of pictures on one prompt.
+
+A strategy is a generator: it yields a `Propose` or a `Draw` and goes on when that is answered, so that many searches
+run side by side and share the policy's batches and the generator's. All candidates are drawn with the same seeds in
+the same order (common random numbers): what two of them are compared on is equally lucky.
+
+- ``best-of-n``: as many samples of the policy as the budget holds, each drawn alike; the highest mean wins.
+- ``halving``: more samples with a picture each; the better half gets more pictures, and so on (sequential halving,
+  Karnin et al. 2013).
+- ``beam``: lists of modifiers that grow by proposals conditioned on them, and are pruned; halving in each generation.
+- ``evolve``: an evolutionary search over lists of modifiers (mutation and crossover, with the policy's help), where
+  a `Posterior` over modifiers says which children are worth a picture and which parents another one (Thompson 1933).
+"""
+
+import math
+import random
+from collections import Counter
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .candidates import Space, keys
+from .posterior import Posterior
+from .proposals import Ask, Terms
+
+
+class Draw(NamedTuple):
+    """Pictures wanted: (text, how manieth seed)."""
+
+    pictures: list[tuple[str, int]]
+
+
+class Propose(NamedTuple):
+    """Proposals wanted, and the best rewrites so far with their values, for those who learn from examples.
+
+    The answer is a list of proposals for each ask; then, where a chat model is asked too, one more: whole lists of
+    modifiers.
+    """
+
+    asks: list[Ask]
+    best: list[tuple[str, float]]
+
+
+Steps = Generator[Draw | Propose, Any, Any]
+
+
+class Search:
+    """What a strategy knows and does.
+
+    Args:
+        space: The rewrites that may be drawn.
+        budget: Pictures that may be drawn, those of the original included.
+        pictures_each: Pictures of the original, and of each candidate where all get alike.
+        terms: Single modifiers for mutations.
+        seed: Of everything random here.
+
+    Attributes:
+        values: By text, what its pictures with the seeds 0, 1, … are worth.
+        pick: The text that would win if the search ended now.
+        curve: (pictures drawn, mean value of the pick on its pictures so far) after each round.
+    """
+
+    def __init__(self, space: Space, budget: int, pictures_each: int, terms: Terms, seed: int):
+        self.space, self.budget, self.pictures_each, self.terms = space, budget, pictures_each, terms
+        self.random, self.generator = random.Random(seed), np.random.default_rng(seed)
+        self.values: dict[str, list[float]] = {}
+        self.pick = space.original
+        self.curve: list[tuple[int, float]] = []
+
+    @property
+    def drawn(self) -> int:
+        """Pictures drawn so far."""
+        return sum(map(len, self.values.values()))
+
+    @property
+    def left(self) -> int:
+        """Pictures that may still be drawn, those that the original is to have set apart."""
+        owed = 0 if self.space.original in self.values else self.pictures_each
+        return self.budget - self.drawn - owed
+
+    def mean(self, text: str, pictures: int | None = None) -> float:
+        """What a text is worth on (its first so many of) its pictures."""
+        return float(np.mean(self.values[text][:pictures]))
+
+    def candidates(self) -> list[str]:
+        """The texts drawn so far that may win."""
+        original = self.space.original
+        return [text for text in self.values if text != original or self.space.original_allowed]
+
+    def note(self, pick: str) -> None:
+        """Say which text is the best so far."""
+        self.pick = pick
+        self.curve.append((self.drawn, self.mean(pick)))
+
+    def draw(self, wanted: Mapping[str, int]) -> Steps:
+        """Draw texts until each has so many pictures, or the budget is spent; low seeds first."""
+        pictures = [(text, k) for text, n in wanted.items() for k in range(len(self.values.get(text, ())), n)]
+        pictures = sorted(pictures, key=lambda picture: picture[1])[: max(0, self.left)]
+        if not self.values:
+            own = [(self.space.original, k) for k in range(self.pictures_each)]
+            pictures = own + [picture for picture in pictures if picture not in own]
+        if pictures:
+            for (text, _), value in zip(pictures, (yield Draw(pictures)), strict=True):
+                self.values.setdefault(text, []).append(float(value))
+
+    def propose(self, asks: list[Ask]) -> Steps:
+        """Proposals for each ask, and last, whole lists of modifiers from a chat model, if there is one."""
+        ranked = sorted(self.values, key=self.mean, reverse=True)[:8]
+        answers = yield Propose(asks, [(text, self.mean(text)) for text in ranked])
+        return [*answers, []] if len(answers) == len(asks) else answers
+
+    def sample(self, count: int) -> Steps:
+        """Up to `count` different rewrites that the policy writes of the original; a chat model's come first."""
+        texts: dict[str, None] = {}
+        for _ in range(3):  # a policy that is sure of itself says the same thing again
+            if len(texts) >= count or not self.space.open:
+                break
+            ask = Ask(self.space.original, self.space.original, count - len(texts), self.space.constraints)
+            proposals, others = yield from self.propose([ask])
+            made = (
+                self.space.text(modifiers, self.random) for modifiers in [*others[: max(1, count // 4)], *proposals]
+            )
+            texts.update(dict.fromkeys(text for text in made if text))
+        return list(texts)[:count]
+
+
+def best_of_n(search: Search) -> Steps:
+    """All candidates drawn alike; the best mean wins."""
+    texts = yield from search.sample(max(1, search.left // search.pictures_each))
+    yield from search.draw(dict.fromkeys(texts, search.pictures_each))
+    _ranked(search, search.candidates())
+
+
+def halving(search: Search) -> Steps:
+    """Many candidates with a picture each, then fewer with more."""
+    texts = yield from search.sample(max(1, round(_RACED * search.left)))
+    yield from _race(search, [*_original(search), *texts], search.left)
+
+
+def beam(search: Search) -> Steps:
+    """Lists of modifiers, grown and pruned; the best few go on."""
+    reserve = search.left // 4
+    share = max(1, (search.left - reserve) // _GENERATIONS)
+    lists: list[str] = [search.space.original]
+    while search.left > reserve:
+        budget = min(share, search.left - reserve)
+        # A race of n, from a picture each to a few with four, costs about 2n.
+        grown = yield from _grow(search, lists, max(1, budget // 2))
+        if not grown:
+            break
+        survivors = yield from _race(search, grown, budget, until=_BEAM)
+        if not survivors:
+            break
+        # The user's own text begins the first generation; later it is a list like any other.
+        lists = [text for text in lists if text in search.candidates()]
+        lists = _ranked(search, [*lists, *survivors])[:_BEAM]
+    yield from _race(search, [text for text in lists if text in search.candidates()], search.left)
+
+
+def evolve(search: Search) -> Steps:
+    """Lists of modifiers bred from those that look best, under a posterior over modifiers."""
+    total = search.left
+    share = max(2, total // _ROUNDS)
+    texts = yield from search.sample(max(1, round(_FIRST * total)))
+    yield from search.draw(dict.fromkeys(_shortened(search, texts), 1))
+    while True:
+        measured = search.candidates()
+        if not measured:
+            return
+        posterior = _posterior(search, measured)
+        search.note(measured[int(posterior.mean.argmax())])
+        if search.left <= 0:
+            return
+        pool = measured
+        if search.left > _LAST * total and search.space.open:
+            parents = posterior.sample(_CHILDREN * share, search.generator).argmax(1)
+            children = yield from _breed(search, [measured[i] for i in parents], measured)
+            pool = [*measured, *children]
+            posterior = _posterior(search, pool)
+        count = min(share, search.left)
+        chosen = Counter(posterior.sample(count, search.generator).argmax(1).tolist())
+        yield from search.draw({pool[i]: len(search.values.get(pool[i], ())) + n for i, n in chosen.items()})
+
+
+STRATEGIES: dict[str, Callable[[Search], Steps]] = {
+    "best-of-n": best_of_n,
+    "halving": halving,
+    "beam": beam,
+    "evolve": evolve,
+}
+
+
+# --- steps of strategies -------------------------------------------------------------------------------------------
+
+_RACED = 0.5  # candidates of `halving` per picture of its budget
+_BEAM, _GENERATIONS = 4, 5
+_ROUNDS = 14
+_FIRST, _LAST = 0.25, 0.25  # shares of the budget for the policy's samples, and for choosing among the drawn
+_CHILDREN = 8  # bred for each picture of a round
+
+
+def _race(search: Search, texts: Iterable[str], budget: int, until: int = 1) -> Steps:
+    """Sequential halving, down to `until` texts that have as many pictures. Returns them, the best first."""
+    alive, end, each = list(dict.fromkeys(texts)), search.drawn + budget, 1
+    while alive:
+        yield from search.draw(dict.fromkeys(alive, each))
+        alive = [text for text in alive if text in search.values]
+        alive = _ranked(search, alive)
+        left = min(end - search.drawn, search.left)
+        if left <= 0 or len(alive) <= until:
+            break
+        alive = alive[: max(until, math.ceil(len(alive) / 2))]
+        if len(alive) == 1:
+            break
+        rounds = max(1, math.ceil(math.log2(len(alive) / until)) + (until > 1))
+        each += max(1, left // rounds // len(alive))
+    return alive
+
+
+def _ranked(search: Search, texts: Sequence[str]) -> list[str]:
+    """The best first, compared on as many pictures as all have (the same seeds, so); it is noted."""
+    common = min((len(search.values[text]) for text in texts), default=0)
+    ranked = sorted(texts, key=lambda text: -search.mean(text, common))
+    if ranked:
+        search.note(ranked[0])
+    return ranked
+
+
+def _original(search: Search) -> list[str]:
+    return [search.space.original] if search.space.original_allowed else []
+
+
+def _posterior(search: Search, pool: Sequence[str]) -> Posterior:
+    """Of all of `pool`, from every picture drawn; the original's count even where it may not win."""
+    texts = [*pool, *(text for text in search.values if text not in set(pool))]
+    rows = [(i, k, v) for i, text in enumerate(texts) for k, v in enumerate(search.values.get(text, ()))]
+    drawn, seeds, values = zip(*rows, strict=True)
+    return Posterior([keys(search.space.modifiers[text]) for text in texts], drawn, seeds, values, len(pool))
+
+
+def _grow(search: Search, lists: Sequence[str], count: int) -> Steps:
+    """New texts: each list with the policy's next modifiers, with a term of the vocabulary, or without a modifier."""
+    space, rng = search.space, search.random
+    parents = [rng.choice(lists) for _ in range(count)]
+    asks = [Ask(space.original, space.head(space.modifiers[parent]), 1, None, _SHORT) for parent in parents]
+    *proposals, others = yield from search.propose(asks)
+    grown: dict[str, None] = {}
+    for parent, (proposal,) in zip(parents, proposals, strict=True):
+        modifiers, die = list(space.modifiers[parent]), rng.random()
+        if die < 0.15 and modifiers:
+            modifiers.pop(rng.randrange(len(modifiers)))
+        elif die < 0.3 or not proposal:
+            modifiers.append(search.terms.draw(rng))
+        else:
+            modifiers += proposal[: rng.randint(1, 3)]
+        grown[space.text(modifiers, rng)] = None
+    grown |= dict.fromkeys(space.text(modifiers, rng) for modifiers in others[: max(1, count // 4)])
+    return [text for text in grown if text and text not in search.values]
+
+
+def _shortened(search: Search, texts: Sequence[str]) -> list[str]:
+    """The texts, every other one cut after some modifier: experts write much, and less may be worth more."""
+    space, rng = search.space, search.random
+    cut = []
+    for i, text in enumerate(texts):
+        modifiers = space.modifiers[text]
+        kept = rng.randint(1, len(modifiers)) if i % 2 and modifiers else len(modifiers)
+        cut.append(space.text(modifiers[:kept], rng))
+    return list(dict.fromkeys(text for text in cut if text))
+
+
+def _breed(search: Search, parents: Sequence[str], measured: Sequence[str]) -> Steps:
+    """Children of `parents`, different from each other and from all that was drawn."""
+    space, rng = search.space, search.random
+    plans, asks = [], []
+    for parent in parents:
+        modifiers = space.modifiers[parent]
+        operation = rng.choices(list(_OPERATIONS), weights=list(_OPERATIONS.values()))[0]
+        cut = rng.randint(0, len(modifiers))
+        plans.append((operation, modifiers, cut))
+        if operation in ("regrow", "insert"):
+            asks.append(Ask(space.original, space.head(modifiers[:cut]), 1, None, _SHORT))
+    *proposals, others = yield from search.propose(asks)
+    written = iter(proposals)
+    children: dict[str, None] = dict.fromkeys(space.text(modifiers, rng) for modifiers in others)
+    for operation, modifiers, cut in plans:
+        before, after = list(modifiers[:cut]), list(modifiers[cut:])
+        if operation == "regrow":
+            child = before + list(next(written)[0])
+        elif operation == "insert":
+            child = before + list(next(written)[0][: rng.randint(1, 2)]) + after
+        elif operation == "add":
+            child = [*before, search.terms.draw(rng), *after]
+        elif operation == "replace":
+            child = [*before, search.terms.draw(rng), *after[1:]]
+        elif operation == "delete":
+            child = before + after[rng.randint(1, max(1, len(modifiers) // 2)) :]
+        elif operation == "cross":
+            other = space.modifiers[rng.choice(measured)]
+            child = [m for m in [*modifiers, *other] if rng.random() < 0.6]
+        else:
+            child = rng.sample(modifiers, len(modifiers))
+        children[space.text(child, rng)] = None
+    return [text for text in children if text and text not in search.values]
+
+
+_SHORT = 20  # the policy's tokens of a continuation: about four modifiers
+_OPERATIONS = {"regrow": 5, "insert": 5, "add": 3, "replace": 3, "delete": 3, "cross": 5, "reorder": 1}
