@@ -10,6 +10,14 @@ _HOMES = {
     "check": "neuroprompt.decoding",
     "neurologic": "neuroprompt.decoding",
     "count_clip_tokens": "neuroprompt.prompts",
+    "ImageGenerator": "neuroprompt.images",
+    "GeneratorConfig": "neuroprompt.images",
+    "load_reward": "neuroprompt.rewards",
+    "load_rewards": "neuroprompt.rewards",
+    "PromptReward": "neuroprompt.scoring",
+    "PPOConfig": "neuroprompt.ppo",
+    "PPOTrainer": "neuroprompt.ppo",
+    "optimize": "neuroprompt.search",
 }
 __all__ = sorted(_HOMES)
 

@@ -24,6 +24,8 @@ from neuroprompt.decoding.constraints import ConstraintError, Constraints
 
 NEVER = float("-inf")
 _ROWLESS = (TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper, MinLengthLogitsProcessor)
+# transformers 5.24 renamed the argument and the output of every model that holds the cache
+CACHE = "cache" if any(f.name == "cache" for f in fields(GenerateBeamDecoderOnlyOutput)) else "past_key_values"
 UNFINISHED = -1.0e9  # the score of a finished sequence that is not there yet, as in `transformers`
 
 
@@ -180,9 +182,7 @@ def neurologic(
             flat_parent = flat_parent.view(-1, num_beams)[keep].flatten()
             flat_keep = (keep[:, None] * num_beams + torch.arange(num_beams, device=device)).flatten()
             model_kwargs = {
-                name: value[flat_keep]
-                if isinstance(value, Tensor) and value.dim() and name != "past_key_values"
-                else value
+                name: value[flat_keep] if isinstance(value, Tensor) and value.dim() and name != CACHE else value
                 for name, value in model_kwargs.items()
             }
             here, budgets, beams = here[keep], budgets[keep], beams.select(keep)
@@ -214,7 +214,7 @@ def neurologic(
     return GenerateBeamDecoderOnlyOutput(
         sequences=ids,
         sequences_scores=results.finished_score.gather(1, pick).flatten(),
-        past_key_values=model_kwargs.get("past_key_values"),
+        **{CACHE: model_kwargs.get(CACHE)},
     )
 
 
@@ -646,7 +646,7 @@ def _one_each(constraints, batch: int) -> list[Constraints | None]:
 
 def _prefill(model, input_ids: Tensor, beams: int, model_kwargs: dict) -> tuple[Tensor, dict]:
     """Reads every prompt once, and repeats what it left in the cache for every beam."""
-    cache = model_kwargs.get("past_key_values")
+    cache = model_kwargs.get(CACHE)
     rows = input_ids.shape[0]
     once = beams > 1 and cache is not None and all(hasattr(layer, "batch_repeat_interleave") for layer in cache.layers)
     if once:
@@ -660,7 +660,7 @@ def _prefill(model, input_ids: Tensor, beams: int, model_kwargs: dict) -> tuple[
     model_kwargs = model._update_model_kwargs_for_generation(outputs, model_kwargs)
     logits = outputs.logits[:, -1].to(input_ids.device)
     if once:
-        model_kwargs["past_key_values"].batch_repeat_interleave(beams)
+        model_kwargs[CACHE].batch_repeat_interleave(beams)
         logits = logits.repeat_interleave(beams, dim=0)
         model_kwargs = {
             name: value.repeat_interleave(beams, dim=0)
@@ -672,11 +672,11 @@ def _prefill(model, input_ids: Tensor, beams: int, model_kwargs: dict) -> tuple[
 
 
 def _reorder(model, model_kwargs: dict, parent: Tensor) -> None:
-    cache = model_kwargs.get("past_key_values")
+    cache = model_kwargs.get(CACHE)
     if cache is None:
         return
     if hasattr(model, "_reorder_cache"):
-        model_kwargs["past_key_values"] = model._reorder_cache(cache, parent)
+        model_kwargs[CACHE] = model._reorder_cache(cache, parent)
     else:
         cache.reorder_cache(parent)
 

@@ -15,8 +15,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.utils.data import Sampler
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 
+from neuroprompt.decoding.neurologic import CACHE
 from neuroprompt.enhancer import SEPARATORS, TOKENS_PER_CLIP_TOKEN
 from neuroprompt.ppo.model import position_ids
 from neuroprompt.prompts import Prompt, count_clip_tokens, modifier_key
@@ -156,17 +157,17 @@ def sample(
     here = torch.arange(rows, device=device)  # the rows still in the batch
     running = torch.ones(rows, dtype=torch.bool, device=device)  # those of them that have not ended
     begun = torch.zeros(rows, dtype=torch.long, device=device)  # modifiers
-    mask, ids, positions, cache = queries.mask, queries.ids, position_ids(queries.mask), None
+    mask, ids, positions = queries.mask, queries.ids, position_ids(queries.mask)
+    cache = DynamicCache(config=policy.config)
     for step in range(longest):
         outputs = policy(
             input_ids=ids,
             attention_mask=mask,
             position_ids=positions,
-            past_key_values=cache,
             use_cache=True,
             logits_to_keep=1,
+            **{CACHE: cache},
         )
-        cache = outputs.past_key_values
         logits = outputs.logits[:, -1].double() / temperature  # (here, vocab)
         if min_modifiers:
             logits[:, eos_token_id].masked_fill_(begun < min_modifiers, -math.inf)

@@ -85,13 +85,16 @@ def warm_up(work: Work, steps: Steps = 2500, batch_size: Batch = 128, learning_r
 @app.command()
 def diffusion(work: Work, steps: Steps = 30_000, batch_size: Batch = 64, learning_rate: Rate = 1e-3,
               sheet_steps: Annotated[int, typer.Option(help="Steps between contact sheets.")] = 500,
+              cooldown: Annotated[float, typer.Option(help="Share of the steps over which the rate falls to 0.")] = 0.1,
               freeze_text: Annotated[bool, typer.Option(help="Train on with the text encoder as it is.")] = False,
               device: Device = "auto", threads: Threads = 1) -> None:  # fmt: skip
     """4. The diffusion model with its text encoder."""
     from .diffusion import train_diffusion
 
     torch.set_num_threads(threads)
-    config = LoopConfig(steps, batch_size, learning_rate, warmup=200, ema=0.9992, sheet_steps=sheet_steps)
+    config = LoopConfig(
+        steps, batch_size, learning_rate, warmup=200, ema=0.9992, cooldown=cooldown, sheet_steps=sheet_steps
+    )
     train_diffusion(
         work / "data", work / "autoencoder", work / "warm_up", work / "diffusion", config, device,
         freeze_text=freeze_text,
@@ -156,6 +159,16 @@ def export(work: Work, output: Annotated[Path, typer.Option(help="Folder for the
 
     sizes = export(work, output)
     _say({**sizes, "all": sum(sizes.values())})
+
+
+@app.command()
+def restore(work: Work, exported: Annotated[Path, typer.Option(help="What `export` wrote.")]) -> None:
+    """Checkpoints from exported models, after `data`: to train on from where they are."""
+    from .autoencoder import encode_all
+    from .export import restore
+
+    factor = restore(exported, work)
+    encode_all(work / "data", work / "autoencoder", work / "data" / "latents.npy", factor=factor)
 
 
 @app.command()

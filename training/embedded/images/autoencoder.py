@@ -80,17 +80,19 @@ def train_autoencoder(data: Path, out: Path, config: LoopConfig, device: str = "
 
 
 @torch.no_grad()
-def encode_all(data: Path, autoencoder: Path, out: Path, device: str = "auto", batch_size: int = 128) -> float:
-    """Latents of every rendering to `out` (float16 memmap, (n, 8, 16, 16)), divided by their standard deviation.
+def encode_all(
+    data: Path, autoencoder: Path, out: Path, device: str = "auto", batch_size: int = 128, factor: float | None = None
+) -> float:
+    """Latents of every rendering to `out` (float16 memmap, (n, 8, 16, 16)), times the scaling factor.
 
-    Returns the scaling factor (one over that deviation) for the pipeline's config.
+    Returns that factor for the pipeline's config: `factor`, or one over the latents' standard deviation.
     """
     where = pick_device(device)
     model = load_averaged(new_autoencoder(), autoencoder).to(where)
     images = np.load(data / "images.npy", mmap_mode="r")
     encode = lambda rows: model.encode(to_pixels(images[rows], where)).latent_dist.mean.float()  # noqa: E731
     sample = np.sort(np.random.default_rng(0).choice(len(images), min(2048, len(images)), replace=False))
-    factor = round(1 / torch.cat([encode(rows) for rows in np.array_split(sample, 16)]).std().item(), 4)
+    factor = factor or round(1 / torch.cat([encode(rows) for rows in np.array_split(sample, 16)]).std().item(), 4)
     part = out.with_suffix(".part")
     latents = np.lib.format.open_memmap(part, "w+", np.float16, (len(images), LATENT_CHANNELS, 16, 16))
     for start in range(0, len(images), batch_size):

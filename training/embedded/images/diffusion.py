@@ -169,11 +169,13 @@ def train_diffusion(
     latents = np.load(data / "latents.npy")
     torch.manual_seed(config.seed)
     model = Diffusion(renderings.tokenizer)
-    load_averaged(model.text_encoder, warm_up, "text_model.")
+    if not (out / "checkpoint.safetensors").is_file():
+        load_averaged(model.text_encoder, warm_up, "text_model.")
     model.to(where)
     if where.type == "cpu":
         # Plain products: the fused kernel's bf16 backward costs a third of the step on CPUs.
         model.unet.set_attn_processor(AttnProcessor())
+        model.unet.to(memory_format=torch.channels_last)
     cumulative = new_scheduler().alphas_cumprod.to(where)
 
     def loss(rng: np.random.Generator) -> tuple[Tensor, dict[str, float]]:
@@ -181,7 +183,7 @@ def train_diffusion(
         captions = renderings.captions(chosen, rng)
         captions = ["" if rng.random() < drop else caption for caption in captions]
         text = model.text_encoder(renderings.tokens(captions, where, full=True)).last_hidden_state
-        x = torch.from_numpy(latents[chosen]).to(where).float()
+        x = torch.from_numpy(latents[chosen]).to(where).float().contiguous(memory_format=torch.channels_last)
         noise = torch.from_numpy(rng.standard_normal(x.shape, np.float32)).to(where)
         # Stratified over the batch, so that each step sees every noise level; the noisy ones, where the words decide
         # what is drawn, more often.

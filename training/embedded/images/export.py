@@ -1,14 +1,17 @@
 """The trained models as folders that diffusers and transformers load, in fp16 safetensors."""
 
 import json
+import shutil
 from pathlib import Path
 
-from safetensors.torch import save_file
+from diffusers import StableDiffusionPipeline
+from safetensors.torch import load_file, save_file
 from torch import nn
+from transformers import CLIPModel
 
 from .clip import WIDTH, Renderings, image_processor, load_clip
 from .diffusion import Diffusion, assemble
-from .loop import load_averaged
+from .loop import load_averaged, save_weights
 from .preferences import AestheticHead
 
 
@@ -43,6 +46,27 @@ def export(work: Path, output: Path) -> dict[str, int]:
         for part in sorted(output.iterdir())
         if part.is_dir()
     }
+
+
+def restore(exported: Path, work: Path) -> float:
+    """The reverse of `export`: checkpoints in `work` to train on from, and the tokenizer, which `work/data` must share.
+
+    AdamW's moments were not exported; they begin anew. Returns the autoencoder's scaling factor.
+    """
+    tokenizer = work / "data" / "tokenizer"
+    shutil.rmtree(tokenizer, ignore_errors=True)
+    shutil.copytree(exported / "stable-diffusion" / "tokenizer", tokenizer)
+    pipeline = StableDiffusionPipeline.from_pretrained(exported / "stable-diffusion")
+    model = Diffusion(pipeline.tokenizer)
+    model.unet, model.text_encoder = pipeline.unet, pipeline.text_encoder
+    save_weights(model, work / "diffusion")
+    save_weights(pipeline.vae, work / "autoencoder")
+    for name in ("clip", "pickscore"):
+        save_weights(CLIPModel.from_pretrained(exported / name), work / name)
+    head = AestheticHead()
+    head.load_state_dict(load_file(exported / "aesthetic" / "model.safetensors"))
+    save_weights(head, work / "aesthetic")
+    return pipeline.vae.config.scaling_factor
 
 
 def _save(model: nn.Module, folder: Path, renderings: Renderings) -> None:

@@ -73,6 +73,7 @@ def fit(
         lr=config.learning_rate,
         betas=(0.9, 0.99),
         weight_decay=config.weight_decay,
+        fused=True,
     )
     step, seconds = _load(folder / "checkpoint.safetensors", trained, averaged, optimizer)
     if step:
@@ -126,6 +127,13 @@ def fit(
     return model.eval()
 
 
+def save_weights(model: nn.Module, folder: Path) -> None:
+    """A checkpoint at step 0 that has the weights of `model`: `fit` trains on from there."""
+    folder.mkdir(parents=True, exist_ok=True)
+    weights = {name: p.detach().float() for name, p in model.named_parameters()}
+    _save(folder / "checkpoint.safetensors", weights, weights, None, 0, 0.0)
+
+
 def load_averaged(model: nn.Module, folder: Path, part: str = "") -> nn.Module:
     """Fill `model` with the averaged weights of the last checkpoint in `folder`; those not trained there stay.
 
@@ -169,9 +177,11 @@ def _moments(trained: dict[str, nn.Parameter], optimizer: torch.optim.Optimizer)
 def _save(path: Path, trained, averaged, optimizer, step: int, seconds: float) -> None:
     tensors = {f"model/{n}": p.detach() for n, p in trained.items()}
     tensors |= {f"averaged/{n}": t for n, t in averaged.items()}
-    tensors |= dict(_moments(trained, optimizer))
+    tensors |= dict(_moments(trained, optimizer)) if optimizer else {}
     part = path.with_suffix(".part")
-    save_file({k: t.contiguous() for k, t in tensors.items()}, part, {"step": str(step), "seconds": str(seconds)})
+    save_file(
+        {k: t.contiguous().clone() for k, t in tensors.items()}, part, {"step": str(step), "seconds": str(seconds)}
+    )
     part.replace(path)
 
 
