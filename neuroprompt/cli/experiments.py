@@ -57,6 +57,9 @@ def evaluate(
     methods: Annotated[
         str, typer.Option(help=f"{METHODS} The others are compared with the first one.")
     ] = "plain,suffix,random,enhanced",
+    against: Annotated[
+        str, typer.Option(help="Further methods that the others are compared with, such as sft.", show_default=False)
+    ] = "",
     seeds: Annotated[int, typer.Option(min=1, help="Pictures of each prompt.")] = 4,
     seed: Annotated[int, typer.Option(min=0, help="Another seed, other pictures and rewrites.")] = 0,
     title: Annotated[str, typer.Option(help="Of the report.")] = "",
@@ -100,7 +103,9 @@ def evaluate(
             columns,
             reward,
             output,
+            references=[name.strip() for name in against.split(",") if name.strip()],
             title=title,
+            config={"command": " ".join(["neuroprompt", *sys.argv[1:]])},
             on_progress=lambda done, total: progress.update(task, completed=done, total=total),
         )
     print_tables(results)

@@ -49,8 +49,8 @@ RewardModel = Annotated[
     ),
 ]
 METHODS = (
-    "Of plain, enhanced, sft, ppo, policy:FOLDER, suffix, random, best-of-N, file:PATH, template:FILE.yaml; a policy "
-    "also with +constraints."
+    "Of plain, enhanced, sft, ppo, policy:FOLDER, suffix, random, best-of-N, search-N, file:PATH, template:FILE.yaml; "
+    "a policy also with +constraints."
 )
 
 

@@ -53,6 +53,7 @@ def evaluate(
     *,
     chunk_size: int = 32,
     examples: int = 1,
+    references: Sequence[str] = (),
     title: str = "",
     config: Mapping[str, Any] | None = None,
     log_history: Sequence[Mapping[str, Any]] | None = None,
@@ -70,6 +71,7 @@ def evaluate(
             taken up.
         chunk_size: Prompts that are done together.
         examples: How many of the best, of the median and of the worst prompts are drawn for each method; 0 for none.
+        references: Methods that the others are compared with, besides the first.
         title: Of the report.
         config: What else the results should say of their making, such as the command's arguments; JSON types.
         log_history: Of a training run (as in `trainer_state.json`), for the report's learning curves.
@@ -85,6 +87,8 @@ def evaluate(
     """
     prompts, folder = list(prompts), Path(folder)
     _check(prompts, methods, reward, chunk_size)
+    if unknown := [name for name in references if name not in [m.name for m in methods[1:]]]:
+        raise ValueError(f"to compare with {unknown[0]!r}, it must be among the methods, and not the first of them")
     settings = _settings(prompts, methods, reward, chunk_size)
     folder.mkdir(parents=True, exist_ok=True)
     _check_settings(folder, settings)
@@ -112,7 +116,7 @@ def evaluate(
                 done += len(chunk) * k
                 if on_progress:
                     on_progress(done, total)
-    results = summarise(folder, embed=_text_encoder(reward)) | {"title": title, "config": dict(config or {})}
+    results = summarise(folder, _text_encoder(reward), references) | {"title": title, "config": dict(config or {})}
     _draw_examples(results, folder, methods, reward, examples)
     write_results(results, folder)
     write_report(folder, log_history=log_history)

@@ -23,13 +23,14 @@ from neuroprompt.evaluation.peers import Peer, PeerRewriter
 from neuroprompt.modifiers import CATEGORIES, vocabulary
 from neuroprompt.prompt_files import read_lines
 from neuroprompt.prompts import CLIP_WINDOW, count_clip_tokens
+from neuroprompt.search import SearchConfig, optimize
 
 if TYPE_CHECKING:
     from neuroprompt.scoring import PromptReward
 
 METHODS = (
     *("plain", "enhanced", "sft", "ppo", "policy:NAME", "suffix", "random", "file:PATH"),
-    *("best-of-N", "best-of-N:NAME", "template:PATH"),
+    *("best-of-N", "best-of-N:NAME", "search-N", "search-N:NAME", "template:PATH"),
 )
 """What `parse_methods` reads; those that are policies also as METHOD+constraints."""
 
@@ -91,6 +92,8 @@ def parse_methods(
       policy. Each sample is drawn once, with seeds that `reward` itself never gives out, so that what is chosen is
       judged on pictures that had no part in the choice: its score is not inflated by the luck of the choice (selecting
       and judging on the same pictures would make it an oracle).
+    - ``search-64``: `neuroprompt.search` with 64 pictures a prompt, drawn with seeds of its own, too; proposals are the
+      embedded policy's, or with ``search-64:NAME`` another's.
     - ``template:PATH``: somebody else's language model, asked as a YAML file says (see `peers.Peer`).
 
     A policy with ``+constraints`` obeys `constraints`; where no method says so, all policies do.
@@ -101,7 +104,7 @@ def parse_methods(
         seed: What a method makes of a prompt depends on the prompt, the seed and the settings alone.
         window: CLIP tokens that a rewritten prompt may have.
         device: For the policies and peers.
-        reward: Chooses for ``best-of-N``.
+        reward: Chooses for ``best-of-N`` and ``search-N``.
         decoding: Further settings of `PromptEnhancer.__call__`, such as `num_beams`.
 
     Raises:
@@ -126,8 +129,8 @@ def parse_methods(
             return _baseline(name, seed, window, device)
         if name != base and not constraints:
             raise ValueError(f"{name}: no constraints are given")
-        if policy.samples and reward is None:
-            raise ValueError(f"{name}: the best of several samples is chosen by a reward, and there is none here")
+        if (policy.samples or policy.budget) and reward is None:
+            raise ValueError(f"{name}: pictures choose here, by a reward, and there is none")
         wish = constraints if name != base or not marked else None
         settings: dict[str, Any] = {"seed": seed, "window": window} | decoding
 
@@ -135,10 +138,13 @@ def parse_methods(
             enhancer = load(policy.source)
             if policy.samples:
                 return _best_of(policy.samples, enhancer, prompts, wish, reward, settings)
+            if policy.budget:
+                return _searched(policy.budget, enhancer, prompts, wish, reward, seed, window)
             return [e.text for e in enhancer(prompts, wish, **settings)]
 
         facts = settings | {"policy": policy.source, "weights": _weights(policy.source)}
         facts |= {"samples": policy.samples} if policy.samples else {}
+        facts |= {"pictures": policy.budget} if policy.budget else {}
         facts |= {"constraints": asdict(wish)} if wish else {}
         return Method(name, rewrite, facts, wish, prepare=lambda: load(policy.source))
 
@@ -154,7 +160,8 @@ _MARK = "+constraints"
 @dataclass(frozen=True)
 class _Policy:
     source: str  # where it is loaded from
-    samples: int = 0  # of which the best is chosen; 0: one result, by search
+    samples: int = 0  # of which pictures choose the best
+    budget: int = 0  # pictures that a search for the best may draw
 
 
 def _policy(name: str) -> _Policy | None:
@@ -163,13 +170,16 @@ def _policy(name: str) -> _Policy | None:
     if word == "policy" and argument:
         locate(argument, "policy")  # what is wrong with the name comes out now, before anything is loaded
         return _Policy(argument)
-    count = word.removeprefix("best-of-")
-    if count != word and count.isdecimal() and (argument or ":" not in name):
-        if not int(count):
+    kind, dash, count = word.rpartition("-")
+    if dash and kind in ("best-of", "search") and count.isdecimal() and (argument or ":" not in name):
+        if kind == "best-of" and not int(count):
             raise ValueError(f"{name}: there must be at least 1 sample to choose from")
+        if kind == "search" and int(count) <= _ORIGINALS:
+            raise ValueError(f"{name}: the original's pictures are {_ORIGINALS} of the budget, so it must be larger")
         if argument:
             locate(argument, "policy")
-        return _Policy(argument or "embedded", int(count))
+        source = argument or "embedded"
+        return _Policy(source, samples=int(count)) if kind == "best-of" else _Policy(source, budget=int(count))
     if name == "enhanced":
         return _Policy("embedded")
     if name not in ("sft", "ppo"):
@@ -216,6 +226,25 @@ def _best_of(
     scores = judge.score([p for p in prompts for _ in range(samples)], texts).reshape(len(prompts), samples)
     best = np.where(np.isfinite(scores), scores, -np.inf).argmax(1)
     return [texts[i * samples + k] for i, k in enumerate(best.tolist())]
+
+
+_ORIGINALS = 2  # pictures of the original prompt, which a search sets all others against
+
+
+def _searched(
+    budget: int,
+    enhancer: PromptEnhancer,
+    prompts: Sequence[str],
+    wish: Constraints | None,
+    reward: "PromptReward",
+    seed: int,
+    window: int,
+) -> list[str]:
+    """What a search finds for each prompt; its seeds are its own (see `search.loop`)."""
+    judge = copy.copy(reward)
+    judge.images_per_prompt = _ORIGINALS
+    config = SearchConfig(budget=budget, held_out=0, seed=seed, window=window)
+    return [found.text for found in optimize(list(prompts), judge, enhancer, config, constraints=wish)]
 
 
 def _baseline(name: str, seed: int, window: int, device: str | None) -> Method:

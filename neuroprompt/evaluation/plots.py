@@ -88,7 +88,9 @@ class _Axis:
     """From values to pixels, with some room at the ends."""
 
     def __init__(self, low: float, high: float, start: float, end: float):
-        span = high - low or abs(high) or 1.0
+        span = high - low or abs(high)
+        if span < 1e-300:  # what cannot be divided any more
+            span = 1.0
         self.low, self.high = low - 0.04 * span, high + 0.04 * span
         self.start, self.end = start, end
 

@@ -11,7 +11,7 @@ import os
 import re
 import subprocess
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from importlib.metadata import version
 from itertools import pairwise
 from pathlib import Path
@@ -75,12 +75,15 @@ def read_records(folder: str | Path) -> Iterator[dict]:
         yield from map(json.loads, file)
 
 
-def summarise(folder: str | Path, embed: Callable[[list[str]], Tensor] | None = None) -> dict:
+def summarise(
+    folder: str | Path, embed: Callable[[list[str]], Tensor] | None = None, references: Sequence[str] = ()
+) -> dict:
     """The numbers of an evaluation, from its folder alone.
 
     Args:
         folder: With ``settings.json`` and ``records.jsonl``.
         embed: Texts to unit vectors, for the spread of the rewrites; left out without it.
+        references: Methods that the others are compared with, besides the first.
 
     Returns:
         JSON types; an interval is ``{"mean", "low", "high"}`` at 95 %. Among them
@@ -94,6 +97,7 @@ def summarise(folder: str | Path, embed: Callable[[list[str]], Tensor] | None = 
           plain prompt's words that are still there; ``distinct_1`` and ``distinct_2`` (Li et al. 2016): different words
           and pairs of words per word and pair that was added; ``distinct_tails``: different additions per addition;
           ``spread``: mean cosine distance between the embeddings of two prompts' rewrites.
+        - ``references``: for each of these methods, what ``against`` is for the first, by method.
         - ``latency``: seconds of rewriting per prompt; all that two runs may differ in.
     """
     folder = Path(folder)
@@ -127,6 +131,10 @@ def summarise(folder: str | Path, embed: Callable[[list[str]], Tensor] | None = 
         "baseline": first,
         "methods": {
             name: _summary(of, rewards[name], rewards[first] if name != first else None) for name, of in data.items()
+        },
+        "references": {
+            reference: {name: _against(of, rewards[reference]) for name, of in rewards.items() if name != reference}
+            for reference in references
         },
         "latency": {name: of.seconds / of.count for name, of in data.items()},
     }
@@ -187,16 +195,18 @@ def tables(results: Mapping) -> list[Table]:
             ],
         )
     ]
-    if len(methods) > 1:
-        made.append(
-            Table(
-                f"Against {first}",
-                "Mean paired difference with its 95 % bootstrap interval; of the reward also the share of prompts on "
-                "which the method is better (a tie is half a win) and the p-value of a two-sided sign test.",
-                ["method", REWARD, "better", "p", *scores],
-                [_against(name, of["against"], scores) for name, of in methods.items() if of["against"]],
-            )
+    compared = {first: {name: of["against"] for name, of in methods.items() if of["against"]}, **results["references"]}
+    made += [
+        Table(
+            f"Against {reference}",
+            "Mean paired difference with its 95 % bootstrap interval; of the reward also the share of prompts on "
+            "which the method is better (a tie is half a win) and the p-value of a two-sided sign test.",
+            ["method", REWARD, "better", "p", *scores],
+            [_comparison_row(name, against, scores) for name, against in others.items()],
         )
+        for reference, others in compared.items()
+        if others
+    ]
     shown = [(key, title, form) for key, title, form in _COLUMNS if any(of[key] is not None for of in methods.values())]
     made.append(
         Table(
@@ -241,7 +251,7 @@ _COLUMNS = [
 ]
 
 
-def _against(name: str, against: Mapping, scores: list[str]) -> list[str]:
+def _comparison_row(name: str, against: Mapping, scores: list[str]) -> list[str]:
     differences = [_interval(against[s] and against[s]["difference"], signed=True) for s in (REWARD, *scores)]
     of = against[REWARD]
     more = [f"{of['win_rate']:.1%}", f"{of['p_value']:.2g}"] if of else ["–", "–"]
@@ -349,7 +359,7 @@ def _summary(data: _MethodData, values: Mapping[str, np.ndarray], base: Mapping[
     if data.embedding_sum is not None and n > 1:
         # The mean over pairs from the sum: |Σe|² = n + Σ_{i≠j} eᵢ·eⱼ.
         spread = float(1 - (np.square(data.embedding_sum).sum() - n) / (n * (n - 1)))
-    difference = base and {name: _seed_mean(values[name] - base[name]) for name in values}
+    difference = base and _differences(values, base)
     ranked = []
     if difference:
         order = sorted(np.flatnonzero(np.isfinite(difference[REWARD])), key=lambda i: (-difference[REWARD][i], i))
@@ -357,7 +367,7 @@ def _summary(data: _MethodData, values: Mapping[str, np.ndarray], base: Mapping[
     return {
         REWARD: intervals.pop(REWARD),
         "scores": intervals,
-        "against": difference and {name: _comparison(of) for name, of in difference.items()},
+        "against": base and _against(values, base),
         "ranked": ranked,
         "flagged": float(data.flagged.mean()),
         "satisfied": data.satisfied / n if data.constrained else None,
@@ -370,6 +380,15 @@ def _summary(data: _MethodData, values: Mapping[str, np.ndarray], base: Mapping[
         "distinct_tails": _distinct(data.tails),
         "spread": spread,
     }
+
+
+def _differences(values: Mapping[str, np.ndarray], base: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Of the reward and of each component, (prompts,), on the seeds that both have."""
+    return {name: _seed_mean(values[name] - base[name]) for name in values}
+
+
+def _against(values: Mapping[str, np.ndarray], base: Mapping[str, np.ndarray]) -> dict[str, dict | None]:
+    return {name: _comparison(of) for name, of in _differences(values, base).items()}
 
 
 def _seed_mean(values: np.ndarray) -> np.ndarray:

@@ -376,6 +376,25 @@ def test_numbers_from_raw_scores(seed, k, n):
     assert results["methods"]["plain"]["satisfied"] == pytest.approx(np.mean([i % 2 == 0 for i in range(n)]))
 
 
+def test_further_references(tmp_path, reward):
+    scores = {"a": np.random.default_rng(0).normal(size=(3, 20, 2))}
+    rewards = {"a": {"weight": 1.0, "cap": None, "scale": 1.0, "relative": True}}
+    write_folder(tmp_path, scores, np.zeros((3, 20, 2), bool), rewards)
+    results = summarise(tmp_path, references=["m1"])
+    per_prompt = scores["a"].mean(2)
+    of = results["references"]["m1"]
+    assert list(of) == ["plain", "m2"]
+    wanted = compare(per_prompt[2], per_prompt[1])
+    for name in ("reward", "a"):
+        found = of["m2"][name]
+        assert found["difference"] == pytest.approx(wanted.difference._asdict())
+        assert (found["win_rate"], found["p_value"], found["prompts"]) == (wanted.win_rate, wanted.p_value, 20)
+    assert [t.title for t in tables(results)][1:3] == ["Against plain", "Against m1"]
+    for wrong in ("plain", "sft"):
+        with pytest.raises(ValueError, match="must be among the methods, and not the first"):
+            evaluate(PROMPTS[:2], make_methods(), reward, tmp_path / wrong, references=[wrong])
+
+
 def test_words_kept_and_added():
     assert kept_and_added("a red fox", "a red fox, 8K, a hill") == (1.0, ["8k", "a", "hill"])
     assert kept_and_added("A red fox", "the fox in a RED coat") == (1.0, ["the", "in", "coat"])

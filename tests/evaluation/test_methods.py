@@ -11,6 +11,7 @@ from neuroprompt.images import ImageGenerator
 from neuroprompt.prompts import Prompt, count_clip_tokens, modifier_key
 from neuroprompt.rewards import load_rewards
 from neuroprompt.scoring import PromptReward
+from neuroprompt.search import SearchConfig, optimize
 
 PROMPTS = ["boy on a horse", "a castle, octane render", "robot playing guitar, ", "日本の城 🏯"]
 WISH = Constraints(artist="alphonse mucha", forbid=["blurry"])
@@ -152,6 +153,14 @@ def test_the_best_sample_obeys_constraints(parse, reward):
     assert all(check(text, WISH) for text in parse("best-of-2+constraints", WISH, reward=reward)[0](PROMPTS[:2]))
 
 
+def test_a_search_with_pictures_of_its_own(parse, enhancer, reward):
+    prompts = PROMPTS[:2]
+    found = parse("search-6+constraints", WISH, seed=3, reward=reward)[0](prompts)
+    config = SearchConfig(budget=6, held_out=0, seed=3)
+    assert found == [r.text for r in optimize(prompts, reward, enhancer, config, constraints=WISH)]
+    assert all(check(text, WISH) for text in found)
+
+
 def test_settings_tell_methods_apart(parse, tmp_path):
     path = tmp_path / "human.txt"
     path.write_text("a rider\n")
@@ -204,7 +213,10 @@ def test_what_is_wrong_is_one_line(parse, tmp_path):
         ("plain+constraints", WISH, "only policies take constraints, and 'plain' is none"),
         ("enhanced+constraints", None, "no constraints are given"),
         ("plain,suffix", WISH, "none of plain, suffix is a policy"),
-        ("best-of-4", None, "is chosen by a reward, and there is none here"),
+        ("best-of-4", None, "pictures choose here, by a reward, and there is none"),
+        ("search-8", None, "pictures choose here, by a reward, and there is none"),
+        ("search-2", None, "the original's pictures are 2 of the budget"),
+        ("search-x", None, "unknown method 'search-x'"),
         ("best-of-0", None, "at least 1 sample"),
         ("best-of-many", None, "unknown method 'best-of-many'"),
         ("best-of-4:", None, "unknown method 'best-of-4:'"),
