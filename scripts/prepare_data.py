@@ -2,7 +2,6 @@
 
 python scripts/prepare_data.py --source prompts.parquet --output data/mine --evaluation_files partiprompts.txt
 python scripts/prepare_data.py --source poloclub/diffusiondb --source_config 2m_text_only --output data/diffusiondb
-python scripts/prepare_data.py --config configs/data/embedded.yaml --source prompts.parquet --output data/discord
 """
 
 from dataclasses import dataclass, field

@@ -23,7 +23,7 @@ def locate(name: str | Path, kind: str) -> str:
     """Where to load the model called `name` from, for a ``from_pretrained``.
 
     Args:
-        name: ``embedded``, a folder, or a hub id.
+        name: ``embedded`` (or ``embedded-sft``, the policy before PPO), a folder, or a hub id.
         kind: The folder of the embedded model, such as ``policy``.
 
     Raises:
@@ -35,6 +35,10 @@ def locate(name: str | Path, kind: str) -> str:
         folder = _FOLDER / (kind + name.removeprefix("embedded"))
         if not folder.is_dir():
             raise ModelError(f"there is no model '{name}' among the embedded ones for {kind}")
+        if (folder / "difference.safetensors").is_file():
+            from neuroprompt.assets.difference import restore
+
+            folder = restore(folder)
         return str(folder)
     folder = Path(name).expanduser()
     if folder.is_dir():

@@ -15,6 +15,7 @@ from neuroprompt.cli.options import (
     Auto,
     Clause,
     Device,
+    Dtype,
     Forbid,
     Generator,
     Guidance,
@@ -68,6 +69,7 @@ def evaluate(
     guidance: Guidance = None,
     size: Size = None,
     negative: Negative = None,
+    dtype: Dtype = None,
     rewards: WeightedRewards = "pickscore:1,aesthetic:0,clip:0",
     reward_model: RewardModel = None,
     cache: Annotated[
@@ -93,7 +95,7 @@ def evaluate(
 
     texts = load_prompts(prompts, seed=seed)
     constraints = read_constraints(artist, style, format, perspective, booster, vibe, require, forbid, auto)
-    drawing = load_generator(generator, device, steps, guidance, size, negative)
+    drawing = load_generator(generator, device, steps, guidance, size, negative, dtype)
     reward = load_reward(drawing, rewards, reward_model, device, seeds, seed, cache)
     columns = parse_methods(methods, constraints or None, seed=seed, device=device, reward=reward)
     with progress_bar(disable=not sys.stderr.isatty()) as progress:
@@ -147,6 +149,7 @@ def optimize(
     guidance: Guidance = None,
     size: Size = None,
     negative: Negative = None,
+    dtype: Dtype = None,
     rewards: WeightedRewards = "pickscore:1,aesthetic:0,clip:0",
     reward_model: RewardModel = None,
     chat_url: Annotated[
@@ -183,7 +186,7 @@ def optimize(
     chat = Chat(chat_url, chat_model, os.environ.get("OPENAI_API_KEY")) if chat_url else None
     constraints = read_constraints(artist, style, format, perspective, booster, vibe, require, forbid, auto)
     config = SearchConfig(strategy=strategy, budget=budget, held_out=held_out, seed=seed)
-    drawing = load_generator(generator, device, steps, guidance, size, negative)
+    drawing = load_generator(generator, device, steps, guidance, size, negative, dtype)
     reward = load_reward(drawing, rewards, reward_model, device, seeds, seed)
     with progress_bar(disable=not sys.stderr.isatty()) as progress:
         task = progress.add_task("pictures", total=budget * len(prompts))

@@ -37,6 +37,7 @@ Steps = Annotated[int | None, typer.Option(help="Denoising steps.", **_DRAWING)]
 Guidance = Annotated[float | None, typer.Option(help="Scale of the guidance.", **_DRAWING)]
 Size = Annotated[int | None, typer.Option(help="Height and width in pixels.", **_DRAWING)]
 Negative = Annotated[str | None, typer.Option(help="Negative prompt.", **_DRAWING)]
+Dtype = Annotated[str | None, typer.Option(help="float32, bfloat16 or float16.", **_DRAWING)]
 Rewards = Annotated[
     str, typer.Option(help="Of pickscore, clip, aesthetic, hps, image_reward; clip[ViT-L-14:openai] names a model.")
 ]
@@ -83,12 +84,17 @@ def load_policy(model: str, device: str | None):
     return PromptEnhancer.from_pretrained(model, device=device)
 
 
-def load_generator(name, device, steps, guidance, size, negative):
+def load_generator(name, device, steps, guidance, size, negative, dtype):
     from neuroprompt.images import GeneratorConfig, ImageGenerator
 
     quiet_libraries()
     config = GeneratorConfig(
-        num_inference_steps=steps, guidance_scale=guidance, height=size, width=size, negative_prompt=negative
+        num_inference_steps=steps,
+        guidance_scale=guidance,
+        height=size,
+        width=size,
+        negative_prompt=negative,
+        dtype=dtype,
     )
     return ImageGenerator.from_pretrained(name, device=device, config=config)
 

@@ -16,6 +16,7 @@ from neuroprompt.cli.options import (
     Auto,
     Clause,
     Device,
+    Dtype,
     Forbid,
     Generator,
     Guidance,
@@ -54,6 +55,7 @@ def image(
     guidance: Guidance = None,
     size: Size = None,
     negative: Negative = None,
+    dtype: Dtype = None,
     artist: Clause = None,
     style: Clause = None,
     format: Clause = None,
@@ -77,7 +79,7 @@ def image(
     if enhance:
         text = load_policy(model, device)(prompt, constraints).text
         errors.print(escape(text), soft_wrap=True)
-    draw = load_generator(generator, device, steps, guidance, size, negative)
+    draw = load_generator(generator, device, steps, guidance, size, negative, dtype)
     drawing = draw.draw([text], [seed])
     if drawing.flagged[0]:
         raise ValueError(f"the safety checker flagged the picture of {text[:60]!r}: try another seed or prompt")
@@ -158,6 +160,7 @@ def grid(
     guidance: Guidance = None,
     size: Size = None,
     negative: Negative = None,
+    dtype: Dtype = None,
     rewards: Rewards = "pickscore,aesthetic,clip",
     reward_model: RewardModel = None,
     artist: Clause = None,
@@ -181,7 +184,7 @@ def grid(
     prompts = read_prompts(prompt, input, rows)
     check_output(output, SUFFIXES + HTML_SUFFIXES)
     constraints = read_constraints(artist, style, format, perspective, booster, vibe, require, forbid, auto)
-    drawing = load_generator(generator, device, steps, guidance, size, negative)
+    drawing = load_generator(generator, device, steps, guidance, size, negative, dtype)
     reward = load_reward(drawing, rewards, reward_model, device, seeds, seed)
     columns = parse_methods(methods, constraints or None, device=device, reward=reward)
     with progress_bar(disable=not sys.stderr.isatty()) as progress:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from neuroprompt.assets import ModelError, locate
+from neuroprompt.assets import locate
 from neuroprompt.decoding import Constraints
 from neuroprompt.enhancer import PromptEnhancer, check_prompt, finish
 from neuroprompt.evaluation.peers import Peer, PeerRewriter
@@ -184,13 +184,6 @@ def _policy(name: str) -> _Policy | None:
         return _Policy("embedded")
     if name not in ("sft", "ppo"):
         return None
-    # The default is the last stage that ships; while that is SFT, there is no PPO policy to show.
-    try:
-        locate("embedded-sft", "policy")
-    except ModelError as error:
-        if name == "ppo":
-            raise ModelError("no PPO policy is embedded: train one, and give its folder as policy:FOLDER") from error
-        return _Policy("embedded")
     return _Policy("embedded-sft" if name == "sft" else "embedded")
 
 

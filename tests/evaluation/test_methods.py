@@ -47,11 +47,13 @@ def test_plain_is_the_prompt_as_it_is(parse):
 
 
 def test_enhanced_is_the_embedded_policy_and_is_loaded_once(parse, enhancer):
-    enhanced, sft = parse("enhanced,sft", seed=3)
+    enhanced, ppo = parse("enhanced,ppo", seed=3)
     results = enhanced(PROMPTS)
     assert results == [e.text for e in enhancer(PROMPTS, seed=3, num_beams=2, max_new_tokens=16)]
-    assert sft(PROMPTS) == results  # while SFT is the last stage that ships
+    assert ppo(PROMPTS) == results  # the last stage that ships
     assert parse.loaded == ["embedded"]
+    parse("sft")[0](PROMPTS)
+    assert parse.loaded == ["embedded", "embedded-sft"]
 
 
 def test_any_policy_by_folder():
@@ -59,22 +61,6 @@ def test_any_policy_by_folder():
     method = parse_methods(f"policy:{folder}", num_beams=1, max_new_tokens=8, device="cpu")[0]
     assert method.name == f"policy:{folder}"
     assert method(["a castle"])[0].startswith("a castle, ")
-
-
-def test_the_policies_of_both_stages(tmp_path, monkeypatch):
-    (tmp_path / "policy").mkdir()
-    monkeypatch.setattr(assets, "_FOLDER", tmp_path)
-    with pytest.raises(ModelError, match="no PPO policy is embedded"):
-        parse_methods("ppo")
-    shutil.copytree(tmp_path / "policy", tmp_path / "policy-sft")
-    loaded = []
-    monkeypatch.setattr(
-        "neuroprompt.enhancer.PromptEnhancer.from_pretrained",
-        lambda source, device: loaded.append(source) or (lambda *_, **__: []),
-    )
-    for method in parse_methods("sft,ppo,enhanced"):
-        method([])
-    assert loaded == ["embedded-sft", "embedded"]
 
 
 @pytest.mark.parametrize("name", ["suffix", "random"])

@@ -4,6 +4,7 @@
     python scripts/evaluate_policy.py --data data/discord --prompts partiprompts.txt --output results/policy.json
     python training/embedded/export_policy.py card --run runs/embedded/sft --data data/discord \
         --figures results/policy.json --prompts partiprompts.txt --output neuroprompt/assets/policy
+    python training/embedded/export_policy.py ppo --run runs/embedded/ppo --output neuroprompt/assets
 
 Every figure of the card comes from the run's log, the data's counts and the evaluation's JSON.
 """
@@ -15,7 +16,11 @@ from typing import Annotated
 import torch
 import typer
 from rich.console import Console
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM
 
+from neuroprompt.assets import locate
+from neuroprompt.assets.difference import write_difference
 from neuroprompt.enhancer import PromptEnhancer
 from neuroprompt.prompt_files import read_lines
 
@@ -34,6 +39,29 @@ def weights(run: Run, output: Output) -> None:
     enhancer.tokenizer.save_pretrained(output)
     size = (output / "model.safetensors").stat().st_size
     Console().print(f"{output}: {size / 1e6:.1f} MB")
+
+
+@app.command()
+def ppo(
+    run: Annotated[Path, typer.Option(help="Output folder of training/ppo.py, trained by LoRA.")],
+    output: Annotated[Path, typer.Option(help="The embedded models' folder: policy and policy-sft go there.")],
+    before: Annotated[str, typer.Option(help="The policy that the run began with.")] = "embedded-sft",
+    rank: Annotated[int, typer.Option(help="Of the run's adapters.")] = 16,
+) -> None:
+    """Write the run's policy in half precision, and the policy that it began with as the difference to it."""
+    source = locate(before, "policy")
+    earlier = AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32).state_dict()
+    card = Path(source, "README.md")
+    story = card.read_text(encoding="utf-8") if card.is_file() else ""
+    later = AutoModelForCausalLM.from_pretrained(run, dtype=torch.float32).state_dict()
+    weights(run, output / "policy")
+    stored = load_file(output / "policy" / "model.safetensors")  # tied weights are there once
+    write_difference(earlier, {name: later[name] for name in stored}, "policy", output / "policy-sft", rank)
+    if story:
+        (output / "policy-sft" / "README.md").write_text(story, encoding="utf-8")
+    for folder in ("policy", "policy-sft"):
+        size = sum(file.stat().st_size for file in (output / folder).iterdir())
+        Console().print(f"{output / folder}: {size / 1e6:.1f} MB")
 
 
 @app.command()
