@@ -2,6 +2,7 @@
 
 import io
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw
+from safetensors.torch import load_file
 
 pytest.importorskip("cv2", reason="the pictures' filters need opencv-python-headless")
 
@@ -284,6 +286,28 @@ def test_exported_folders_load_and_share_the_text_tower(trained):
     processor = CLIPProcessor.from_pretrained(folder / "pickscore")
     inputs = processor(text=["a robot"], images=[Image.new("RGB", (200, 120))], return_tensors="pt", padding=True)
     assert CLIPModel.from_pretrained(folder / "pickscore")(**inputs).logits_per_image.shape == (1, 1)
+
+
+def test_training_goes_on_from_exported_models(trained, tmp_path):
+    shutil.copytree(trained / "data", tmp_path / "data")
+    factor = export.restore(trained / "export", tmp_path)
+    assert factor == json.loads((trained / "data" / "latents.json").read_text())["scaling_factor"]
+    export.export(tmp_path, tmp_path / "export")
+    names = [f.relative_to(trained / "export") for f in (trained / "export").rglob("*.safetensors")]
+    assert len(names) == 6
+    for name in names:
+        ours, theirs = (load_file(folder / "export" / name) for folder in (tmp_path, trained))
+        assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
+    before = diffusion.Diffusion(Renderings(tmp_path / "data").tokenizer)
+    load_averaged(before, tmp_path / "diffusion")
+    after = diffusion.train_diffusion(
+        tmp_path / "data", tmp_path / "autoencoder", tmp_path / "warm_up", tmp_path / "diffusion",
+        LoopConfig(1, 4, sheet_steps=0), "cpu", freeze_text=True,
+    )  # fmt: skip
+    same = {n: torch.equal(p, after.get_parameter(n)) for n, p in before.named_parameters()}
+    assert all(same[n] for n in same if n.startswith("text_encoder.")) and not any(
+        same[n] for n in same if n.startswith("unet.") and n.endswith("weight") and "norm" not in n
+    )
 
 
 def test_a_picture_depends_on_prompt_and_seed_not_on_its_batch(trained):

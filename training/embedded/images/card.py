@@ -20,6 +20,11 @@ def write_cards(figures: dict, log: Path, subjects: int, output: Path, sheet: st
     lines = [json.loads(line) for line in log.read_text().splitlines()]
     last = [line for line in lines if "step" in line][-1]
     joint = next((line["resumed_at"] for line in lines if line.get("frozen")), last["step"])
+    training = f"The UNet saw {last['samples']:,} pictures in {last['step']:,} steps; "
+    if any(line.get("restored") for line in lines):
+        training += "before, it had learnt together with the text encoder, for a time of which no log is left."
+    else:
+        training += f"the text encoder learnt with it in the first {joint:,}."
     rewards = figures["rewards"]
     names = {
         "quality_words": "with quality words",
@@ -34,9 +39,7 @@ def write_cards(figures: dict, log: Path, subjects: int, output: Path, sheet: st
         unet=5.71,
         subjects=subjects,
         sheet=sheet,
-        samples=last["samples"],
-        steps=last["step"],
-        joint=joint,
+        training=training,
         count=rewards["subjects"],
         nearest=figures["nearest"],
         style=figures["style_by_clip"],

@@ -60,6 +60,7 @@ def restore(exported: Path, work: Path) -> float:
     model = Diffusion(pipeline.tokenizer)
     model.unet, model.text_encoder = pipeline.unet, pipeline.text_encoder
     save_weights(model, work / "diffusion")
+    (work / "diffusion" / "log.jsonl").write_text('{"restored": true}\n')
     save_weights(pipeline.vae, work / "autoencoder")
     for name in ("clip", "pickscore"):
         save_weights(CLIPModel.from_pretrained(exported / name), work / name)
