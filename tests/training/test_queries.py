@@ -16,8 +16,8 @@ def _bare(prompt: str) -> str:
 
 def test_what_is_held_out_is_in_no_training_prompt():
     found = queries()
-    train, heldout = found["train"], found["heldout"]
-    assert len(train) > 3000 and len(heldout) > 1000
+    train, heldout = found["train"], found["validation"] + found["test"]
+    assert len(train) > 3000 and len(found["validation"]) > 200 and len(found["test"]) > 1000
     assert not {_bare(p) for p in train} & {_bare(p) for p in heldout}
     assert not any(p.startswith(OPENINGS["heldout"]) for p in train)
     assert not any(p.startswith(OPENINGS["train"]) for p in heldout)

@@ -3,7 +3,9 @@
     python -m training.embedded.queries --output configs/ppo/queries
 
 A quarter of the subjects is held out, with every wording of them and every scene that one of them is in; so are the
-prompts that the documentation shows. Held-out prompts also open with words that no training prompt has.
+prompts that the documentation shows. Held-out prompts also open with words that no training prompt has. An eighth of
+them is for the evaluations during a training (validation), which choose its best checkpoint; results are about the rest
+(test).
 """
 
 from collections.abc import Sequence
@@ -25,7 +27,7 @@ def held_out(subject: str) -> bool:
 
 
 def queries() -> dict[str, list[str]]:
-    """Different plain prompts for "train" and "heldout", in an order that is random and always the same."""
+    """Different plain prompts for "train", "validation" and "test", in an order that is random and always the same."""
     shown = {_key(prompt) for prompt in SHEET_SUBJECTS}
     found: dict[str, dict[str, None]] = {"train": {}, "heldout": {}}
 
@@ -44,10 +46,12 @@ def queries() -> dict[str, list[str]]:
     # Some subjects share a name with another or with a scene's part: what is held out is not trained on.
     secret = {_key(text) for text in found["heldout"]}
     train = [text for text in found["train"] if _key(text) not in secret]
-    return {"train": sorted(train, key=_hash), "heldout": sorted(found["heldout"], key=_hash)}
+    heldout = sorted(found["heldout"], key=_hash)
+    test = [text for i, text in enumerate(heldout) if i % 8]
+    return {"train": sorted(train, key=_hash), "validation": heldout[::8], "test": test}
 
 
-def main(output: Annotated[Path, typer.Option("--output", "-o", help="Folder for train.txt and heldout.txt.")]) -> None:
+def main(output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the files.")]) -> None:
     """Write the prompts, one a line."""
     output.mkdir(parents=True, exist_ok=True)
     for split, prompts in queries().items():
