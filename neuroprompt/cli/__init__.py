@@ -5,7 +5,7 @@ import sys
 
 from rich.markup import escape
 
-from neuroprompt.cli import experiments, pictures, rewriting  # noqa: F401 (their commands join the app)
+from neuroprompt.cli import experiments, pictures, rewriting, study  # noqa: F401 (their commands join the app)
 from neuroprompt.cli.options import app, errors
 
 __all__ = ["main"]

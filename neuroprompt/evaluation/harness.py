@@ -90,8 +90,7 @@ def evaluate(
     if unknown := [name for name in references if name not in [m.name for m in methods[1:]]]:
         raise ValueError(f"to compare with {unknown[0]!r}, it must be among the methods, and not the first of them")
     settings = _settings(prompts, methods, reward, chunk_size)
-    folder.mkdir(parents=True, exist_ok=True)
-    _check_settings(folder, settings)
+    check_settings(folder, settings, "an evaluation")
     wish = next((m.constraints for m in methods if m.constraints), None)
     # Files whose lines belong to the prompts' places are read whole; a wrong number comes out before anything is drawn.
     written = {m.name: m(prompts) for m in methods if m.whole}
@@ -228,6 +227,15 @@ def _settings(prompts: list[str], methods: Sequence[Method], reward: PromptRewar
     settings = {
         "prompts": {"count": len(prompts), "digest": digest},
         "methods": {m.name: m.settings for m in methods},
+        **reward_settings(reward),
+        "chunk_size": chunk_size,
+    }
+    return json.loads(json.dumps(settings))
+
+
+def reward_settings(reward: PromptReward) -> dict:
+    """Everything that a picture's scores depend on besides its texts."""
+    return {
         "rewards": {
             c.reward.name: reward.terms[c.reward.name]._asdict() | {"fingerprint": c.reward.fingerprint}
             for c in reward.rewards.components
@@ -241,32 +249,48 @@ def _settings(prompts: list[str], methods: Sequence[Method], reward: PromptRewar
         "seed": reward.seed,
         "window": reward.window,
         "flagged_reward": reward.flagged_reward,
-        "chunk_size": chunk_size,
     }
-    return json.loads(json.dumps(settings))
 
 
-def _check_settings(folder: Path, settings: dict) -> None:
+def check_settings(folder: Path, settings: dict, kind: str) -> None:
+    """Write the settings of an experiment that begins in this folder (made where missing), or compare with those there.
+
+    Args:
+        folder: Of the experiment.
+        settings: What its numbers depend on, as JSON types.
+        kind: What it is called in errors, with its article.
+
+    Raises:
+        ValueError: The folder holds an experiment with other settings (the first that differs is named), or records
+            without any.
+    """
     path = folder / SETTINGS
     if not path.exists():
         if (folder / RECORDS).exists():
             raise ValueError(f"{folder} holds records and no {SETTINGS}: give another folder, or remove {RECORDS}")
+        folder.mkdir(parents=True, exist_ok=True)
         write_whole(path, json.dumps(settings, indent=2) + "\n")
         return
     try:
-        known = _flat(json.loads(path.read_text("utf-8")))
+        known = json.loads(path.read_text("utf-8"))
     except json.JSONDecodeError as error:
         raise ValueError(f"{path} is broken: give another folder, or remove it and {RECORDS}") from error
-    wanted = _flat(settings)
+    if difference := settings_difference(known, settings):
+        raise ValueError(
+            f"{folder} holds {kind} with other settings: {difference}; give another folder, or remove this one"
+        )
+
+
+def settings_difference(was: dict, now: dict) -> str | None:
+    """The first setting that differs, in words; None where all are the same, in the same order."""
+    known, wanted = _flat(was), _flat(now)
     for key in [*known, *(k for k in wanted if k not in known)]:
         if key not in known or key not in wanted or known[key] != wanted[key]:
-            was, now = (str(of.get(key, "not there"))[:60] for of in (known, wanted))
-            raise ValueError(
-                f"{folder} holds an evaluation with other settings: {key} was {was}, and now it is {now}; give another "
-                "folder, or remove this one"
-            )
-    if list(json.loads(path.read_text("utf-8"))["methods"]) != list(settings["methods"]):
-        raise ValueError(f"{folder} holds an evaluation with the methods in another order: give another folder")
+            before, after = (str(of.get(key, "not there"))[:60] for of in (known, wanted))
+            return f"{key} was {before}, and now it is {after}"
+    if moved := next((k for k, other in zip(known, wanted, strict=True) if k != other), None):
+        return f"{moved.partition('.')[0]} are in another order"
+    return None
 
 
 def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
