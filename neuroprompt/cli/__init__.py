@@ -18,8 +18,15 @@ def main() -> None:
     except (ValueError, TypeError, OSError) as error:
         if os.environ.get("NEUROPROMPT_TRACEBACK"):
             raise
-        errors.print(f"[bold red]error:[/] {escape(' '.join(str(error).split()))}", soft_wrap=True)
+        errors.print(f"[bold red]error:[/] {escape(_line(error))}", soft_wrap=True)
         sys.exit(2)
     except KeyboardInterrupt:
         errors.print("stopped")
         sys.exit(130)
+
+
+def _line(error: Exception) -> str:
+    text = str(error)
+    if isinstance(error, OSError) and error.filename and error.strerror:
+        text = f"{error.filename}: {error.strerror}"  # without Python's "[Errno 28]"
+    return " ".join(text.split())
