@@ -5,6 +5,9 @@
     python training/embedded/export_policy.py card --run runs/embedded/sft --data data/discord \
         --figures results/policy.json --prompts partiprompts.txt --output neuroprompt/assets/policy
     python training/embedded/export_policy.py ppo --run runs/embedded/ppo --output neuroprompt/assets
+    neuroprompt evaluate --prompts configs/ppo/queries/test.txt:300 --methods plain,sft,ppo --against sft -o results/ppo
+    python training/embedded/export_policy.py ppo-card --run runs/embedded/ppo --figures results/ppo \
+        --output neuroprompt/assets/policy
 
 Every figure of the card comes from the run's log, the data's counts and the evaluation's JSON.
 """
@@ -22,6 +25,7 @@ from transformers import AutoModelForCausalLM
 from neuroprompt.assets import locate
 from neuroprompt.assets.difference import write_difference
 from neuroprompt.enhancer import PromptEnhancer
+from neuroprompt.evaluation.summary import read_records, tables
 from neuroprompt.prompt_files import read_lines
 
 app = typer.Typer(no_args_is_help=True, add_completion=False)
@@ -62,6 +66,76 @@ def ppo(
     for folder in ("policy", "policy-sft"):
         size = sum(file.stat().st_size for file in (output / folder).iterdir())
         Console().print(f"{output / folder}: {size / 1e6:.1f} MB")
+
+
+@app.command()
+def ppo_card(
+    run: Annotated[Path, typer.Option(help="Output folder of training/ppo.py.")],
+    figures: Annotated[Path, typer.Option(help="Folder of `neuroprompt evaluate` with the methods sft and ppo.")],
+    output: Output,
+) -> None:
+    """Write the card of the policy after PPO from the run's log and the evaluation."""
+    history = json.loads((run / "log_history.json").read_text())
+    results = json.loads((figures / "results.json").read_text())
+    shown = {table.title: table for table in tables(results)}
+    updates = [entry for entry in history if "kl" in entry]
+    evaluations = [entry for entry in history if "eval_reward" in entry]
+    examples = [record for record in read_records(figures) if record["method"] == "ppo"][:16]
+    lines = [
+        "# The embedded policy",
+        "",
+        "The [supervised policy](../policy-sft/README.md), trained on by PPO against the pictures of the embedded "
+        "Stable Diffusion, scored by the embedded PickScore: `configs/ppo/embedded.yaml`. The reward is the gain over "
+        "the plain prompt's own picture with the same seed. It is a plain `GPT2LMHeadModel` in half precision, 6.88 M "
+        "parameters; `embedded-sft` is the policy before PPO. Licence: Apache-2.0.",
+        "",
+        "It knows what flatters *these* pictures, 64 × 64 icons, by the taste of *this* reward, which was made from "
+        "rules. For another generator, train it for that one: that is what the method is about.",
+        "",
+        "## Training",
+        "",
+        f"{int(updates[-1]['episodes']):,} rewrites, of which the reward saw one picture each. On "
+        "held-out prompts, sampled at temperature 1 (reward of the policy, and its gain over the policy before with "
+        "the same noise and its 95 % interval):",
+        "",
+        "| step | reward | gain over SFT | distinct tails |",
+        "|---|---|---|---|",
+        *map(_evaluation_row, evaluations),
+        "",
+        "| iterations | reward | KL to SFT | entropy | explained variance | clip fraction | s an iteration |",
+        "|---|---|---|---|---|---|---|",
+        *[
+            _curve_row(updates, start, len(updates) // 6 or 1)
+            for start in range(0, len(updates), len(updates) // 6 or 1)
+        ],
+        "",
+        f"## Results on {results['prompts']} held-out prompts",
+        "",
+        f"`{results['config'].get('command', '')}`",
+        "",
+        *[f"{table.markdown()}\n" for title, table in shown.items() if title != "Latency"],
+        "## Samples, not chosen: the first of the same prompts",
+        "",
+        *[f"- {r['original']}**{r['text'][len(r['original']) :]}**" for r in examples],
+        "",
+    ]
+    (output / "README.md").write_text("\n".join(lines), encoding="utf-8")
+    Console().print(f"{output / 'README.md'} written")
+
+
+def _evaluation_row(entry: dict) -> str:
+    gain, low, high = (entry[f"eval_gain_over_sft{end}"] for end in ("", "_low", "_high"))
+    cells = [f"{entry['step']}", f"{entry['eval_reward']:.2f}", f"{gain:+.2f} [{low:+.2f}, {high:+.2f}]"]
+    return f"| {' | '.join(cells)} | {entry['eval_distinct_tails']:.2f} |"
+
+
+def _curve_row(updates: list[dict], start: int, count: int) -> str:
+    """Means over some iterations."""
+    part = updates[start : start + count]
+    mean = {key: sum(entry.get(key, 0.0) for entry in part) / len(part) for key in part[0] if key != "epoch"}
+    seconds = sum(mean[f"seconds/{phase}"] for phase in ("generate", "reward", "logprobs", "update"))
+    cells = [mean[key] for key in ("reward", "kl", "entropy", "explained_variance", "clip_fraction")]
+    return f"| {start + 1}–{start + len(part)} | {' | '.join(f'{cell:.2f}' for cell in cells)} | {seconds:.0f} |"
 
 
 @app.command()
