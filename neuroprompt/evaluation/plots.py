@@ -84,6 +84,48 @@ def curve_plot(title: str, points: Sequence[tuple[float, float]], x_title: str =
     return _svg(title, height, parts)
 
 
+def heat_map(
+    title: str, rows: Sequence[str], columns: Sequence[str], cells: Mapping[tuple[str, str], Mapping | None]
+) -> str:
+    """Effects by colour, as SVG: the better or the worse, the stronger; bold where the interval leaves out zero.
+
+    Args:
+        title: What is measured.
+        rows, columns: Their names.
+        cells: By (row, column) ``{"mean", "low", "high"}``, or None where there is nothing.
+    """
+    left = min(170, 12 + 7 * max(map(len, rows)))
+    wide, high, top = (_WIDTH - left) / len(columns), 24, 44
+    most = max((abs(of["mean"]) for of in cells.values() if of), default=0) or 1.0
+    parts = []
+    for j, column in enumerate(columns):
+        fits = max(3, int(wide / 6.5))
+        shown = column if len(column) <= fits else f"{column[: fits - 1]}…"
+        parts.append(_text(left + (j + 0.5) * wide, top - 8, shown, "middle", column))
+    for i, row in enumerate(rows):
+        y = top + high * i
+        shown = row if len(row) <= 24 else f"{row[:23]}…"
+        parts.append(_text(left - 8, y + 16, shown, "end", row))
+        for j, column in enumerate(columns):
+            x, of = left + j * wide, cells[row, column]
+            box = f'x="{x:.1f}" y="{y}" width="{wide - 1:.1f}" height="{high - 1}"'
+            if of is None:
+                parts.append(f'<rect {box} fill="var(--rule)"><title>nothing to compare</title></rect>')
+                continue
+            said = f"{row}, {column}: {of['mean']:+.4g}, 95 % from {of['low']:+.4g} to {of['high']:+.4g}"
+            colour = "better" if of["mean"] > 0 else "worse"
+            strength = 0.75 * abs(of["mean"]) / most  # text has to be read on it
+            number = f"{of['mean']:+.2g}".replace("-", "−") if wide > 38 else ""
+            weight = "700" if of["low"] > 0 or of["high"] < 0 else "400"
+            parts.append(
+                f"<g><title>{html.escape(said)}</title>"
+                f'<rect {box} fill="var(--{colour})" fill-opacity="{strength:.3f}"/>'
+                f'<text x="{x + wide / 2:.1f}" y="{y + 16}" text-anchor="middle" font-weight="{weight}" '
+                f'fill="var(--ink)">{number}</text></g>'
+            )
+    return _svg(title, top + high * len(rows) + 4, parts)
+
+
 class _Axis:
     """From values to pixels, with some room at the ends."""
 

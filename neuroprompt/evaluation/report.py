@@ -56,7 +56,7 @@ def report_html(results: Mapping, folder: str | Path, log_history: Sequence[Mapp
     """The page; see `write_report`."""
     folder = Path(folder)
     title = results.get("title") or "Evaluation"
-    sections = [*map(_table, tables(results)), _difference_plots(results)]
+    sections = [*map(html_table, tables(results)), _difference_plots(results)]
     sections += [_learning_curves(log_history)] if log_history else []
     sections += [_examples(results, folder), _downloads(folder, log_history)]
     settings = results["settings"]
@@ -68,15 +68,15 @@ def report_html(results: Mapping, folder: str | Path, log_history: Sequence[Mapp
         "rewards " + ", ".join(f"{name} × {of['weight']:g}" for name, of in settings["rewards"].items()),
         f"neuroprompt {results['neuroprompt']}" + (f" ({results['commit'][:12]})" if results["commit"] else ""),
     ]
-    return _PAGE.format(
+    return PAGE.format(
         title=html.escape(title),
-        style=_STYLE,
+        style=STYLE,
         facts=html.escape(" · ".join(facts)),
         body="\n".join(section for section in sections if section),
     )
 
 
-def _table(table: Table) -> str:
+def html_table(table: Table) -> str:
     head = "".join(f'<th scope="col">{html.escape(column)}</th>' for column in table.columns)
     rows = ""
     for name, *cells in table.rows:
@@ -166,10 +166,10 @@ def _examples(results: Mapping, folder: Path) -> str:
 def _picture_uri(path: Path) -> str:
     with Image.open(path) as picture:
         if max(picture.size) > _WEBP_LIMIT:
-            return _data_uri("image/png", path.read_bytes())
+            return data_uri("image/png", path.read_bytes())
         file = io.BytesIO()
         picture.convert("RGB").save(file, "WEBP", quality=90)
-    return _data_uri("image/webp", file.getvalue())
+    return data_uri("image/webp", file.getvalue())
 
 
 def _downloads(folder: Path, log_history: Sequence[Mapping] | None) -> str:
@@ -185,21 +185,21 @@ def _downloads(folder: Path, log_history: Sequence[Mapping] | None) -> str:
         history = json.dumps([dict(entry) for entry in log_history], default=str).encode()
         links.append(("log_history.json", "application/json", history, "the run's log"))
     items = "".join(
-        f'<li><a download="{name}" href="{_data_uri(kind, data)}">{name}</a> – {about} ({_size(len(data))})</li>'
+        f'<li><a download="{name}" href="{data_uri(kind, data)}">{name}</a> – {about} ({file_size(len(data))})</li>'
         for name, kind, data, about in links
     )
     return f"<section><h2>All numbers</h2><ul>{items}</ul></section>"
 
 
-def _data_uri(kind: str, data: bytes) -> str:
+def data_uri(kind: str, data: bytes) -> str:
     return f"data:{kind};base64,{base64.b64encode(data).decode('ascii')}"
 
 
-def _size(count: int) -> str:
+def file_size(count: int) -> str:
     return f"{count / 1e6:.1f} MB" if count >= 1e6 else f"{max(1, round(count / 1e3))} kB"
 
 
-_PAGE = """<!doctype html>
+PAGE = """<!doctype html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
@@ -218,7 +218,7 @@ _PAGE = """<!doctype html>
 </html>
 """
 
-_STYLE = """
+STYLE = """
 :root { color-scheme: light dark; --paper: #fff; --ink: #18181b; --text: #3f3f46; --quiet: #71717a; --rule: #e4e4e7;
   --line: #2563eb; --better: #00785a; --worse: #c2410c; }
 @media (prefers-color-scheme: dark) { :root { --paper: #18181b; --ink: #fafafa; --text: #d4d4d8; --quiet: #a1a1aa;

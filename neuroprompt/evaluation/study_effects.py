@@ -17,7 +17,7 @@ import numpy as np
 
 from neuroprompt.evaluation.statistics import Interval, sign_test
 from neuroprompt.evaluation.study_design import Axis, Design
-from neuroprompt.evaluation.summary import REWARD, SETTINGS, _commit
+from neuroprompt.evaluation.summary import REWARD, SETTINGS, repository_commit
 from neuroprompt.scoring import Term
 
 ALL = "all"
@@ -72,7 +72,7 @@ def summarise(folder: str | Path) -> dict:
     return {
         "kind": "study",
         "neuroprompt": version("neuroprompt"),
-        "commit": _commit(),
+        "commit": repository_commit(),
         "versions": {p: version(p) for p in ("torch", "transformers", "diffusers", "open_clip_torch", "numpy")},
         "settings": settings | {"generators": [of["generator"] for of in generators]},
         "prompts": len(classes),
@@ -306,7 +306,7 @@ def _effects(values: np.ndarray, means: np.ndarray, resampled: np.ndarray) -> It
             continue
         wins, losses = int((there > 0).sum()), int((there < 0).sum())
         yield {
-            "effect": _interval(mean, of),
+            "effect": format_interval(mean, of),
             "helps": (wins + (len(there) - wins - losses) / 2) / len(there),
             "p_value": sign_test(wins, losses),
             "prompts": len(there),
@@ -317,7 +317,7 @@ def _correlation(means: tuple[np.ndarray, np.ndarray], resampled: tuple[np.ndarr
     both = np.isfinite(means[0]) & np.isfinite(means[1])
     if both.sum() < 3:  # two are always perfectly correlated
         return None
-    return _interval(spearman(*(of[both] for of in means)).item(), spearman(*(of[:, both] for of in resampled)))
+    return format_interval(spearman(*(of[both] for of in means)).item(), spearman(*(of[:, both] for of in resampled)))
 
 
 def _between_halves(values: np.ndarray, rng: np.random.Generator) -> float | None:
@@ -331,7 +331,7 @@ def _between_halves(values: np.ndarray, rng: np.random.Generator) -> float | Non
     return float(found[np.isfinite(found)].mean()) if np.isfinite(found).any() else None
 
 
-def _interval(mean: float, resampled: np.ndarray) -> dict | None:
+def format_interval(mean: float, resampled: np.ndarray) -> dict | None:
     resampled = resampled[np.isfinite(resampled)]
     if not np.isfinite(mean) or not len(resampled):
         return None

@@ -13,10 +13,10 @@ from pathlib import Path
 from rich.console import Console
 from rich.markdown import Markdown
 
-from neuroprompt.evaluation.plots import _WIDTH, _svg, _text, forest_plot
-from neuroprompt.evaluation.report import _PAGE, _STYLE, _data_uri, _size, _table
+from neuroprompt.evaluation.plots import forest_plot, heat_map
+from neuroprompt.evaluation.report import PAGE, STYLE, data_uri, file_size, html_table
 from neuroprompt.evaluation.study_effects import ALL
-from neuroprompt.evaluation.summary import REWARD, Table, _interval, write_whole
+from neuroprompt.evaluation.summary import REWARD, Table, format_interval, write_whole
 
 _KEYS = ("generator", "class", "measure", "axis", "modifier")
 _FEWEST = 6
@@ -90,55 +90,13 @@ def study_html(results: Mapping, folder: Path) -> str:
         f"neuroprompt {results['neuroprompt']}" + (f" ({results['commit'][:12]})" if results["commit"] else ""),
     ]
     verdicts, *tables = study_tables(results)
-    body = [_table(verdicts), _heat_maps(results), _forests(results), *map(_table, tables), _downloads(folder)]
-    return _PAGE.format(
+    body = [html_table(verdicts), _heat_maps(results), _forests(results), *map(html_table, tables), _downloads(folder)]
+    return PAGE.format(
         title=html.escape(_title(results)),
-        style=_STYLE,
+        style=STYLE,
         facts=html.escape(" · ".join(facts)),
         body="\n".join(body),
     )
-
-
-def heat_map(
-    title: str, rows: Sequence[str], columns: Sequence[str], cells: Mapping[tuple[str, str], Mapping | None]
-) -> str:
-    """Effects by colour, as SVG: the better or the worse, the stronger; bold where the interval leaves out zero.
-
-    Args:
-        title: What is measured.
-        rows, columns: Their names.
-        cells: By (row, column) ``{"mean", "low", "high"}``, or None where there is nothing.
-    """
-    left = min(170, 12 + 7 * max(map(len, rows)))
-    wide, high, top = (_WIDTH - left) / len(columns), 24, 44
-    most = max((abs(of["mean"]) for of in cells.values() if of), default=0) or 1.0
-    parts = []
-    for j, column in enumerate(columns):
-        fits = max(3, int(wide / 6.5))
-        shown = column if len(column) <= fits else f"{column[: fits - 1]}…"
-        parts.append(_text(left + (j + 0.5) * wide, top - 8, shown, "middle", column))
-    for i, row in enumerate(rows):
-        y = top + high * i
-        shown = row if len(row) <= 24 else f"{row[:23]}…"
-        parts.append(_text(left - 8, y + 16, shown, "end", row))
-        for j, column in enumerate(columns):
-            x, of = left + j * wide, cells[row, column]
-            box = f'x="{x:.1f}" y="{y}" width="{wide - 1:.1f}" height="{high - 1}"'
-            if of is None:
-                parts.append(f'<rect {box} fill="var(--rule)"><title>nothing to compare</title></rect>')
-                continue
-            said = f"{row}, {column}: {of['mean']:+.4g}, 95 % from {of['low']:+.4g} to {of['high']:+.4g}"
-            colour = "better" if of["mean"] > 0 else "worse"
-            strength = 0.75 * abs(of["mean"]) / most  # text has to be read on it
-            number = _number(of["mean"], "+.2g") if wide > 38 else ""
-            weight = "700" if of["low"] > 0 or of["high"] < 0 else "400"
-            parts.append(
-                f"<g><title>{html.escape(said)}</title>"
-                f'<rect {box} fill="var(--{colour})" fill-opacity="{strength:.3f}"/>'
-                f'<text x="{x + wide / 2:.1f}" y="{y + 16}" text-anchor="middle" font-weight="{weight}" '
-                f'fill="var(--ink)">{number}</text></g>'
-            )
-    return _svg(title, top + high * len(rows) + 4, parts)
 
 
 # --- tables --------------------------------------------------------------------------------------------------------
@@ -171,7 +129,8 @@ def _effects(results: Mapping, kind: str, measure: str) -> Table:
     for axis, modifier in _modifiers(results):
         found = [effects[generator, kind, measure, axis, modifier] for generator in generators]
         cells = [
-            (_interval(of["effect"], signed=True), "–" if of["helps"] is None else f"{of['helps']:.0%}") for of in found
+            (format_interval(of["effect"], signed=True), "–" if of["helps"] is None else f"{of['helps']:.0%}")
+            for of in found
         ]
         rows.append([f"{axis}: {modifier}", *(cell for pair in cells for cell in pair)])
     classes = f" (class {kind})" if len(results["classes"]) > 1 and kind != ALL else ""
@@ -189,7 +148,7 @@ def _agreement(title: str, note: str, results: Mapping, found: Sequence[Mapping]
     for of in found:
         name = of["a"] if of["a"] == of["b"] else f"{of['a']} – {of['b']}"
         value = of["rank_correlation"]
-        shown = _number(value, "+.2f") if isinstance(value, float) else _interval(value, signed=True)
+        shown = _number(value, "+.2f") if isinstance(value, float) else format_interval(value, signed=True)
         rows.setdefault((of[by], name), {})[of["measure"]] = shown
     measures = results["measures"]
     one = len({group for group, _ in rows}) == 1
@@ -262,7 +221,7 @@ def _downloads(folder: Path) -> str:
     for name, kind, about in _FILES:
         data = (folder / name).read_bytes()
         items += (
-            f'<li><a download="{name}" href="{_data_uri(kind, data)}">{name}</a> – {about} ({_size(len(data))})</li>'
+            f'<li><a download="{name}" href="{data_uri(kind, data)}">{name}</a> – {about} ({file_size(len(data))})</li>'
         )
     return f"<section><h2>All numbers</h2><ul>{items}</ul></section>"
 

@@ -24,6 +24,7 @@ from rich.text import Text
 from torch import Tensor
 
 from neuroprompt.evaluation.statistics import Interval, bootstrap, compare
+from neuroprompt.image_files import write_file
 from neuroprompt.prompts import CLIP_WINDOW
 from neuroprompt.scoring import Term
 
@@ -124,7 +125,7 @@ def summarise(
     return {
         "kind": "evaluation",
         "neuroprompt": version("neuroprompt"),
-        "commit": _commit(),
+        "commit": repository_commit(),
         "versions": {p: version(p) for p in ("torch", "transformers", "diffusers", "open_clip_torch", "numpy")},
         "settings": settings,
         "prompts": settings["prompts"]["count"],
@@ -151,12 +152,7 @@ def write_results(results: Mapping, folder: str | Path) -> None:
 
 def write_whole(path: Path, text: str) -> None:
     """Write a file beside and rename it, so that there is never half of one."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        beside.write_text(text, encoding="utf-8", errors="replace", newline="")
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
+    write_file(path, text.encode("utf-8", "replace"))
 
 
 # --- tables ------------------------------------------------------------------------------------------------------
@@ -190,7 +186,7 @@ def tables(results: Mapping) -> list[Table]:
             f"Mean and 95 % bootstrap interval over {results['prompts']:,} prompts, {seeds} each, the same for all.",
             ["method", REWARD, *scores],
             [
-                [name, _interval(of[REWARD]), *(_interval(of["scores"][s]) for s in scores)]
+                [name, format_interval(of[REWARD]), *(format_interval(of["scores"][s]) for s in scores)]
                 for name, of in methods.items()
             ],
         )
@@ -252,13 +248,13 @@ _COLUMNS = [
 
 
 def _comparison_row(name: str, against: Mapping, scores: list[str]) -> list[str]:
-    differences = [_interval(against[s] and against[s]["difference"], signed=True) for s in (REWARD, *scores)]
+    differences = [format_interval(against[s] and against[s]["difference"], signed=True) for s in (REWARD, *scores)]
     of = against[REWARD]
     more = [f"{of['win_rate']:.1%}", f"{of['p_value']:.2g}"] if of else ["–", "–"]
     return [name, differences[0], *more, *differences[1:]]
 
 
-def _interval(value: Mapping | None, signed: bool = False) -> str:
+def format_interval(value: Mapping | None, signed: bool = False) -> str:
     if value is None:
         return "–"
     # As many decimals as tell the interval's ends apart: rewards live on scales from 0.01 to 20.
@@ -440,7 +436,7 @@ def _csv(results: Mapping, folder: Path) -> str:
     return file.getvalue()
 
 
-def _commit() -> str | None:
+def repository_commit() -> str | None:
     """The commit of this package's own repository, with a + where files were changed since; None outside of one."""
     here = Path(__file__)
 

@@ -14,11 +14,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
+from neuroprompt.evaluation.plots import heat_map
 from neuroprompt.evaluation.statistics import bootstrap, sign_test
 from neuroprompt.evaluation.study import load_classes, merge, study
 from neuroprompt.evaluation.study_design import Axis, make_design, parse_axes
 from neuroprompt.evaluation.study_effects import ALL, main_effects, spearman, summarise
-from neuroprompt.evaluation.study_report import heat_map, print_study, write_study
+from neuroprompt.evaluation.study_report import print_study, write_study
 from neuroprompt.images import GeneratorConfig, ImageGenerator
 from neuroprompt.modifiers import vocabulary
 from neuroprompt.prompts import count_clip_tokens
