@@ -1,4 +1,4 @@
-# make demo    a virtual environment, the package, and one rewritten prompt
+# make demo    a virtual environment, the package, two prompts rewritten, and their pictures in demo.png
 # make test    the test suite
 # make lint    ruff
 # With `uv` or another pip in INSTALL, or another interpreter in PYTHON, the same: make test PYTHON=python3.12
