@@ -5,6 +5,7 @@ pictures show it), and the same as JSON with both prompts. In PNG these are text
 EXIF's UserComment, as in A1111, and the JSON its ImageDescription.
 """
 
+import io
 import json
 import os
 import struct
@@ -46,7 +47,7 @@ def save_image(
 ) -> None:
     """Write a picture; the file's ending says the format: PNG, JPEG (quality 95) or lossless WebP.
 
-    The file is written beside and renamed, so there is never half a picture under its name. Missing folders are made.
+    There is never half a picture under its name (see `write_file`). Missing folders are made.
 
     Args:
         image: Values in [0, 1], of any float type and device, (3, height, width); or a picture of Pillow.
@@ -56,12 +57,13 @@ def save_image(
     Raises:
         ValueError: The ending is another, the tensor is no picture, the picture is too large for the format, or the
             metadata are too long for a JPEG.
+        OSError: It cannot be written.
     """
     path = Path(path)
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES:
         raise ValueError(f"{path}: pictures are written as {', '.join(SUFFIXES)}")
-    picture = _from_tensor(image) if isinstance(image, Tensor) else image
+    picture = from_tensor(image) if isinstance(image, Tensor) else image
     limit = {".webp": 16383, ".png": 2**31 - 1}.get(suffix, 65500)
     if max(picture.size) > limit:
         raise ValueError(
@@ -80,14 +82,30 @@ def save_image(
             raise ValueError(f"{path}: {len(exif)} bytes of metadata do not fit into a JPEG: save a PNG or a WebP")
         arguments = {"format": "WEBP", "lossless": True} if suffix == ".webp" else _JPEG
         arguments = arguments | {"exif": exif}
-        picture = _on_white(picture) if suffix != ".webp" else picture
-    path.parent.mkdir(parents=True, exist_ok=True)
+        picture = on_white(picture) if suffix != ".webp" else picture
+    # Encoded in memory: writing to a file, Pillow takes half a JPEG on a full disk for a whole one.
+    file = io.BytesIO()
+    picture.save(file, **arguments)
+    write_file(path, file.getvalue())
+
+
+def write_file(path: str | Path, data: bytes) -> None:
+    """Write a file beside and rename it, so that there is never half of one. Missing folders are made.
+
+    Raises:
+        OSError: It cannot be written; what was there before is there still. `filename` is `path`.
+    """
+    path = Path(path)
     beside = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        picture.save(beside, **arguments)
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            beside.write_bytes(data)
+            os.replace(beside, path)
+        finally:
+            beside.unlink(missing_ok=True)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def read_metadata(path: str | Path) -> dict[str, Any]:
@@ -131,6 +149,29 @@ def load_images(paths: Sequence[str | Path]) -> list[Image.Image]:
     return [_load(path) for path in paths]
 
 
+def from_tensor(image: Tensor) -> Image.Image:
+    """A float tensor (3, height, width) in [0, 1] as 8-bit RGB; what is no number is black.
+
+    Raises:
+        ValueError: It has another shape, or another type.
+    """
+    if image.ndim != 3 or image.shape[0] != 3 or not image.is_floating_point():
+        raise ValueError(
+            f"a picture is a float tensor of shape (3, height, width); this is {image.dtype} of {tuple(image.shape)}"
+        )
+    pixels = image.detach().float().nan_to_num(0).clamp(0, 1).mul(255).round().byte()
+    return Image.fromarray(pixels.permute(1, 2, 0).cpu().contiguous().numpy())
+
+
+def on_white(picture: Image.Image) -> Image.Image:
+    """As RGB, with white behind what is transparent."""
+    if not picture.has_transparency_data:
+        return picture.convert("RGB")
+    colours = picture.convert("RGBA")
+    ground = Image.new("RGBA", colours.size, "white")
+    return Image.alpha_composite(ground, colours).convert("RGB")
+
+
 # --- reading -----------------------------------------------------------------------------------------------------
 
 
@@ -139,7 +180,7 @@ def _load(path: str | Path) -> Image.Image:
         try:
             picture.seek(0)
             upright = ImageOps.exif_transpose(picture)
-            return _on_white(_eight_bits(upright))
+            return on_white(_eight_bits(upright))
         except (OSError, SyntaxError, ValueError, EOFError) as error:  # what decoders raise on damaged data
             raise ValueError(f"{path}: the picture is damaged ({error})") from error
 
@@ -176,14 +217,6 @@ def _eight_bits(picture: Image.Image) -> Image.Image:
     return Image.fromarray(np.rint(values / scale).clip(0, 255).astype(np.uint8))
 
 
-def _on_white(picture: Image.Image) -> Image.Image:
-    if not picture.has_transparency_data:
-        return picture.convert("RGB")
-    colours = picture.convert("RGBA")
-    ground = Image.new("RGBA", colours.size, "white")
-    return Image.alpha_composite(ground, colours).convert("RGB")
-
-
 def _decode_comment(comment: bytes | str) -> str:
     """EXIF's UserComment: eight bytes that name the encoding, and the text."""
     if isinstance(comment, str):
@@ -210,15 +243,6 @@ _SAMPLERS = {
     "UniPCMultistepScheduler": "UniPC",
     "LCMScheduler": "LCM",
 }
-
-
-def _from_tensor(image: Tensor) -> Image.Image:
-    if image.ndim != 3 or image.shape[0] != 3 or not image.is_floating_point():
-        raise ValueError(
-            f"a picture is a float tensor of shape (3, height, width); this is {image.dtype} of {tuple(image.shape)}"
-        )
-    pixels = image.detach().float().clamp(0, 1).mul(255).round().byte()
-    return Image.fromarray(pixels.permute(1, 2, 0).cpu().contiguous().numpy())
 
 
 def _texts(picture: Image.Image, metadata: PictureInfo | Mapping[str, Any] | None) -> dict[str, str]:

@@ -1,10 +1,13 @@
 import json
 import os
+import runpy
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -196,21 +199,99 @@ def test_a_picture_says_how_it_was_made_and_is_scored(command, tmp_path):
 
 def test_a_grid_of_methods(command, tmp_path):
     (tmp_path / "prompts.txt").write_text("a cat\na castle\nan owl\n")
+    (tmp_path / "human.txt").write_text("a cat by hand\na castle by hand\nan owl by hand\n")
+    methods = f"plain,policy:embedded,enhanced,file:{tmp_path / 'human.txt'}"
     code, out, err = command("grid", "--input", tmp_path / "prompts.txt", "--rows", 2, "--seeds", 2, "--steps", 1,
-                             "--methods", "plain,suffix,enhanced", "--artist", "monet", "-o", tmp_path / "g.png",
+                             "--methods", methods, "--artist", "monet", "-o", tmp_path / "g.png", "--html",
                              "--rewards", "clip,aesthetic")  # fmt: skip
     assert (code, out) == (0, ""), err
     made = read_metadata(tmp_path / "g.png")["neuroprompt"]
-    assert made["columns"] == ["plain", "suffix", "enhanced"] and [r["title"] for r in made["rows"]] == [
-        "a cat",
-        "a castle",
-    ]
-    plain, suffix, enhanced = made["rows"][0]["cells"]
-    assert plain["prompt"] == "a cat" and "monet" in enhanced["prompt"] and "monet" not in suffix["prompt"]
-    assert [p["seed"] for p in enhanced["pictures"]] == [0, 1] and set(plain["pictures"][0]["scores"]) == {
-        "clip",
-        "aesthetic",
-    }
+    assert made["columns"] == methods.split(",") and [r["title"] for r in made["rows"]] == ["a cat", "a castle"]
+    plain, policy, enhanced, human = made["rows"][0]["cells"]
+    assert plain["prompt"] == "a cat" and human["prompt"] == "a cat by hand"
+    assert "monet" in policy["prompt"] and "monet" in enhanced["prompt"]
+    assert [p["seed"] for p in enhanced["pictures"]] == [0, 1]
+    assert set(plain["pictures"][0]["scores"]) == {"clip", "aesthetic"}
+    page = (tmp_path / "g.html").read_text("utf-8")
+    record = page.partition('<script type="application/json" id="neuroprompt">')[2].partition("</script>")[0]
+    assert json.loads(record) == made and page.count("<img src") == 2 * 4 * 2
+
+
+def test_the_checkouts_script_is_the_same_grid(command, monkeypatch, tmp_path):
+    few = ["boy on a horse", "--steps", "1", "-o", "g.png"]
+    monkeypatch.chdir(tmp_path)
+    assert command("grid", *few)[0] == 0
+    made = Path("g.png").read_bytes()
+    plain, enhanced = read_metadata("g.png")["neuroprompt"]["rows"][0]["cells"]
+    assert plain["prompt"] == "boy on a horse" and enhanced["prompt"].startswith("boy on a horse, ")
+    assert plain["pictures"][0]["seed"] == enhanced["pictures"][0]["seed"] == 0
+    assert set(enhanced["pictures"][0]["scores"]) == {"pickscore", "aesthetic", "clip"}
+    monkeypatch.setattr(sys, "argv", ["compare_grid.py", *few])
+    with pytest.raises(SystemExit, match="0"):
+        runpy.run_path(str(Path(__file__).parents[1] / "scripts" / "compare_grid.py"), run_name="__main__")
+    assert Path("g.png").read_bytes() == made
+
+
+def test_a_grid_that_its_format_cannot_hold_is_not_lost(command, monkeypatch, tmp_path):
+    monkeypatch.setattr("neuroprompt.evaluation.grid.image.MAX_PIXELS", 1000)
+    monkeypatch.chdir(tmp_path)
+    few = ["--methods", "plain", "--steps", 1, "--rewards", "aesthetic"]
+    code, _, err = command("grid", "a cat", *few, "-o", "g.png")
+    assert code == 2 and err.count("\n") == 1 and "all of it is in g.png.html" in err
+    assert "a cat" in Path("g.png.html").read_text("utf-8") and os.listdir() == ["g.png.html"]
+
+
+def test_a_full_disk_is_one_line_and_spares_what_was_there(command, monkeypatch, tmp_path):
+    def fail(self, data):
+        raise OSError(28, os.strerror(28))
+
+    monkeypatch.chdir(tmp_path)
+    Path("g.png").write_text("an older one")
+    monkeypatch.setattr(Path, "write_bytes", fail)
+    for arguments in (["grid", "a cat", "--methods", "plain"], ["image", "a cat"]):
+        code, _, err = command(*arguments, "--steps", 1, "-o", "g.png")
+        assert (code, err) == (2, "error: g.png: No space left on device\n")
+    assert Path("g.png").read_text() == "an older one" and os.listdir() == ["g.png"]
+
+
+def test_a_file_that_is_no_picture_does_not_stop_the_others(command, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    Image.new("RGB", (1, 1), "red").save("dot.png")
+    Image.new("L", (20_000, 3)).save("strip.png")
+    Image.new("RGBA", (9, 8), (200, 30, 60, 128)).save("glass.png")
+    Image.new("CMYK", (9, 8), (0, 255, 255, 0)).save("print.jpg")
+    Image.fromarray(np.full((8, 9), 257 * 100, np.uint16)).save("deep.png")
+    frames = [Image.new("RGB", (9, 8), colour) for colour in ("blue", "lime")]
+    frames[0].save("film.gif", save_all=True, append_images=frames[1:])
+    Path("text.png").write_text("hello")
+    whole = ["dot.png", "glass.png", "print.jpg", "deep.png", "film.gif"]
+    code, out, err = command("score", "-p", "a cat", "strip.png", *whole, "text.png", "--json")
+    assert code == 1 and [json.loads(line)["picture"] for line in out.splitlines()] == whole
+    strip, text = err.splitlines()
+    assert "strip.png: pictures of 3 x 20000 pixels" in strip and "text.png: this is no picture" in text
+    code, out, err = command("score", "-p", "a cat", "text.png", "film.gif")
+    assert code == 1 and "film.gif" in out and "text.png" in err
+
+
+def test_pickles_are_refused_with_the_reason(command, monkeypatch, tmp_path):
+    class Trap:
+        def __reduce__(self):
+            return os.mkdir, (str(tmp_path / "sprung"),)
+
+    monkeypatch.chdir(tmp_path)
+    Path("model").mkdir()
+    torch.save(Trap(), "model/pytorch_model.bin")
+    few = ["--steps", 1, "-o", "a.png"]
+    for arguments, reason in (
+        (["image", "a cat", "--enhance", "--model", "./model", *few], "pickled weights"),
+        (["image", "a cat", "--generator", "./model", *few], "pickled weights"),
+        (["grid", "a cat", "--methods", "policy:./model", *few], "pickled weights"),
+        (["grid", "a cat", "--rewards", "clip[./model]", *few], "pickled weights"),
+        (["grid", "a cat", "--rewards", "image_reward[./model/pytorch_model.bin]", *few], "refused"),
+    ):
+        code, _, err = command(*arguments)
+        assert code == 2 and err.count("\n") == 1 and reason in err and "can run any code" in err, err
+    assert os.listdir() == ["model"]
 
 
 @pytest.mark.parametrize(
@@ -219,6 +300,13 @@ def test_a_grid_of_methods(command, tmp_path):
         (["grid", "-o", "g.png"], "give prompts, or a file"),
         (["grid", "a cat", "-o", "g.bmp"], "this is written to .png"),
         (["grid", "a cat", "-o", "no/such/g.png"], "there is no folder"),
+        (["grid", "", "-o", "g.png"], "the prompt is empty"),
+        (["grid", "a cat", "-o", "g.png", "--methods", "policy:./nowhere"], "there is no folder './nowhere'"),
+        (["grid", "a cat", "-o", "g.png", "--methods", "policy:no/model"], "cannot load the policy 'no/model'"),
+        (["grid", "a cat", "-o", "g.png", "--rewards", "clip[./nowhere]"], "there is no folder './nowhere'"),
+        (["image", "", "-o", "a.png"], "the prompt is empty"),
+        (["image", "a cat", "-o", "a.png", "--generator", "no/model"], "cannot load the image generator 'no/model'"),
+        (["image", "a cat", "-o", "a.png", "--device", "abacus"], "there is no device 'abacus'"),
         (["grid", "a cat", "-o", "g.png", "--methods", "magic"], "unknown method 'magic'"),
         (["grid", "a cat", "-o", "g.png", "--rewards", "beauty"], "there is no reward 'beauty'"),
         (["image", "a cat", "-o", "a.png", "--artist", "monet"], "add --enhance"),
@@ -231,6 +319,7 @@ def test_a_grid_of_methods(command, tmp_path):
         (["image", "a cat", "-o", "a.png", "--size", "63"], "multiples of 8 pixels"),
         (["score", "nothing.png", "--prompt", "a cat"], "there is no such file"),
         (["score", __file__, "--prompt", "a cat"], "no picture"),
+        (["score", __file__, "--prompt", ""], "the prompt is empty"),
     ],
 )
 def test_what_cannot_be_drawn_is_one_line(command, monkeypatch, tmp_path, arguments, message):
@@ -238,6 +327,20 @@ def test_what_cannot_be_drawn_is_one_line(command, monkeypatch, tmp_path, argume
     code, _, err = command(*arguments)
     assert code == 2 and err.count("\n") == 1 and message in err, err
     assert not list(tmp_path.iterdir())
+
+
+def test_prompts_and_captions_must_be_as_many(command, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    Path("none.txt").write_text("\n\n")
+    Path("three.txt").write_text("a cat\na castle\nan owl\n")
+    for prompts, rest, message in (
+        (["--input", "none.txt"], [], "none.txt holds no prompts"),
+        (["a cat"], ["--methods", "plain,file:three.txt"], "three.txt has 3 prompts, and there are 1 plain ones"),
+        (["a cat"] * 4, ["--methods", "plain,file:three.txt"], "three.txt has 3 prompts, and there are 4 plain ones"),
+    ):
+        code, _, err = command("grid", *prompts, *rest, "-o", "g.png")
+        assert code == 2 and err.count("\n") == 1 and message in err, err
+    assert sorted(os.listdir()) == ["none.txt", "three.txt"]
 
 
 def test_a_picture_that_says_nothing_needs_a_prompt(command, tmp_path):

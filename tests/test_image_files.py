@@ -3,6 +3,7 @@
 import json
 import os
 import struct
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -98,15 +99,18 @@ def test_nothing_half_written_stays(tmp_path, image, monkeypatch):
     save_image(image, tmp_path / "a.png", INFO)
     before = (tmp_path / "a.png").read_bytes()
 
-    def fail(self, file, **_):
-        file.write_bytes(b"half")
+    def fail(self, data):
+        with open(self, "wb") as file:
+            file.write(data[: len(data) // 2])
         raise OSError(28, os.strerror(28))
 
-    monkeypatch.setattr(Image.Image, "save", fail)
-    with pytest.raises(OSError, match="No space"):
-        save_image(torch.zeros(3, 8, 8), tmp_path / "a.png")
+    monkeypatch.setattr(Path, "write_bytes", fail)
+    for name in ("a.png", "b.jpg", "new/c.webp"):
+        with pytest.raises(OSError, match="No space") as caught:
+            save_image(torch.zeros(3, 8, 8), tmp_path / name)
+        assert caught.value.filename == str(tmp_path / name)
     assert (tmp_path / "a.png").read_bytes() == before
-    assert [f.name for f in tmp_path.iterdir()] == ["a.png"]
+    assert [f.name for f in tmp_path.rglob("*") if f.is_file()] == ["a.png"]
 
 
 @pytest.mark.parametrize(

@@ -63,13 +63,24 @@ def pick_device(device: "str | torch.device | None" = None) -> "torch.device":
     """The device asked for; by default the GPU if there is one.
 
     Raises:
-        ModelError: A GPU is asked for and there is none.
+        ModelError: A GPU is asked for and there is none, or there is no such device at all.
     """
     import torch
 
-    device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise ModelError("there is no CUDA device: leave the device out, or set it to cpu")
+    if device is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    name, count = str(device), torch.cuda.device_count()
+    try:
+        device = torch.device(name)
+        if device.type == "cuda":
+            if not count:
+                raise ModelError("there is no CUDA device: leave the device out, or set it to cpu")
+            if (device.index or 0) >= count:
+                raise ModelError(f"there is no device {name!r}: there are {count}, counted from cuda:0")
+        else:
+            torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:  # torch was built without it, or has never heard of it
+        raise ModelError(f"there is no device {name!r} here: leave the device out, or set it to cpu") from error
     return device
 
 
@@ -80,5 +91,7 @@ def reason(error: BaseException) -> str:
         if isinstance(cause, OSError) and cause.errno == errno.ENOSPC:
             return "the disk is full: free some space, or set HF_HOME to a folder on another disk"
         cause = cause.__cause__ or cause.__context__
+    if type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error):
+        return "there is not enough memory for it"
     text = " ".join(str(error).split())
     return re.split(r"(?<=[.:!]) ", text)[0][:300] if text else type(error).__name__

@@ -1,5 +1,6 @@
 """What the commands share: the app, options that several of them have, and how models are loaded for them."""
 
+import os
 import warnings
 from pathlib import Path
 from typing import Annotated
@@ -64,6 +65,8 @@ def read_prompts(prompts: list[str] | None, input: str | None, rows: int | None 
     if prompts:
         return prompts[:rows]
     lines = read_lines(input)[:rows]
+    if not lines:
+        raise ValueError(f"{input} holds no prompts")
     if broken := next((line for line in lines if line.error), None):
         raise ValueError(f"{input}, line {broken.number}: {broken.error}")
     return [line.prompt for line in lines]
@@ -105,14 +108,20 @@ def quiet_libraries() -> None:
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     warnings.filterwarnings("ignore", "`torch.jit.script` is deprecated", FutureWarning)  # open_clip's import of timm
+    warnings.filterwarnings("ignore", "The `local_dir_use_symlinks` argument", UserWarning)  # diffusers' own call
 
 
 def check_output(path: str, suffixes: tuple[str, ...]) -> None:
     """Before hours are spent on what cannot be written."""
     if Path(path).suffix.lower() not in suffixes:
         raise ValueError(f"{path}: this is written to {', '.join(suffixes)} files")
-    if not Path(path).absolute().parent.is_dir():
+    folder = Path(path).absolute().parent
+    if not folder.is_dir():
         raise ValueError(f"there is no folder {Path(path).parent}")
+    if not os.access(folder, os.W_OK):
+        raise ValueError(f"{path}: nothing can be written to this folder")
+    if Path(path).is_dir():
+        raise ValueError(f"{path} is a folder")
 
 
 def load_reward(generator, rewards, model, device, images_per_prompt, seed=0, cache=None):

@@ -3,6 +3,7 @@
 import json
 import sys
 from dataclasses import asdict
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -68,9 +69,12 @@ def image(
     device: Device = None,
 ) -> None:
     """Draw one picture; the file says how it was made (A1111's `parameters`, and JSON)."""
+    from neuroprompt.assets import reason
+    from neuroprompt.enhancer import check_prompt
     from neuroprompt.image_files import SUFFIXES, PictureInfo, save_image
 
     quiet_libraries()
+    check_prompt(prompt)
     constraints = read_constraints(artist, style, format, perspective, booster, vibe, require, forbid, auto)
     if constraints and not enhance:
         raise ValueError("constraints are for the policy: add --enhance")
@@ -80,7 +84,10 @@ def image(
         text = load_policy(model, device)(prompt, constraints).text
         errors.print(escape(text), soft_wrap=True)
     draw = load_generator(generator, device, steps, guidance, size, negative, dtype)
-    drawing = draw.draw([text], [seed])
+    try:
+        drawing = draw.draw([text], [seed])
+    except RuntimeError as error:  # such as a size that no memory holds
+        raise ValueError(f"cannot draw {text[:60]!r}: {reason(error)}") from error
     if drawing.flagged[0]:
         raise ValueError(f"the safety checker flagged the picture of {text[:60]!r}: try another seed or prompt")
     save_image(drawing.images[0], output, PictureInfo(prompt, text, seed, draw.name, asdict(draw.config)))
@@ -101,42 +108,59 @@ def score(
     json_lines: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
     device: Device = None,
 ) -> None:
-    """What each reward says of pictures."""
+    """What each reward says of pictures. A file that cannot be scored is reported, and the others are scored."""
     import torch
     from rich.progress import track
     from torchvision.transforms.v2.functional import to_dtype, to_image
 
-    from neuroprompt.image_files import load_images, read_metadata
+    from neuroprompt.enhancer import check_prompt
+    from neuroprompt.image_files import load_images
     from neuroprompt.rewards import load_rewards
 
-    wishes = [prompt or read_metadata(path).get("neuroprompt", {}).get("original") for path in images]
-    if None in wishes:
-        raise ValueError(f"{images[wishes.index(None)]} does not say what was wished for: give a --prompt")
-    pictures = load_images(images)
+    if prompt is not None:
+        check_prompt(prompt)
     quiet_libraries()
     judge = load_rewards(rewards, None if reward_model == "published" else reward_model, device)
     names = [c.reward.name for c in judge.components]
     table = Table("picture", *names, box=None)
-    for path, wish, picture in track(
-        list(zip(images, wishes, pictures, strict=True)),
-        "scoring",
-        console=errors,
-        transient=True,
-        disable=len(images) < 3 or not sys.stderr.isatty(),
-    ):
-        tensor = to_dtype(to_image(picture), torch.float32, scale=True)  # (3, height, width)
-        scores = {name: float(value) for name, value in judge([wish], tensor[None]).items()}
+    broken = False
+    show = len(images) > 2 and sys.stderr.isatty()
+    for path in track(images, "scoring", console=errors, transient=True, disable=not show):
+        try:
+            wish = _wish(path) if prompt is None else prompt
+            (picture,) = load_images([path])
+            tensor = to_dtype(to_image(picture), torch.float32, scale=True)  # (3, height, width)
+            scores = {name: float(value) for name, value in judge([wish], tensor[None]).items()}
+        except ValueError as error:
+            broken = True
+            line = f"{path}: {str(error).removeprefix(f'{path}: ')}"
+            errors.print(f"[bold red]error:[/] {escape(line)}", soft_wrap=True)
+            continue
         if json_lines:
             print(json.dumps({"picture": path, "prompt": wish, **scores}))
         table.add_row(Text(path), *(f"{scores[name]:.4f}" for name in names))
-    if not json_lines:
+    if table.row_count and not json_lines:
         Console(highlight=False).print(table)
+    if broken:
+        raise typer.Exit(1 if table.row_count else 2)
+
+
+def _wish(path: str) -> str:
+    """The user's prompt that a picture of ours names."""
+    from neuroprompt.image_files import read_metadata
+
+    made = read_metadata(path).get("neuroprompt")
+    wish = made.get("original") if isinstance(made, dict) else None
+    if not isinstance(wish, str):
+        raise ValueError("it does not say what was wished for: give a --prompt")
+    return wish
 
 
 @app.command(
     epilog='Examples: neuroprompt grid "boy on a horse" "a castle" -o grid.png · neuroprompt grid --input prompts.txt '
     '--rows 6 --seeds 4 -o grid.html · neuroprompt grid "a fox" --methods plain,suffix,enhanced+constraints '
-    "--style watercolor -o grid.png · neuroprompt grid --input prompts.txt --methods plain,file:mine.txt -o grid.webp"
+    "--style watercolor -o grid.png --html · neuroprompt grid --input prompts.txt --methods plain,file:mine.txt -o "
+    "grid.webp"
 )
 def grid(
     prompt: Annotated[list[str] | None, typer.Argument(help="Plain prompts: the rows.", show_default=False)] = None,
@@ -146,7 +170,12 @@ def grid(
     input: Annotated[
         str | None, typer.Option("--input", "-i", help="A .txt, .csv (column prompt) or .jsonl file of plain prompts.")
     ] = None,
-    rows: Annotated[int | None, typer.Option(min=1, help="Take only the first so many prompts.")] = None,
+    html: Annotated[
+        bool, typer.Option("--html", help="Write a page beside the picture, too: grid.html beside grid.png.")
+    ] = False,
+    rows: Annotated[
+        int | None, typer.Option(min=1, help="Take only the first so many prompts, of files of methods, too.")
+    ] = None,
     methods: Annotated[
         str,
         typer.Option(help=f"The columns. {METHODS}"),
@@ -154,7 +183,9 @@ def grid(
     seeds: Annotated[int, typer.Option(min=1, help="Pictures a cell.")] = 1,
     seed: Annotated[int, typer.Option(min=0, help="The first picture's seed.")] = 0,
     title: Annotated[str, typer.Option(help="Above the grid.")] = "",
-    cell_size: Annotated[int | None, typer.Option(help="Width of a picture in the grid, in pixels.")] = None,
+    cell_size: Annotated[
+        int | None, typer.Option(min=16, max=4096, help="Width of a picture in the grid, in pixels.")
+    ] = None,
     generator: Generator = "embedded",
     steps: Steps = None,
     guidance: Guidance = None,
@@ -186,7 +217,7 @@ def grid(
     constraints = read_constraints(artist, style, format, perspective, booster, vibe, require, forbid, auto)
     drawing = load_generator(generator, device, steps, guidance, size, negative, dtype)
     reward = load_reward(drawing, rewards, reward_model, device, seeds, seed)
-    columns = parse_methods(methods, constraints or None, device=device, reward=reward)
+    columns = parse_methods(methods, constraints or None, device=device, reward=reward, rows=rows)
     with progress_bar(disable=not sys.stderr.isatty()) as progress:
         task = progress.add_task("drawing", total=len(prompts) * len(columns) * seeds)
         made = compare_pictures(
@@ -197,4 +228,13 @@ def grid(
             title,
             lambda done: progress.update(task, completed=done),
         )
-    save_grid(made, output, cell_size)
+    page = Path(output).with_suffix(".html")
+    if html and page != Path(output):
+        save_grid(made, page)
+    try:
+        save_grid(made, output, cell_size)
+    except ValueError as error:  # too large for the format: nobody should have to draw it again for that
+        if not html:
+            page = Path(f"{output}.html")
+            save_grid(made, page)
+        raise ValueError(f"{error}; all of it is in {page}") from error

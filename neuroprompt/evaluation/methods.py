@@ -78,6 +78,7 @@ def parse_methods(
     window: int = CLIP_WINDOW,
     device: str | None = None,
     reward: "PromptReward | None" = None,
+    rows: int | None = None,
     **decoding,
 ) -> list[Method]:
     """Read "plain,sft,policy:runs/ppo+constraints" (or a sequence of such names) as methods.
@@ -105,6 +106,7 @@ def parse_methods(
         window: CLIP tokens that a rewritten prompt may have.
         device: For the policies and peers.
         reward: Chooses for ``best-of-N`` and ``search-N``.
+        rows: Of a ``file:``, take only the first so many prompts, as was done with the plain ones.
         decoding: Further settings of `PromptEnhancer.__call__`, such as `num_beams`.
 
     Raises:
@@ -126,7 +128,7 @@ def parse_methods(
         if policy is None:
             if name != base:
                 raise ValueError(f"{name}: only policies take constraints, and {base!r} is none")
-            return _baseline(name, seed, window, device)
+            return _baseline(name, seed, window, device, rows)
         if name != base and not constraints:
             raise ValueError(f"{name}: no constraints are given")
         if (policy.samples or policy.budget) and reward is None:
@@ -240,7 +242,7 @@ def _searched(
     return [found.text for found in optimize(list(prompts), judge, enhancer, config, constraints=wish)]
 
 
-def _baseline(name: str, seed: int, window: int, device: str | None) -> Method:
+def _baseline(name: str, seed: int, window: int, device: str | None, rows: int | None) -> Method:
     word, _, argument = name.partition(":")
     if name == "plain":
         return Method(name, list)
@@ -255,7 +257,7 @@ def _baseline(name: str, seed: int, window: int, device: str | None) -> Method:
             {"seed": seed, "window": window},
         )
     if word == "file" and argument:
-        return _written(name, argument)
+        return _written(name, argument, rows)
     if word == "template" and argument:
         peer = Peer.read(argument)
         load = cache(lambda: PeerRewriter(peer, seed, device))
@@ -264,8 +266,8 @@ def _baseline(name: str, seed: int, window: int, device: str | None) -> Method:
     raise ValueError(f"unknown method {name!r}: choose from {', '.join(METHODS)}, and policies also with {_MARK}")
 
 
-def _written(name: str, path: str) -> Method:
-    lines = read_lines(path)
+def _written(name: str, path: str, rows: int | None) -> Method:
+    lines = read_lines(path)[:rows]
     if broken := next((line for line in lines if line.prompt is None), None):
         raise ValueError(f"{path}, line {broken.number}: {broken.error}")
     written = [line.prompt for line in lines]

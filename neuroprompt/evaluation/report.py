@@ -225,16 +225,17 @@ STYLE = """
   --rule: #3f3f46; --line: #60a5fa; --better: #34d399; --worse: #fb923c; } }
 * { box-sizing: border-box; }
 body { margin: 0; background: var(--paper); color: var(--text); font: 15px/1.45 system-ui, sans-serif; }
-main { max-width: 84rem; margin: 0 auto; padding: 1.5rem 2rem 4rem; }
+main { max-width: 84rem; margin: 0 auto; padding: 1.5rem clamp(1rem, 4vw, 2rem) 4rem; }
 h1, h2, h3 { margin: 0 0 .5rem; color: var(--ink); line-height: 1.2; overflow-wrap: anywhere; }
 h1 { font-size: 1.7rem; } h2 { font-size: 1.2rem; } h3 { margin-top: 1.4rem; font-size: 1rem; }
-p { margin: 0 0 .8rem; max-width: 60rem; }
+p { margin: 0 0 .8rem; max-width: 60rem; overflow-wrap: anywhere; }
 section { margin-top: 1.6rem; padding-top: 1.2rem; border-top: 1px solid var(--rule); }
 .wide { overflow-x: auto; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 th, td { padding: .3rem 1.2rem .3rem 0; border-bottom: 1px solid var(--rule); text-align: right; white-space: nowrap; }
-th { color: var(--ink); } thead th { color: var(--quiet); font-weight: 400; } th:first-child { text-align: left; }
-.plots { display: grid; grid-template-columns: repeat(auto-fill, minmax(20rem, 1fr)); gap: 1.6rem 2.4rem;
+th { color: var(--ink); } thead th { color: var(--quiet); font-weight: 400; }
+th:first-child { position: sticky; left: 0; background: var(--paper); text-align: left; }
+.plots { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(20rem, 100%), 1fr)); gap: 1.6rem 2.4rem;
   margin-bottom: 1.4rem; align-items: start; }
 svg { display: block; width: 100%; height: auto; font-family: system-ui, sans-serif; }
 img { display: block; max-width: 100%; height: auto; border: 1px solid var(--rule); }

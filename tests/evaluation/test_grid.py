@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from neuroprompt.evaluation.grid import Cell, Grid, Picture, draw_grid, grid_html, layout_grid, save_grid
+from neuroprompt.evaluation.grid.text import text_width
 from neuroprompt.image_files import read_metadata
 
 COLOURS = [(200, 30, 90), (20, 120, 220), (250, 180, 20), (40, 160, 60), (130, 60, 200), (90, 90, 10)]
@@ -43,8 +44,6 @@ def overlap(a, b):
 
 def assert_sound(grid, layout):
     """No box over another or out of the image, no line longer than its box, no two words over one another."""
-    from neuroprompt.evaluation.grid import _width
-
     empty = {p.box for p in layout.pictures if p.picture is None or p.picture.flagged}
     boxes = [p.box for p in layout.pictures] + [t.box for t in layout.texts] + list(layout.rules)
     for box in boxes:
@@ -64,7 +63,7 @@ def assert_sound(grid, layout):
             end = 0.0
             for span in line:
                 assert span.x >= end - 0.01
-                end = span.x + _width(span.text, span.bold, text.size)
+                end = span.x + text_width(span.text, span.bold, text.size)
             assert end <= text.box.width + 0.01
     placed = {(p.row, p.column, p.index): p.picture for p in layout.pictures}
     for i, row in enumerate(grid.rows):

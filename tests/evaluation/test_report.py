@@ -1,46 +1,20 @@
-"""The page: whole, escaped, without anything from outside, and drawn by a browser where there is one."""
+"""The page: whole, escaped, and without anything from outside. `test_browser.py` has it drawn by a browser."""
 
 import base64
 import gzip
 import json
 import re
-import shutil
-import subprocess
 import xml.etree.ElementTree as ElementTree
 from html.parser import HTMLParser
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
 
-from neuroprompt.evaluation.grid import Cell, Grid, Picture, save_grid
 from neuroprompt.evaluation.plots import curve_plot, difference_plot, forest_plot
 from neuroprompt.evaluation.report import report_html, write_report
-from neuroprompt.evaluation.summary import summarise, write_results
-from tests.evaluation.test_harness import write_folder
 
 HISTORY = [{"step": i, "epoch": 0.1 * i, "reward": i**0.5, "kl": 0.01 * i, "odd": "text"} for i in range(20)]
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-
-
-@pytest.fixture
-def folder(tmp_path):
-    rng = np.random.default_rng(0)
-    scores = {name: rng.normal(size=(3, 40, 2)) + np.arange(3)[:, None, None] for name in ("pickscore", "clip")}
-    rewards = {
-        name: {"weight": 1.0, "cap": None, "scale": 1.0, "relative": name == "clip"} for name in ("pickscore", "clip")
-    }
-    write_folder(tmp_path, scores, rng.random((3, 40, 2)) < 0.02, rewards)
-    results = summarise(tmp_path) | {"title": "Ours & <theirs>", "config": {}}
-    prompt = "a <b>cat</b>"
-    picture = Picture(Image.new("RGB", (64, 64), (200, 30, 90)), 0, {"clip": 0.2})
-    cells = [Cell(prompt, [picture], prompt), Cell(f"{prompt}, <script>alert(1)</script>", [picture], prompt)]
-    save_grid(Grid([cells], ["plain", "m1"], ["best (+1.0): a <b>cat</b>"]), tmp_path / "examples-1.png")
-    results["methods"]["m1"]["examples"] = "examples-1.png"
-    write_results(results, tmp_path)
-    return tmp_path
 
 
 class Page(HTMLParser):
@@ -135,21 +109,3 @@ def test_an_interval_is_coloured_by_its_side_of_zero():
 
     assert (colour(0.1, 0.2), colour(-0.2, -0.1), colour(-0.1, 0.1)) == ("better", "worse", "line")
     assert "3 prompts better, 2 worse, 1 equal" in difference_plot("t", [1.0, 2.0, 3.0, 0.0, -1.0, -1.0])
-
-
-@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
-@pytest.mark.parametrize(("scheme", "paper"), [(1, (255, 255, 255)), (0, (24, 24, 27))], ids=["light", "dark"])
-def test_a_browser_draws_it(folder, scheme, paper):
-    page = write_report(folder, log_history=HISTORY)
-    shot = folder / "shot.png"
-    command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--window-size=900,2200"]
-    command += [f"--user-data-dir={folder / 'profile'}", "--enable-logging=stderr", f"--screenshot={shot}"]
-    command += [f"--blink-settings=preferredColorScheme={scheme}", page.as_uri()]
-    made = subprocess.run(command, capture_output=True, text=True, timeout=120)
-    assert "Refused" not in made.stderr and "CONSOLE" not in made.stderr
-    picture = Image.open(shot).convert("RGB")
-    pixels = np.asarray(picture).reshape(-1, 3)
-    assert picture.getpixel((2, 2)) == paper
-    coloured = {"better": [(0, 120, 90), (52, 211, 153)], "line": [(37, 99, 235), (96, 165, 250)]}
-    for of in coloured.values():  # the plots' shapes are there, in the scheme's colours
-        assert (pixels == of[1 - scheme]).all(1).sum() > 50
