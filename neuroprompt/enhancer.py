@@ -490,8 +490,8 @@ _DANGLING = re.compile(
 )
 # Small vocabularies cut words finer than CLIP's 49,408 entries do.
 TOKENS_PER_CLIP_TOKEN = 1.25
-# What a required token is worth in nats. A policy after PPO is sure of itself and puts off what it would not write: with
-# the decoder's own 3, such rewrites fill the window before they come to what is required.
+# What a required token is worth in nats. A policy after PPO is sure of itself and puts off what it would not write:
+# with the decoder's own 3, such rewrites fill the window before they come to what is required.
 PHRASE_WEIGHT = 8.0
 
 
