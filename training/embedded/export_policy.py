@@ -77,9 +77,9 @@ def ppo_card(
     """Write the card of the policy after PPO from the run's log and the evaluation."""
     history = json.loads((run / "log_history.json").read_text())
     results = json.loads((figures / "results.json").read_text())
-    shown = {table.title: table for table in tables(results)}
+    shown = [t for t in tables(results) if t.title in ("Rewards", "Against plain", "Against sft", "Prompts")]
     updates = [entry for entry in history if "kl" in entry]
-    evaluations = [entry for entry in history if "eval_reward" in entry]
+    evaluations = {entry["step"]: entry for entry in history if "eval_reward" in entry}
     examples = [record for record in read_records(figures) if record["method"] == "ppo"][:16]
     lines = [
         "# The embedded policy",
@@ -100,7 +100,7 @@ def ppo_card(
         "",
         "| step | reward | gain over SFT | distinct tails |",
         "|---|---|---|---|",
-        *map(_evaluation_row, evaluations),
+        *map(_evaluation_row, evaluations.values()),
         "",
         "| iterations | reward | KL to SFT | entropy | explained variance | clip fraction | s an iteration |",
         "|---|---|---|---|---|---|---|",
@@ -113,7 +113,7 @@ def ppo_card(
         "",
         f"`{results['config'].get('command', '')}`",
         "",
-        *[f"{table.markdown()}\n" for title, table in shown.items() if title != "Latency"],
+        *[f"### {table.title}\n\n{table.markdown()}\n" for table in shown],
         "## Samples, not chosen: the first of the same prompts",
         "",
         *[f"- {r['original']}**{r['text'][len(r['original']) :]}**" for r in examples],
