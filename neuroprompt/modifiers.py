@@ -96,13 +96,18 @@ def normalise(term: str) -> str:
         text = _WEIGHT.sub("", text)
     has_number = _HAS_NUMBER(text)
     if has_number:  # "f / 1. 4", as Discord's bot spaced it
-        text = _F_NUMBER.sub(lambda match: f"f/{match[1]}.{match[2]}" if match[2] else f"f/{match[1]}", text)
+        text = _F_NUMBER.sub(_f_number, text)
     text = " ".join(SEPARATORS.sub(" ", text).split())
     if has_number:
+        text = _F_NUMBER.sub(_f_number, text)  # "f;1.4" has become one
         text = _UNIT.sub(r"\1\2", _SPACED_DIGITS.sub(r"\1", text))
     if "/" in text or "&" in text:
         text = _SPACED_SIGN.sub(r"\1", text)
     return _INITIALS.sub(r"\1", text).strip(" .'_")
+
+
+def _f_number(match: re.Match) -> str:
+    return f"f/{match[1]}.{match[2]}" if match[2] else f"f/{match[1]}"
 
 
 def unaccented(text: str) -> str:
