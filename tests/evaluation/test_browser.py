@@ -65,6 +65,15 @@ def shown_large(browser):
     )
 
 
+def focused_picture(browser, width):
+    """The width of the picture that has the focus, which it gets some time after a dialog is closed: waits for it."""
+    return browser.run(
+        "(async () => { const focused = () => document.activeElement.querySelector('img')?.naturalWidth; "
+        f"for (let k = 0; k < 200 && focused() !== {width}; k++) await new Promise(go => setTimeout(go, 10)); "
+        "return focused(); })()"
+    )
+
+
 @pytest.mark.parametrize("width", WIDTHS)
 def test_a_grid_is_whole_at_any_width(browser, grid_page, width):
     browser.open(grid_page, width)
@@ -110,7 +119,7 @@ def test_a_click_enlarges_and_keys_go_on(browser, grid_page):
         assert shown_large(browser)[:2] == found
     browser.press("Escape")
     assert shown_large(browser) is None
-    assert browser.run("document.activeElement.querySelector('img').naturalWidth") == 72  # where the keys had led to
+    assert focused_picture(browser, 72) == 72  # where the keys had led to
     browser.click("section:nth-of-type(2) figure:nth-of-type(1) img")
     assert shown_large(browser)[:3] == [68, "plain", "a castle & <b>a moat</b>"]
     browser.click("dialog button")
