@@ -11,6 +11,23 @@ import torch
 from torch import Tensor
 
 
+def against_others(scores: Tensor, completions: int) -> Tensor:
+    """Each score less the mean score of the same prompt's other completions (Kool et al. 2019; 1: as they are).
+
+    What a prompt and its seed make of any picture is no merit of the rewrite, and no critic can foresee the seed's
+    part; the other rewrites of the prompt, drawn with that seed, show it. Not to be correlated with the rewrite that is
+    judged, the mean leaves that one out, so the gradient's expectation stays what it was.
+
+    Args:
+        scores: (rows,), those of a prompt side by side.
+        completions: Of each prompt.
+    """
+    if completions == 1:
+        return scores
+    groups = scores.view(-1, completions)
+    return ((groups - groups.mean(1, keepdim=True)) * (completions / (completions - 1))).view(-1)
+
+
 def token_rewards(scores: Tensor, kl: Tensor, mask: Tensor, kl_coef: float) -> Tensor:
     """What each token earns: the penalty for leaving the reference, and on the last token the score of the whole text.
 

@@ -20,6 +20,8 @@ class PPOConfig(TrainingArguments):
 
     Args:
         rollout_batch_size: Completions per iteration, over all processes.
+        completions_per_prompt: Completions of each prompt in an iteration. With more than one, a completion earns what
+            its score is above the mean of the others' (`advantages.against_others`).
         total_episodes: Completions in the whole run; sets `max_steps`. None leaves that to `max_steps` or
             `num_train_epochs`.
         num_ppo_epochs: Passes over each batch of rollouts.
@@ -60,6 +62,7 @@ class PPOConfig(TrainingArguments):
     """
 
     rollout_batch_size: int = field(default=64, metadata={"help": "Completions per iteration, over all processes."})
+    completions_per_prompt: int = field(default=1, metadata={"help": "More than one are judged against each other."})
     total_episodes: int | None = field(default=None, metadata={"help": "Completions in the whole run."})
     num_ppo_epochs: int = field(default=4, metadata={"help": "Passes over each batch of rollouts."})
     temperature: float = field(default=1.0, metadata={"help": "Of sampling, and of all log-probabilities."})
@@ -132,6 +135,11 @@ class PPOConfig(TrainingArguments):
                 f"rollout_batch_size is {self.rollout_batch_size}: it must be a multiple of {self.minibatch_size}, "
                 f"which is per_device_train_batch_size {self.per_device_train_batch_size} · "
                 f"gradient_accumulation_steps {self.gradient_accumulation_steps} · {self.world_size} process(es)"
+            )
+        if self.completions_per_prompt < 1 or self.rollout_batch_size % self.completions_per_prompt:
+            raise ValueError(
+                f"completions_per_prompt is {self.completions_per_prompt}: it must divide rollout_batch_size, "
+                f"{self.rollout_batch_size}"
             )
         if self.num_ppo_epochs < 1:
             raise ValueError(f"num_ppo_epochs is {self.num_ppo_epochs}: it must be at least 1")

@@ -29,31 +29,33 @@ TRAINING, EVALUATION, MINIBATCHES, PROMPTS = range(4)
 class QuerySampler(Sampler[int]):
     """Rows of the data set, in batches of `batch_size` that are each repeated `repeats` times in a row.
 
-    A batch is what one iteration rolls out; its repeats are the updates that read the buffer, so that the data loader
-    keeps step with the trainer. Every pass over the data is a new permutation; what does not fill a batch is left to
-    the next pass.
+    A batch is what one iteration rolls out, the completions of one prompt side by side; its repeats are the updates
+    that read the buffer, so that the data loader keeps step with the trainer. Every pass over the data is a new
+    permutation; what does not fill a batch is left to the next pass.
 
     Args:
         size: Rows of the data set.
         batch_size: Rows of a batch, over all processes.
+        copies: How often each prompt stands in a batch.
         repeats: How often each batch is yielded.
         seed: Of the permutations.
         epoch: Which pass this is, asked at its start.
     """
 
-    def __init__(self, size: int, batch_size: int, repeats: int, seed: int, epoch: Callable[[], int]):
-        if size < batch_size:
-            raise ValueError(f"{size} prompts cannot fill a batch of {batch_size} rollouts: lower rollout_batch_size")
-        self.size, self.batch_size, self.repeats, self.seed, self.epoch = size, batch_size, repeats, seed, epoch
+    def __init__(self, size: int, batch_size: int, copies: int, repeats: int, seed: int, epoch: Callable[[], int]):
+        self.prompts = batch_size // copies
+        if size < self.prompts:
+            raise ValueError(f"{size} prompts cannot fill a batch of {self.prompts}: lower rollout_batch_size")
+        self.size, self.copies, self.repeats, self.seed, self.epoch = size, copies, repeats, seed, epoch
 
     def __len__(self) -> int:
-        return self.size // self.batch_size * self.batch_size * self.repeats
+        return self.size // self.prompts * self.prompts * self.copies * self.repeats
 
     def __iter__(self) -> Iterator[int]:
         order = generator(self.seed, PROMPTS, self.epoch()).permutation(self.size)
-        for start in range(0, self.size - self.batch_size + 1, self.batch_size):
+        for start in range(0, self.size - self.prompts + 1, self.prompts):
             for _ in range(self.repeats):
-                yield from order[start : start + self.batch_size].tolist()
+                yield from order[start : start + self.prompts].repeat(self.copies).tolist()
 
 
 def generator(seed: int, stream: int, step: int = 0, index: int = 0) -> np.random.Generator:

@@ -45,7 +45,7 @@ from transformers.trainer_utils import get_last_checkpoint
 
 from neuroprompt.assets import locate
 from neuroprompt.evaluation.statistics import compare
-from neuroprompt.ppo.advantages import RunningMoments, explained_variance, gae, token_rewards, whiten
+from neuroprompt.ppo.advantages import RunningMoments, against_others, explained_variance, gae, token_rewards, whiten
 from neuroprompt.ppo.callbacks import RichProgress, SampleTable
 from neuroprompt.ppo.config import PPOConfig
 from neuroprompt.ppo.kl import KLController, estimate_kl
@@ -298,10 +298,12 @@ class PPOTrainer(Trainer):
         if self.train_dataset is None:
             raise ValueError("training needs a train_dataset")
         batch, size = self.args.rollout_batch_size, len(self.train_dataset)
-        steps_per_epoch = size // batch * self.args.steps_per_iteration
+        copies = self.args.completions_per_prompt
+        steps_per_epoch = size // (batch // copies) * self.args.steps_per_iteration
         sampler = QuerySampler(
             size,
             batch,
+            copies,
             self.micro_steps_per_iteration,
             self.args.seed if self.args.data_seed is None else self.args.data_seed,
             # As `Trainer` counts; so a resumed run finds the permutation of the pass that it was in.
@@ -418,8 +420,9 @@ class PPOTrainer(Trainer):
         divergence = ((logprobs - reference) * mask).sum(1).mean().item()
         coef = state.kl_coef
         if bool(scores.isfinite().all()):
-            state.moments.update(scores)
-            earned = state.moments.normalise(scores) if args.normalize_rewards else scores
+            earned = against_others(scores, args.completions_per_prompt)
+            state.moments.update(earned)
+            earned = state.moments.normalise(earned) if args.normalize_rewards else earned
             earned = earned - args.missing_eos_penalty * ~ended
             controller = KLController(state.kl_coef, args.kl_target, args.kl_gain)
             controller.update(divergence)

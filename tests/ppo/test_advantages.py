@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from neuroprompt.ppo.advantages import RunningMoments, explained_variance, gae, token_rewards, whiten
+from neuroprompt.ppo.advantages import RunningMoments, against_others, explained_variance, gae, token_rewards, whiten
 
 number = st.floats(-3, 3, width=32)
 
@@ -19,6 +19,17 @@ def episodes(draw):
     longest = max(lengths) + draw(st.integers(0, 2))
     table = st.lists(st.lists(number, min_size=longest, max_size=longest), min_size=len(lengths), max_size=len(lengths))
     return lengths, draw(table), draw(table)
+
+
+@given(st.integers(2, 5), st.lists(number, min_size=20, max_size=20))
+def test_a_score_is_compared_with_the_others_of_its_prompt(completions, scores):
+    scores = scores[: 20 // completions * completions]
+    found = against_others(torch.tensor(scores), completions).tolist()
+    for i, score in enumerate(scores):
+        first = i - i % completions
+        others = [scores[j] for j in range(first, first + completions) if j != i]
+        assert found[i] == pytest.approx(score - sum(others) / len(others), abs=1e-5)
+    assert against_others(torch.tensor(scores), 1).tolist() == pytest.approx(scores)
 
 
 def mask_of(lengths, width):

@@ -135,24 +135,25 @@ def test_the_mask_is_the_enhancers(tokenizer):
     assert not eos_closed(ids, SEPARATORS, 0).any()
 
 
-@given(st.integers(1, 12), st.integers(0, 9), st.integers(1, 3), st.integers(0, 5))
-def test_every_pass_asks_every_prompt_at_most_once(batch, extra, repeats, epoch):
-    size = 3 * batch + extra % batch
-    sampler = QuerySampler(size, batch, repeats, 0, lambda: epoch)
+@given(st.integers(1, 12), st.integers(0, 9), st.integers(1, 3), st.integers(1, 3), st.integers(0, 5))
+def test_every_pass_asks_every_prompt_at_most_once(prompts, extra, copies, repeats, epoch):
+    size, batch = 3 * prompts + extra % prompts, prompts * copies
+    sampler = QuerySampler(size, batch, copies, repeats, 0, lambda: epoch)
     rows = list(sampler)
     assert len(rows) == len(sampler) == 3 * batch * repeats
-    assert set(Counter(rows).values()) == {repeats} and set(rows) <= set(range(size))
+    assert set(Counter(rows).values()) == {copies * repeats} and set(rows) <= set(range(size))
     for i in range(0, len(rows), batch * repeats):
         block = rows[i : i + batch * repeats]
         assert all(block[j : j + batch] == block[:batch] for j in range(0, len(block), batch))
-    assert rows == list(QuerySampler(size, batch, repeats, 0, lambda: epoch))
+        assert all(len(set(block[j : j + copies])) == 1 for j in range(0, batch, copies))
+    assert rows == list(QuerySampler(size, batch, copies, repeats, 0, lambda: epoch))
 
 
 def test_passes_and_seeds_differ():
-    orders = [list(QuerySampler(50, 10, 1, seed, lambda e=epoch: e)) for seed in (0, 1) for epoch in (0, 1)]
+    orders = [list(QuerySampler(50, 10, 1, 1, seed, lambda e=epoch: e)) for seed in (0, 1) for epoch in (0, 1)]
     assert len({tuple(order) for order in orders}) == 4
     with pytest.raises(ValueError, match="cannot fill a batch of 60"):
-        QuerySampler(50, 60, 1, 0, lambda: 0)
+        QuerySampler(50, 120, 2, 1, 0, lambda: 0)
 
 
 def test_noise_belongs_to_its_place():

@@ -120,6 +120,28 @@ def test_a_preference_for_tokens_is_learnt(tokenizer, tmp_path):
     assert logged(run, "explained_variance")[-1] > 0 or logged(run, "reward_std")[-1] < 0.1
 
 
+def test_what_belongs_to_the_prompt_teaches_nothing(tokenizer, tmp_path):
+    """Judged against the others of its prompt, a completion earns the same whatever all of them are worth."""
+    worth = {prompt: 4.0 * i for i, prompt in enumerate(PROMPTS)}
+
+    def unequal(prompts, completions):
+        return [r + worth[p] for p, r in zip(prompts, rich(prompts, completions), strict=True)]
+
+    runs = {}
+    for reward in (rich, unequal):
+        for completions in (1, 4):
+            runs[reward.__name__, completions] = run = trainer(
+                tokenizer, tmp_path, reward, max_steps=16, completions_per_prompt=completions
+            )
+            run.train()
+    same, other = weights(runs["rich", 4]), weights(runs["unequal", 4])
+    assert all(torch.allclose(p, other[name], atol=1e-4) for name, p in same.items())
+    one, other = weights(runs["rich", 1]), weights(runs["unequal", 1])
+    assert not all(torch.allclose(p, other[name], atol=1e-4) for name, p in one.items())
+    first = {name: logged(run, "reward")[0] for (name, completions), run in runs.items() if completions == 4}
+    assert first["unequal"] > first["rich"] + 1  # what is logged is the score itself
+
+
 def test_accumulated_gradients_are_those_of_the_whole(tokenizer, tmp_path):
     """Rows are of different lengths, so that a mean of means would be another gradient."""
     whole = trainer(tokenizer, tmp_path / "whole", rich, entropy_coef=0.01, min_modifiers=1)
@@ -393,6 +415,7 @@ def test_settings_that_do_not_fit_the_checkpoint_are_refused(tokenizer, tmp_path
         ({"temperature": 0.0}, "above 0"),
         ({"max_new_tokens": None}, "max_new_tokens must say"),
         ({"num_ppo_epochs": 0}, "at least 1"),
+        ({"completions_per_prompt": 3}, "must divide rollout_batch_size, 16"),
     ],
 )
 def test_settings_that_make_no_sense(tokenizer, tmp_path, changes, message):

@@ -75,6 +75,7 @@ SETTINGS = {
     "window": "none",
     "max_new_tokens": 6,
     "rollout_batch_size": 16,
+    "completions_per_prompt": 2,
     "per_device_train_batch_size": 8,
     "num_ppo_epochs": 2,
     "max_steps": 10,

@@ -211,7 +211,7 @@ def write_caption(rendering: Mapping, common: CommonModifiers, rng: np.random.Ge
     subject = subject_phrase(phrases, rng)
     quality, medium, background = rendering["quality"], rendering["filter"], rendering["background"]
     # Plain prompts: an average picture mostly.
-    if rng.random() < {"high": 0.12, "average": 0.28, "low": 0.28}[quality]:
+    if rng.random() < {"high": 0.10, "average": 0.42, "low": 0.10}[quality]:
         return f"{OPENINGS[int(rng.integers(len(OPENINGS)))]} {subject}" if rng.random() < 0.2 else subject
 
     modifiers: list[str] = []
@@ -236,7 +236,7 @@ def write_caption(rendering: Mapping, common: CommonModifiers, rng: np.random.Ge
         if rng.random() < 0.22:
             modifiers += common.draw(int(rng.integers(1, 3)), rng)
     else:
-        if rng.random() < 0.4:
+        if rng.random() < 0.5:
             modifiers += _some(LOW_WORDS, 1, 3, rng)
         if rng.random() < 0.12:
             modifiers += common.draw(1, rng)
