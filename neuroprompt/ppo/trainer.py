@@ -244,6 +244,7 @@ class PPOTrainer(Trainer):
         self._baselines: dict[str, tuple[Dataset, list[Rewrite], list[Rewrite]]] = {}
         self._staging: Path | None = None
         self._micro_step = 0
+        self._gradient_norm = 0.0  # of this optimizer step, before clipping
         self._update_started = self._update_seconds = 0.0
         self._step_kl = torch.zeros((), device=self.accelerator.device)
         self._updates = torch.zeros(len(_UPDATE_METRICS), device=self.accelerator.device)
@@ -365,6 +366,12 @@ class PPOTrainer(Trainer):
             self._updates += torch.stack(sums).float() / tokens
             self._step_kl += parts.approx_kl.float() / tokens
         return (loss, outputs) if return_outputs else loss
+
+    def _get_grad_norm(self, model, grad_norm=None):
+        """As the library's, and kept: whether it is finite decides on the step (see `_Guard`)."""
+        norm = super()._get_grad_norm(model, grad_norm)
+        self._gradient_norm = math.nan if norm is None else float(norm)
+        return norm
 
     def _minibatch(self, micro: int) -> dict:
         """This process' part of an optimizer step's rows, or of the `micro`-th part of them under accumulation."""
@@ -789,10 +796,9 @@ class _Guard(TrainerCallback):
 
     def on_pre_optimizer_step(self, args, state, control, **kwargs):
         trainer = self.trainer
-        gradients = [p.grad for p in trainer.model.parameters() if p.grad is not None]
-        if not gradients:
-            return
-        if bool(torch.nn.utils.get_total_norm(gradients).isfinite()):
+        if all(p.grad is None for p in trainer.model.parameters()):
+            return  # of a step that is left out, or under DeepSpeed, which guards itself
+        if math.isfinite(trainer._gradient_norm):
             trainer.ppo_state.skipped_in_a_row = 0
         else:
             trainer.model.zero_grad(set_to_none=True)
