@@ -139,7 +139,7 @@ class PromptEnhancer:
         do_sample: bool | None = None,
         seed: int = 0,
         num_beams: int = 5,
-        diversity: float = 0.7,
+        diversity: float | None = None,
         length_penalty: float = 1.0,
         temperature: float = 0.9,
         top_k: int = 100,
@@ -158,7 +158,8 @@ class PromptEnhancer:
             do_sample: Sample instead of searching; by default where several variants are asked for.
             seed: A prompt's results depend on the seed, the prompt and the arguments alone.
             num_beams: Width of the beam search.
-            diversity: Scale of the noise on the log-probabilities that beam search sees; 0 is plain beam search.
+            diversity: Scale of the noise on the log-probabilities that beam search sees; 0 is plain beam search. By
+                default what the policy's `generation_config.json` says (`diversity`), or 0.7.
             length_penalty: Exponent of the length in a beam's score.
             temperature, top_k, top_p: Of sampling; `top_k=0` and `top_p=1` take all tokens.
             max_new_tokens: Of the policy, at most; by default as many as the window may hold.
@@ -179,6 +180,8 @@ class PromptEnhancer:
         texts = [prompts] if single else list(prompts)
         if num_return_sequences < 1 or num_beams < 1 or batch_size < 1:
             raise ValueError("num_return_sequences, num_beams and batch_size must be at least 1")
+        if diversity is None:
+            diversity = getattr(self.model.generation_config, "diversity", DIVERSITY)
         if diversity < 0:
             raise ValueError("diversity must not be negative")
         wishes = (
@@ -493,6 +496,9 @@ TOKENS_PER_CLIP_TOKEN = 1.25
 # What a required token is worth in nats. A policy after PPO is sure of itself and puts off what it would not write:
 # with the decoder's own 3, such rewrites fill the window before they come to what is required.
 PHRASE_WEIGHT = 8.0
+
+# Where a policy does not say its own: how much noise the search gets.
+DIVERSITY = 0.7
 
 
 class _Row(NamedTuple):

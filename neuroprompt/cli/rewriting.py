@@ -63,7 +63,9 @@ def enhance(
     forbid: Forbid = None,
     auto: Auto = None,
     num_beams: Annotated[int, typer.Option(min=1, help="Width of the beam search.")] = 5,
-    diversity: Annotated[float, typer.Option(min=0.0, help="Noise of the search; 0 is plain beam search.")] = 0.7,
+    diversity: Annotated[
+        float | None, typer.Option(min=0.0, help="Noise of the search; 0 is plain beam search. Default: the policy's.")
+    ] = None,
     temperature: Annotated[float, typer.Option(help="Of sampling.")] = 0.9,
     top_k: Annotated[int, typer.Option(min=0, help="Of sampling; 0 takes all tokens.")] = 100,
     top_p: Annotated[float, typer.Option(help="Of sampling; 1 takes all tokens.")] = 1.0,

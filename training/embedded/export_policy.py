@@ -33,10 +33,17 @@ Run = Annotated[Path, typer.Option(help="Output folder of training/sft.py.")]
 Output = Annotated[Path, typer.Option(help="The policy's folder.")]
 
 
+Diversity = Annotated[float | None, typer.Option(help="Of the search with this policy; by default 0.7.")]
+
+
 @app.command()
-def weights(run: Run, output: Output) -> None:
+def weights(run: Run, output: Output, diversity: Diversity = None) -> None:
     """Write the run's policy in half precision."""
     enhancer = PromptEnhancer.from_pretrained(run, device="cpu")
+    if diversity is not None:
+        settings = enhancer.model.generation_config
+        settings._from_model_config = False  # with it, the library reads no settings but its own
+        settings.diversity = diversity
     enhancer.tokenizer.padding_side = "right"
     enhancer.model.config.use_cache = True  # training switches it off
     enhancer.model.to(torch.float16).save_pretrained(output)
@@ -51,6 +58,7 @@ def ppo(
     output: Annotated[Path, typer.Option(help="The embedded models' folder: policy and policy-sft go there.")],
     before: Annotated[str, typer.Option(help="The policy that the run began with.")] = "embedded-sft",
     rank: Annotated[int, typer.Option(help="Of the run's adapters.")] = 16,
+    diversity: Diversity = None,
 ) -> None:
     """Write the run's policy in half precision, and the policy that it began with as the difference to it."""
     source = locate(before, "policy")
@@ -58,7 +66,7 @@ def ppo(
     card = Path(source, "README.md")
     story = card.read_text(encoding="utf-8") if card.is_file() else ""
     later = AutoModelForCausalLM.from_pretrained(run, dtype=torch.float32).state_dict()
-    weights(run, output / "policy")
+    weights(run, output / "policy", diversity)
     stored = load_file(output / "policy" / "model.safetensors")  # tied weights are there once
     write_difference(earlier, {name: later[name] for name in stored}, "policy", output / "policy-sft", rank)
     if story:
