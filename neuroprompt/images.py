@@ -13,7 +13,6 @@ import json
 import logging
 import operator
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from hashlib import blake2b
@@ -26,7 +25,7 @@ import transformers
 from huggingface_hub import try_to_load_from_cache
 from torch import Tensor
 
-from neuroprompt.assets import ModelError, locate, pick_device, reason
+from neuroprompt.assets import ModelError, fingerprint, locate, pick_device, reason
 
 
 @dataclass(frozen=True)
@@ -530,22 +529,7 @@ def _identity(source: str) -> str:
     if not Path(source).is_dir():
         index = try_to_load_from_cache(source, "model_index.json")
         return f"{source}@{Path(index).parent.name}" if isinstance(index, str) else source
-    parts = [
-        f for part in json.loads(Path(source, "model_index.json").read_text()) for f in Path(source, part).glob("*")
-    ]
-    files = sorted(f for f in parts if f.suffix in (".safetensors", ".json", ".txt", ".model"))
-    with ThreadPoolExecutor() as pool:
-        digests = list(pool.map(_digest, files))
-    listing = [[f.relative_to(source).as_posix(), digest] for f, digest in zip(files, digests, strict=True)]
-    return blake2b(json.dumps(listing).encode(), digest_size=16).hexdigest()
-
-
-def _digest(file: Path) -> str:
-    digest = blake2b(digest_size=16)
-    with file.open("rb") as stream:
-        while block := stream.read(1 << 22):
-            digest.update(block)
-    return digest.hexdigest()
+    return fingerprint(Path(source), json.loads(Path(source, "model_index.json").read_text()))
 
 
 def _reason(error: BaseException) -> str:

@@ -4,7 +4,11 @@ A name is ``embedded`` (what ships), a local folder, or an id on the model hub; 
 """
 
 import errno
+import json
 import re
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +17,7 @@ if TYPE_CHECKING:
 
 _FOLDER = Path(__file__).parent
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
+_DECISIVE = (".safetensors", ".json", ".txt", ".model")
 
 
 class ModelError(OSError):
@@ -57,6 +62,23 @@ def locate(name: str | Path, kind: str) -> str:
     if name.startswith((".", "/", "~")) or name.count("/") > 1 or not name.strip():
         raise ModelError(f"there is no folder {name!r}")
     return name
+
+
+def fingerprint(folder: Path, parts: Iterable[str] = (".",)) -> str:
+    """A hash of what decides on a model's output: weights, configs and vocabularies in those parts of its folder."""
+    files = sorted(f for part in parts for f in Path(folder, part).glob("*") if f.suffix in _DECISIVE)
+    with ThreadPoolExecutor() as pool:
+        digests = list(pool.map(_digest, files))
+    listing = [[f.relative_to(folder).as_posix(), digest] for f, digest in zip(files, digests, strict=True)]
+    return blake2b(json.dumps(listing).encode(), digest_size=16).hexdigest()
+
+
+def _digest(file: Path) -> str:
+    digest = blake2b(digest_size=16)
+    with file.open("rb") as stream:
+        while block := stream.read(1 << 22):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def pick_device(device: "str | torch.device | None" = None) -> "torch.device":

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from neuroprompt.assets import locate
+from neuroprompt.assets import fingerprint, locate
 from neuroprompt.decoding import Constraints
 from neuroprompt.enhancer import PromptEnhancer, check_prompt, finish
 from neuroprompt.evaluation.peers import Peer, PeerRewriter
@@ -192,15 +192,7 @@ def _policy(name: str) -> _Policy | None:
 def _weights(source: str) -> str:
     """What tells a policy's weights from others: a hash of the folder's files, or the hub id."""
     folder = Path(locate(source, "policy"))
-    if not folder.is_dir():
-        return source
-    digest = blake2b(digest_size=16)
-    for file in sorted(f for f in folder.iterdir() if f.suffix in (".safetensors", ".json", ".txt", ".model")):
-        digest.update(file.name.encode())
-        with file.open("rb") as stream:
-            while block := stream.read(1 << 22):
-                digest.update(block)
-    return digest.hexdigest()
+    return fingerprint(folder) if folder.is_dir() else source
 
 
 def _best_of(

@@ -3,7 +3,6 @@
 The page is made from an evaluation's folder alone. It runs no script and loads nothing; pictures and files are in it.
 """
 
-import base64
 import gzip
 import html
 import io
@@ -16,6 +15,7 @@ from PIL import Image
 
 from neuroprompt.evaluation.plots import curve_plot, difference_plot, forest_plot
 from neuroprompt.evaluation.summary import RECORDS, REWARD, Table, tables, write_whole
+from neuroprompt.evaluation.web import PALETTE, data_uri
 from neuroprompt.image_files import read_metadata
 
 _WEBP_LIMIT = 16383  # pixels a side
@@ -191,10 +191,6 @@ def _downloads(folder: Path, log_history: Sequence[Mapping] | None) -> str:
     return f"<section><h2>All numbers</h2><ul>{items}</ul></section>"
 
 
-def data_uri(kind: str, data: bytes) -> str:
-    return f"data:{kind};base64,{base64.b64encode(data).decode('ascii')}"
-
-
 def file_size(count: int) -> str:
     return f"{count / 1e6:.1f} MB" if count >= 1e6 else f"{max(1, round(count / 1e3))} kB"
 
@@ -218,13 +214,9 @@ PAGE = """<!doctype html>
 </html>
 """
 
-STYLE = """
-:root { color-scheme: light dark; --paper: #fff; --ink: #18181b; --text: #3f3f46; --quiet: #71717a; --rule: #e4e4e7;
-  --line: #2563eb; --better: #00785a; --worse: #c2410c; }
-@media (prefers-color-scheme: dark) { :root { --paper: #18181b; --ink: #fafafa; --text: #d4d4d8; --quiet: #a1a1aa;
-  --rule: #3f3f46; --line: #60a5fa; --better: #34d399; --worse: #fb923c; } }
-* { box-sizing: border-box; }
-body { margin: 0; background: var(--paper); color: var(--text); font: 15px/1.45 system-ui, sans-serif; }
+STYLE = (
+    PALETTE
+    + """\
 main { max-width: 84rem; margin: 0 auto; padding: 1.5rem clamp(1rem, 4vw, 2rem) 4rem; }
 h1, h2, h3 { margin: 0 0 .5rem; color: var(--ink); line-height: 1.2; overflow-wrap: anywhere; }
 h1 { font-size: 1.7rem; } h2 { font-size: 1.2rem; } h3 { margin-top: 1.4rem; font-size: 1rem; }
@@ -244,3 +236,4 @@ dl { margin: .5rem 0; } dt { margin-top: .6rem; color: var(--ink); } dd { margin
 dt, dd { overflow-wrap: anywhere; }
 a { color: var(--line); }
 """
+)

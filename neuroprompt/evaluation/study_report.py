@@ -14,9 +14,10 @@ from rich.console import Console
 from rich.markdown import Markdown
 
 from neuroprompt.evaluation.plots import forest_plot, heat_map
-from neuroprompt.evaluation.report import PAGE, STYLE, data_uri, file_size, html_table
+from neuroprompt.evaluation.report import PAGE, STYLE, file_size, html_table
 from neuroprompt.evaluation.study_effects import ALL
 from neuroprompt.evaluation.summary import REWARD, Table, format_interval, write_whole
+from neuroprompt.evaluation.web import data_uri
 
 _KEYS = ("generator", "class", "measure", "axis", "modifier")
 _FEWEST = 6

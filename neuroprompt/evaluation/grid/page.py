@@ -1,6 +1,5 @@
 """The comparison as one HTML page that needs nothing else."""
 
-import base64
 import html
 import io
 import json
@@ -29,6 +28,7 @@ from neuroprompt.evaluation.grid.contents import (
     to_pil,
     users_words,
 )
+from neuroprompt.evaluation.web import PALETTE, data_uri
 
 
 def grid_html(grid: Grid) -> str:
@@ -80,7 +80,7 @@ def _cell_html(
         seed = "" if picture.seed is None else f", seed {picture.seed}"
         pictures.append(
             f'<button data-row="{row}" data-column="{column}" data-index="{k}" title="enlarge">'
-            f'<img src="{_data_uri(picture.image)}" alt="{_escape(f"{title}: {cell.prompt}{seed}")}" '
+            f'<img src="{_picture_uri(picture.image)}" alt="{_escape(f"{title}: {cell.prompt}{seed}")}" '
             f'width="{width}" height="{height}"></button>'
         )
     across = len(pictures) if len(pictures) <= 3 else math.ceil(math.sqrt(len(pictures)))
@@ -105,7 +105,7 @@ def _score_html(cell: Cell, first: Cell | None, name: str, form: str) -> str:
     return f'<tr><th scope="row">{_escape(name)}</th><td>{value}</td><td>{difference}</td></tr>'
 
 
-def _data_uri(image: Image.Image | Tensor) -> str:
+def _picture_uri(image: Image.Image | Tensor) -> str:
     """Small pictures without loss, transparent ones as PNG; what no screen shows at once is shrunk to 2048 pixels."""
     picture = to_pil(image)
     width, height = fit(picture.size, 2048, 2048)
@@ -124,7 +124,7 @@ def _data_uri(image: Image.Image | Tensor) -> str:
     else:
         picture.save(file, "WEBP", quality=90)
     kind = "png" if transparent else "webp"
-    return f"data:image/{kind};base64,{base64.b64encode(file.getvalue()).decode('ascii')}"
+    return data_uri(f"image/{kind}", file.getvalue())
 
 
 def _escape(text: str) -> str:
@@ -159,13 +159,9 @@ _TEMPLATE = """<!doctype html>
 </html>
 """
 
-_STYLE = """
-:root { color-scheme: light dark; --paper: #fff; --ink: #18181b; --text: #3f3f46; --quiet: #71717a; --rule: #e4e4e7;
-  --empty: #f4f4f5; --better: #00785a; --worse: #c2410c; }
-@media (prefers-color-scheme: dark) { :root { --paper: #18181b; --ink: #fafafa; --text: #d4d4d8; --quiet: #a1a1aa;
-  --rule: #3f3f46; --empty: #27272a; --better: #34d399; --worse: #fb923c; } }
-* { box-sizing: border-box; }
-body { margin: 0; background: var(--paper); color: var(--text); font: 15px/1.45 system-ui, sans-serif; }
+_STYLE = (
+    PALETTE
+    + """\
 main { max-width: calc(COLUMNS * 27rem + 4rem); margin: 0 auto; padding: 1.5rem clamp(1rem, 4vw, 2rem); }
 h1 { margin: 0 0 1rem; color: var(--ink); font-size: 1.6rem; line-height: 1.2; overflow-wrap: anywhere; }
 h2 { margin: 0 0 .7rem; color: var(--ink); font-size: 1rem; overflow-wrap: anywhere; }
@@ -205,6 +201,7 @@ dialog strong { color: var(--ink); } dialog p { margin: .2rem 0; } dialog small 
 dialog > button { position: fixed; top: .6rem; right: .9rem; border: 0; background: none; color: var(--quiet);
   font-size: 2rem; line-height: 1; cursor: pointer; }
 """
+)
 
 _SCRIPT = """
 const record = JSON.parse(document.getElementById("neuroprompt").textContent);
