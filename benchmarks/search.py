@@ -39,6 +39,7 @@ def main(
     generator: str = "embedded",
     reward_model: str = "embedded",
     steps: Annotated[int | None, typer.Option(help="Denoising steps.")] = None,
+    dtype: Annotated[str | None, typer.Option(help="Of the generator.")] = None,
     model: Annotated[str, typer.Option(help="The policy.")] = "embedded",
     seed: int = 0,
 ) -> None:
@@ -52,6 +53,7 @@ def main(
             reward_model=reward_model or None,
             images_per_prompt=images_per_prompt,
             num_inference_steps=steps,
+            generator_dtype=dtype,
         )
     )
     console = Console()
