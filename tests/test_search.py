@@ -118,10 +118,12 @@ def test_at_an_equal_budget_growing_and_breeding_beat_best_of_n():
         assert all(bootstrap(gains - b).low > 0 for b in best), strategy
 
 
-def test_halving_beats_best_of_n_where_pictures_are_noisy():
+def test_races_beat_best_of_n_where_pictures_are_noisy():
     """At the same seeds; with little noise, as many candidates as possible with a picture each are better."""
     best, halved = (true_gains(s, 50, noise=1.5, images_per_prompt=4) for s in ("best-of-n", "halving"))
     assert bootstrap(halved - best).low > 0
+    best, raced = (true_gains(s, 60, noise=2.0, images_per_prompt=1) for s in ("best-of-n", "race"))
+    assert bootstrap(raced - best).low > 0
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
@@ -423,6 +425,7 @@ def test_the_posterior_against_the_definition():
     np.testing.assert_allclose(ours.mean, mean, atol=1e-6)
     samples = ours.sample(20_000, np.random.default_rng(1))
     spread = np.sqrt(np.einsum("m,mpp->p", weights, covariances) + weights @ (np.array(means) - mean) ** 2)
+    np.testing.assert_allclose(ours.spread, spread, atol=1e-6)
     np.testing.assert_allclose(samples.mean(0), mean, atol=0.04)
     np.testing.assert_allclose(samples.std(0), spread, rtol=0.06)
 

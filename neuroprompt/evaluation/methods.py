@@ -146,7 +146,7 @@ def parse_methods(
 
         facts = settings | {"policy": policy.source, "weights": _weights(policy.source)}
         facts |= {"samples": policy.samples} if policy.samples else {}
-        facts |= {"pictures": policy.budget} if policy.budget else {}
+        facts |= {"pictures": policy.budget, "strategy": SearchConfig.strategy} if policy.budget else {}
         facts |= {"constraints": asdict(wish)} if wish else {}
         return Method(name, rewrite, facts, wish, prepare=lambda: load(policy.source))
 

@@ -27,7 +27,7 @@ class SearchConfig:
     """How to search.
 
     Args:
-        strategy: One of `STRATEGIES`: best-of-n, halving, beam, evolve.
+        strategy: One of `STRATEGIES`: best-of-n, race, halving, beam, evolve.
         budget: Pictures that a prompt's search may draw. Those of the original, `images_per_prompt` of the reward,
             count; those of the held-out estimate come on top.
         held_out: Seeds that winner and original are drawn with after the choice; 0 is without.
@@ -36,7 +36,7 @@ class SearchConfig:
         axes: Components of the Pareto front; by default clip and aesthetic where both are measured, else all.
     """
 
-    strategy: str = field(default="beam", metadata={"help": "best-of-n, halving, beam, or evolve."})
+    strategy: str = field(default="race", metadata={"help": "best-of-n, race, halving, beam, or evolve."})
     budget: int = field(default=64, metadata={"help": "Pictures per prompt, the original's included."})
     held_out: int = field(default=8, metadata={"help": "Fresh seeds that the winner is measured on; 0: none."})
     seed: int = field(default=0, metadata={"help": "Another seed, another search."})

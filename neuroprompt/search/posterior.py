@@ -34,7 +34,7 @@ class Posterior:
         count: Only the first so many prompts are in question; the others are there for their pictures.
 
     Attributes:
-        mean: Expected value of each prompt in question. (p,)
+        mean, spread: Expected value of each prompt in question, and its standard deviation. (p,) each
     """
 
     def __init__(
@@ -72,7 +72,10 @@ class Posterior:
             white = np.linalg.solve(roots[model], np.column_stack([centred, prior[drawn, :count]]))  # (n, 1 + p)
             mean = y.mean() + white[:, 1:].T @ white[:, 0]
             self._models.append((mean, scales[model] * (prior[:count, :count] - white[:, 1:].T @ white[:, 1:])))
-        self.mean = sum(weight * mean for weight, (mean, _) in zip(self._weights, self._models, strict=True))
+        weighed = list(zip(self._weights, self._models, strict=True))
+        self.mean = sum(weight * mean for weight, (mean, _) in weighed)
+        squares = sum(weight * (covariance.diagonal() + mean**2) for weight, (mean, covariance) in weighed)
+        self.spread = np.sqrt(np.clip(squares - self.mean**2, 0, None))
 
     def sample(self, count: int, rng: np.random.Generator) -> np.ndarray:
         """Values as they may be, drawn jointly. (count, p)"""

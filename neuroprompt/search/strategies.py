@@ -5,11 +5,13 @@ run side by side and share the policy's batches and the generator's. All candida
 the same order (common random numbers): what two of them are compared on is equally lucky.
 
 - ``best-of-n``: as many samples of the policy as the budget holds, each drawn alike; the highest mean wins.
-- ``halving``: more samples with a picture each; the better half gets more pictures, and so on (sequential halving,
-  Karnin et al. 2013).
+- ``race``: fewer samples with a picture each; then a few pictures at a time for those that may be the best, by the
+  upper bounds of a `Posterior` over modifiers (GP-UCB, Srinivas et al. 2010), which chooses the winner, too.
+- ``halving``: samples with a picture each; the better half gets more pictures, and so on (sequential halving, Karnin
+  et al. 2013).
 - ``beam``: lists of modifiers that grow by proposals conditioned on them, and are pruned; halving in each generation.
 - ``evolve``: an evolutionary search over lists of modifiers (mutation and crossover, with the policy's help), where
-  a `Posterior` over modifiers says which children are worth a picture and which parents another one (Thompson 1933).
+  that posterior says which children are worth a picture and which parents another one (Thompson 1933).
 """
 
 import math
@@ -132,10 +134,24 @@ def best_of_n(search: Search) -> Steps:
     _ranked(search, search.candidates())
 
 
+def race(search: Search) -> Steps:
+    """Samples with a picture each, then pictures for those that may be the best."""
+    total = search.left
+    texts = yield from search.sample(max(1, round(_RACED * total)))
+    yield from search.draw(dict.fromkeys(texts, 1))
+    while measured := search.candidates():
+        posterior = _posterior(search, measured)
+        search.note(measured[int(posterior.mean.argmax())])
+        if search.left <= 0 or len(measured) == 1:
+            return
+        likely = np.argsort(-(posterior.mean + posterior.spread))[: max(1, total // _ROUNDS)]
+        yield from search.draw({measured[i]: len(search.values[measured[i]]) + 1 for i in likely})
+
+
 def halving(search: Search) -> Steps:
     """Many candidates with a picture each, then fewer with more."""
-    texts = yield from search.sample(max(1, round(_RACED * search.left)))
-    yield from _race(search, [*_original(search), *texts], search.left)
+    texts = yield from search.sample(max(1, round(_HALVED * search.left)))
+    yield from _halve(search, [*_original(search), *texts], search.left)
 
 
 def beam(search: Search) -> Steps:
@@ -149,13 +165,13 @@ def beam(search: Search) -> Steps:
         grown = yield from _grow(search, lists, max(1, budget // 2))
         if not grown:
             break
-        survivors = yield from _race(search, grown, budget, until=_BEAM)
+        survivors = yield from _halve(search, grown, budget, until=_BEAM)
         if not survivors:
             break
         # The user's own text begins the first generation; later it is a list like any other.
         lists = [text for text in lists if text in search.candidates()]
         lists = _ranked(search, [*lists, *survivors])[:_BEAM]
-    yield from _race(search, [text for text in lists if text in search.candidates()], search.left)
+    yield from _halve(search, [text for text in lists if text in search.candidates()], search.left)
 
 
 def evolve(search: Search) -> Steps:
@@ -185,6 +201,7 @@ def evolve(search: Search) -> Steps:
 
 STRATEGIES: dict[str, Callable[[Search], Steps]] = {
     "best-of-n": best_of_n,
+    "race": race,
     "halving": halving,
     "beam": beam,
     "evolve": evolve,
@@ -193,14 +210,14 @@ STRATEGIES: dict[str, Callable[[Search], Steps]] = {
 
 # --- steps of strategies -------------------------------------------------------------------------------------------
 
-_RACED = 0.5  # candidates of `halving` per picture of its budget
+_RACED, _HALVED = 0.6, 0.5  # candidates of `race` and of `halving` per picture of the budget
 _BEAM, _GENERATIONS = 4, 5
 _ROUNDS = 14
 _FIRST, _LAST = 0.25, 0.25  # shares of the budget for the policy's samples, and for choosing among the drawn
 _CHILDREN = 8  # bred for each picture of a round
 
 
-def _race(search: Search, texts: Iterable[str], budget: int, until: int = 1) -> Steps:
+def _halve(search: Search, texts: Iterable[str], budget: int, until: int = 1) -> Steps:
     """Sequential halving, down to `until` texts that have as many pictures. Returns them, the best first."""
     alive, end, each = list(dict.fromkeys(texts)), search.drawn + budget, 1
     while alive:

@@ -31,8 +31,9 @@ def write_cards(figures: dict, log: Path, subjects: int, output: Path, sheet: st
         "plain": "plain",
         "low_quality_words": 'with "blurry, low quality" …',
     }
+    columns = ("pickscore", "pickscore_against_plain", "aesthetic", "aesthetic_against_plain")
     variants = "\n".join(
-        f"| {name} | {_interval(rewards[key]['pickscore'])} | {_interval(rewards[key]['aesthetic'])} |"
+        f"| {name} | {' | '.join(_interval(rewards[key].get(column)) for column in columns)} |"
         for key, name in names.items()
     )
     card = CARD.read_text(encoding="utf-8").format(
@@ -57,6 +58,8 @@ def write_cards(figures: dict, log: Path, subjects: int, output: Path, sheet: st
         (output / folder / "README.md").write_text(OTHERS.format(what=what), encoding="utf-8")
 
 
-def _interval(values: list[float]) -> str:
+def _interval(values: list[float] | None) -> str:
+    if values is None:
+        return ""
     mean, low, high = values
     return f"{mean:.2f} [{low:.2f}, {high:.2f}]"

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformers import CLIPModel
 
-from neuroprompt.evaluation.statistics import bootstrap
+from neuroprompt.evaluation.statistics import bootstrap, compare
 
 from .autoencoder import to_pixels
 from .captions import HIGH_WORDS, LOW_WORDS, STYLE_WORDS
@@ -119,14 +119,19 @@ def _rewards(pipeline, clip, pickscore, head, renderings: Renderings, chosen: li
     text = _texts(pickscore, renderings, plain)
     scale = pickscore.logit_scale.exp()
     result: dict = {"subjects": len(chosen)}
+    scores: dict[str, dict[str, np.ndarray]] = {}
     for name, prompts in variants.items():
         images = draw(pipeline, prompts, list(range(len(prompts))))
         picked = (scale * (_images(pickscore, images) * text).sum(1)).numpy()
         rated = head(_images(clip, images)).squeeze(1).numpy()
-        result[name] = {"pickscore": bootstrap(picked), "aesthetic": bootstrap(rated)}  # mean, low, high
+        scores[name] = {"pickscore": picked, "aesthetic": rated}
+        result[name] = {reward: bootstrap(values) for reward, values in scores[name].items()}  # mean, low, high
         if name == "plain":
             # Against the caption of another subject, for the same picture.
             others = text[torch.from_numpy(np.roll(np.arange(len(plain)), 1 + int(rng.integers(len(plain) - 1))))]
             image = _images(pickscore, images)
             result["right_caption_wins"] = float(((image * text).sum(1) > (image * others).sum(1)).float().mean())
+    for name in ("quality_words", "low_quality_words"):
+        for reward, values in scores[name].items():
+            result[name][f"{reward}_against_plain"] = compare(values, scores["plain"][reward]).difference
     return result
