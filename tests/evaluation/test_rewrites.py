@@ -28,21 +28,17 @@ def test_faults_are_found():
     assert found.categories == {"booster": 1.0}
 
 
-@pytest.mark.parametrize(
-    ("policy", "diversity", "shared"),
-    # PPO narrows a policy: as much noise as sampling has brings its tails apart, the default leaves a tenth alike.
-    [("embedded-sft", 0.7, 0.05), ("embedded", 1.0, 0.05), ("embedded", 0.7, 0.2)],
-)
-def test_the_embedded_policies_are_sound_on_everyday_prompts(policy, diversity, shared):
+@pytest.mark.parametrize("policy", ["embedded-sft", "embedded"])
+def test_the_embedded_policies_are_sound_on_everyday_prompts(policy):
     enhancer = PromptEnhancer.from_pretrained(policy, device="cpu")
     animals = ["cat", "dog", "horse", "owl", "fox", "bear", "whale", "lion", "frog", "crow"]
     places = ["in a forest", "on a hill", "by the sea", "at night"]
-    found = rewrite_statistics(enhancer([f"a {a} {p}" for a in animals for p in places], diversity=diversity))
+    found = rewrite_statistics(enhancer([f"a {a} {p}" for a in animals for p in places]))
     assert found.keep_the_text == 1
     assert found.exceed_window == 0
     assert found.repeat_a_modifier == 0
     assert found.three_or_more >= 0.95
-    assert found.shared_tails <= shared
+    assert found.shared_tails <= 0.05
 
 
 def test_nothing_to_measure():
