@@ -1,6 +1,7 @@
 """`neuroprompt evaluate` and `neuroprompt optimize`: experiments that draw many pictures."""
 
 import os
+import shlex
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -107,7 +108,7 @@ def evaluate(
             output,
             references=[name.strip() for name in against.split(",") if name.strip()],
             title=title,
-            config={"command": " ".join(["neuroprompt", *sys.argv[1:]])},
+            config={"command": shlex.join(["neuroprompt", *sys.argv[1:]])},
             on_progress=lambda done, total: progress.update(task, completed=done, total=total),
         )
     print_tables(results)
