@@ -222,6 +222,11 @@ def _finish(trainer, held_out: Dataset | None):
     trainer.save_model()
     if trainer.accelerator.is_main_process:
         folder = Path(trainer.args.output_dir)
+        policy = trainer.accelerator.unwrap_model(trainer.model)
+        if hasattr(policy, "merge_and_unload"):  # TRL leaves adapters, and the name of a base that may be gone later
+            policy.merge_and_unload().save_pretrained(folder)
+            for name in ("adapter_config.json", "adapter_model.safetensors", "README.md"):
+                (folder / name).unlink(missing_ok=True)
         (folder / "log_history.json").write_text(json.dumps(trainer.state.log_history, indent=1))
         (folder / "training_args.bin").unlink(missing_ok=True)  # a pickle, which nothing needs beside the policy
     trainer.accelerator.print(f"the policy is in {trainer.args.output_dir}")

@@ -11,6 +11,7 @@ import pytest
 import torch
 import yaml
 from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM
 from trl import GRPOConfig, ModelConfig, RLOOConfig, TrlParser
 
 from neuroprompt.ppo import PPOConfig
@@ -157,8 +158,8 @@ def test_two_processes_do_what_one_does(workspace):
         assert values == pytest.approx([e[key] for e in one.state.log_history if key in e], abs=1e-5), key
 
 
-@pytest.mark.parametrize("config_class", [GRPOConfig, RLOOConfig])
-def test_trls_trainers_take_the_same(workspace, config_class):
+@pytest.mark.parametrize(("config_class", "adapters"), [(GRPOConfig, False), (GRPOConfig, True), (RLOOConfig, False)])
+def test_trls_trainers_take_the_same(workspace, config_class, adapters):
     (workspace / "all_arguments.py").write_text(
         "def words(prompts, completions, **columns):\n    return [float(len(c)) for c in completions]\n"
     )
@@ -177,11 +178,13 @@ def test_trls_trainers_take_the_same(workspace, config_class):
         logging_steps=1,
     )
     arguments = QueryArguments(queries="prompts.txt", reward_func="all_arguments:words", eval_samples=8)
-    trainer = train_grpo(arguments, RewardArguments(), config, ModelConfig("policy", dtype="float32"))
+    model = ModelConfig("policy", dtype="float32", use_peft=adapters, lora_r=4, lora_target_modules=["c_attn", "c_proj"])
+    trainer = train_grpo(arguments, RewardArguments(), config, model)
     assert trainer.state.global_step == 2
     before, after = load_file("policy/model.safetensors"), load_file("trl/model.safetensors")
     assert any(not torch.equal(before[k], after[k]) for k in before)
-    assert not list(Path("trl").glob("*.bin"))
+    assert not list(Path("trl").glob("*.bin")) and not Path("trl/adapter_config.json").exists()
+    assert AutoModelForCausalLM.from_pretrained("trl").config.model_type == "gpt2"
 
 
 def test_positions_are_counted_from_the_first_token():
