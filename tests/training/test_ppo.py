@@ -178,7 +178,8 @@ def test_trls_trainers_take_the_same(workspace, config_class, adapters):
         logging_steps=1,
     )
     arguments = QueryArguments(queries="prompts.txt", reward_func="all_arguments:words", eval_samples=8)
-    model = ModelConfig("policy", dtype="float32", use_peft=adapters, lora_r=4, lora_target_modules=["c_attn", "c_proj"])
+    lora = {"use_peft": adapters, "lora_r": 4, "lora_target_modules": ["c_attn", "c_proj"]}
+    model = ModelConfig("policy", dtype="float32", **lora)
     trainer = train_grpo(arguments, RewardArguments(), config, model)
     assert trainer.state.global_step == 2
     before, after = load_file("policy/model.safetensors"), load_file("trl/model.safetensors")
