@@ -224,14 +224,12 @@ def test_constraints_are_met(enhancer, arguments):
 
 
 def test_a_policy_brings_its_own_diversity(enhancer, tmp_path):
-    found = enhancer.model.generation_config
     model = copy.deepcopy(enhancer.model)
     model.generation_config._from_model_config = False
     model.generation_config.diversity = 0.0
     model.save_pretrained(tmp_path)
     enhancer.tokenizer.save_pretrained(tmp_path)
     plain = PromptEnhancer.from_pretrained(tmp_path)
-    assert not hasattr(found, "diversity") or found.diversity > 0
     assert plain(SUBJECTS) == enhancer(SUBJECTS, diversity=0.0) != enhancer(SUBJECTS)
 
 

@@ -65,7 +65,15 @@ def locate(name: str | Path, kind: str) -> str:
 
 
 def fingerprint(folder: Path, parts: Iterable[str] = (".",)) -> str:
-    """A hash of what decides on a model's output: weights, configs and vocabularies in those parts of its folder."""
+    """A hash (32 hex digits) of what decides on a model's output: its weights, configs and vocabularies.
+
+    Args:
+        folder: The model's.
+        parts: Folders in it that count; what does not exist is left out.
+
+    Raises:
+        OSError: A file cannot be read.
+    """
     files = sorted(f for part in parts for f in Path(folder, part).glob("*") if f.suffix in _DECISIVE)
     with ThreadPoolExecutor() as pool:
         digests = list(pool.map(_digest, files))

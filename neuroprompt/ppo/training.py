@@ -6,6 +6,7 @@ import os
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from datasets import Dataset
@@ -23,6 +24,9 @@ from neuroprompt.prompt_files import read_lines
 from neuroprompt.prompts import CLIP_WINDOW, count_clip_tokens
 from neuroprompt.scoring import RewardArguments, build_reward
 from neuroprompt.sft import checkpoint_to_resume
+
+if TYPE_CHECKING:
+    from peft import PeftModel
 
 
 @dataclass
@@ -104,7 +108,10 @@ def train_grpo(
         if model is not None:
             number_positions(trainer.accelerator.unwrap_model(model))
     trainer.train(resume_from_checkpoint=checkpoint_to_resume(config))
-    return _finish(trainer, held_out)
+    _finish(trainer, held_out)
+    if model_config.use_peft and trainer.accelerator.is_main_process:
+        _merge_adapters(trainer.accelerator.unwrap_model(trainer.model), Path(config.output_dir))
+    return trainer
 
 
 def load_queries(arguments: QueryArguments, window: int | None) -> tuple[Dataset, Dataset | None]:
@@ -190,6 +197,13 @@ def _prepare_model(config: PPOConfig | GRPOConfig | RLOOConfig, model_config: Mo
     return locate(model_config.model_name_or_path or "embedded", "policy")
 
 
+def _merge_adapters(model: "PeftModel", folder: Path) -> None:
+    """Write a plain policy in the place of the adapters that TRL leaves, whose base may be gone later."""
+    model.merge_and_unload().save_pretrained(folder)
+    for name in ("adapter_config.json", "adapter_model.safetensors", "README.md"):
+        (folder / name).unlink(missing_ok=True)
+
+
 def _read_queries(path: str) -> tuple[list[str], list[str]]:
     """Prompts to learn on, and those of the validation split (none in a file)."""
     if Path(path).is_dir():
@@ -222,11 +236,6 @@ def _finish(trainer, held_out: Dataset | None):
     trainer.save_model()
     if trainer.accelerator.is_main_process:
         folder = Path(trainer.args.output_dir)
-        policy = trainer.accelerator.unwrap_model(trainer.model)
-        if hasattr(policy, "merge_and_unload"):  # TRL leaves adapters, and the name of a base that may be gone later
-            policy.merge_and_unload().save_pretrained(folder)
-            for name in ("adapter_config.json", "adapter_model.safetensors", "README.md"):
-                (folder / name).unlink(missing_ok=True)
         (folder / "log_history.json").write_text(json.dumps(trainer.state.log_history, indent=1))
         (folder / "training_args.bin").unlink(missing_ok=True)  # a pickle, which nothing needs beside the policy
     trainer.accelerator.print(f"the policy is in {trainer.args.output_dir}")

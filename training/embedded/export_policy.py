@@ -31,8 +31,6 @@ from neuroprompt.prompt_files import read_lines
 app = typer.Typer(no_args_is_help=True, add_completion=False)
 Run = Annotated[Path, typer.Option(help="Output folder of training/sft.py.")]
 Output = Annotated[Path, typer.Option(help="The policy's folder.")]
-
-
 Diversity = Annotated[float | None, typer.Option(help="Of the search with this policy; by default 0.7.")]
 
 
