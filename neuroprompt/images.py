@@ -25,7 +25,7 @@ import transformers
 from huggingface_hub import try_to_load_from_cache
 from torch import Tensor
 
-from neuroprompt.assets import ModelError, fingerprint, locate, pick_device, reason
+from neuroprompt.assets import ModelError, fingerprint, has_bfloat16, locate, pick_device, reason
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,8 @@ class GeneratorConfig:
         scheduler: A scheduler class of diffusers, such as ``DPMSolverMultistepScheduler``; it is configured as the
             pipeline's own.
         dtype: Of the weights: ``float32``, ``bfloat16`` or ``float16``. By default bfloat16 on GPUs that have it,
-            float16 on others, and float32 elsewhere.
+            float16 on others, and float32 elsewhere, so that all CPUs draw the same; ``auto`` draws in bfloat16 on
+            CPUs that have it too (AVX512-BF16 or AMX), which is about twice as fast.
         variant: Which files of the model to load, such as ``fp16``.
         max_sequence_length: Tokens that a T5 text encoder reads (Stable Diffusion 3, Flux).
         batch_size: Pictures that are drawn at once; halved, and kept so, where the memory does not hold them.
@@ -176,7 +177,7 @@ class ImageGenerator:
             )
         source = locate(name, "stable-diffusion")
         config = _as_its_card_says(config, str(name))
-        dtype = config.dtype or _default_dtype(where)
+        dtype = _pick_dtype(config.dtype, where)
         try:
             with _quiet():
                 index = diffusers.DiffusionPipeline.load_config(source)
@@ -357,7 +358,7 @@ def prompt_windows(text: str, tokenizer: transformers.PreTrainedTokenizerBase) -
 # --- what is known of models and pipelines ------------------------------------------------------------------------
 
 _CHOICES = {
-    "dtype": (None, "float32", "bfloat16", "float16"),
+    "dtype": (None, "auto", "float32", "bfloat16", "float16"),
     "cpu_offload": (None, "model", "sequential"),
     "long_prompts": ("truncate", "chunk"),
 }
@@ -391,10 +392,12 @@ def _as_its_card_says(config: GeneratorConfig, name: str) -> GeneratorConfig:
     return replace(config, **{k: v for k, v in known.items() if getattr(config, k) is None})
 
 
-def _default_dtype(device: torch.device) -> str:
-    if device.type != "cuda":
-        return "float32"
-    return "bfloat16" if torch.cuda.is_bf16_supported() else "float16"
+def _pick_dtype(dtype: str | None, device: torch.device) -> str:
+    if dtype not in (None, "auto"):
+        return dtype
+    if device.type == "cuda":
+        return "bfloat16" if has_bfloat16(device) else "float16"
+    return "bfloat16" if dtype == "auto" and has_bfloat16(device) else "float32"
 
 
 def _set_up(pipeline: diffusers.DiffusionPipeline, config: GeneratorConfig, device: torch.device) -> None:

@@ -85,7 +85,7 @@ class RewardArguments:
     num_inference_steps: int | None = field(default=None, metadata={"help": "Of the generator."})
     guidance_scale: float | None = field(default=None, metadata={"help": "Of the generator."})
     image_size: int | None = field(default=None, metadata={"help": "Height and width in pixels."})
-    generator_dtype: str | None = field(default=None, metadata={"help": "bfloat16, float16 or float32."})
+    generator_dtype: str | None = field(default=None, metadata={"help": "bfloat16, float16, float32 or auto."})
     image_batch_size: int | None = field(default=None, metadata={"help": "Pictures drawn at once."})
     compile_generator: bool = field(default=False, metadata={"help": "torch.compile the generator's denoiser."})
     reward_dtype: str | None = field(default=None, metadata={"help": "bfloat16, float16 or float32."})

@@ -354,7 +354,7 @@ def test_an_evaluation_resumes_and_says_where_the_report_is(command, tmp_path):
     arguments = ["evaluate", "--prompts", tmp_path / "prompts.txt", "--methods", "plain,suffix", "--seeds", 1,
                  "--steps", 1, "-o", tmp_path / "results"]  # fmt: skip
     code, out, err = command(*arguments)
-    assert code == 0 and "suffix" in out and "report.html" in err, err
+    assert code == 0 and "suffix" in out and str(tmp_path / "results" / "report.html") in err, err
     results = (tmp_path / "results" / "results.json").read_text()
     assert command(*arguments)[0] == 0 and (tmp_path / "results" / "results.json").read_text() == results
     code, _, err = command(*arguments, "--seed", 1)

@@ -151,6 +151,13 @@ def test_half_precision_draws_nearly_the_same(embedded):
     assert 0 < difference.mean() < 0.01 and difference.max() < 0.3
 
 
+@pytest.mark.parametrize("native", [True, False])
+def test_cpus_draw_in_bfloat16_only_where_they_have_it_and_are_asked(native, monkeypatch):
+    monkeypatch.setattr("neuroprompt.images.has_bfloat16", lambda device: native)
+    found = [ImageGenerator.from_pretrained("embedded", device="cpu", dtype=d).config.dtype for d in (None, "auto")]
+    assert found == ["float32", "bfloat16" if native else "float32"]
+
+
 def test_a_variant_of_the_files(load):
     generator = load("stable_diffusion_xl", {"variant": "fp16"}, variant="fp16", dtype="bfloat16")
     assert generator.config.variant == "fp16" and generator(["a castle"], [0]).std() > 0.01
@@ -244,6 +251,7 @@ def test_long_prompts(load, name, caplog, capfd):
     cut = load(name)
     chunked = load(name, long_prompts="chunk")
     tail = LONG.replace("at night", "at noon")
+    capfd.readouterr()  # what making the checkpoints printed
     with caplog.at_level(logging.WARNING):
         a, b = cut([LONG, tail], [0, 0])
     assert (a - b).abs().max() < TOLERANCE  # the tail is beyond the window
@@ -363,7 +371,7 @@ def test_a_hub_id_is_known_by_its_commit(checkpoints, tmp_path, monkeypatch):
         ({"num_inference_steps": 0}, "num_inference_steps is 0: give a whole number from 1"),
         ({"batch_size": 2.5}, "batch_size is 2.5"),
         ({"guidance_scale": -1.0}, "guidance_scale is -1.0"),
-        ({"dtype": "int8"}, "dtype is 'int8': it can be float32, bfloat16, float16"),
+        ({"dtype": "int8"}, "dtype is 'int8': it can be auto, float32, bfloat16, float16"),
         ({"long_prompts": "wrap"}, "it can be truncate, chunk"),
         ({"cpu_offload": "disk"}, "it can be model, sequential"),
         ({"cpu_offload": "model"}, "the device is the CPU"),

@@ -114,6 +114,15 @@ def pick_device(device: "str | torch.device | None" = None) -> "torch.device":
     return device
 
 
+def has_bfloat16(device: "torch.device") -> bool:
+    """Whether the device multiplies bfloat16 itself; others convert every number, at up to 20 times float32's cost."""
+    import torch
+
+    if device.type == "cpu":
+        return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+
+
 def reason(error: BaseException) -> str:
     """Why a library could not load a model, in one line: the libraries raise a dozen types, with texts of pages."""
     cause: BaseException | None = error

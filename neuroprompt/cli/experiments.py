@@ -112,7 +112,7 @@ def evaluate(
             on_progress=lambda done, total: progress.update(task, completed=done, total=total),
         )
     print_tables(results)
-    errors.print(f"the report is {Path(output) / 'report.html'}")
+    errors.print(f"the report is {escape(str(Path(output) / 'report.html'))}", soft_wrap=True)
 
 
 @app.command(
@@ -210,7 +210,7 @@ def optimize(
         errors.print(f"  gain {found} (on the pictures that chose it {result.selected:+.2f}; {result.images} "
                      f"pictures{stopped})")  # fmt: skip
         if result.warning:
-            errors.print(f"  [yellow]warning:[/] {escape(result.warning)}")
+            errors.print(f"  [yellow]warning:[/] {escape(result.warning)}", soft_wrap=True)
     if draws:
         best = results[0].text
         picture = drawing.draw([best], [seed])

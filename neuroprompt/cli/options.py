@@ -38,7 +38,7 @@ Steps = Annotated[int | None, typer.Option(help="Denoising steps.", **_DRAWING)]
 Guidance = Annotated[float | None, typer.Option(help="Scale of the guidance.", **_DRAWING)]
 Size = Annotated[int | None, typer.Option(help="Height and width in pixels.", **_DRAWING)]
 Negative = Annotated[str | None, typer.Option(help="Negative prompt.", **_DRAWING)]
-Dtype = Annotated[str | None, typer.Option(help="float32, bfloat16 or float16.", **_DRAWING)]
+Dtype = Annotated[str | None, typer.Option(help="float32, bfloat16, float16 or auto.", **_DRAWING)]
 Rewards = Annotated[
     str, typer.Option(help="Of pickscore, clip, aesthetic, hps, image_reward; clip[ViT-L-14:openai] names a model.")
 ]

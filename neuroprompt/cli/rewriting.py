@@ -104,7 +104,7 @@ def enhance(
     enhancer = load_policy(model, device)
     start = results.done // variants
     if start:
-        errors.print(f"taking up {output} after {start} of {len(good)} prompts")
+        errors.print(f"taking up {escape(str(output))} after {start} of {len(good)} prompts", soft_wrap=True)
     show = bool(input) and len(good) > 1 and sys.stderr.isatty()
     with progress_bar(disable=not show) as progress:
         task = progress.add_task("rewriting", total=len(good), completed=start)

@@ -123,7 +123,7 @@ def study(
             errors.print(f"shard {share[0]}/{share[1]} is done; others are not, or are in other folders: see --merge")
             return
     print_study(results)
-    errors.print(f"the report is {Path(output) / 'report.html'}")
+    errors.print(f"the report is {escape(str(Path(output) / 'report.html'))}", soft_wrap=True)
 
 
 def _share(shard: str) -> tuple[int, int]:

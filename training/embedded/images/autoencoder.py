@@ -13,6 +13,8 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from neuroprompt.assets import has_bfloat16
+
 from .loop import LoopConfig, fit, load_averaged, pick_device
 
 LATENT_CHANNELS = 8
@@ -97,7 +99,7 @@ def encode_all(
     latents = np.lib.format.open_memmap(part, "w+", np.float16, (len(images), LATENT_CHANNELS, 16, 16))
     for start in range(0, len(images), batch_size):
         rows = np.arange(start, min(start + batch_size, len(images)))
-        with torch.autocast(where.type, torch.bfloat16):
+        with torch.autocast(where.type, torch.bfloat16, enabled=has_bfloat16(where)):
             latents[rows] = (encode(rows) * factor).cpu().numpy().astype(np.float16)
     latents.flush()
     part.replace(out)

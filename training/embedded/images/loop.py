@@ -1,4 +1,4 @@
-"""The training loop that every embedded image model shares: bf16, warm-up, cool-down, EMA, resumable checkpoints.
+"""The training loop that every embedded image model shares: bf16 where the device has it, EMA, resumable checkpoints.
 
 Running the same command again goes on where the last checkpoint stopped. Checkpoints are safetensors (weights, EMA,
 AdamW's moments, and the counters as metadata), written beside and renamed, so a killed run never leaves a broken one.
@@ -15,6 +15,8 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
+
+from neuroprompt.assets import has_bfloat16
 
 
 @dataclass
@@ -91,7 +93,7 @@ def fit(
         left = (config.steps - step) / max(1.0, config.cooldown * config.steps)
         for group in optimizer.param_groups:
             group["lr"] = config.learning_rate * min(1.0, (step + 1) / config.warmup, left)
-        with torch.autocast(device.type, torch.bfloat16):
+        with torch.autocast(device.type, torch.bfloat16, enabled=has_bfloat16(device)):
             value, numbers = loss(np.random.default_rng((config.seed, step)))
         value.backward()
         norm = nn.utils.clip_grad_norm_(trained.values(), 1.0)
