@@ -101,6 +101,8 @@ def write_file(path: str | Path, data: bytes) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             beside.write_bytes(data)
+            with open(beside, "rb+") as file:
+                os.fsync(file.fileno())  # or a power cut leaves an empty file under the name
             os.replace(beside, path)
         finally:
             beside.unlink(missing_ok=True)

@@ -14,10 +14,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from neuroprompt.assets import ModelError, locate
+from neuroprompt.image_files import write_file
 
 from .encoders import EmbeddingReward, Encoder, Encoders
 from .loading import fingerprint, read_weights, reporting, weights_file
@@ -96,14 +97,10 @@ def convert_laion_head(source: str | Path, folder: str | Path) -> Path:
         "image_encoder": ENCODERS.get(width),
         "normalize": True,
     }
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     # The config comes last: a folder without it does not load.
-    weights, text = folder / "model.safetensors.partial", folder / "config.json.partial"
-    save_file({k: v.contiguous() for k, v in state.items()}, weights)
-    weights.replace(folder / "model.safetensors")
-    text.write_text(json.dumps(config, indent=2) + "\n")
-    text.replace(folder / "config.json")
+    folder = Path(folder)
+    write_file(folder / "model.safetensors", save({k: v.contiguous() for k, v in state.items()}))
+    write_file(folder / "config.json", (json.dumps(config, indent=2) + "\n").encode())
     return folder
 
 

@@ -6,10 +6,11 @@ same result, number for number, as one that nothing disturbed.
 """
 
 import json
-import os
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+
+from neuroprompt.image_files import write_file
 
 _EVERY = 10.0  # seconds between two writings within a round; a round's end is always written
 
@@ -41,7 +42,7 @@ class Journal:
             self._read()
 
     def save(self, due: bool = True) -> None:
-        """Write the file beside and rename it; with `due` false only where the last time is long ago."""
+        """Write the file; with `due` false only where the last time is long ago."""
         if not self.path or not (due or time.monotonic() - self._written > _EVERY):
             return
         content = {
@@ -52,12 +53,7 @@ class Journal:
                 for prompt, of in self.pictures.items()
             },
         }
-        beside = self.path.with_name(f".{self.path.name}.part")
-        with open(beside, "w", encoding="utf-8") as file:
-            file.write(json.dumps(content))  # ASCII: a prompt may hold half of a surrogate pair
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, self.path)
+        write_file(self.path, json.dumps(content).encode())  # ASCII: a prompt may hold half of a surrogate pair
         self._written = time.monotonic()
 
     def _read(self) -> None:
