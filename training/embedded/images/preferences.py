@@ -14,7 +14,6 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pandas as pd
 import torch
@@ -72,14 +71,12 @@ def preference_pair(
     prompt = subject_phrase(row["phrases"], rng)
     reason = rng.random()
     if reason < 0.4:
-        # Damage on top of what is there, whole or a shade of it: what a generator draws badly is seldom as bad.
-        level = "average" if row["quality"] != "low" and rng.random() < 0.4 else "low"
-        share = float(rng.uniform(0.4, 1))
-        damaged = cv2.addWeighted(with_quality(image, level, rng), share, image, 1 - share, 0)
+        # Damage on top of what is there; a picture that is damaged already is compared with a worse one.
+        level = "average" if row["quality"] == "high" and rng.random() < 0.4 else "low"
         if rng.random() < 0.3:
             prompt = f"{prompt}, {_style(row, rng)}"
-        return prompt, image, damaged, 1.0
-    if reason < 0.65:
+        return prompt, image, with_quality(image, level, rng), 1.0
+    if reason < 0.75:
         other = _other(data, pool, rng, lambda r: r["subject"] != row["subject"] and r["quality"] != "low")
         if rng.random() < 0.3:
             prompt = f"{prompt}, {_style(row, rng)}"
@@ -87,13 +84,12 @@ def preference_pair(
     same = data.by_subject[row["split"]].get(row["subject"], [index])
     other = int(same[int(rng.integers(len(same)))])
     rival = data.rows[other]
-    if reason < 0.70 and (rival["set"], rival["filter"]) != (row["set"], row["filter"]) and "low" not in (
+    if reason < 0.85 and (rival["set"], rival["filter"]) != (row["set"], row["filter"]) and "low" not in (
         rival["quality"], row["quality"]
     ):  # fmt: skip
         return f"{prompt}, {_style(row, rng)}", image, data.images[other], 0.9
-    # Whoever compares two pictures of one thing minds what suits it more than whoever rates one.
-    gain = 1.5 * (rating(row, image) - rating(rival, data.images[other])) + taste(row) - taste(rival)
-    return prompt, image, data.images[other], float(1 / (1 + np.exp(-gain)))
+    gain = rating(row, image) - rating(rival, data.images[other])
+    return prompt, image, data.images[other], float(1 / (1 + np.exp(-1.5 * gain)))
 
 
 def _style(row: Mapping, rng: np.random.Generator) -> str:
