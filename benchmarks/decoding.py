@@ -27,7 +27,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, GPT2LM
 
 from neuroprompt.assets import locate
 from neuroprompt.decoding import Constraints, check, neurologic
-from neuroprompt.decoding.automaton import Automaton, Vocabulary
+from neuroprompt.decoding.automaton import Automaton
+from neuroprompt.decoding.vocabulary import Vocabulary
 from neuroprompt.modifiers import vocabulary as terms
 
 FORBIDDEN = (

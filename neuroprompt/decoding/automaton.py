@@ -1,10 +1,9 @@
 """All phrases of a constraint set as one automaton over characters, lifted to a tokenizer's vocabulary.
 
-The text that a constraint is about is folded (see `constraints.py`); the decoder moves in tokens. Between the two stand
-two objects. A `Vocabulary` is a tokenizer seen as strings, made once: every token's bytes, folded, in one trie. An
-`Automaton` is a constraint set: an Aho–Corasick automaton over folded characters, and for each of its states what every
-token would do there. (Lifting a character automaton to tokens through a trie is the idea of Outlines' index, Willard
-and Louf 2023, arXiv 2307.09702.)
+The text that a constraint is about is folded (see `constraints.py`); the decoder moves in tokens (`vocabulary.py`). An
+`Automaton` stands between the two: an Aho–Corasick automaton over folded characters, and for each of its states what
+every token would do there. (Lifting a character automaton to tokens through a trie is the idea of Outlines' index,
+Willard and Louf 2023, arXiv 2307.09702.)
 
 **The character automaton.** Its states are the prefixes of all phrases, and three roots for "no phrase begun":
 `AFTER_WORD` (the last character is a word character, so a phrase beginning with one cannot begin), `AFTER_NONWORD`,
@@ -39,11 +38,7 @@ nor run out of budget. This is what makes the decoder exact.
 
 from __future__ import annotations
 
-import itertools
-import json
-import weakref
-from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -59,6 +54,7 @@ from neuroprompt.decoding.constraints import (
     fold,
     fold_phrase,
 )
+from neuroprompt.decoding.vocabulary import Vocabulary
 
 AFTER_WORD, AFTER_NONWORD, AFTER_SEPARATOR = 0, 1, 2  # the roots
 FORBIDDEN = 1 << MAX_CLAUSES  # the bit beside the clauses' own
@@ -66,168 +62,6 @@ BANNED, DEAD_END = 127, 126  # costs of tokens; anything less is a number of tok
 EXIT = MAX_CLAUSES  # stands for "what is pending" where a clause is named
 SEPARATORS = ","  # what modifiers stand between
 CLOSING = 3  # this many tokens before a clause must be written, no new word is begun that might have to be cut
-
-
-class Vocabulary:
-    """A tokenizer as byte strings and as a trie of folded strings.
-
-    Byte-level BPE (GPT-2, Llama 3, Qwen, SmolLM2) and SentencePiece-like tokenizers (Llama 2, Gemma: "▁" for a space,
-    with or without byte fallback) are understood. Special and added tokens stand for no text and are never written.
-
-    Args:
-        tokenizer: a `transformers` tokenizer with a `tokenizers` backend.
-        size: the width of the model's logits, where it is more than the tokenizer's length.
-
-    Raises:
-        ValueError: the tokenizer is of another kind, or its decoding is not the concatenation of its tokens.
-    """
-
-    def __init__(self, tokenizer, size: int | None = None):
-        self.size = max(size or 0, len(tokenizer))
-        self.bytes = _token_bytes(tokenizer) + [None] * (self.size - len(tokenizer))
-        normalizer = tokenizer.backend_tokenizer.normalizer
-        # how the tokenizer itself would write a phrase; SentencePiece's normalizers turn spaces into "▁"
-        self.written = lambda text: (normalizer.normalize_str(text) if normalizer else text).replace("▁", " ").strip()
-        self.token_of = {}  # bytes -> a token that stands for them
-        for token, piece in enumerate(self.bytes):
-            if piece:
-                self.token_of.setdefault(piece, token)
-        self.longest = max(map(len, self.token_of), default=0)
-        self._build_trie()
-        self.hash_factor, self.hash_term = _text_hashes(self.bytes)
-        self._after: dict[bytes, list[tuple[int, str, bytes]]] = {}
-        self._endings: dict[bytes, list[tuple[int, str]]] = {}
-        self._automata: OrderedDict[tuple, Automaton] = OrderedDict()
-
-    @staticmethod
-    def of(tokenizer, size: int | None = None) -> Vocabulary:
-        """The vocabulary of `tokenizer`, made once."""
-        known = _VOCABULARIES.setdefault(tokenizer, {})
-        key = (len(tokenizer), size)
-        if key not in known:
-            known[key] = Vocabulary(tokenizer, size)
-        return known[key]
-
-    def automaton(self, clauses: Sequence[Sequence[str]], forbidden: Sequence[str]) -> Automaton:
-        """The automaton of these phrases over this vocabulary; the last 128 are kept."""
-        key = (tuple(map(tuple, clauses)), tuple(forbidden))
-        if key not in self._automata:
-            self._automata[key] = Automaton(self, *key)
-            if len(self._automata) > 128:
-                self._automata.popitem(last=False)
-        self._automata.move_to_end(key)
-        return self._automata[key]
-
-    def text(self, tokens: Sequence[int]) -> str:
-        """What the tokens decode to, special ones left out."""
-        return b"".join(self.bytes[token] or b"" for token in tokens).decode("utf-8", "replace")
-
-    def after(self, begun: bytes) -> list[tuple[int, str, bytes]]:
-        """The tokens that may follow a character of which `begun` is there: (token, folded text, bytes begun then)."""
-        if begun not in self._after:
-            found = []
-            for token in self.continuing:
-                if (split := _split(begun + self.bytes[token])) is not None:
-                    found.append((token, fold(split[0]), split[1]))
-            self._after[begun] = found
-        return self._after[begun]
-
-    def endings(self, begun: bytes) -> list[tuple[int, str]]:
-        """Ways to end a begun character with single-byte tokens: (tokens needed, folded text), one of each class."""
-        if begun not in self._endings:
-            lead = begun[0]
-            missing = (2 if lead < 0xE0 else 3 if lead < 0xF0 else 4) - len(begun)
-            ways = {}
-            bytes_there = [bytes([byte]) for byte in range(0x80, 0xC0) if bytes([byte]) in self.token_of]
-            middles = [bytes(middle) for middle in itertools.product(b"\x80\x90\xa0\xb0", repeat=missing - 1)]
-            for middle, last in itertools.product(middles, bytes_there):
-                if all(middle[i : i + 1] in self.token_of for i in range(len(middle))):
-                    split = _split(begun + middle + last)
-                    if split and not split[1] and len(text := fold(split[0])) == 1:
-                        ways.setdefault(char_class(text), (missing, text))
-                if len(ways) == 3:
-                    break
-            self._endings[begun] = list(ways.values())
-        return self._endings[begun]
-
-    def child(self, node: int, char: str) -> int | None:
-        """The trie node below `node` over `char`."""
-        return self._children.get(node * 0x110000 + ord(char))
-
-    def children(self, node: int) -> Iterator[int]:
-        """The trie nodes below `node`, which are numbered in preorder."""
-        child = node + 1
-        while child < self.end[node]:
-            yield child
-            child = self.end[child]
-
-    def _build_trie(self) -> None:
-        tokens_of: dict[str, list[tuple[bytes, int]]] = {}
-        self.continuing = []  # tokens that begin inside a character
-        for token, piece in enumerate(self.bytes):
-            if piece:
-                if (split := _split(piece)) is not None:
-                    tokens_of.setdefault(fold(split[0]), []).append((split[1], token))
-                elif 0x80 <= piece[0] < 0xC0:
-                    self.continuing.append(token)
-        # by the first character's class, so that "tokens that begin with a nonword character" are neighbours
-        strings = sorted(tokens_of, key=lambda string: (char_class(string[0]) if string else -1, string))
-        parent, chars, low, plain, high, end, depth = [-1], [" "], [0], [0], [0], [0], [0]
-        self._children = {}
-        self.tails: dict[int, bytes] = {}  # rank -> bytes begun, for tokens that end inside a character
-        at_rank, node_of_rank, path, previous = [], [], [0], ""
-        for string in strings:
-            common = next((i for i, (a, b) in enumerate(zip(string, previous, strict=False)) if a != b), None)
-            common = min(len(string), len(previous)) if common is None else common
-            while len(path) > common + 1:
-                node = path.pop()
-                high[node], end[node] = len(at_rank), len(parent)
-            for char in string[common:]:
-                self._children[path[-1] * 0x110000 + ord(char)] = len(parent)
-                parent.append(path[-1])
-                chars.append(char)
-                depth.append(len(path))
-                low.append(len(at_rank))
-                plain.append(len(at_rank))
-                high.append(0)
-                end.append(0)
-                path.append(len(parent) - 1)
-            for tail, token in sorted(tokens_of[string]):
-                if tail:
-                    self.tails[len(at_rank)] = tail
-                else:
-                    plain[path[-1]] = len(at_rank) + 1
-                at_rank.append(token)
-                node_of_rank.append(path[-1])
-            previous = string
-        for node in path:
-            high[node], end[node] = len(at_rank), len(parent)
-        self.char, self.parent = chars, np.array(parent)
-        self.low, self.plain, self.high, self.end = low, plain, high, end
-        self.owned = np.bincount(node_of_rank, minlength=len(parent)).tolist()
-        self.node_of_rank = np.array(node_of_rank)
-        alphabet = sorted(set(chars))
-        self.index = {char: i for i, char in enumerate(alphabet)}  # of the trie's characters
-        self.char_index = np.array([self.index[char] for char in chars])  # (nodes,)
-        self.alphabet_class = np.array([char_class(char) for char in alphabet])
-        order = np.argsort(depth, kind="stable")
-        self.levels = np.split(order, np.cumsum(np.bincount(depth))[:-1])[1:]  # nodes by depth, the root left out
-        # the ranks of the tokens that only begin a character, and what they begin it with
-        self.bare_tails = [self.tails[rank] for rank in range(plain[0], self.owned[0])]
-        # tokens outside the trie come after those in it
-        outside = sorted(set(range(self.size)) - set(at_rank))
-        self.at_rank = np.array(at_rank + outside)
-        self.rank = np.empty(self.size, dtype=np.int64)
-        self.rank[self.at_rank] = np.arange(self.size)
-        tops = {NONWORD: [0, 0], WORD: [0, 0], MARK: [0, 0]}
-        for child in self.children(0):
-            span = tops[char_class(chars[child])]
-            span[0] = low[child] if span[1] == 0 else span[0]
-            span[1] = high[child]
-        self.beginning_with = {kind: tuple(span) for kind, span in tops.items()}  # class -> ranks [low, high)
-        self.space_begins = np.zeros(self.size, dtype=bool)
-        if (space := self.child(0, " ")) is not None:
-            self.space_begins[self.at_rank[low[space] : high[space]]] = True
 
 
 class Row(NamedTuple):
@@ -278,6 +112,18 @@ class Automaton:
         self._rows: dict[int, Row] = {}
         self._build_paths(clauses)
         self._build_base_rows()
+
+    @staticmethod
+    def of(vocabulary: Vocabulary, clauses: Sequence[Sequence[str]], forbidden: Sequence[str]) -> Automaton:
+        """The automaton of these phrases over this vocabulary; the last 128 of each vocabulary are kept."""
+        known = vocabulary.automata
+        key = (tuple(map(tuple, clauses)), tuple(forbidden))
+        if key not in known:
+            known[key] = Automaton(vocabulary, *key)
+            if len(known) > 128:
+                known.popitem(last=False)
+        known.move_to_end(key)
+        return known[key]
 
     def __len__(self) -> int:
         """The number of states met so far."""
@@ -670,9 +516,6 @@ class Automaton:
         return Row(AFTER_WORD, start, states, completed, cost, self._advances(reached), np.zeros(0, np.int64))
 
 
-_VOCABULARIES: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
-
-
 def _runs(moves: list[tuple[int, int, int]], events: list[tuple[int, int, int]]):
     """Overlapping spans as disjoint runs: starts, states (-1: the base row's), bits."""
     if not moves and not events:
@@ -686,70 +529,3 @@ def _runs(moves: list[tuple[int, int, int]], events: list[tuple[int, int, int]])
             for first, last, value in zip(firsts.tolist(), lasts.tolist(), values.tolist(), strict=True):
                 array[first:last] = array[first:last] | value if join else value
     return start, state, bits
-
-
-def _split(piece: bytes) -> tuple[str, bytes] | None:
-    """Whole characters and the bytes of one begun at the end; None where `piece` is no part of UTF-8 from a start."""
-    try:
-        return piece.decode(), b""
-    except UnicodeDecodeError as error:
-        if error.reason != "unexpected end of data":
-            return None
-        return piece[: error.start].decode(), piece[error.start :]
-
-
-def _token_bytes(tokenizer) -> list[bytes | None]:
-    """Every token's bytes; None for those that stand for no text."""
-    backend = getattr(tokenizer, "backend_tokenizer", None)
-    if backend is None:
-        raise ValueError(f"{type(tokenizer).__name__} has no `tokenizers` backend, so its bytes are not known")
-    decoder = json.loads(backend.to_str())["decoder"] or {}
-    kinds = {part["type"] for part in decoder.get("decoders", [decoder]) if "type" in part}
-    if "ByteLevel" in kinds:
-        byte_of = _byte_level_alphabet()
-
-        def piece_of(string: str) -> bytes:
-            return bytes(byte_of[char] for char in string)
-
-    elif kinds & {"Metaspace", "ByteFallback", "Replace"}:
-        fallback = {f"<0x{byte:02X}>": bytes([byte]) for byte in range(256)} if "ByteFallback" in kinds else {}
-
-        def piece_of(string: str) -> bytes:
-            return fallback.get(string) or string.replace("▁", " ").encode()
-
-    else:
-        raise ValueError(
-            f"cannot read the bytes of {type(tokenizer).__name__}'s tokens (decoder: {sorted(kinds) or 'none'});"
-            " byte-level BPE and SentencePiece-like tokenizers are supported"
-        )
-    silent = set(tokenizer.all_special_ids) | set(tokenizer.added_tokens_decoder)
-    strings = tokenizer.convert_ids_to_tokens(range(len(tokenizer)))
-    pieces = [None if i in silent or not string else piece_of(string) for i, string in enumerate(strings)]
-    probe = "a café, 8k; it's ☀ 富士山 (the end)."
-    ids = [i for i in tokenizer(probe, add_special_tokens=False)["input_ids"] if i not in silent]
-    said = tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
-    if b"".join(pieces[i] or b"" for i in ids).decode("utf-8", "replace").strip() != said.strip():
-        raise ValueError(f"{type(tokenizer).__name__} does not decode to the bytes of its tokens: {said!r}")
-    return pieces
-
-
-def _byte_level_alphabet() -> dict[str, int]:
-    """GPT-2's printable stand-ins for bytes."""
-    kept = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
-    moved = [byte for byte in range(256) if byte not in kept]
-    return {**{chr(byte): byte for byte in kept}, **{chr(0x100 + i): byte for i, byte in enumerate(moved)}}
-
-
-def _text_hashes(pieces: list[bytes | None]) -> tuple[np.ndarray, np.ndarray]:
-    """A polynomial hash of text without whitespace and ASCII case, as an affine map per token: h -> h * factor + term
-    (modulo 2^64). Equal texts have equal hashes, however they are cut into tokens."""
-    base = np.uint64(0x9E3779B97F4A7C15)
-    blanks = bytes(i for i in range(128) if chr(i).isspace())
-    stripped = [(piece or b"").translate(None, blanks).lower() for piece in pieces]
-    factor, term = np.ones(len(pieces), np.uint64), np.zeros(len(pieces), np.uint64)
-    for position in range(max(map(len, stripped), default=0)):
-        going_on = np.array([i for i, piece in enumerate(stripped) if len(piece) > position])
-        read = np.array([stripped[i][position] + 1 for i in going_on], np.uint64)
-        factor[going_on] *= base
-        term[going_on] = term[going_on] * base + read
-    return factor.view(np.int64), term.view(np.int64)

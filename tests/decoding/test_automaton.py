@@ -6,7 +6,8 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from neuroprompt.decoding import ConstraintError, occurrences
-from neuroprompt.decoding.automaton import BANNED, CLOSING, DEAD_END, EXIT, FORBIDDEN, Automaton, Vocabulary
+from neuroprompt.decoding.automaton import BANNED, CLOSING, DEAD_END, EXIT, FORBIDDEN, Automaton
+from neuroprompt.decoding.vocabulary import Vocabulary
 
 PHRASES = (
     "art|artist|art deco|deco|8k|mucha|alphonse mucha|cha, b|café|naïve art|☀|low-poly|poly|f/1.8|cat's|cat|--|a|by a|"
@@ -153,4 +154,4 @@ def test_other_tokenizers_are_refused():
 def test_automata_and_vocabularies_are_kept(gpt2_tokenizer):
     vocabulary = Vocabulary.of(gpt2_tokenizer)
     assert Vocabulary.of(gpt2_tokenizer) is vocabulary
-    assert vocabulary.automaton([["fog"]], ["x"]) is vocabulary.automaton((("fog",),), ("x",))
+    assert Automaton.of(vocabulary, [["fog"]], ["x"]) is Automaton.of(vocabulary, (("fog",),), ("x",))

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from transformers import LogitsProcessor, LogitsProcessorList, StoppingCriteria, StoppingCriteriaList
 
 from neuroprompt.decoding import ConstraintError, Constraints, check, neurologic
-from neuroprompt.decoding.automaton import Vocabulary
+from neuroprompt.decoding.automaton import Automaton
+from neuroprompt.decoding.vocabulary import Vocabulary
 
 PROMPTS = ["a boy on a horse", "portrait of", "an old house by the sea,", "fog"]
 
@@ -166,7 +167,7 @@ def assert_all_met(model, tokenizer, examples, kwargs, slack):
     ids = encode(tokenizer, [prompt for prompt, _ in examples])["input_ids"].tolist()
     for (prompt, wish), tokens in zip(examples, ids, strict=True):
         try:
-            automaton = vocabulary.automaton(wish.clauses, wish.forbidden)
+            automaton = Automaton.of(vocabulary, wish.clauses, wish.forbidden)
         except ConstraintError as error:  # named before decoding: a phrase cannot be written between separators
             assert "no way to write" in str(error)
             continue

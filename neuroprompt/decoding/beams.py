@@ -1,0 +1,147 @@
+"""The sequences of a beam search: candidates, running beams, and the best that are finished.
+
+As in `transformers`' own beam search, so that prompts without constraints come out the same, token for token.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+import torch
+from torch import Tensor
+
+NEVER = float("-inf")
+UNFINISHED = -1.0e9  # the score of a finished sequence that is not there yet, as in `transformers`
+
+
+@dataclass
+class Candidates:
+    """(batch, candidates) each, in the order in which they are preferred."""
+
+    parent: Tensor
+    token: Tensor
+    score: Tensor  # log-probability of the sequence; -inf where there is no candidate
+    is_eos: Tensor | None = None
+    state: Tensor | None = None
+    satisfied: Tensor | None = None
+    hash: Tensor | None = None
+
+
+@dataclass
+class Beams:
+    """The sequences of the search: running ones, and the best finished ones. Mirrors `GenerationMixin._beam_search`."""
+
+    running: Tensor  # (batch, beams, max_length)
+    score: Tensor  # (batch, beams) log-probability
+    finished: Tensor  # (batch, beams, max_length), best first
+    finished_score: Tensor  # (batch, beams) log-probability / length ** length_penalty
+    length: Tensor  # (batch, beams) new tokens of the finished
+    hash: Tensor  # (batch, beams) of the finished texts
+    done: Tensor  # (batch, beams) whether there is a finished sequence
+    active: Tensor  # (batch, 1) whether the finished ones may still change
+
+    @classmethod
+    def start(cls, blank: Tensor) -> Beams:
+        batch, beams, _ = blank.shape
+        score = torch.full((batch, beams), NEVER, device=blank.device)
+        score[:, 0] = 0.0  # all beams are the prompt: only one may grow
+        zeros = torch.zeros((batch, beams), dtype=torch.long, device=blank.device)
+        return cls(
+            running=blank,
+            score=score,
+            finished=blank.clone(),
+            finished_score=torch.full_like(score, UNFINISHED),
+            length=zeros,
+            hash=zeros,
+            done=zeros.bool(),
+            active=torch.ones((batch, 1), dtype=torch.bool, device=blank.device),
+        )
+
+    def finish(
+        self, candidates, finished, left, step, length, early, length_penalty, constrained: Tensor | None
+    ) -> Beams:
+        """Enters the candidates that end here; as in `transformers`, only those among the first `beams`, but of prompts
+        with constraints all of them at the end of the budget, where few may be left that differ.
+
+        `constrained`: (batch,) which prompts have constraints; None if none has."""
+        beams = self.score.shape[1]
+        may = torch.arange(finished.shape[1], device=left.device)[None] < beams
+        if constrained is not None:
+            may = may | (constrained & (left <= 0))[:, None]
+        new = finished & may & (candidates.score > NEVER)
+        closed = ~self.active | (self.done.all(dim=1, keepdim=True) if early is True else torch.zeros_like(self.active))
+        new = new & ~closed
+        if not bool(new.any()):
+            return self
+        score = candidates.score / ((step + 1) ** length_penalty)
+        score = torch.cat([self.finished_score, torch.where(new, score, UNFINISHED)], dim=1)  # (batch, beams + pool)
+        done = torch.cat([self.done, new], dim=1)
+        hashes = self.hash
+        if constrained is not None:
+            hashes = torch.cat([self.hash, candidates.hash], dim=1)
+            same = (hashes[:, :, None] == hashes[:, None]) & done[:, :, None] & done[:, None]
+            position = torch.arange(hashes.shape[1], device=score.device)
+            better = (score[:, None] > score[:, :, None]) | (
+                (score[:, None] == score[:, :, None]) & (position[None] < position[:, None])
+            )
+            repeated = (same & better).any(dim=2) & constrained[:, None]
+            score, done = score.masked_fill(repeated, UNFINISHED), done & ~repeated
+        best = score.topk(beams, dim=1).indices
+        is_new, old, entry = best >= beams, best.clamp_max(beams - 1), (best - beams).clamp_min(0)
+        sequences = torch.take_along_dim(self.running, candidates.parent.gather(1, entry)[:, :, None], dim=1)
+        sequences[:, :, length] = candidates.token.gather(1, entry)
+        kept = torch.take_along_dim(self.finished, old[:, :, None], dim=1)
+        return Beams(
+            running=self.running,
+            score=self.score,
+            finished=torch.where(is_new[:, :, None], sequences, kept),
+            finished_score=score.gather(1, best),
+            length=torch.where(is_new, step + 1, self.length.gather(1, old)),
+            hash=self.hash if constrained is None else hashes.gather(1, best),
+            done=done.gather(1, best),
+            active=self.active,
+        )
+
+    def advance(self, candidates: Candidates, chosen: Tensor, parent: Tensor, length: int) -> Beams:
+        """Replaces the running beams by the `chosen` candidates."""
+        self.running = torch.take_along_dim(self.running, parent[:, :, None], dim=1)
+        self.running[:, :, length] = candidates.token.gather(1, chosen)
+        self.score = candidates.score.gather(1, chosen)
+        return self
+
+    def judge(self, step: int, max_new: int, early: bool | str, length_penalty: float, left: Tensor) -> Beams:
+        """Whether a running beam could still beat a finished one, by the heuristic that `transformers` uses."""
+        reach = max_new if early == "never" and length_penalty > 0.0 else step + 1
+        best = self.score.max(dim=1, keepdim=True).values / reach**length_penalty
+        worst = torch.where(self.done, self.finished_score.min(dim=1, keepdim=True).values, UNFINISHED)
+        self.active = self.active & (best > worst).any(dim=1, keepdim=True) & (left > 0)[:, None]
+        if early is True:
+            self.active = self.active & ~self.done.all(dim=1, keepdim=True)
+        return self
+
+    def select(self, keep: Tensor) -> Beams:
+        return Beams(**{field.name: getattr(self, field.name)[keep] for field in fields(self)})
+
+    def put(self, where: Tensor, part: Beams) -> Beams:
+        for field in fields(self):
+            getattr(self, field.name)[where] = getattr(part, field.name)
+        return self
+
+
+def best_of(scores: Tensor, count: int, vocab: int, do_sample: bool) -> Candidates:
+    """The `count` best of (batch, beams * vocab), or with `do_sample` as many drawn without replacement (by the Gumbel
+    trick), in the order in which they are drawn."""
+    order = scores
+    if do_sample:
+        order = scores - torch.empty_like(scores).exponential_().log()
+    index = order.topk(min(count, order.shape[1]), dim=1).indices
+    return Candidates(index // vocab, index % vocab, scores.gather(1, index))
+
+
+def is_in(tokens: Tensor, eos: Tensor | None) -> Tensor:
+    return torch.zeros_like(tokens, dtype=torch.bool) if eos is None else torch.isin(tokens, eos)
+
+
+def first_running(finished: Tensor, beams: int) -> Tensor:
+    """Indices of the first `beams` candidates that go on, finished ones after them."""
+    return finished.long().sort(dim=1, stable=True).indices[:, :beams]

@@ -1,0 +1,322 @@
+"""What every beam may do under its prompt's constraints: the automata of a batch as tables on the device."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from neuroprompt.decoding.automaton import BANNED, DEAD_END, EXIT, FORBIDDEN, Automaton
+from neuroprompt.decoding.beams import NEVER, Candidates, best_of, is_in
+from neuroprompt.decoding.constraints import ConstraintError
+from neuroprompt.decoding.vocabulary import Vocabulary
+
+
+class Guide:
+    """The constraints of a batch: where every beam stands, and what it may do.
+
+    The prompts' automata are stacked into tables on the device. Rows are made when a state is first visited; that is
+    the only work on the host, and it needs only the numbers of the new states.
+    """
+
+    def __init__(
+        self, automata: list[Automaton | None], of_prompt: list[int], vocabulary: Vocabulary, size: int, device
+    ):
+        self.automata, self.size, self.device = automata, size, device
+        self.automaton = torch.tensor(of_prompt, device=device)  # (batch,)
+        self.constrained = torch.tensor([automata[i] is not None for i in of_prompt], device=device)  # (batch,)
+        there = [automaton for automaton in automata if automaton is not None]
+        self.clauses = max(len(automaton.price) for automaton in there)
+
+        # base rows: row 0 for prompts without constraints, where any token is free
+        free = np.zeros((1, size))
+        self.base_state = self._tensor([free, *(a.base_state for a in there)], torch.int32)
+        self.base_completed = self._tensor([free, *(a.base_completed for a in there)], torch.int64)
+        self.cost = self._tensor([free, *(a.base_cost for a in there)], torch.int8)
+        self.costs = len(self.cost)
+        self.first_base = np.cumsum([0 if a is None else 3 for a in automata]) - 2
+        self.base_advances = self._advances([np.zeros((0, 4)), *(part for a in there for part in a.advances)])
+        self.rank = torch.as_tensor(vocabulary.rank, device=device)
+        self.hash_factor = torch.as_tensor(vocabulary.hash_factor, device=device)
+        self.hash_term = torch.as_tensor(vocabulary.hash_term, device=device)
+        self.bits = torch.arange(self.clauses, device=device)
+        self.price = torch.zeros((len(automata), self.clauses), dtype=torch.long, device=device)
+        for i, automaton in enumerate(automata):
+            if automaton is not None:
+                self.price[i, : len(automaton.price)] = torch.as_tensor(automaton.price)
+        self.everything = torch.tensor([a.everything if a else 0 for a in automata], device=device)[self.automaton]
+
+        # rows of visited states, and their runs in one sorted array
+        self.row_of = torch.full((len(automata), 1), -1, device=device)  # (automata, states)
+        self.pending_of = torch.zeros((len(automata), 1), dtype=torch.long, device=device)
+        self.rows = 0
+        self.row_base = self.row_cost = self.row_pending = self._tensor([], torch.int64)
+        self.row_advances = self._advances([])
+        self.row_void = torch.zeros((0, 0), dtype=torch.long, device=device)
+        self.run_key = self.run_state = self.run_completed = self._tensor([], torch.int64)
+
+    @classmethod
+    def start(
+        cls, constraints, tokenizer, prompts: Tensor, model_kwargs: dict, budgets: Tensor, size: int, beams: int
+    ) -> Guide | None:
+        """Reads the prompts and checks that every constraint can be met; None if there is none."""
+        if not any(constraints):
+            return None
+        if tokenizer is None:
+            raise ValueError("constraints are about text: pass the tokenizer as `processing_class=tokenizer`")
+        vocabulary = Vocabulary.of(tokenizer, size)
+        mask = model_kwargs.get("attention_mask")
+        tokens = prompts.tolist()
+        if mask is not None:
+            shown = mask[::beams, : prompts.shape[1]].tolist()
+            tokens = [[t for t, m in zip(*pair, strict=True) if m] for pair in zip(tokens, shown, strict=True)]
+        automata, of_prompt, states, satisfied = [], [], [], []
+        for wish, ids, budget in zip(constraints, tokens, budgets.tolist(), strict=True):
+            automaton, state, done = None, 0, 0
+            if wish:
+                text = vocabulary.text(ids)
+                wish.refuse(text)
+                automaton = Automaton.of(vocabulary, wish.clauses, wish.forbidden)
+                state, done = automaton.read(text)
+                done &= automaton.everything
+                if (need := automaton.need(state, automaton.everything & ~done)) > budget:
+                    raise ConstraintError(_too_long(wish, automaton, state, done, need, budget, text))
+            if automaton not in automata:
+                automata.append(automaton)
+            of_prompt.append(automata.index(automaton))
+            states.append(state)
+            satisfied.append(done)
+        self = cls(automata, of_prompt, vocabulary, size, prompts.device)
+        self.satisfied = torch.tensor(satisfied, device=self.device)[:, None].expand(-1, beams)  # (batch, beams)
+        self.hash = torch.zeros((len(tokens), beams), dtype=torch.long, device=self.device)
+        self.row = self._rows_for(torch.tensor(states, device=self.device)[:, None].expand(-1, beams))
+        return self
+
+    def candidates(
+        self, log_probs, raw, score, left, eos, pool, free_pool, phrase_weight, beta, do_sample
+    ) -> Candidates:
+        """The ways on, in the order of preference; see `neurologic`."""
+        batch, beams = score.shape
+        vocab = log_probs.shape[-1]
+        row = self.row.flatten()
+        everything = self.everything[:, None]
+        open_clauses = everything & ~self.satisfied  # (batch, beams)
+        pending = self.row_pending[self.row]
+        is_open = (open_clauses[:, :, None] >> self.bits) & 1  # (batch, beams, clauses)
+        price_of = self.price[self.automaton][:, None]  # (batch, 1, clauses)
+        price = price_of * is_open
+        total = price.sum(dim=2)
+
+        def credit(clauses: Tensor) -> Tensor:  # (batch, n) sets -> (batch, n) nats
+            return phrase_weight * (price_of * ((clauses[:, :, None] >> self.bits) & 1)).sum(dim=2)
+
+        # any token, if from where it leads all that is open can be written: cost <= left + 1 - price of what is open
+        limit = (left[:, None] + 1 - total).clamp(-1, DEAD_END - 1)
+        limit = torch.where(self.constrained[:, None], limit, DEAD_END).to(torch.int8).view(-1, 1)
+        closed = self.cost[self.row_cost[row]] > limit  # (batch * beams, vocab)
+        may_end = (open_clauses & ~pending == 0) & (pending & FORBIDDEN == 0)
+        closed[:, eos] = ~may_end.view(-1, 1)
+
+        # tokens that advance a phrase, or complete it, by their own reckoning: left + price of the other clauses - 1
+        advances = torch.cat([self.base_advances[self.row_base[row]], self.row_advances[row]], dim=1)
+        token, clause, tokens_left, progress = advances.unbind(dim=2)  # (batch * beams, advances)
+        pending_price = (price * ((pending[:, :, None] >> self.bits) & 1)).sum(dim=2, keepdim=True)
+        zero = torch.zeros_like(pending_price)
+        gain = torch.cat([price, pending_price, zero], dim=2).flatten(0, 1).gather(1, clause)  # what the entry pays for
+        need = tokens_left + total.view(-1, 1) - gain - 1
+        allowed = (gain > 0) & (need <= left.repeat_interleave(beams)[:, None])
+        allowed &= self.cost[self.row_cost[row][:, None], token] < BANNED
+        if self.row_void.shape[1]:
+            from_base = self.base_advances.shape[1]
+            allowed[:, :from_base] &= (token[:, :from_base, None] != self.row_void[row][:, None]).all(dim=2)
+
+        base = score[:, :, None]
+        whole = log_probs.masked_fill(closed, NEVER)
+        part = log_probs.gather(1, token).masked_fill(~allowed, NEVER)
+        # a model or processors that leave a beam nothing of what it may do are overruled
+        stuck = (whole.amax(dim=1) == NEVER) & (part.amax(dim=1) == NEVER)
+        if bool((stuck & (score.flatten() > NEVER)).any()):
+            finite = raw.clamp_min(-1e4)
+            whole = torch.where(stuck[:, None], finite.masked_fill(closed, NEVER), whole)
+            part = torch.where(stuck[:, None], finite.gather(1, token).masked_fill(~allowed, NEVER), part)
+        paid = credit((self.satisfied | pending) & everything)  # (batch, beams)
+        whole = (whole.view(batch, beams, vocab) + base + paid[:, :, None]).flatten(1)
+        likely = best_of(whole, pool, vocab, do_sample)
+        part = (part.view(batch, beams, -1) + base + paid[:, :, None]).flatten(1)
+        # what an entry adds of its phrase; an exit's is paid for already
+        part_of = torch.where(clause < self.clauses, gain, 0) * progress / 1000
+        bonus = phrase_weight * part_of.view(batch, -1)
+        width = token.shape[1]
+        best = (part + bonus).topk(min(max(2 * beams, 16), part.shape[1]), dim=1).indices
+        parent = torch.cat([likely.parent, best // width], dim=1)
+        under_way = torch.cat(
+            [torch.full_like(likely.token, self.clauses), clause.view(batch, -1).gather(1, best)], dim=1
+        )
+        token = torch.cat([likely.token, token.view(batch, -1).gather(1, best)], dim=1)
+        logp = torch.cat([likely.score, part.gather(1, best)], dim=1) - paid.gather(1, parent)
+        came_from = self.row.gather(1, parent)
+        state, completed = self._follow(came_from, token)
+        is_eos = is_in(token, eos)
+        satisfied = self.satisfied.gather(1, parent) | completed
+        satisfied = torch.where(is_eos, everything, satisfied) & everything
+        state = torch.where(is_eos, -1, state)
+        # what is satisfied, or written but not yet followed by anything
+        group = satisfied | (self.pending_of[self.automaton[:, None], state.clamp_min(0)] & everything)
+        bonus = torch.cat([torch.zeros_like(likely.score), bonus.gather(1, best)], dim=1)
+        bonus = bonus.masked_fill((group >> under_way.clamp(max=62)) & 1 == 1, 0.0)
+        rank = logp + credit(group) + bonus
+        # prompts without constraints see exactly what `transformers` would show them
+        rank[:, free_pool:] = rank[:, free_pool:].masked_fill(~self.constrained[:, None], NEVER)
+
+        rank, order = rank.sort(dim=1, descending=True, stable=True)
+        parent, token, logp, is_eos, state, satisfied, group = (
+            tensor.gather(1, order) for tensor in (parent, token, logp, is_eos, state, satisfied, group)
+        )
+        logp = logp.masked_fill(rank == NEVER, NEVER)
+        hashes = self.hash.gather(1, parent)
+        hashes = torch.where(is_eos, hashes, hashes * self.hash_factor[token] + self.hash_term[token])
+
+        count = ((group[:, :, None] >> self.bits) & 1).sum(dim=2)
+        valid = rank > NEVER
+        most = count.masked_fill(~valid, -1).amax(dim=1, keepdim=True)
+        valid &= count >= most - beta
+        earlier = torch.ones((token.shape[1],) * 2, dtype=torch.bool, device=self.device).tril(-1) & valid[:, None]
+        # of texts that read alike (case and whitespace aside) the beams need the best only
+        same_text = (hashes[:, :, None] == hashes[:, None]) & (is_eos[:, :, None] == is_eos[:, None])
+        valid &= ~((same_text & earlier).any(dim=2) & self.constrained[:, None])
+        earlier = earlier & valid[:, None]
+        place = ((group[:, :, None] == group[:, None]) & earlier).sum(dim=2)  # 0 for the best of its group
+        order = place.masked_fill(~valid, token.shape[1]).sort(dim=1, stable=True).indices
+        score = logp.masked_fill(~valid, NEVER).gather(1, order)
+        numbers = torch.stack([parent, token, is_eos.long(), state, satisfied, hashes])
+        parent, token, is_eos, state, satisfied, hashes = numbers.gather(2, order.expand_as(numbers)).unbind()
+        return Candidates(parent, token, score, is_eos=is_eos.bool(), state=state, satisfied=satisfied, hash=hashes)
+
+    def may_end(self, candidates: Candidates) -> Tensor:
+        """Whether the text may end after each candidate."""
+        pending = self.pending_of[self.automaton[:, None], candidates.state.clamp_min(0)]
+        satisfied = (candidates.satisfied | pending) & self.everything[:, None] == self.everything[:, None]
+        return candidates.is_eos | (satisfied & (pending & FORBIDDEN == 0))
+
+    def advance(self, candidates: Candidates, chosen: Tensor) -> None:
+        """Moves the beams to the `chosen` candidates."""
+        self.satisfied = candidates.satisfied.gather(1, chosen)
+        self.hash = candidates.hash.gather(1, chosen)
+        self.row = self._rows_for(candidates.state.gather(1, chosen).clamp_min(0))
+
+    def select(self, keep: Tensor) -> None:
+        """Keeps these prompts only."""
+        for name in ("automaton", "constrained", "everything", "satisfied", "hash", "row"):
+            setattr(self, name, getattr(self, name)[keep])
+
+    def _follow(self, row: Tensor, token: Tensor) -> tuple[Tensor, Tensor]:
+        """The state after each token, and what it completes."""
+        run = torch.searchsorted(self.run_key, row * self.size + self.rank[token], right=True) - 1
+        base = self.row_base[row]
+        state = torch.where(self.run_state[run] >= 0, self.run_state[run], self.base_state[base, token].long())
+        return state, self.run_completed[run] | self.base_completed[base, token]
+
+    def _rows_for(self, states: Tensor) -> Tensor:
+        """The rows of (batch, beams) states, made where they are not there."""
+        automaton = self.automaton[:, None].expand_as(states)
+        if self.rows:
+            rows = self.row_of[automaton, states]
+            if bool((rows >= 0).all()):
+                return rows
+            automaton_states = torch.stack([automaton, states], dim=2)[rows < 0]
+        else:
+            automaton_states = torch.stack([automaton, states], dim=2).flatten(0, 1)
+        self._make_rows(torch.unique(automaton_states, dim=0).tolist())
+        return self.row_of[automaton, states]
+
+    def _make_rows(self, wanted: list[tuple[int, int]]) -> None:
+        bases, costs, pendings, advances, voids, keys, states, completed = [], [], [], [], [], [], [], []
+        for number, (i, state) in enumerate(wanted, start=self.rows):
+            automaton = self.automata[i]
+            if automaton is None:
+                bases.append(0)
+                costs.append(0)
+                pendings.append(0)
+                advances.append(np.zeros((0, 4)))
+                voids.append(())
+                parts = ([0], [-1], [0])
+            else:
+                row = automaton.row(state)
+                bases.append(int(self.first_base[i]) + row.base)
+                costs.append(bases[-1] if row.cost is None else self._add_cost(row.cost))
+                pendings.append(automaton.pending(state))
+                advances.append(row.advances)
+                voids.append(row.void)
+                parts = (row.start, row.state, row.completed)
+            keys.append(np.asarray(parts[0]) + number * self.size)
+            states.append(parts[1])
+            completed.append(parts[2])
+        self.row_base = torch.cat([self.row_base, torch.tensor(bases, device=self.device)])
+        self.row_cost = torch.cat([self.row_cost, torch.tensor(costs, device=self.device)])
+        self.row_pending = torch.cat([self.row_pending, torch.tensor(pendings, device=self.device)])
+        self.run_key = torch.cat([self.run_key, self._tensor(keys, torch.int64)])
+        self.run_state = torch.cat([self.run_state, self._tensor(states, torch.int64)])
+        self.run_completed = torch.cat([self.run_completed, self._tensor(completed, torch.int64)])
+        nothing = torch.tensor([0, self.clauses + 1, 0, 0], device=self.device)
+        self.row_advances = _stack(self.row_advances, self._advances(advances), nothing)
+        self.row_void = _stack(self.row_void, _padded(voids, -1, self.device), torch.tensor(-1, device=self.device))
+        self._make_room()
+        index = torch.tensor(wanted, device=self.device)
+        self.row_of[index[:, 0], index[:, 1]] = torch.arange(self.rows, self.rows + len(wanted), device=self.device)
+        self.rows += len(wanted)
+
+    def _make_room(self) -> None:
+        """Makes tables by state as wide as there are states."""
+        states = max(1 if automaton is None else len(automaton) for automaton in self.automata)
+        if (wide := self.row_of.shape[1]) >= states and self.rows:
+            return
+        more = (len(self.automata), 2 * states - wide)
+        self.row_of = torch.cat([self.row_of, torch.full(more, -1, device=self.device)], dim=1)
+        self.pending_of = torch.full(self.row_of.shape, FORBIDDEN, device=self.device)
+        for i, automaton in enumerate(self.automata):
+            known = np.zeros(1, np.int64) if automaton is None else automaton.character_pending
+            self.pending_of[i, : len(known)] = torch.as_tensor(known)
+
+    def _add_cost(self, cost: np.ndarray) -> int:
+        if self.costs == len(self.cost):
+            self.cost = torch.cat([self.cost, torch.empty_like(self.cost)])
+        self.cost[self.costs] = torch.as_tensor(cost)
+        self.costs += 1
+        return self.costs - 1
+
+    def _advances(self, parts: Sequence[np.ndarray]) -> Tensor:
+        """(parts, n, 4): padded with entries of no clause; an exit's clause comes after all clauses."""
+        padded = np.zeros((len(parts), max(1, *map(len, parts), 0), 4), dtype=np.int64)
+        padded[:, :, 1] = self.clauses + 1
+        for i, part in enumerate(parts):
+            padded[i, : len(part)] = part
+            padded[i, : len(part), 1][padded[i, : len(part), 1] == EXIT] = self.clauses
+        return torch.as_tensor(padded, device=self.device)
+
+    def _tensor(self, parts: Sequence, dtype: torch.dtype) -> Tensor:
+        if not len(parts):
+            return torch.zeros(0, dtype=dtype, device=self.device)
+        return torch.cat([torch.as_tensor(part).to(dtype) for part in parts]).to(self.device)
+
+
+def _stack(first: Tensor, second: Tensor, filler: Tensor) -> Tensor:
+    """Two tables (rows, width, ...) as one, the narrower one padded with `filler`."""
+    width = max(first.shape[1], second.shape[1])
+
+    def padded(table: Tensor) -> Tensor:
+        return torch.cat([table, filler.expand(len(table), width - table.shape[1], *filler.shape)], dim=1)
+
+    return torch.cat([padded(first), padded(second)])
+
+
+def _padded(lists: Sequence[Sequence[int]], filler: int, device) -> Tensor:
+    width = max(map(len, lists), default=0)
+    return torch.tensor([[*map(int, part), *[filler] * (width - len(part))] for part in lists], device=device).long()
+
+
+def _too_long(wish, automaton, state, done, need, budget, text) -> str:
+    missing = [phrases[0] for i, phrases in enumerate(wish.clauses) if not done >> i & 1]
+    listed = ", ".join(map(repr, missing))
+    return f"{listed} after {text!r} takes up to {need} tokens, and the budget is {budget}: require less, or allow more"
