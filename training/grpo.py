@@ -8,6 +8,7 @@ The command line beats the YAML file. Add `--resume_from_checkpoint true` to go 
 
 import argparse
 
+from accelerate import PartialState
 from trl import GRPOConfig, ModelConfig, RLOOConfig, TrlParser
 
 from neuroprompt.ppo.training import QueryArguments, train_grpo
@@ -21,6 +22,7 @@ def main() -> None:
     config_class = {"grpo": GRPOConfig, "rloo": RLOOConfig}[chosen.algorithm]
     parser = TrlParser((QueryArguments, RewardArguments, config_class, ModelConfig), description=__doc__.split("\n")[0])
     train_grpo(*parser.parse_args_and_config(rest))
+    PartialState().destroy_process_group()  # or its threads may abort the interpreter's exit
 
 
 if __name__ == "__main__":

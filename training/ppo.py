@@ -10,6 +10,7 @@ The command line beats the YAML file. Add `--resume_from_checkpoint true` to go 
 
 import sys
 
+from accelerate import PartialState
 from trl import ModelConfig, TrlParser
 
 from neuroprompt.ppo import PPOConfig, TrainingStopped
@@ -23,6 +24,7 @@ def main() -> None:
         train_ppo(*parser.parse_args_and_config())
     except TrainingStopped as reason:
         sys.exit(f"stopped: {reason}")
+    PartialState().destroy_process_group()  # or its threads may abort the interpreter's exit
 
 
 if __name__ == "__main__":
