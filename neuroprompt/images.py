@@ -43,7 +43,7 @@ class GeneratorConfig:
             pipeline's own.
         dtype: Of the weights: ``float32``, ``bfloat16`` or ``float16``. By default bfloat16 on GPUs that have it,
             float16 on others, and float32 elsewhere, so that all CPUs draw the same; ``auto`` draws in bfloat16 on
-            CPUs that have it too (AVX512-BF16 or AMX), which is about twice as fast.
+            CPUs that have it too (AVX512-BF16 or AMX).
         variant: Which files of the model to load, such as ``fp16``.
         max_sequence_length: Tokens that a T5 text encoder reads (Stable Diffusion 3, Flux).
         batch_size: Pictures that are drawn at once; halved, and kept so, where the memory does not hold them.

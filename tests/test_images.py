@@ -153,7 +153,8 @@ def test_half_precision_draws_nearly_the_same(embedded):
 
 @pytest.mark.parametrize("native", [True, False])
 def test_cpus_draw_in_bfloat16_only_where_they_have_it_and_are_asked(native, monkeypatch):
-    monkeypatch.setattr("neuroprompt.images.has_bfloat16", lambda device: native)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: native)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
     found = [ImageGenerator.from_pretrained("embedded", device="cpu", dtype=d).config.dtype for d in (None, "auto")]
     assert found == ["float32", "bfloat16" if native else "float32"]
 

@@ -115,7 +115,7 @@ def pick_device(device: "str | torch.device | None" = None) -> "torch.device":
 
 
 def has_bfloat16(device: "torch.device") -> bool:
-    """Whether the device multiplies bfloat16 itself; others convert every number, at up to 20 times float32's cost."""
+    """Whether the device multiplies bfloat16 itself; others are far slower at it than at float32."""
     import torch
 
     if device.type == "cpu":
