@@ -7,8 +7,8 @@ tokens, so that a minibatch cut into parts (for accumulation, or over processes)
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 CLOSED = -1e9  # logit of a token that may not be chosen: its probability is 0, and 0 · logit is 0 and not NaN
 
@@ -24,7 +24,7 @@ def token_logprobs(
     """Log-probabilities of the chosen tokens under softmax(logits / temperature).
 
     Args:
-        logits: (tokens, vocab); changed in place where `closed`.
+        logits: (tokens, vocab); their memory is used, so they are gone afterwards.
         tokens: (tokens,)
         temperature: That of the sampler.
         closed: Where the end token could not be chosen. (tokens,)
@@ -40,9 +40,33 @@ def token_logprobs(
     if closed is not None:
         logits[:, eos_token_id].masked_fill_(closed, CLOSED)
     if not entropy:
-        return -F.cross_entropy(logits, tokens, reduction="none"), None
+        return _ChosenLogprobs.apply(logits, tokens), None
     logprobs = torch.log_softmax(logits, dim=-1)
     return logprobs.gather(-1, tokens[:, None]).squeeze(-1), -(logprobs.exp() * logprobs).sum(-1)
+
+
+class _ChosenLogprobs(torch.autograd.Function):
+    """log softmax(logits)[token], which is −`F.cross_entropy`, with one exponential an entry instead of two.
+
+    Of a small policy's update the vocabulary is the most, in time and in memory: the gradient is formed where the
+    probabilities are, and these where the logits were, instead of in two more tensors of that size.
+    """
+
+    @staticmethod
+    def forward(ctx, logits: Tensor, tokens: Tensor) -> Tensor:
+        top = logits.amax(dim=-1, keepdim=True)
+        chosen = logits.gather(-1, tokens[:, None]) - top
+        odds = logits.sub_(top).exp_()  # of each token to the likeliest one
+        total = odds.sum(dim=-1, keepdim=True)
+        ctx.save_for_backward(odds, total, tokens)
+        return (chosen - total.log()).squeeze(-1)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None]:
+        odds, total, tokens = ctx.saved_tensors  # torch refuses a second pass, since the first has changed them
+        gradient = gradient[:, None]
+        return odds.mul_(-gradient / total).scatter_add_(-1, tokens[:, None], gradient), None
 
 
 @dataclass

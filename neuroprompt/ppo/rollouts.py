@@ -170,10 +170,10 @@ def sample(
             logits_to_keep=1,
             **{CACHE: cache},
         )
-        logits = outputs.logits[:, -1].double() / temperature  # (here, vocab)
+        logits = outputs.logits[:, -1].float() / temperature  # (here, vocab)
         if min_modifiers:
             logits[:, eos_token_id].masked_fill_(begun < min_modifiers, -math.inf)
-        cumulative = torch.softmax(logits, dim=-1).cumsum(-1)
+        cumulative = torch.softmax(logits, dim=-1).cumsum(-1, dtype=torch.float64)
         at = noise[here, step, None] * cumulative[:, -1:]
         tokens = torch.searchsorted(cumulative, at, right=True).clamp_max(logits.shape[1] - 1)  # (here, 1)
         chosen = tokens.squeeze(1)

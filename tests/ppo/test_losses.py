@@ -92,11 +92,37 @@ def test_logprobs_and_entropy(seed, temperature, closes):
         assert entropies[row].item() == pytest.approx(entropy, abs=1e-5)
 
 
-def test_a_closed_token_gets_no_gradient():
+@given(st.integers(0, 99), st.sampled_from([1.0, 30.0, 3000.0]), st.sampled_from([0.5, 1.0]), st.booleans())
+def test_gradient_of_logprobs(seed, spread, temperature, closes):
+    """Against torch's own in float64, also where a probability is too small for a float."""
+    torch.manual_seed(seed)
+    leaf, tokens = (torch.randn(6, 7) * spread).requires_grad_(), torch.randint(1, 7, (6,))
+    closed = torch.rand(6) < 0.5 if closes else torch.zeros(6, dtype=torch.bool)
+    weights = torch.randn(6)
+    logprobs, _ = token_logprobs(leaf * 1.0, tokens, temperature, closed, 0)
+    (gradient,) = torch.autograd.grad((logprobs * weights).sum(), leaf)
+    exact = leaf.detach().double().requires_grad_()
+    allowed = (exact / temperature).index_put((closed, torch.tensor(0)), torch.tensor(-math.inf).double())
+    expected = allowed.log_softmax(-1).gather(-1, tokens[:, None]).squeeze(-1)
+    (expected_gradient,) = torch.autograd.grad((expected * weights.double()).sum(), exact)
+    assert torch.allclose(logprobs.double(), expected, rtol=1e-6, atol=1e-5)
+    assert torch.allclose(gradient.double(), expected_gradient, atol=1e-5)
+
+
+def test_the_gradient_of_logprobs_is_taken_once():
+    logits = torch.randn(3, 5, requires_grad=True)
+    total = token_logprobs(logits * 1.0, torch.tensor([2, 3, 4]))[0].sum()
+    total.backward(retain_graph=True)
+    with pytest.raises(RuntimeError, match="inplace operation"):  # its memory is used up: no wrong second answer
+        total.backward()
+
+
+@pytest.mark.parametrize("entropy", [True, False])
+def test_a_closed_token_gets_no_gradient(entropy):
     logits = torch.randn(3, 5, requires_grad=True)
     closed = torch.tensor([True, False, True])
-    logprobs, entropies = token_logprobs(logits * 1.0, torch.tensor([2, 3, 4]), 0.8, closed, 0, entropy=True)
-    (logprobs.sum() + entropies.sum()).backward()
+    logprobs, entropies = token_logprobs(logits * 1.0, torch.tensor([2, 3, 4]), 0.8, closed, 0, entropy=entropy)
+    (logprobs.sum() + (entropies.sum() if entropy else 0)).backward()
     assert logits.grad.isfinite().all()
     assert logits.grad[closed, 0].tolist() == [0, 0] and logits.grad[1, 0] != 0
 
