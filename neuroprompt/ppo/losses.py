@@ -41,8 +41,12 @@ def token_logprobs(
         logits[:, eos_token_id].masked_fill_(closed, CLOSED)
     if not entropy:
         return _ChosenLogprobs.apply(logits, tokens), None
-    logprobs = torch.log_softmax(logits, dim=-1)
-    return logprobs.gather(-1, tokens[:, None]).squeeze(-1), -(logprobs.exp() * logprobs).sum(-1)
+    # The same arithmetic, so that a policy that is its reference is found to be so to the last bit.
+    below = logits - logits.detach().amax(dim=-1, keepdim=True)
+    odds = below.exp()
+    total = odds.sum(dim=-1, keepdim=True)
+    chosen = below.gather(-1, tokens[:, None]) - total.log()
+    return chosen.squeeze(-1), (total.log() - (odds * below).sum(dim=-1, keepdim=True) / total).squeeze(-1)
 
 
 class _ChosenLogprobs(torch.autograd.Function):
