@@ -24,7 +24,7 @@ def token_logprobs(
     """Log-probabilities of the chosen tokens under softmax(logits / temperature).
 
     Args:
-        logits: (tokens, vocab); their memory is used, so they are gone afterwards.
+        logits: (tokens, vocab); not to be read afterwards, since they may have been changed in place.
         tokens: (tokens,)
         temperature: That of the sampler.
         closed: Where the end token could not be chosen. (tokens,)
