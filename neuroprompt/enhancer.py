@@ -3,7 +3,7 @@
 The user's words stay as they are, at the head of the result; what the policy adds are whole modifiers, none twice, and
 the whole fits the text encoder's window. Required phrases are there and forbidden ones are not (see `decoding`). Beam
 search gives the one best prompt, sampling gives variants; both give a prompt the same result whatever stands beside it
-in the batch.
+in the batch. Which of the two, and how, a policy can say in its `generation_config.json`.
 
 Plain beam search gives nearly every prompt the same tail, the likeliest one of all ("one suffix for everything", the
 known fault of trained rewriters). So the search runs on log-probabilities with a little noise that belongs to the
@@ -141,7 +141,7 @@ class PromptEnhancer:
         num_beams: int = 5,
         diversity: float | None = None,
         length_penalty: float = 1.0,
-        temperature: float = 0.9,
+        temperature: float | None = None,
         top_k: int = 100,
         top_p: float = 1.0,
         max_new_tokens: int | None = None,
@@ -151,17 +151,21 @@ class PromptEnhancer:
     ) -> "EnhancedPrompt | list[EnhancedPrompt] | list[list[EnhancedPrompt]]":
         """Rewrite one prompt or many. The decoding arguments are named as in `transformers.GenerationConfig`.
 
+        What `do_sample`, `temperature` and `diversity` are by default, the policy's `generation_config.json` may say.
+
         Args:
             prompts: A text, or a sequence of texts.
             constraints: What the results must and must not say: one for all prompts, or one (or None) for each.
             num_return_sequences: Variants per prompt.
-            do_sample: Sample instead of searching; by default where several variants are asked for.
+            do_sample: Sample instead of searching; by default where the policy says so, or several variants are asked
+                for. Where there are constraints to meet, a sample is what the beam search finds in a sample's noise.
             seed: A prompt's results depend on the seed, the prompt and the arguments alone.
             num_beams: Width of the beam search.
-            diversity: Scale of the noise on the log-probabilities that beam search sees; 0 is plain beam search. By
-                default what the policy's `generation_config.json` says (`diversity`), or 0.7.
+            diversity: Scale of the noise on the log-probabilities that beam search sees; 0 is plain beam search, and
+                0.7 the default.
             length_penalty: Exponent of the length in a beam's score.
-            temperature, top_k, top_p: Of sampling; `top_k=0` and `top_p=1` take all tokens.
+            temperature: Of sampling; 0.9 by default.
+            top_k, top_p: Of sampling; `top_k=0` and `top_p=1` take all tokens.
             max_new_tokens: Of the policy, at most; by default as many as the window may hold.
             min_modifiers: The policy may not end before that many (the window may still end it).
             window: CLIP tokens that the result may have, begin and end tokens included.
@@ -180,8 +184,11 @@ class PromptEnhancer:
         texts = [prompts] if single else list(prompts)
         if num_return_sequences < 1 or num_beams < 1 or batch_size < 1:
             raise ValueError("num_return_sequences, num_beams and batch_size must be at least 1")
-        if diversity is None:
-            diversity = getattr(self.model.generation_config, "diversity", DIVERSITY)
+        own = self.model.generation_config
+        diversity = getattr(own, "diversity", DIVERSITY) if diversity is None else diversity
+        temperature = (own.temperature or TEMPERATURE) if temperature is None else temperature
+        if do_sample is None:
+            do_sample = bool(own.do_sample) or num_return_sequences > 1
         if diversity < 0:
             raise ValueError("diversity must not be negative")
         wishes = (
@@ -189,23 +196,19 @@ class PromptEnhancer:
         )
         if len(wishes) != len(texts):
             raise ValueError(f"{len(wishes)} constraints for {len(texts)} prompts: give one, or one for each")
-        if do_sample is None:
-            do_sample = num_return_sequences > 1
         if not do_sample and num_return_sequences > num_beams:
             raise ValueError(f"{num_beams} beams cannot return {num_return_sequences} prompts: sample them")
         for text, wish in zip(texts, wishes, strict=True):
             check_prompt(text, wish, window)
 
         settings = GenerationConfig(
-            num_beams=num_beams if any(wishes) or not do_sample else 1,
+            num_beams=num_beams,
             num_return_sequences=1 if do_sample else num_return_sequences,
             length_penalty=length_penalty,
             do_sample=False,  # what is random is noise that belongs to the row: see GumbelNoise
             eos_token_id=self.tokenizer.eos_token_id,
             pad_token_id=self.tokenizer.pad_token_id,
         )
-        if settings.num_beams > 1:
-            settings.early_stopping = True
         warpers = _warpers(temperature, top_k, top_p)
         noise = 1.0 if do_sample else diversity
         variants = num_return_sequences if do_sample else 1
@@ -215,11 +218,9 @@ class PromptEnhancer:
             for variant in range(variants)
         ]
         results = {row: [_unchanged(row, window, seed)] * settings.num_return_sequences for row in rows}
-        # Rows of like length share a batch: less padding, and a common budget of new tokens.
-        todo = sorted({r for r in rows if r.room > 0}, key=lambda r: (r.room, r.text, r.variant))
-        size = max(1, batch_size // settings.num_beams)
-        for start in range(0, len(todo), size):
-            batch = todo[start : start + size]
+        todo = {row for row in rows if row.room > 0}
+        for batch, beams in _batches(todo, num_beams, do_sample, batch_size):
+            settings.num_beams, settings.early_stopping = beams, beams > 1
             tails = self._continue(batch, settings, warpers * do_sample, noise, seed, min_modifiers, max_new_tokens)
             finished = [
                 [finish(row.text, tail, ended, window, row.constraints) for tail, ended in of]
@@ -320,6 +321,13 @@ class PromptEnhancer:
         logprobs = torch.log_softmax(logits, -1).gather(-1, ids[:, 1:, None]).squeeze(-1)
         scored = scored[:, 1:]
         yield from ((logprobs * scored).sum(1) / scored.sum(1).clamp(min=1)).tolist()
+
+
+def sampled_by_default(model: PreTrainedModel, temperature: float) -> None:
+    """Let the policy's `generation_config` say that it is sampled, and at which temperature."""
+    settings = model.generation_config
+    settings._from_model_config = False  # with it, the library reads no settings but the model config's
+    settings.do_sample, settings.temperature = True, temperature
 
 
 def check_prompt(text: object, constraints: Constraints | None = None, window: int = CLIP_WINDOW) -> None:
@@ -497,8 +505,10 @@ TOKENS_PER_CLIP_TOKEN = 1.25
 # with the decoder's own 3, such rewrites fill the window before they come to what is required.
 PHRASE_WEIGHT = 8.0
 
-# Where a policy does not say its own: how much noise the search gets.
+# Where a policy does not say its own: how much noise the search gets, and at which temperature samples are drawn. Those
+# that pictures choose from are drawn at this one in any case: they should differ more than one that is used as it is.
 DIVERSITY = 0.7
+TEMPERATURE = 0.9
 
 
 class _Row(NamedTuple):
@@ -506,6 +516,17 @@ class _Row(NamedTuple):
     variant: int
     constraints: Constraints | None
     room: int  # CLIP tokens left by the text
+
+
+def _batches(rows: set[_Row], num_beams: int, do_sample: bool, batch_size: int) -> Iterator[tuple[list[_Row], int]]:
+    """The rows in batches, each with its number of beams: samples need none, unless there are constraints to meet."""
+    free = {row for row in rows if do_sample and not row.constraints}
+    for group, beams in ((free, 1), (rows - free, num_beams)):
+        # Rows of like length share a batch: less padding, and a common budget of new tokens.
+        ordered = sorted(group, key=lambda r: (r.room, r.text, r.variant))
+        size = max(1, batch_size // beams)
+        for start in range(0, len(ordered), size):
+            yield ordered[start : start + size], beams
 
 
 def _unchanged(row: _Row, window: int, seed: int) -> EnhancedPrompt:

@@ -24,7 +24,6 @@ def main(
     data: Annotated[Path | None, typer.Option(help="Folder made by scripts/prepare_data.py: perplexities.")] = None,
     split: Annotated[str, typer.Option(help="Its split to evaluate on.")] = "test",
     prompts: Annotated[str | None, typer.Option(help="A .txt, .csv or .jsonl file of plain prompts: rewrites.")] = None,
-    num_beams: int = 5,
     seed: int = 0,
     output: Annotated[
         Path | None, typer.Option(help="Write the figures to this JSON file, or renew them there.")
@@ -62,7 +61,7 @@ def main(
         }
     if prompts:
         texts = [line.prompt for line in read_lines(prompts) if line.prompt]
-        statistics = rewrite_statistics(enhancer(texts, num_beams=num_beams, seed=seed))
+        statistics = rewrite_statistics(enhancer(texts, seed=seed))
         table = Table("rewrites", "", title=f"{Path(prompts).name}: {statistics.prompts:,} prompts")
         for name, value in statistics.to_dict().items():
             if isinstance(value, dict):

@@ -6,6 +6,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from transformers import GenerationConfig
 
 from neuroprompt.assets import ModelError
 from neuroprompt.decoding import ConstraintError, Constraints
@@ -213,7 +214,9 @@ WISH = Constraints(
 )
 
 
-@pytest.mark.parametrize("arguments", [{}, {"num_return_sequences": 2}, {"diversity": 0.0}])
+@pytest.mark.parametrize(
+    "arguments", [{}, {"num_return_sequences": 2}, {"do_sample": False}, {"do_sample": False, "diversity": 0.0}]
+)
 def test_constraints_are_met(enhancer, arguments):
     for of in enhancer(SUBJECTS, WISH, **arguments):
         for result in of if isinstance(of, list) else [of]:
@@ -223,21 +226,31 @@ def test_constraints_are_met(enhancer, arguments):
             assert "8k" not in result.text
 
 
-def test_a_policy_brings_its_own_diversity(enhancer, tmp_path):
+@pytest.mark.parametrize(
+    "own", [{"do_sample": False, "diversity": 0.0}, {"do_sample": True, "temperature": 0.3}, {"do_sample": True}]
+)
+def test_a_policy_says_how_it_is_decoded(enhancer, tmp_path, own):
     model = copy.deepcopy(enhancer.model)
-    model.generation_config._from_model_config = False
-    model.generation_config.diversity = 0.0
+    settings = GenerationConfig(**own)
+    settings._from_model_config = False  # with it, the library reads no settings but its own
+    model.generation_config = settings
     model.save_pretrained(tmp_path)
     enhancer.tokenizer.save_pretrained(tmp_path)
-    plain = PromptEnhancer.from_pretrained(tmp_path)
-    assert plain(SUBJECTS) == enhancer(SUBJECTS, diversity=0.0) != enhancer(SUBJECTS)
+    policy = PromptEnhancer.from_pretrained(tmp_path)
+    assert policy(SUBJECTS) == enhancer(SUBJECTS, **{"temperature": 0.9} | own)
+    assert policy(SUBJECTS, do_sample=False, diversity=0.4) == enhancer(SUBJECTS, do_sample=False, diversity=0.4)
+    assert policy(SUBJECTS, do_sample=True, temperature=1.5) == enhancer(SUBJECTS, do_sample=True, temperature=1.5)
+    results = {str(policy(SUBJECTS, do_sample=d, temperature=t)) for d, t in [(False, None), (True, 0.3), (True, 1.5)]}
+    assert len(results) == 3
 
 
-def test_each_prompt_has_its_own_constraints(enhancer):
-    first, second, third = enhancer(["a fox", "a house", "an owl"], [WISH, None, Constraints(vibe="cinematic")])
+@pytest.mark.parametrize("sample", [False, True])
+def test_each_prompt_has_its_own_constraints(enhancer, sample):
+    wishes = [WISH, None, Constraints(vibe="cinematic")]
+    first, second, third = enhancer(["a fox", "a house", "an owl"], wishes, do_sample=sample)
     assert first.constraints and second.constraints is None and third.constraints
-    assert first.text == enhancer("a fox", WISH).text
-    assert second.text == enhancer("a house").text
+    assert first.text == enhancer("a fox", WISH, do_sample=sample).text
+    assert second.text == enhancer("a house", do_sample=sample).text
 
 
 @pytest.mark.parametrize("window", [20, 24, 30, 77])

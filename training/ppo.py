@@ -20,11 +20,13 @@ from neuroprompt.scoring import RewardArguments
 
 def main() -> None:
     parser = TrlParser((QueryArguments, RewardArguments, PPOConfig, ModelConfig), description=__doc__.split("\n")[0])
+    stopped = None
     try:
         train_ppo(*parser.parse_args_and_config())
     except TrainingStopped as reason:
-        sys.exit(f"stopped: {reason}")
+        stopped = f"stopped: {reason}"
     PartialState().destroy_process_group()  # or its threads may abort the interpreter's exit
+    sys.exit(stopped)
 
 
 if __name__ == "__main__":

@@ -57,6 +57,7 @@ def restore(folder: Path) -> Path:
             weights[name] = (weight.float() + change.reshape(weight.shape)).to(weight.dtype)
     whole = Path(tempfile.mkdtemp(prefix="neuroprompt-")) / folder.name
     atexit.register(shutil.rmtree, whole.parent, ignore_errors=True)
-    shutil.copytree(base, whole, ignore=shutil.ignore_patterns("*.safetensors", "*.md"))
+    for source in (base, folder):  # what lies beside the difference is the policy's own, such as how it is decoded
+        shutil.copytree(source, whole, ignore=shutil.ignore_patterns("*.safetensors", "*.md"), dirs_exist_ok=True)
     save_file(weights, whole / "model.safetensors", {"format": "pt"})
     return whole

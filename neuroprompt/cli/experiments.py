@@ -33,6 +33,8 @@ from neuroprompt.cli.options import (
     load_generator,
     load_policy,
     load_reward,
+    own_device,
+    process_share,
     progress_bar,
     quiet_libraries,
     read_constraints,
@@ -44,7 +46,7 @@ from neuroprompt.cli.options import (
     epilog="Examples: neuroprompt evaluate --prompts prompts.txt -o results/mine · neuroprompt evaluate --prompts "
     "partiprompts:200 --methods plain,suffix,enhanced,best-of-8 --seeds 4 -o results/parti · neuroprompt evaluate "
     "--prompts prompts.txt --methods plain,policy:runs/ppo,file:human.txt --generator stabilityai/sd-turbo "
-    "--rewards pickscore,aesthetic:0,hps:0 -o results/turbo"
+    "--rewards pickscore,aesthetic:0,hps:0 -o results/turbo · accelerate launch -m neuroprompt.cli evaluate …"
 )
 def evaluate(
     output: Annotated[str, typer.Option("--output", "-o", help="Folder for the results.", show_default=False)],
@@ -96,21 +98,26 @@ def evaluate(
 
     texts = load_prompts(prompts, seed=seed)
     constraints = read_constraints(artist, style, format, perspective, booster, vibe, require, forbid, auto)
+    share, device = process_share(), device or own_device()
     drawing = load_generator(generator, device, steps, guidance, size, negative, dtype)
     reward = load_reward(drawing, rewards, reward_model, device, seeds, seed, cache)
     columns = parse_methods(methods, constraints or None, seed=seed, device=device, reward=reward)
-    with progress_bar(disable=not sys.stderr.isatty()) as progress:
+    with progress_bar(disable=not sys.stderr.isatty() or share[0] > 1) as progress:
         task = progress.add_task("prompts", total=len(texts))
         results = harness.evaluate(
             texts,
             columns,
             reward,
             output,
+            share=share,
             references=[name.strip() for name in against.split(",") if name.strip()],
             title=title,
             config={"command": shlex.join(["neuroprompt", *sys.argv[1:]])},
             on_progress=lambda done, total: progress.update(task, completed=done, total=total),
         )
+    if results is None:
+        errors.print(f"process {share[0]} of {share[1]} is done; the last one makes the report")
+        return
     print_tables(results)
     errors.print(f"the report is {escape(str(Path(output) / 'report.html'))}", soft_wrap=True)
 

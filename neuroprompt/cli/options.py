@@ -136,3 +136,20 @@ def load_reward(generator, rewards, model, device, images_per_prompt, seed=0, ca
 def progress_bar(disable: bool) -> Progress:
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
     return Progress(*columns, console=errors, disable=disable)
+
+
+def process_share() -> tuple[int, int]:
+    """(i, n): which of the processes that `accelerate launch` or `torchrun` started this is, from 1, and their number.
+
+    No process waits for another, so no process group is made.
+    """
+    return int(os.environ.get("RANK", 0)) + 1, int(os.environ.get("WORLD_SIZE", 1))
+
+
+def own_device() -> str | None:
+    """A GPU for each of the processes on this machine; None leaves the choice to the models."""
+    import torch
+
+    if "LOCAL_RANK" not in os.environ or not torch.cuda.is_available():
+        return None
+    return f"cuda:{int(os.environ['LOCAL_RANK']) % torch.cuda.device_count()}"

@@ -66,7 +66,10 @@ def enhance(
     diversity: Annotated[
         float | None, typer.Option(min=0.0, help="Noise of the search; 0 is plain beam search. Default: the policy's.")
     ] = None,
-    temperature: Annotated[float, typer.Option(help="Of sampling.")] = 0.9,
+    sample: Annotated[
+        bool | None, typer.Option("--sample/--search", help="How to decode. Default: the policy's way.")
+    ] = None,
+    temperature: Annotated[float | None, typer.Option(help="Of sampling. Default: the policy's.")] = None,
     top_k: Annotated[int, typer.Option(min=0, help="Of sampling; 0 takes all tokens.")] = 100,
     top_p: Annotated[float, typer.Option(help="Of sampling; 1 takes all tokens.")] = 1.0,
     min_modifiers: Annotated[int, typer.Option(min=0, help="Modifiers that the policy must at least add.")] = 4,
@@ -85,6 +88,7 @@ def enhance(
     settings = {
         "num_return_sequences": variants,
         "seed": seed,
+        "do_sample": sample,
         "num_beams": num_beams,
         "diversity": diversity,
         "temperature": temperature,

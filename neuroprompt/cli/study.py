@@ -1,6 +1,5 @@
 """`neuroprompt study`: which modifiers help which image generator."""
 
-import os
 import re
 import sys
 from pathlib import Path
@@ -21,6 +20,8 @@ from neuroprompt.cli.options import (
     app,
     errors,
     load_generator,
+    own_device,
+    process_share,
     progress_bar,
     quiet_libraries,
 )
@@ -97,7 +98,7 @@ def study(
         if twice := next((name for i, name in enumerate(names) if name in names[:i]), None):
             raise ValueError(f"the generator {twice!r} is given twice")
         share = _share(shard)
-        device = device or _own_device()
+        device = device or own_device()
         model = reward_model or ("embedded" if set(names) == {"embedded"} else "published")
         judge = load_rewards(rewards, None if model == "published" else model, device)
         # One after another, so that memory has to hold one generator at a time.
@@ -110,7 +111,7 @@ def study(
             )
             for name in names
         )
-        with progress_bar(disable=not sys.stderr.isatty() or os.environ.get("RANK", "0") != "0") as progress:
+        with progress_bar(disable=not sys.stderr.isatty() or process_share()[0] > 1) as progress:
             task = progress.add_task("prompts", total=len(texts))
 
             def show(name: str, done: int, total: int) -> None:
@@ -131,15 +132,5 @@ def _share(shard: str) -> tuple[int, int]:
     match = re.fullmatch(r"(\d+)/(\d+)", shard.strip())
     if not match or not 1 <= int(match[1]) <= int(match[2]):
         raise ValueError(f"there is no shard {shard!r}: write 2/4 for the second of four")
-    # What `accelerate launch` and `torchrun` say; no process waits for another, so no process group is made.
-    rank, processes = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
-    return (int(match[1]) - 1) * processes + rank + 1, int(match[2]) * processes
-
-
-def _own_device() -> str | None:
-    """A GPU for each of the processes on this machine; None leaves the choice to the models."""
-    import torch
-
-    if "LOCAL_RANK" not in os.environ or not torch.cuda.is_available():
-        return None
-    return f"cuda:{int(os.environ['LOCAL_RANK']) % torch.cuda.device_count()}"
+    rank, processes = process_share()
+    return (int(match[1]) - 1) * processes + rank, int(match[2]) * processes

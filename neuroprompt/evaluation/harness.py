@@ -12,7 +12,8 @@ The folder gets
 
 Prompts are done in chunks, so memory does not grow with their number. A chunk is also what a kill costs: the lines of
 one that is not whole are made again, in the same batches, so that the numbers are those of an undisturbed run to the
-last bit. A chunk depends on no other, so chunks could be shared out between processes.
+last bit. A chunk depends on no other, so processes can share them out (`share`): each writes a file of its own,
+``records-i-of-n.jsonl``, and the one that comes to its end last makes ``records.jsonl`` and the results of them.
 """
 
 import json
@@ -35,6 +36,8 @@ from neuroprompt.evaluation.summary import (
     RECORDS,
     SETTINGS,
     Records,
+    find_chunks,
+    gather_records,
     read_records,
     summarise,
     write_results,
@@ -52,13 +55,14 @@ def evaluate(
     folder: str | Path,
     *,
     chunk_size: int = 32,
+    share: tuple[int, int] = (1, 1),
     examples: int = 1,
     references: Sequence[str] = (),
     title: str = "",
     config: Mapping[str, Any] | None = None,
     log_history: Sequence[Mapping[str, Any]] | None = None,
     on_progress: Callable[[int, int], None] | None = None,
-) -> dict:
+) -> dict | None:
     """Compare methods on prompts.
 
     Args:
@@ -70,15 +74,16 @@ def evaluate(
         folder: Where everything goes; made where missing. Where it holds an evaluation with the same settings, that is
             taken up.
         chunk_size: Prompts that are done together.
+        share: (i, n): do the i-th of n shares of the chunks, from 1 to n.
         examples: How many of the best, of the median and of the worst prompts are drawn for each method; 0 for none.
         references: Methods that the others are compared with, besides the first.
         title: Of the report.
         config: What else the results should say of their making, such as the command's arguments; JSON types.
         log_history: Of a training run (as in `trainer_state.json`), for the report's learning curves.
-        on_progress: Gets the numbers of pictures drawn so far and in all.
+        on_progress: Gets the numbers of pictures of this share, drawn so far and in all.
 
     Returns:
-        What ``results.json`` holds: see `summary.summarise`.
+        What ``results.json`` holds (see `summary.summarise`), or None where chunks of other shares are missing.
 
     Raises:
         ValueError: A prompt is there twice, ``plain`` is missing, the folder holds another evaluation, or as the
@@ -86,7 +91,7 @@ def evaluate(
         DrawingError: A prompt cannot be drawn or scored.
     """
     prompts, folder = list(prompts), Path(folder)
-    _check(prompts, methods, reward, chunk_size)
+    _check(prompts, methods, reward, chunk_size, share)
     if unknown := [name for name in references if name not in [m.name for m in methods[1:]]]:
         raise ValueError(f"to compare with {unknown[0]!r}, it must be among the methods, and not the first of them")
     settings = _settings(prompts, methods, reward, chunk_size)
@@ -95,26 +100,40 @@ def evaluate(
     # Files whose lines belong to the prompts' places are read whole; a wrong number comes out before anything is drawn.
     written = {m.name: m(prompts) for m in methods if m.whole}
     k = reward.images_per_prompt
-    total = len(prompts) * len(methods) * k
-    with Records(folder / RECORDS, len(methods) * chunk_size, len(methods) * len(prompts)) as records:
-        done = records.count * k
-        if records.count < len(methods) * len(prompts):
-            for method in methods:
-                method.prepare()
-        for start in range(records.count // len(methods), len(prompts), chunk_size):
-            chunk = prompts[start : start + chunk_size]
-            for method in methods:
-                began = time.perf_counter()
-                part = written.get(method.name, [])[start : start + chunk_size]
-                texts = part if method.whole else method(chunk)
-                seconds = (time.perf_counter() - began) / len(chunk)
-                records.write(
-                    record | {"index": start + i, "method": method.name, "seconds": seconds}
-                    for i, record in enumerate(_measure(chunk, texts, reward, wish))
-                )
-                done += len(chunk) * k
-                if on_progress:
-                    on_progress(done, total)
+    number, shares = share
+    name = RECORDS if shares == 1 else f"records-{number}-of-{shares}.jsonl"
+
+    def lines(first: Mapping) -> int:
+        """Of the chunk that begins with this record."""
+        return len(methods) * min(chunk_size, len(prompts) - first["index"])
+
+    starts = range(0, len(prompts), chunk_size)
+    own = starts[number - 1 :: shares]
+    known = find_chunks(folder, lines)
+    todo = [start for start in own if start not in known]
+    total = sum(lines({"index": start}) for start in own) * k
+    done = total - sum(lines({"index": start}) for start in todo) * k
+    if todo:
+        for method in methods:
+            method.prepare()
+        with Records(folder / name, lines) as records:
+            for start in todo:
+                chunk = prompts[start : start + chunk_size]
+                for method in methods:
+                    began = time.perf_counter()
+                    part = written.get(method.name, [])[start : start + chunk_size]
+                    texts = part if method.whole else method(chunk)
+                    seconds = (time.perf_counter() - began) / len(chunk)
+                    records.write(
+                        record | {"index": start + i, "method": method.name, "seconds": seconds}
+                        for i, record in enumerate(_measure(chunk, texts, reward, wish))
+                    )
+                    done += len(chunk) * k
+                    if on_progress:
+                        on_progress(done, total)
+    found = find_chunks(folder, lines)
+    if len(found) < len(starts) or not gather_records(folder, found):
+        return None
     results = summarise(folder, _text_encoder(reward), references) | {"title": title, "config": dict(config or {})}
     _draw_examples(results, folder, methods, reward, examples)
     write_results(results, folder)
@@ -197,13 +216,17 @@ def _text_encoder(reward: PromptReward) -> Callable[[list[str]], Tensor] | None:
 # --- settings ----------------------------------------------------------------------------------------------------
 
 
-def _check(prompts: list[str], methods: Sequence[Method], reward: PromptReward, chunk_size: int) -> None:
+def _check(
+    prompts: list[str], methods: Sequence[Method], reward: PromptReward, chunk_size: int, share: tuple[int, int]
+) -> None:
     if not prompts:
         raise ValueError("there are no prompts to evaluate on")
     if not methods:
         raise ValueError("there are no methods to evaluate")
     if chunk_size < 1:
         raise ValueError(f"chunk_size is {chunk_size}: it must be at least 1")
+    if not 1 <= share[0] <= share[1]:
+        raise ValueError(f"there is no share {share[0]} of {share[1]}: give one from 1 to {max(1, share[1])}")
     first: dict[str, int] = {}
     for i, prompt in enumerate(prompts, 1):
         if first.setdefault(prompt, i) != i:

@@ -18,7 +18,7 @@ import numpy as np
 
 from neuroprompt.assets import fingerprint, locate
 from neuroprompt.decoding import Constraints
-from neuroprompt.enhancer import PromptEnhancer, check_prompt, finish
+from neuroprompt.enhancer import TEMPERATURE, PromptEnhancer, check_prompt, finish
 from neuroprompt.evaluation.peers import Peer, PeerRewriter
 from neuroprompt.modifiers import CATEGORIES, vocabulary
 from neuroprompt.prompt_files import read_lines
@@ -201,9 +201,10 @@ def _best_of(
     prompts: Sequence[str],
     wish: Constraints | None,
     reward: "PromptReward",
-    settings: Mapping[str, Any],
+    settings: dict[str, Any],
 ) -> list[str]:
     """Of each prompt's samples the one that the reward likes best."""
+    settings = {"temperature": TEMPERATURE} | settings
     made = enhancer(prompts, wish, num_return_sequences=samples, do_sample=True, **settings)
     texts = [e.text for of in made for e in (of if isinstance(of, list) else [of])]
     judge = copy.copy(reward)

@@ -86,7 +86,7 @@ def study(
         known = find_records(place)
         todo = [i for i in share if i not in known]
         done = len(share) - len(todo)
-        with Records(place / f"records-{number}-of-{shards}.jsonl", 1, len(prompts)) as records:
+        with Records(place / f"records-{number}-of-{shards}.jsonl", lambda _: 1) as records:
             for i in todo:
                 record = {"index": i, "class": classes.get(prompts[i], ALL)}
                 records.write([record | _measure(prompts[i], design, reward)])
@@ -128,7 +128,7 @@ def merge(folders: Sequence[str | Path], folder: str | Path, *, title: str = "")
     for name, parts in places.items():
         check_settings(folder / name, read_settings(parts[0]), "a study")
         known = find_records(folder / name)
-        with Records(folder / name / "records-1-of-1.jsonl", 1, settings["prompts"]["count"]) as records:
+        with Records(folder / name / "records-1-of-1.jsonl", lambda _: 1) as records:
             for part in parts:
                 new = {i: at for i, at in find_records(part).items() if i not in known}
                 for record in read_records(new):

@@ -38,24 +38,12 @@ class Records:
 
     Args:
         path: The file. Where a killed run has left one, its whole chunks are kept, and the rest is cut off.
-        per_chunk: Lines of a chunk.
-        total: Lines of all chunks; the last chunk may be smaller.
-
-    Attributes:
-        count: Lines that were there.
+        size: Lines of the chunk that begins with this record.
     """
 
-    def __init__(self, path: Path, per_chunk: int, total: int):
-        self.count, kept, ends = 0, 0, 0
+    def __init__(self, path: Path, size: Callable[[dict], int]):
         if path.exists():
-            with path.open("rb") as file:
-                for lines, line in enumerate(file, 1):
-                    if not line.endswith(b"\n"):  # half a line
-                        break
-                    ends += len(line)
-                    if lines % per_chunk == 0 or lines == total:
-                        self.count, kept = lines, ends
-            os.truncate(path, kept)
+            os.truncate(path, max((end for _, _, end in whole_chunks(path, size)), default=0))
         self._file = path.open("a", encoding="utf-8", newline="")
 
     def write(self, records: Iterable[dict]) -> None:
@@ -68,6 +56,60 @@ class Records:
 
     def __exit__(self, *_) -> None:
         self._file.close()
+
+
+def whole_chunks(path: Path, size: Callable[[dict], int]) -> Iterator[tuple[dict, int, int]]:
+    """The chunks of a file of records, up to the first that is not whole: its first record, and where it begins and
+    ends, in bytes. `size` is that of `Records`."""
+    begin = 0
+    with path.open("rb") as file:
+        while (line := file.readline()).endswith(b"\n"):
+            first = json.loads(line)
+            if not all(file.readline().endswith(b"\n") for _ in range(size(first) - 1)):
+                return
+            yield first, begin, file.tell()
+            begin = file.tell()
+
+
+def find_chunks(folder: Path, size: Callable[[dict], int]) -> dict[int, tuple[Path, int, int]]:
+    """The whole chunks of an evaluation, over the files of all its processes: by the index of their first prompt, the
+    file, and where in it they begin and end."""
+    found: dict[int, tuple[Path, int, int]] = {}
+    for path in sorted(folder.glob("records*.jsonl")):
+        found |= {first["index"]: (path, begin, end) for first, begin, end in whole_chunks(path, size)}
+    return found
+
+
+def gather_records(folder: Path, chunks: Mapping[int, tuple[Path, int, int]]) -> bool:
+    """Make one file of what several processes have written, in the order of the prompts.
+
+    Args:
+        folder: Of the evaluation.
+        chunks: All of them, as `find_chunks` finds them.
+
+    Returns:
+        False where another process, which has come to its end at the same time, has done it.
+    """
+    ordered = [at for _, at in sorted(chunks.items())]
+    if ordered == sorted(ordered) and {path for path, _, _ in ordered} == {folder / RECORDS}:
+        return True
+    unfinished = folder / f".{RECORDS}.{os.getpid()}.part"
+    try:
+        with unfinished.open("wb") as whole:
+            for path, begin, end in ordered:
+                with path.open("rb") as part:
+                    part.seek(begin)
+                    whole.write(part.read(end - begin))
+            whole.flush()
+            os.fsync(whole.fileno())
+        unfinished.replace(folder / RECORDS)
+    except FileNotFoundError:
+        return False
+    finally:
+        unfinished.unlink(missing_ok=True)
+    for path in folder.glob("records-*-of-*.jsonl"):
+        path.unlink(missing_ok=True)
+    return True
 
 
 def read_records(folder: str | Path) -> Iterator[dict]:

@@ -11,7 +11,7 @@ from itertools import accumulate
 from typing import NamedTuple
 
 from neuroprompt.decoding import Constraints
-from neuroprompt.enhancer import PromptEnhancer
+from neuroprompt.enhancer import TEMPERATURE, PromptEnhancer
 from neuroprompt.modifiers import CATEGORIES, vocabulary
 from neuroprompt.prompts import CLIP_WINDOW
 
@@ -69,7 +69,7 @@ class PolicyProposals:
                 seed=seed,
                 max_new_tokens=max_new_tokens,
                 window=self.window,
-                **{"min_modifiers": 1 if max_new_tokens else 4} | self.sampling,
+                **{"min_modifiers": 1 if max_new_tokens else 4, "temperature": TEMPERATURE} | self.sampling,
             )
             for ask, of in zip(group, results, strict=True):
                 dealt[ask] = [tuple(m.text for m in e.modifiers) for e in ([of] if count == 1 else of)]

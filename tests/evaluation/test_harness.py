@@ -20,8 +20,10 @@ from neuroprompt.evaluation.methods import Method, parse_methods
 from neuroprompt.evaluation.statistics import bootstrap, compare
 from neuroprompt.evaluation.summary import (
     Records,
+    find_chunks,
     kept_and_added,
     print_tables,
+    read_records,
     summarise,
     tables,
     write_results,
@@ -197,17 +199,45 @@ def test_a_killed_run_ends_with_the_same_numbers(undisturbed, tmp_path):
 @given(st.data())
 def test_records_keep_whole_chunks(data):
     per_chunk, total = data.draw(st.integers(1, 6)), data.draw(st.integers(0, 20))
-    lines = [json.dumps({"text": "ä\n" * (i % 3), "i": i}).encode() + b"\n" for i in range(total)]
-    written = b"".join(lines)
+
+    def size(first):
+        return min(per_chunk, total - first["index"])
+
+    records = [{"index": i, "text": "ä\n" * (i % 3)} for i in range(total)]
+    written = b"".join(json.dumps(record).encode() + b"\n" for record in records)
     cut = data.draw(st.integers(0, len(written)))
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "records.jsonl")
         path.write_bytes(written[:cut])
         whole = written[:cut].count(b"\n")
-        with Records(path, per_chunk, total) as records:
-            assert records.count == (total if whole == total else whole // per_chunk * per_chunk)
-            records.write({"text": "ä\n" * (i % 3), "i": i} for i in range(records.count, total))
+        kept = total if whole == total else whole // per_chunk * per_chunk
+        assert sorted(find_chunks(Path(folder), size)) == list(range(0, kept, per_chunk))
+        with Records(path, size) as file:
+            assert path.read_bytes().count(b"\n") == kept
+            file.write(records[kept:])
         assert path.read_bytes() == written
+
+
+@pytest.mark.parametrize("shares", [2, 4])
+def test_processes_share_the_chunks(undisturbed, reward, tmp_path, shares):
+    """The last one to end makes the results, which are those of one process; so are those of a run that was begun by
+    several and ended by one."""
+    order = [*range(2, shares + 1), 1]
+    results = [
+        evaluate(PROMPTS, make_methods(), reward, tmp_path, chunk_size=2, share=(i, shares), examples=0) for i in order
+    ]
+    assert results[:-1] == [None] * (shares - 1) and results[-1]
+    assert numbers(tmp_path) == numbers(undisturbed[0])
+    assert [r["text"] for r in read_records(tmp_path)] == [r["text"] for r in read_records(undisturbed[0])]
+    assert [path.name for path in tmp_path.glob("*records*")] == ["records.jsonl"]
+    begun = tmp_path / "begun"
+    assert evaluate(PROMPTS, make_methods(), reward, begun, chunk_size=2, share=(2, 2), examples=0) is None
+    drawn = []
+    evaluate(
+        PROMPTS, make_methods(), reward, begun, chunk_size=2, examples=0, on_progress=lambda done, _: drawn.append(done)
+    )
+    assert drawn == [16, 20, 24, 26, 28, 30]  # the second chunk was there
+    assert numbers(begun) == numbers(undisturbed[0])
 
 
 def test_a_folder_takes_up_its_own_evaluation_only(undisturbed, reward, tmp_path):

@@ -6,6 +6,7 @@ import pytest
 from neuroprompt import assets
 from neuroprompt.assets import ModelError
 from neuroprompt.decoding import ConstraintError, Constraints, check
+from neuroprompt.enhancer import TEMPERATURE
 from neuroprompt.evaluation.methods import METHODS, parse_methods
 from neuroprompt.images import ImageGenerator
 from neuroprompt.prompts import Prompt, count_clip_tokens, modifier_key
@@ -122,6 +123,7 @@ def test_the_best_of_several_samples_by_pictures_of_its_own(parse, enhancer, rew
     prompts, settings = PROMPTS[:2], {"seed": 3, "num_beams": 2, "max_new_tokens": 16}
     best, single = parse("best-of-3,best-of-1", seed=3, reward=reward)
     chosen = best(prompts)
+    settings["temperature"] = TEMPERATURE  # wider than a policy's own
     samples = enhancer(prompts, num_return_sequences=3, do_sample=True, **settings)
     other = PromptReward(
         reward.generator, reward.rewards, relative="none", images_per_prompt=1, seed=~reward.seed
