@@ -14,8 +14,6 @@ import asyncio
 import inspect
 import json
 import math
-import os
-import shutil
 import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
@@ -37,7 +35,6 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
     ProgressCallback,
-    Trainer,
     TrainerCallback,
     set_seed,
 )
@@ -47,6 +44,7 @@ from neuroprompt.assets import locate
 from neuroprompt.evaluation.statistics import compare
 from neuroprompt.ppo.advantages import RunningMoments, against_others, explained_variance, gae, token_rewards, whiten
 from neuroprompt.ppo.callbacks import RichProgress, SampleTable
+from neuroprompt.ppo.checkpoints import WholeCheckpoints
 from neuroprompt.ppo.config import PPOConfig
 from neuroprompt.ppo.kl import KLController, estimate_kl
 from neuroprompt.ppo.losses import ppo_loss, token_logprobs
@@ -73,7 +71,6 @@ RewardFunc = Callable[..., list[float | None]]
 
 STATE_FILE = "ppo_state.json"
 ROLLOUTS_FILE = "rollouts.safetensors"
-_STAGING = "unfinished"  # where checkpoints are written before they get their name
 _UPDATE_METRICS = ("policy_loss", "value_loss", "approx_kl", "clip_fraction", "value_clip_fraction")
 
 
@@ -143,7 +140,7 @@ class Rewrite(NamedTuple):
     ended: bool
 
 
-class PPOTrainer(Trainer):
+class PPOTrainer(WholeCheckpoints):
     """Improves a causal language model by PPO.
 
     Args:
@@ -242,7 +239,6 @@ class PPOTrainer(Trainer):
         self.samples: list[dict] = []  # of the last evaluation
         self.stopped: str | None = None
         self._baselines: dict[str, tuple[Dataset, list[Rewrite], list[Rewrite]]] = {}
-        self._staging: Path | None = None
         self._micro_step = 0
         self._gradient_norm = 0.0  # of this optimizer step, before clipping
         self._update_started = self._update_seconds = 0.0
@@ -726,41 +722,10 @@ class PPOTrainer(Trainer):
         if self.args.push_to_hub and not _internal_call:
             self.push_to_hub(commit_message="Model save", revision=self.args.hub_revision)
 
-    def _save_checkpoint(self, model, trial) -> None:
-        # The library writes file by file under the checkpoint's own name: a kill in between would leave half a
-        # checkpoint to resume from. So it writes elsewhere, and the whole folder gets its name at once.
-        run = Path(super()._get_output_dir(trial))
-        written = run / _STAGING / f"checkpoint-{self.state.global_step}"
-        final = run / written.name
-        if self.args.should_save:
-            shutil.rmtree(run / _STAGING, ignore_errors=True)
-        self.accelerator.wait_for_everyone()
-        self._staging = run / _STAGING
-        try:
-            super()._save_checkpoint(model, trial)
-        finally:
-            self._staging = None
-        if self.state.best_model_checkpoint == str(written):
-            self.state.best_model_checkpoint = str(final)
-        if self.args.should_save and not self.args.save_only_model:
-            self.ppo_state.save(written / STATE_FILE)
-            if self._micro_step % self.micro_steps_per_iteration:
-                self.rollouts.save(written / ROLLOUTS_FILE)
-        if self.args.should_save:
-            self.state.save_to_json(written / "trainer_state.json")
-        # One process names the folder; on machines without a common disk one on each does.
-        self.accelerator.wait_for_everyone()
-        if self.accelerator.is_main_process:
-            _put_in_place(written, final)
-        self.accelerator.wait_for_everyone()
-        if self.accelerator.is_local_main_process and written.is_dir():
-            _put_in_place(written, final)
-        if self.args.should_save:
-            shutil.rmtree(run / _STAGING, ignore_errors=True)
-            _rotate(run, self.args.save_total_limit, self.state.best_model_checkpoint)
-
-    def _get_output_dir(self, trial) -> str:
-        return str(self._staging or super()._get_output_dir(trial))
+    def _save_more(self, folder: Path) -> None:
+        self.ppo_state.save(folder / STATE_FILE)
+        if self._micro_step % self.micro_steps_per_iteration:
+            self.rollouts.save(folder / ROLLOUTS_FILE)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model=None) -> None:
         self.model.load(Path(resume_from_checkpoint))
@@ -865,26 +830,3 @@ def _adds_up(name: str) -> bool:
 def _mean(values) -> float:
     values = [float(v) for v in values]
     return sum(values) / len(values)
-
-
-def _put_in_place(written: Path, final: Path) -> None:
-    if final.exists():  # of a run that went on from before it
-        os.replace(final, written.parent / "replaced")
-    os.replace(written, final)
-
-
-def _rotate(run: Path, limit: int | None, best: str | None) -> None:
-    """Delete the oldest checkpoints beyond `limit`, but not the best one; each loses its name before its files."""
-    if not limit or limit < 0:
-        return
-    there = sorted(run.glob("checkpoint-*[0-9]"), key=lambda folder: int(folder.name.rpartition("-")[2]))
-    extra = len(there) - limit
-    for folder in there[:-1]:
-        if extra <= 0:
-            break
-        if best is None or folder.resolve() != Path(best).resolve():
-            doomed = run / _STAGING / folder.name
-            doomed.parent.mkdir(exist_ok=True)
-            os.replace(folder, doomed)
-            extra -= 1
-    shutil.rmtree(run / _STAGING, ignore_errors=True)

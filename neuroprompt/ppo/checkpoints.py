@@ -1,0 +1,78 @@
+"""Checkpoints that are whole or not there."""
+
+import os
+import shutil
+from pathlib import Path
+
+from transformers import Trainer
+
+
+class WholeCheckpoints(Trainer):
+    """A `Trainer` whose checkpoints get their names when they are whole, so that a kill never leaves half a one.
+
+    The library writes file by file under the checkpoint's own name: a kill in between would leave half a checkpoint to
+    resume from. Here it writes to another folder beside it, which is then renamed.
+    """
+
+    _staging: Path | None = None  # while a checkpoint is being written
+
+    def _save_more(self, folder: Path) -> None:
+        """What a checkpoint holds beside the library's; called on the process that saves."""
+
+    def _save_checkpoint(self, model, trial) -> None:
+        run = Path(super()._get_output_dir(trial))
+        written = run / STAGING / f"checkpoint-{self.state.global_step}"
+        final = run / written.name
+        if self.args.should_save:
+            shutil.rmtree(run / STAGING, ignore_errors=True)
+        self.accelerator.wait_for_everyone()
+        self._staging = run / STAGING
+        try:
+            super()._save_checkpoint(model, trial)
+        finally:
+            self._staging = None
+        if self.state.best_model_checkpoint == str(written):
+            self.state.best_model_checkpoint = str(final)
+        if self.args.should_save and not self.args.save_only_model:
+            self._save_more(written)
+        if self.args.should_save:
+            self.state.save_to_json(written / "trainer_state.json")
+        # One process names the folder; on machines without a common disk one on each does.
+        self.accelerator.wait_for_everyone()
+        if self.accelerator.is_main_process:
+            _put_in_place(written, final)
+        self.accelerator.wait_for_everyone()
+        if self.accelerator.is_local_main_process and written.is_dir():
+            _put_in_place(written, final)
+        if self.args.should_save:
+            shutil.rmtree(run / STAGING, ignore_errors=True)
+            _rotate(run, self.args.save_total_limit, self.state.best_model_checkpoint)
+
+    def _get_output_dir(self, trial) -> str:
+        return str(self._staging or super()._get_output_dir(trial))
+
+
+STAGING = "unfinished"  # the folder that checkpoints are written to before they get their name
+
+
+def _put_in_place(written: Path, final: Path) -> None:
+    if final.exists():  # of a run that went on from before it
+        os.replace(final, written.parent / "replaced")
+    os.replace(written, final)
+
+
+def _rotate(run: Path, limit: int | None, best: str | None) -> None:
+    """Delete the oldest checkpoints beyond `limit`, but not the best one; each loses its name before its files."""
+    if not limit or limit < 0:
+        return
+    there = sorted(run.glob("checkpoint-*[0-9]"), key=lambda folder: int(folder.name.rpartition("-")[2]))
+    extra = len(there) - limit
+    for folder in there[:-1]:
+        if extra <= 0:
+            break
+        if best is None or folder.resolve() != Path(best).resolve():
+            doomed = run / STAGING / folder.name
+            doomed.parent.mkdir(exist_ok=True)
+            os.replace(folder, doomed)
+            extra -= 1
+    shutil.rmtree(run / STAGING, ignore_errors=True)
