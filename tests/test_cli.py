@@ -349,7 +349,7 @@ def test_a_picture_that_says_nothing_needs_a_prompt(command, tmp_path):
     assert code == 2 and "give a --prompt" in err
 
 
-def test_an_evaluation_resumes_and_says_where_the_report_is(command, tmp_path):
+def test_an_evaluation_resumes_and_says_where_the_report_is(command, monkeypatch, tmp_path):
     (tmp_path / "prompts.txt").write_text("a cat\na castle\nan owl\n")
     arguments = ["evaluate", "--prompts", tmp_path / "prompts.txt", "--methods", "plain,suffix", "--seeds", 1,
                  "--steps", 1, "-o", tmp_path / "results"]  # fmt: skip
@@ -359,6 +359,14 @@ def test_an_evaluation_resumes_and_says_where_the_report_is(command, tmp_path):
     assert command(*arguments)[0] == 0 and (tmp_path / "results" / "results.json").read_text() == results
     code, _, err = command(*arguments, "--seed", 1)
     assert code == 2 and "seed" in err
+    # As `accelerate launch` and `torchrun` start them, here one after another.
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    arguments[-1] = tmp_path / "shared"
+    for rank, said in ((1, "process 2 of 2 is done"), (0, "report.html")):
+        monkeypatch.setenv("RANK", str(rank))
+        code, out, err = command(*arguments)
+        assert code == 0 and said in err and ("suffix" in out) == (rank == 0), err
+    assert (tmp_path / "shared" / "results.csv").read_text() == (tmp_path / "results" / "results.csv").read_text()
 
 
 def test_a_search_draws_the_best_and_writes_pairs(command, tmp_path):
