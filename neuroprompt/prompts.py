@@ -76,7 +76,8 @@ def normalise(text: str) -> str:
     """
     text = _CONTROL.sub(" ", unicodedata.normalize("NFC", text))
     prompt = Prompt.parse(text)
-    separators = [""] + [_tidy(s) for s in prompt.separators[1:-1]] + [""] * bool(prompt.segments)
+    between = [_tidy(s, before) for s, before in zip(prompt.separators[1:-1], prompt.segments, strict=False)]
+    separators = [""] + between + [""] * bool(prompt.segments)
     return str(Prompt(tuple(_BLANKS.sub(" ", s) for s in prompt.segments), tuple(separators)))
 
 
@@ -118,10 +119,11 @@ def clip_tokenizer():
 # --- cutting -----------------------------------------------------------------------------------------------------
 
 _CLOSERS = {")": "(", "]": "[", "}": "{", ">": "<"}
-_TOKEN = re.compile(r"\\.|[()\[\]{}<>]|BREAK\b|[,;|\n]|\.(?=\s|$)|[,、。;|]", re.DOTALL)
+_MARKS = r"[,;|\n、。]"
+_TOKEN = re.compile(rf"\\.|[()\[\]{{}}<>]|BREAK\b|{_MARKS}|(?<!\.)\.+(?=\s|$|{_MARKS}|BREAK\b)", re.DOTALL)
 # Full stops that end no clause: initials ("j. c. leyendecker") and abbreviations ("st. paul").
 _ABBREVIATION = re.compile(
-    r"(?:^|[\s.(])(?:\w|mr|mrs|ms|dr|st|vs|no|jr|sr|prof|ft|feat|vol|pt|nr|etc|mt)$", re.IGNORECASE
+    r"(?:^|[\s.(])(?:\w|mr|mrs|ms|dr|st|vs|no|jr|sr|prof|ft|feat|vol|pt|nr|etc|mt)\Z", re.IGNORECASE
 )
 _CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]")  # all but the line break, which separates
 _BLANKS = re.compile(r"\s+")
@@ -154,13 +156,13 @@ def _separators(text: str) -> list[tuple[int, int]]:
     return found
 
 
-def _tidy(separator: str) -> str:
+def _tidy(separator: str, before: str) -> str:
     core = separator.strip(" \t\r\n")
     if "BREAK" in core:
         return " BREAK "
     if "|" in core:
         return " | "
-    if core[:1] in {",", ";", "."}:
+    if core[:1] in {",", ";"} or (core[:1] == "." and not before.endswith(".")):
         return core[0] + " "
     return ", "
 

@@ -1,7 +1,7 @@
 import random
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from neuroprompt.prompts import Prompt, clip_tokenizer, count_clip_tokens, modifier_key, normalise
@@ -17,7 +17,15 @@ def test_parse_loses_nothing(text):
     assert all(s and s == s.strip() for s in prompt.segments)
 
 
-@given(prompt_texts)
+pieces = st.lists(st.sampled_from(["a", "ab", "st", *".,;|() \n\\", "..", "BREAK"]), max_size=9).map("".join)
+
+
+@given(prompt_texts | pieces)
+@example("ab.;")
+@example("ab..")
+@example("a\n.")
+@example("a. .,a")
+@example("ab.BREAK")
 def test_normalise_is_idempotent_and_tidy(text):
     once = normalise(text)
     assert normalise(once) == once
