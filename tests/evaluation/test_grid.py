@@ -109,6 +109,13 @@ def test_nothing_lies_over_anything_else(grid, cell_size):
     assert_sound(grid, layout_grid(grid, cell_size))
 
 
+@pytest.mark.parametrize("score", [2.415e44, -1.797e308, 1.797e308, -1e-300])
+def test_enormous_numbers_fit(score):
+    cells = [Cell("", [Picture(solid(COLOURS[0], 1, 1), None, {"clip": s})], "") for s in (-score / 2, score / 2, 0.0)]
+    grid = Grid([cells])
+    assert_sound(grid, layout_grid(grid, 16))
+
+
 @settings(max_examples=8)
 @given(grids())
 def test_whatever_is_in_it_can_be_drawn_and_written(grid):

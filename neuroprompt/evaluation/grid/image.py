@@ -148,7 +148,9 @@ def layout_grid(grid: Grid, cell_size: int | None = None) -> Layout:
     block_width = across * slot_width + (across - 1) * _GAP
     # A page shows the whole width: the more columns, the larger the text must be to be read there.
     size = max(14, min(round(grid.columns * block_width / 70), round(block_width / 15)))
-    column_width = max(block_width, 13 * size)
+    table = _ScoreTable(grid, size)
+    column_width = max(block_width, 13 * size, math.ceil(table.least_width))
+    table.stretch(column_width)
     gutter, margin = round(1.7 * size), round(1.7 * size)
     width = 2 * margin + grid.columns * column_width + (grid.columns - 1) * gutter
     lefts = [margin + i * (column_width + gutter) for i in range(grid.columns)]
@@ -164,7 +166,6 @@ def layout_grid(grid: Grid, cell_size: int | None = None) -> Layout:
         heads = [wrap(title, True, large, column_width, 2, _INK) for title in grid.column_titles]
         y = max(page.text(left, y, column_width, head, large) for left, head in zip(lefts, heads, strict=True))
         y += round(0.4 * size)
-    table = _ScoreTable(grid, size, column_width)
     for i, row in enumerate(grid.rows):
         if grid.row_titles is not None:
             page.rules.append(Box(margin, y, width - margin, y + 1))
@@ -232,7 +233,7 @@ class _Page:
 class _ScoreTable:
     """Lines "name  value  ▲ +difference", in columns that stand alike under all pictures."""
 
-    def __init__(self, grid: Grid, size: int, width: int):
+    def __init__(self, grid: Grid, size: int):
         self.formats = score_formats(grid)
         self.names = list(self.formats)
         self.size = size
@@ -243,15 +244,20 @@ class _ScoreTable:
                     value = max(value, text_width(self._value(cell, name), False, size))
                     if j and (d := difference_to(cell, row[0], name, self.formats[name])):
                         difference = max(difference, text_width(d.text, True, size))
-        gap = 0.8 * size
-        room = width - value - gap - (difference + gap if difference else 0)
+        self.value, self.difference = value, difference  # their widths
+        self.least_width = value + (0.8 * size + difference if difference else 0.0)
+
+    def stretch(self, width: int) -> None:
+        """Set the columns up within `width`, which is at least `least_width`."""
+        size, gap = self.size, 0.8 * self.size
+        room = width - self.least_width - gap
         name_width = min(room, max((text_width(n, False, size) for n in self.names), default=0.0) + 0.2 * size)
         if name_width < 2 * size:  # enormous numbers leave no room for what they are
             name_width, self.heads = 0.0, {n: [] for n in self.names}
         else:
             self.heads = {n: (wrap(n, False, size, name_width, 1, _QUIET) or [[]])[0] for n in self.names}
-        self.value_right = name_width + gap + value
-        self.difference_right = self.value_right + gap + difference
+        self.value_right = (name_width + gap if name_width else 0.0) + self.value
+        self.difference_right = self.value_right + gap + self.difference
 
     def lines(self, cell: Cell | None, first: Cell | None) -> list[list[Span]]:
         if cell is None:
