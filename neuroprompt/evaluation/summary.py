@@ -12,6 +12,7 @@ import re
 import subprocess
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from importlib.metadata import version
 from itertools import pairwise
 from pathlib import Path
@@ -76,7 +77,8 @@ def find_chunks(folder: Path, size: Callable[[dict], int]) -> dict[int, tuple[Pa
     file, and where in it they begin and end."""
     found: dict[int, tuple[Path, int, int]] = {}
     for path in sorted(folder.glob("records*.jsonl")):
-        found |= {first["index"]: (path, begin, end) for first, begin, end in whole_chunks(path, size)}
+        with suppress(FileNotFoundError):  # another process has just gathered them
+            found |= {first["index"]: (path, begin, end) for first, begin, end in whole_chunks(path, size)}
     return found
 
 
