@@ -10,16 +10,12 @@ prompts and has them rewarded, then all share what came out, so that each holds 
 a run on two processes does the same as one on one.
 """
 
-import asyncio
-import inspect
 import json
 import math
 import time
-from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import contextmanager, nullcontext
 from copy import deepcopy
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
@@ -42,13 +38,14 @@ from transformers.trainer_utils import get_last_checkpoint
 
 from neuroprompt.assets import locate
 from neuroprompt.evaluation.statistics import compare
-from neuroprompt.ppo.advantages import RunningMoments, against_others, explained_variance, gae, token_rewards, whiten
+from neuroprompt.ppo.advantages import against_others, explained_variance, gae, token_rewards, whiten
 from neuroprompt.ppo.callbacks import RichProgress, SampleTable
 from neuroprompt.ppo.checkpoints import WholeCheckpoints
 from neuroprompt.ppo.config import PPOConfig
 from neuroprompt.ppo.kl import KLController, estimate_kl
 from neuroprompt.ppo.losses import ppo_loss, token_logprobs
 from neuroprompt.ppo.model import PolicyWithValue, completion_logits, disable_dropout, in_eval_mode
+from neuroprompt.ppo.reward_functions import RewardFunc, as_lists, over_processes, weighted_sum
 from neuroprompt.ppo.rollouts import (
     EVALUATION,
     MINIBATCHES,
@@ -64,10 +61,9 @@ from neuroprompt.ppo.rollouts import (
     row_noise,
     sample,
 )
+from neuroprompt.ppo.state import PPOState
 
 logger = get_logger(__name__)
-
-RewardFunc = Callable[..., list[float | None]]
 
 STATE_FILE = "ppo_state.json"
 ROLLOUTS_FILE = "rollouts.safetensors"
@@ -76,41 +72,6 @@ _UPDATE_METRICS = ("policy_loss", "value_loss", "approx_kl", "clip_fraction", "v
 
 class TrainingStopped(RuntimeError):
     """The run stopped itself; the message says why, and the last checkpoint is whole."""
-
-
-@dataclass
-class PPOState:
-    """What a run needs to go on exactly, beside what `Trainer` saves and the rollouts themselves; plain JSON types.
-
-    Attributes:
-        kl_coef: β as the controller has left it.
-        moments: Of all rewards so far.
-        skip_rest: Whether the rest of this iteration's updates is left out.
-        skipped, skipped_in_a_row: Batches that were left out because something in them was not finite.
-        collapsed: Whether the last rollouts were below `min_distinct_tails`.
-        metrics: Sum and count of what the rollouts since the last log have measured.
-    """
-
-    kl_coef: float
-    moments: RunningMoments = field(default_factory=RunningMoments)
-    skip_rest: bool = False
-    skipped: int = 0
-    skipped_in_a_row: int = 0
-    collapsed: bool = False
-    metrics: dict[str, list[float]] = field(default_factory=dict)
-
-    def record(self, **metrics: float) -> None:
-        for name, value in metrics.items():
-            total, count = self.metrics.get(name, (0.0, 0))
-            self.metrics[name] = [total + value, count + 1]
-
-    def save(self, path: Path) -> None:
-        path.write_text(json.dumps(asdict(self), indent=1))
-
-    @classmethod
-    def load(cls, path: Path) -> "PPOState":
-        values = json.loads(path.read_text())
-        return cls(**values | {"moments": RunningMoments(**values["moments"])})
 
 
 class Written(NamedTuple):
@@ -194,10 +155,7 @@ class PPOTrainer(WholeCheckpoints):
             raise ValueError("the tokenizer has no end-of-sequence token")
         if tokenizer.pad_token_id is None:
             tokenizer.pad_token = tokenizer.eos_token  # what is padding is said by masks, never by this id
-        self.reward_funcs = [reward_funcs] if callable(reward_funcs) else list(reward_funcs)
-        self.reward_weights = torch.tensor(reward_weights or [1.0] * len(self.reward_funcs), dtype=torch.float64)
-        if not self.reward_funcs or len(self.reward_weights) != len(self.reward_funcs):
-            raise ValueError(f"{len(self.reward_weights)} reward_weights for {len(self.reward_funcs)} reward functions")
+        self.reward_funcs, self.reward_weights = as_lists(reward_funcs, reward_weights)
         for name, data in _by_name(eval_dataset, "train", train_dataset).items():
             if "prompt" not in data.column_names:
                 raise ValueError(f"the {name} data has no column 'prompt'; it has {', '.join(data.column_names)}")
@@ -496,33 +454,18 @@ class PPOTrainer(WholeCheckpoints):
 
     def _reward(self, rows: list[dict], written: Written, log: bool = False) -> Tensor:
         """The weighted sum of the reward functions, (rows,), not finite where none of them applies."""
-        columns = {name: [row[name] for row in rows] for name in rows[0] if name != "prompt"}
-        measured: dict[str, list[float]] = defaultdict(list)
-        scores, applies = [], []
-        for function in self.reward_funcs:
-            given = _call(
-                function,
-                prompts=[row["prompt"] for row in rows],
-                completions=written.texts,
-                completion_ids=written.tokens,
-                trainer_state=self.state,
-                log_metric=lambda name, value: measured[name].append(float(value)),
-                **columns,
-            )
-            if len(given) != len(rows):
-                raise ValueError(f"{_name(function)} returned {len(given)} rewards for {len(rows)} completions")
-            scores.append([0.0 if score is None else float(score) for score in given])
-            applies.append([score is not None for score in given])
-            there = [float(score) for score in given if score is not None]
-            if len(self.reward_funcs) > 1 and there:
-                measured[f"rewards/{_name(function)}"].append(sum(there) / len(there))
+        scores, measured = weighted_sum(
+            self.reward_funcs,
+            self.reward_weights,
+            prompts=[row["prompt"] for row in rows],
+            completions=written.texts,
+            completion_ids=written.tokens,
+            trainer_state=self.state,
+            **{name: [row[name] for row in rows] for name in rows[0] if name != "prompt"},
+        )
         if log:
-            for name, values in _merge(gather_object([dict(measured)])).items():
-                total = sum(values)
-                self.ppo_state.record(**{name: total if _adds_up(name) else total / len(values)})
-        scores, applies = torch.tensor(scores, dtype=torch.float64), torch.tensor(applies)  # (functions, rows)
-        total = (scores * self.reward_weights[:, None]).sum(0).masked_fill(~applies.any(0), math.nan)
-        return total.float().to(self.accelerator.device)
+            self.ppo_state.record(**over_processes(measured))
+        return scores.to(self.accelerator.device)
 
     @torch.no_grad()
     def _measure(self, queries: Queries, written: Written) -> dict[str, Tensor]:
@@ -799,32 +742,6 @@ def _load(source: str, settings: dict) -> PreTrainedModel:
 def _by_name(data: Dataset | dict[str, Dataset] | None, name: str, more: Dataset | None) -> dict[str, Dataset]:
     named = data if isinstance(data, dict) else {} if data is None else {"evaluation": data}
     return named | ({} if more is None else {name: more})
-
-
-def _name(function: RewardFunc) -> str:
-    return getattr(function, "__name__", type(function).__name__)
-
-
-def _call(function: RewardFunc, **arguments) -> list[float | None]:
-    """Call a reward function with those of the arguments that it takes."""
-    parameters = inspect.signature(function).parameters
-    if not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
-        arguments = {name: value for name, value in arguments.items() if name in parameters}
-    rewards = function(**arguments)
-    return list(asyncio.run(rewards) if inspect.isawaitable(rewards) else rewards)
-
-
-def _merge(parts: list[dict[str, list[float]]]) -> dict[str, list[float]]:
-    merged: dict[str, list[float]] = defaultdict(list)
-    for part in parts:
-        for name, values in part.items():
-            merged[name] += values
-    return merged
-
-
-def _adds_up(name: str) -> bool:
-    """Whether the processes' numbers are added and not averaged."""
-    return name == "images" or name.endswith("_per_s")
 
 
 def _mean(values) -> float:

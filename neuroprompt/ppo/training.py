@@ -19,7 +19,8 @@ from neuroprompt.data import PromptData
 from neuroprompt.enhancer import check_prompt
 from neuroprompt.ppo.config import PPOConfig
 from neuroprompt.ppo.model import position_ids
-from neuroprompt.ppo.trainer import PPOTrainer, RewardFunc
+from neuroprompt.ppo.reward_functions import RewardFunc
+from neuroprompt.ppo.trainer import PPOTrainer
 from neuroprompt.prompt_files import read_lines
 from neuroprompt.prompts import CLIP_WINDOW, count_clip_tokens
 from neuroprompt.scoring import RewardArguments, build_reward
