@@ -5,8 +5,10 @@ import sys
 
 from rich.markup import escape
 
-from neuroprompt.cli import experiments, pictures, rewriting, study  # noqa: F401 (their commands join the app)
+# isort: off
+from neuroprompt.cli import rewriting, pictures, experiments, study  # noqa: F401 (commands join the app, in this order)
 from neuroprompt.cli.options import app, errors
+# isort: on
 
 __all__ = ["main"]
 

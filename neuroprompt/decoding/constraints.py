@@ -110,7 +110,7 @@ class Constraints:
         for phrase in self.forbid:
             if span := next(occurrences(text, phrase), None):
                 found = text[span[0] : span[1]]
-                raise ConstraintError(f"the prompt itself says {found!r}, which is forbidden ({phrase!r}): {text!r}")
+                raise ConstraintError(f"the prompt itself says {found!r}, which is forbidden: {text!r}")
 
     def _written_clauses(self) -> Iterator[tuple[str, tuple[str, ...]]]:
         for category in CATEGORIES:
