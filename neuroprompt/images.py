@@ -14,7 +14,7 @@ import logging
 import operator
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -85,6 +85,24 @@ class GeneratorConfig:
             if getattr(self, name) not in choices:
                 allowed = ", ".join(str(c) for c in choices if c)
                 raise ValueError(f"{name} is {getattr(self, name)!r}: it can be {allowed}")
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if isinstance(field.default, bool) and not isinstance(value, bool):
+                raise ValueError(f"{field.name} is {value!r}: it can be true or false")
+            if field.name in ("negative_prompt", "scheduler", "variant") and not isinstance(value, str | None):
+                raise ValueError(f"{field.name} is {value!r}: give a text")
+
+    @classmethod
+    def of(cls, **settings: Any) -> "GeneratorConfig":
+        """The config of those settings that are not None.
+
+        Raises:
+            ValueError: A setting is unknown or out of range.
+        """
+        known = [field.name for field in fields(cls)]
+        if unknown := next((name for name in settings if name not in known), None):
+            raise ValueError(f"there is no setting {unknown!r} of a generator: there are {', '.join(known)}")
+        return cls(**{name: value for name, value in settings.items() if value is not None})
 
 
 class Drawing(NamedTuple):

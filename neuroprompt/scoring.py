@@ -14,13 +14,14 @@ NeuroPrompts (Rosenman et al. 2024, eq. 2) is the preset ``neuroprompts``: PickS
 et al. 2023, eq. 3 and 4) is ``promptist``: aesthetic gain + min(20·CLIP − 5.6, 0).
 """
 
+import json
 import sqlite3
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -63,6 +64,7 @@ class RewardArguments:
         score_cache: File for the original prompts' scores; by default they are kept in memory.
         num_inference_steps, guidance_scale, image_size, generator_dtype, image_batch_size, compile_generator: Of the
             generator; by default its own.
+        generator_settings: Any other fields of `GeneratorConfig`, a dictionary (or its JSON).
         reward_dtype: bfloat16, float16 or float32.
     """
 
@@ -88,6 +90,9 @@ class RewardArguments:
     generator_dtype: str | None = field(default=None, metadata={"help": "bfloat16, float16, float32 or auto."})
     image_batch_size: int | None = field(default=None, metadata={"help": "Pictures drawn at once."})
     compile_generator: bool = field(default=False, metadata={"help": "torch.compile the generator's denoiser."})
+    generator_settings: dict[str, Any] | str | None = field(
+        default=None, metadata={"help": "Any other settings of the generator, such as its scheduler; JSON."}
+    )
     reward_dtype: str | None = field(default=None, metadata={"help": "bfloat16, float16 or float32."})
 
 
@@ -103,7 +108,7 @@ def build_reward(arguments: RewardArguments, device: str | None = None) -> "Prom
         "batch_size": arguments.image_batch_size,
         "compile": arguments.compile_generator,
     }
-    config = GeneratorConfig(**{name: value for name, value in settings.items() if value is not None})
+    config = GeneratorConfig.of(**settings | _read_settings(arguments.generator_settings))
     return PromptReward(
         ImageGenerator.from_pretrained(arguments.generator, device=device, config=config),
         load_rewards(preset.rewards, model=arguments.reward_model, device=device, dtype=arguments.reward_dtype),
@@ -112,6 +117,17 @@ def build_reward(arguments: RewardArguments, device: str | None = None) -> "Prom
         flagged_reward=arguments.flagged_reward,
         cache=arguments.score_cache,
     )
+
+
+def _read_settings(given: dict[str, Any] | str | None) -> dict[str, Any]:
+    if isinstance(given, str):
+        try:
+            given = json.loads(given)
+        except json.JSONDecodeError as error:
+            raise ValueError(f"generator_settings is {given!r}, which is no JSON: {error}") from None
+    if not isinstance(given, dict | None):
+        raise ValueError(f'generator_settings is {given!r}: write {{"name": value, …}}')
+    return given or {}
 
 
 class Term(NamedTuple):

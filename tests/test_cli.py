@@ -189,6 +189,11 @@ def test_a_picture_says_how_it_was_made_and_is_scored(command, tmp_path):
                     tmp_path / "again.png")  # fmt: skip
     assert again[0] == 0 and (tmp_path / "again.png").read_bytes() == (tmp_path / "out.png").read_bytes()
 
+    other = command("image", "a cat", "--steps", 9, "--set", "num_inference_steps=1", "--set",
+                    "scheduler=EulerDiscreteScheduler", "-o", tmp_path / "euler.png")  # fmt: skip
+    config = read_metadata(tmp_path / "euler.png")["neuroprompt"]["config"]
+    assert other[0] == 0 and (config["num_inference_steps"], config["scheduler"]) == (1, "EulerDiscreteScheduler")
+
     code, out, _ = command("score", tmp_path / "out.png", "--json")
     scores = json.loads(out)
     assert code == 0 and scores["prompt"] == "boy on a horse"
@@ -317,6 +322,9 @@ def test_pickles_are_refused_with_the_reason(command, monkeypatch, tmp_path):
             marks=pytest.mark.skipif(torch.cuda.is_available(), reason="there is one"),
         ),
         (["image", "a cat", "-o", "a.png", "--size", "63"], "multiples of 8 pixels"),
+        (["image", "a cat", "-o", "a.png", "--set", "cats"], "write name=value"),
+        (["image", "a cat", "-o", "a.png", "--set", "cats=9"], "no setting 'cats'"),
+        (["image", "a cat", "-o", "a.png", "--set", "batch_size=1", "--set", "batch_size=2"], "batch_size twice"),
         (["score", "nothing.png", "--prompt", "a cat"], "there is no such file"),
         (["score", __file__, "--prompt", "a cat"], "no picture"),
         (["score", __file__, "--prompt", ""], "the prompt is empty"),

@@ -377,6 +377,8 @@ def test_a_hub_id_is_known_by_its_commit(checkpoints, tmp_path, monkeypatch):
         ({"cpu_offload": "disk"}, "it can be model, sequential"),
         ({"cpu_offload": "model"}, "the device is the CPU"),
         ({"scheduler": "Euler"}, "scheduler is 'Euler': that is none of diffusers' own, such as DDIM"),
+        ({"scheduler": 3}, "scheduler is 3: give a text"),
+        ({"vae_slicing": "on"}, "vae_slicing is 'on': it can be true or false"),
         ({"height": 60}, "height is 60: StableDiffusionPipeline draws multiples of 8 pixels, such as 64"),
         ({"max_sequence_length": 99}, "StableDiffusionPipeline takes none"),
         ({"negative_prompt": "x", "guidance_scale": 1.0}, r"no effect without guidance \(guidance_scale is 1.0\)"),
@@ -395,7 +397,9 @@ def test_settings_that_a_family_has_no_use_for(load):
         load("flux", long_prompts="chunk")
     with pytest.raises(TypeError, match="stepz"):
         load(stepz=3)
-    assert GeneratorConfig() == GeneratorConfig(batch_size=16)
+    with pytest.raises(ValueError, match="no setting 'stepz' of a generator: there are num_inference_steps, "):
+        GeneratorConfig.of(stepz=3)
+    assert GeneratorConfig.of(batch_size=16, dtype=None) == GeneratorConfig()
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """The reward of a rewritten prompt, on the embedded models, against a naive computation of the same thing."""
 
+import json
 import math
 
 import numpy as np
@@ -220,3 +221,14 @@ def test_presets_and_arguments(generator, rewards):
     with pytest.raises(ValueError, match="at least 1"):
         PromptReward(generator, rewards, images_per_prompt=0)
     assert reward([], []) == []
+
+
+def test_any_setting_of_the_generator():
+    few = {"reward_model": "embedded", "num_inference_steps": 2}
+    wanted = {"scheduler": "EulerDiscreteScheduler", "num_inference_steps": 1}
+    for form in (wanted, json.dumps(wanted)):  # from a YAML file, from the command line
+        config = build_reward(RewardArguments(**few, generator_settings=form), device="cpu").generator.config
+        assert config.scheduler == "EulerDiscreteScheduler" and config.num_inference_steps == 1
+    for form, message in (("{scheduler", "no JSON"), ("[1]", "write {"), ('{"steps": 1}', "no setting 'steps'")):
+        with pytest.raises(ValueError, match=message):
+            build_reward(RewardArguments(**few, generator_settings=form), device="cpu")

@@ -24,6 +24,7 @@ from neuroprompt.cli.options import (
     Negative,
     Require,
     RewardModel,
+    Set,
     Size,
     Steps,
     WeightedRewards,
@@ -73,6 +74,7 @@ def evaluate(
     size: Size = None,
     negative: Negative = None,
     dtype: Dtype = None,
+    settings: Set = None,
     rewards: WeightedRewards = "pickscore:1,aesthetic:0,clip:0",
     reward_model: RewardModel = None,
     cache: Annotated[
@@ -99,7 +101,7 @@ def evaluate(
     texts = load_prompts(prompts, seed=seed)
     constraints = read_constraints(artist, style, format, perspective, booster, vibe, require, forbid, auto)
     share, device = process_share(), device or own_device()
-    drawing = load_generator(generator, device, steps, guidance, size, negative, dtype)
+    drawing = load_generator(generator, device, steps, guidance, size, negative, dtype, settings)
     reward = load_reward(drawing, rewards, reward_model, device, seeds, seed, cache)
     columns = parse_methods(methods, constraints or None, seed=seed, device=device, reward=reward)
     with progress_bar(disable=not sys.stderr.isatty() or share[0] > 1) as progress:
@@ -158,6 +160,7 @@ def optimize(
     size: Size = None,
     negative: Negative = None,
     dtype: Dtype = None,
+    settings: Set = None,
     rewards: WeightedRewards = "pickscore:1,aesthetic:0,clip:0",
     reward_model: RewardModel = None,
     chat_url: Annotated[
@@ -194,7 +197,7 @@ def optimize(
     chat = Chat(chat_url, chat_model, os.environ.get("OPENAI_API_KEY")) if chat_url else None
     constraints = read_constraints(artist, style, format, perspective, booster, vibe, require, forbid, auto)
     config = SearchConfig(strategy=strategy, budget=budget, held_out=held_out, seed=seed)
-    drawing = load_generator(generator, device, steps, guidance, size, negative, dtype)
+    drawing = load_generator(generator, device, steps, guidance, size, negative, dtype, settings)
     reward = load_reward(drawing, rewards, reward_model, device, seeds, seed)
     with progress_bar(disable=not sys.stderr.isatty()) as progress:
         task = progress.add_task("pictures", total=budget * len(prompts))

@@ -39,6 +39,16 @@ Guidance = Annotated[float | None, typer.Option(help="Scale of the guidance.", *
 Size = Annotated[int | None, typer.Option(help="Height and width in pixels.", **_DRAWING)]
 Negative = Annotated[str | None, typer.Option(help="Negative prompt.", **_DRAWING)]
 Dtype = Annotated[str | None, typer.Option(help="float32, bfloat16, float16 or auto.", **_DRAWING)]
+Set = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        help="Any other setting of the generator, name=value: scheduler=DPMSolverMultistepScheduler, "
+        "cpu_offload=model, batch_size=4 … Repeatable.",
+        rich_help_panel="Drawing",
+        show_default=False,
+    ),
+]
 Rewards = Annotated[
     str, typer.Option(help="Of pickscore, clip, aesthetic, hps, image_reward; clip[ViT-L-14:openai] names a model.")
 ]
@@ -87,19 +97,39 @@ def load_policy(model: str, device: str | None):
     return PromptEnhancer.from_pretrained(model, device=device)
 
 
-def load_generator(name, device, steps, guidance, size, negative, dtype):
+def load_generator(name, device, steps, guidance, size, negative, dtype, more):
     from neuroprompt.images import GeneratorConfig, ImageGenerator
 
     quiet_libraries()
-    config = GeneratorConfig(
-        num_inference_steps=steps,
-        guidance_scale=guidance,
-        height=size,
-        width=size,
-        negative_prompt=negative,
-        dtype=dtype,
-    )
+    settings = {
+        "num_inference_steps": steps,
+        "guidance_scale": guidance,
+        "height": size,
+        "width": size,
+        "negative_prompt": negative,
+        "dtype": dtype,
+    }
+    config = GeneratorConfig.of(**settings | read_settings(more or []))
     return ImageGenerator.from_pretrained(name, device=device, config=config)
+
+
+def read_settings(texts: list[str]) -> dict[str, str | int | float | bool | None]:
+    """`--set name=value`, each value read as YAML reads it."""
+    import yaml
+
+    settings = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        name = name.strip()
+        if not equals:
+            raise ValueError(f"--set {text!r}: write name=value, such as scheduler=DPMSolverMultistepScheduler")
+        if name in settings:
+            raise ValueError(f"--set gives {name} twice")
+        try:
+            settings[name] = yaml.safe_load(value)
+        except yaml.YAMLError:
+            settings[name] = value  # a text with signs that mean something in YAML
+    return settings
 
 
 def quiet_libraries() -> None:

@@ -26,6 +26,7 @@ from neuroprompt.cli.options import (
     Require,
     RewardModel,
     Rewards,
+    Set,
     Size,
     Steps,
     app,
@@ -57,6 +58,7 @@ def image(
     size: Size = None,
     negative: Negative = None,
     dtype: Dtype = None,
+    settings: Set = None,
     artist: Clause = None,
     style: Clause = None,
     format: Clause = None,
@@ -83,7 +85,7 @@ def image(
     if enhance:
         text = load_policy(model, device)(prompt, constraints).text
         errors.print(escape(text), soft_wrap=True)
-    draw = load_generator(generator, device, steps, guidance, size, negative, dtype)
+    draw = load_generator(generator, device, steps, guidance, size, negative, dtype, settings)
     try:
         drawing = draw.draw([text], [seed])
     except RuntimeError as error:  # such as a size that no memory holds
@@ -192,6 +194,7 @@ def grid(
     size: Size = None,
     negative: Negative = None,
     dtype: Dtype = None,
+    settings: Set = None,
     rewards: Rewards = "pickscore,aesthetic,clip",
     reward_model: RewardModel = None,
     artist: Clause = None,
@@ -215,7 +218,7 @@ def grid(
     prompts = read_prompts(prompt, input, rows)
     check_output(output, SUFFIXES + HTML_SUFFIXES)
     constraints = read_constraints(artist, style, format, perspective, booster, vibe, require, forbid, auto)
-    drawing = load_generator(generator, device, steps, guidance, size, negative, dtype)
+    drawing = load_generator(generator, device, steps, guidance, size, negative, dtype, settings)
     reward = load_reward(drawing, rewards, reward_model, device, seeds, seed)
     columns = parse_methods(methods, constraints or None, device=device, reward=reward, rows=rows)
     with progress_bar(disable=not sys.stderr.isatty()) as progress:

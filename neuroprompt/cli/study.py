@@ -14,6 +14,7 @@ from neuroprompt.cli.options import (
     Guidance,
     Negative,
     RewardModel,
+    Set,
     Size,
     Steps,
     WeightedRewards,
@@ -72,6 +73,7 @@ def study(
     size: Size = None,
     negative: Negative = None,
     dtype: Dtype = None,
+    settings: Set = None,
     rewards: WeightedRewards = "pickscore:1,aesthetic:0,clip:0",
     reward_model: RewardModel = None,
     device: Device = None,
@@ -104,7 +106,7 @@ def study(
         # One after another, so that memory has to hold one generator at a time.
         judged = (
             PromptReward(
-                load_generator(name, device, steps, guidance, size, negative, dtype),
+                load_generator(name, device, steps, guidance, size, negative, dtype, settings),
                 judge,
                 images_per_prompt=seeds,
                 seed=seed,
