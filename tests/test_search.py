@@ -400,14 +400,18 @@ def test_the_posterior_against_the_definition():
     from neuroprompt.search import posterior as module
 
     rng = np.random.default_rng(0)
-    prompts = [frozenset(rng.choice(TERMS, 3)) for _ in range(9)]
+    prompts = [frozenset(), *(frozenset(rng.choice(TERMS[:8], rng.integers(1, 5))) for _ in range(8))]
     drawn, seeds = rng.integers(0, 6, 14), rng.integers(0, 3, 14)
     pictures, y = list(zip(drawn, seeds, strict=True)), rng.normal(size=14)
     ours = Posterior(prompts, drawn, seeds, y, count=8)
-    sizes = np.mean([len(p) for p in prompts])
     means, evidence, covariances = [], [], []
-    for additive, own, seed, noise in module._SHARES:
-        k = np.array([[1 + additive * len(a & b) / sizes + own * (a is b) for b in prompts] for a in prompts])
+    for alike, own, seed, noise in module._SHARES:
+        k = np.array(
+            [
+                [1 + alike * (1 if a is b else len(a & b) / len(a | b)) + own * (a is b) for b in prompts]
+                for a in prompts
+            ]
+        )
         c = np.array(
             [
                 [k[i, j] + seed * (s == t) + (noise + 1e-9) * (m == n) for n, (j, t) in enumerate(pictures)]

@@ -2,13 +2,14 @@
 
 A picture's value is taken as
 
-    y(x, s) = μ + Σ_{m ∈ x} θ_m + δ_x + γ_s + ε
+    y(x, s) = μ + f(x) + δ_x + γ_s + ε
 
-where x is the set of modifiers, s the seed, and every term is Gaussian: modifiers help alike wherever they stand (θ),
-a prompt has something of its own (δ), a seed is lucky for all prompts (γ), and the rest is noise (ε). So the pictures
-of one prompt say something about those that share modifiers with it, drawn or not, and few pictures count for little
-(shrinkage, against the winner's curse). How the variance is shared out is averaged over a grid, by likelihood
-(Rasmussen and Williams 2006, chapters 2 and 5).
+where x is the set of modifiers, s the seed, and every term is Gaussian: sets are worth alike as far as they are alike
+(f, with the covariance |x ∩ x'| / |x ∪ x'|, the kernel of Tanimoto or Jaccard; Ralaivola et al. 2005), a prompt has
+something of its own (δ), a seed is lucky for all prompts (γ), and the rest is noise (ε). So the pictures of one prompt
+say something about those that share modifiers with it, drawn or not, and few pictures count for little (shrinkage,
+against the winner's curse). How the variance is shared out is averaged over a grid, by likelihood (Rasmussen and
+Williams 2006, chapters 2 and 5).
 """
 
 from collections.abc import Sequence
@@ -17,9 +18,9 @@ from itertools import product
 import numpy as np
 
 _SHARES = [
-    (additive, own, seed, 1 - additive - own - seed)
-    for additive, own, seed in product((0.0, 0.15, 0.3, 0.5), (0.05, 0.2, 0.4), (0.0, 0.2, 0.4))
-    if additive + own + seed <= 0.91
+    (alike, own, seed, 1 - alike - own - seed)
+    for alike, own, seed in product((0.1, 0.3, 0.5, 0.7), (0.05, 0.15), (0.0, 0.2, 0.4))
+    if alike + own + seed <= 0.91
 ]
 
 
@@ -50,14 +51,16 @@ class Posterior:
         has = np.zeros((len(prompts), max(1, len(names))))
         for row, prompt in enumerate(prompts):
             has[row, [names[name] for name in prompt]] = 1
-        shared = has @ has.T / max(1.0, has.sum(1).mean())  # (prompts, prompts)
+        both, sizes = has @ has.T, has.sum(1)
+        shared = both / np.maximum(1, sizes[:, None] + sizes - both)  # (prompts, prompts)
+        np.fill_diagonal(shared, 1)  # of no modifiers, too
         same = np.eye(len(prompts))
         same_seed = (seeds[:, None] == seeds).astype(float)  # (n, n)
         pairs = np.ix_(drawn, drawn)
         centred, n = y - y.mean(), len(y)
         roots, scales, evidence = [], [], []
-        for additive, own, seed, noise in _SHARES:
-            covariance = 1.0 + additive * shared[pairs] + own * same[pairs] + seed * same_seed  # 1: the level
+        for alike, own, seed, noise in _SHARES:
+            covariance = 1.0 + alike * shared[pairs] + own * same[pairs] + seed * same_seed  # 1: the level
             roots.append(np.linalg.cholesky(covariance + (noise + 1e-9) * np.eye(n)))
             white = np.linalg.solve(roots[-1], centred)
             scales.append(max(white @ white / n, 1e-18))
@@ -67,8 +70,8 @@ class Posterior:
         self._weights = weights[likely] / weights[likely].sum()
         self._models = []  # mean (p,) and covariance (p, p) under each
         for model in likely:
-            additive, own, _, _ = _SHARES[model]
-            prior = 1.0 + additive * shared + own * same
+            alike, own, _, _ = _SHARES[model]
+            prior = 1.0 + alike * shared + own * same
             white = np.linalg.solve(roots[model], np.column_stack([centred, prior[drawn, :count]]))  # (n, 1 + p)
             mean = y.mean() + white[:, 1:].T @ white[:, 0]
             self._models.append((mean, scales[model] * (prior[:count, :count] - white[:, 1:].T @ white[:, 1:])))

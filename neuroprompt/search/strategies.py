@@ -6,12 +6,13 @@ the same order (common random numbers): what two of them are compared on is equa
 
 - ``best-of-n``: as many samples of the policy as the budget holds, each drawn alike; the highest mean wins.
 - ``race``: fewer samples with a picture each; then a few pictures at a time for those that may be the best, by the
-  upper bounds of a `Posterior` over modifiers (GP-UCB, Srinivas et al. 2010), which chooses the winner, too.
+  upper bounds of a `Posterior` over sets of modifiers (GP-UCB, Srinivas et al. 2010), which chooses the winner, too.
 - ``halving``: samples with a picture each; the better half gets more pictures, and so on (sequential halving, Karnin
   et al. 2013).
 - ``beam``: lists of modifiers that grow by proposals conditioned on them, and are pruned; halving in each generation.
-- ``evolve``: an evolutionary search over lists of modifiers (mutation and crossover, with the policy's help), where
-  that posterior says which children are worth a picture and which parents another one (Thompson 1933).
+- ``evolve``: fewer samples still, and lists bred from the best of them (unions and mutations, with the policy's help);
+  that posterior says which children are worth a picture and which parents another one (Thompson 1933). It ends as a
+  race.
 """
 
 import math
@@ -136,16 +137,9 @@ def best_of_n(search: Search) -> Steps:
 
 def race(search: Search) -> Steps:
     """Samples with a picture each, then pictures for those that may be the best."""
-    total = search.left
-    texts = yield from search.sample(max(1, round(_RACED * total)))
+    texts = yield from search.sample(max(1, round(_RACED * search.left)))
     yield from search.draw(dict.fromkeys(texts, 1))
-    while measured := search.candidates():
-        posterior = _posterior(search, measured)
-        search.note(measured[int(posterior.mean.argmax())])
-        if search.left <= 0 or len(measured) == 1:
-            return
-        likely = np.argsort(-(posterior.mean + posterior.spread))[: max(1, total // _ROUNDS)]
-        yield from search.draw({measured[i]: len(search.values[measured[i]]) + 1 for i in likely})
+    yield from _finals(search)
 
 
 def halving(search: Search) -> Steps:
@@ -175,28 +169,19 @@ def beam(search: Search) -> Steps:
 
 
 def evolve(search: Search) -> Steps:
-    """Lists of modifiers bred from those that look best, under a posterior over modifiers."""
+    """Samples with a picture each, then lists of modifiers bred from those that look best; the end is as in a race."""
     total = search.left
     share = max(2, total // _ROUNDS)
     texts = yield from search.sample(max(1, round(_FIRST * total)))
-    yield from search.draw(dict.fromkeys(_shortened(search, texts), 1))
-    while True:
-        measured = search.candidates()
-        if not measured:
-            return
+    yield from search.draw(dict.fromkeys(texts, 1))
+    while search.left > _LAST * total and search.space.open and (measured := search.candidates()):
         posterior = _posterior(search, measured)
         search.note(measured[int(posterior.mean.argmax())])
-        if search.left <= 0:
-            return
-        pool = measured
-        if search.left > _LAST * total and search.space.open:
-            parents = posterior.sample(_CHILDREN * share, search.generator).argmax(1)
-            children = yield from _breed(search, [measured[i] for i in parents], measured)
-            pool = [*measured, *children]
-            posterior = _posterior(search, pool)
-        count = min(share, search.left)
-        chosen = Counter(posterior.sample(count, search.generator).argmax(1).tolist())
+        parents = posterior.sample(_CHILDREN * share, search.generator).argmax(1)
+        pool = [*measured, *(yield from _breed(search, [measured[i] for i in parents]))]
+        chosen = Counter(_posterior(search, pool).sample(share, search.generator).argmax(1).tolist())
         yield from search.draw({pool[i]: len(search.values.get(pool[i], ())) + n for i, n in chosen.items()})
+    yield from _finals(search)
 
 
 STRATEGIES: dict[str, Callable[[Search], Steps]] = {
@@ -210,11 +195,23 @@ STRATEGIES: dict[str, Callable[[Search], Steps]] = {
 
 # --- steps of strategies -------------------------------------------------------------------------------------------
 
-_RACED, _HALVED = 0.6, 0.5  # candidates of `race` and of `halving` per picture of the budget
+_RACED, _HALVED = 0.8, 0.5  # candidates of `race` and of `halving` per picture of the budget
 _BEAM, _GENERATIONS = 4, 5
 _ROUNDS = 14
-_FIRST, _LAST = 0.25, 0.25  # shares of the budget for the policy's samples, and for choosing among the drawn
+_FIRST, _LAST = 0.5, 0.2  # shares of the budget for the policy's samples, and for choosing among the drawn
 _CHILDREN = 8  # bred for each picture of a round
+
+
+def _finals(search: Search) -> Steps:
+    """The rest of the pictures, a few at a time, for those that may be the best (GP-UCB)."""
+    share = max(1, search.budget // _ROUNDS)
+    while measured := search.candidates():
+        posterior = _posterior(search, measured)
+        search.note(measured[int(posterior.mean.argmax())])
+        if search.left <= 0 or len(measured) == 1:
+            return
+        likely = np.argsort(-(posterior.mean + posterior.spread))[:share]
+        yield from search.draw({measured[i]: len(search.values[measured[i]]) + 1 for i in likely})
 
 
 def _halve(search: Search, texts: Iterable[str], budget: int, until: int = 1) -> Steps:
@@ -276,19 +273,8 @@ def _grow(search: Search, lists: Sequence[str], count: int) -> Steps:
     return [text for text in grown if text and text not in search.values]
 
 
-def _shortened(search: Search, texts: Sequence[str]) -> list[str]:
-    """The texts, every other one cut after some modifier: experts write much, and less may be worth more."""
-    space, rng = search.space, search.random
-    cut = []
-    for i, text in enumerate(texts):
-        modifiers = space.modifiers[text]
-        kept = rng.randint(1, len(modifiers)) if i % 2 and modifiers else len(modifiers)
-        cut.append(space.text(modifiers[:kept], rng))
-    return list(dict.fromkeys(text for text in cut if text))
-
-
-def _breed(search: Search, parents: Sequence[str], measured: Sequence[str]) -> Steps:
-    """Children of `parents`, different from each other and from all that was drawn."""
+def _breed(search: Search, parents: Sequence[str]) -> Steps:
+    """A child of each of `parents`, different from each other and from all that was drawn."""
     space, rng = search.space, search.random
     plans, asks = [], []
     for parent in parents:
@@ -313,9 +299,8 @@ def _breed(search: Search, parents: Sequence[str], measured: Sequence[str]) -> S
             child = [*before, search.terms.draw(rng), *after[1:]]
         elif operation == "delete":
             child = before + after[rng.randint(1, max(1, len(modifiers) // 2)) :]
-        elif operation == "cross":
-            other = space.modifiers[rng.choice(measured)]
-            child = [m for m in [*modifiers, *other] if rng.random() < 0.6]
+        elif operation == "unite":
+            child = [*modifiers, *space.modifiers[rng.choice(parents)]]
         else:
             child = rng.sample(modifiers, len(modifiers))
         children[space.text(child, rng)] = None
@@ -323,4 +308,6 @@ def _breed(search: Search, parents: Sequence[str], measured: Sequence[str]) -> S
 
 
 _SHORT = 20  # the policy's tokens of a continuation: about four modifiers
-_OPERATIONS = {"regrow": 5, "insert": 5, "add": 3, "replace": 3, "delete": 3, "cross": 5, "reorder": 1}
+# A union of two good lists keeps most of their worth, and has modifiers of both to gain from; a list that loses a part
+# loses much.
+_OPERATIONS = {"unite": 8, "insert": 3, "regrow": 2, "add": 2, "replace": 1, "delete": 2, "reorder": 2}
