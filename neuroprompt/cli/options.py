@@ -97,11 +97,11 @@ def load_policy(model: str, device: str | None):
     return PromptEnhancer.from_pretrained(model, device=device)
 
 
-def load_generator(name, device, steps, guidance, size, negative, dtype, more):
+def load_generator(name, device, steps, guidance, size, negative, dtype, settings):
     from neuroprompt.images import GeneratorConfig, ImageGenerator
 
     quiet_libraries()
-    settings = {
+    named = {
         "num_inference_steps": steps,
         "guidance_scale": guidance,
         "height": size,
@@ -109,7 +109,7 @@ def load_generator(name, device, steps, guidance, size, negative, dtype, more):
         "negative_prompt": negative,
         "dtype": dtype,
     }
-    config = GeneratorConfig.of(**settings | read_settings(more or []))
+    config = GeneratorConfig.of(**named | read_settings(settings or []))
     return ImageGenerator.from_pretrained(name, device=device, config=config)
 
 
