@@ -310,13 +310,15 @@ class PromptEnhancer:
         heads, tails = encode[: len(pairs)], encode[len(pairs) :]
         sequences = [(h + t)[-self._positions :] for h, t in zip(heads, tails, strict=True)]
         length = max(map(len, sequences))
-        ids = torch.full((len(pairs), length), self.tokenizer.pad_token_id, device=self.model.device)
+        # Filled on the CPU: on a GPU each of these small writes would wait for the device.
+        ids = torch.full((len(pairs), length), self.tokenizer.pad_token_id)
         real = torch.zeros_like(ids)
         scored = torch.zeros_like(ids, dtype=torch.bool)
         for i, (sequence, tail) in enumerate(zip(sequences, tails, strict=True)):
             ids[i, : len(sequence)] = torch.tensor(sequence)
             real[i, : len(sequence)] = 1
             scored[i, max(1, len(sequence) - len(tail)) : len(sequence)] = bool(tail)
+        ids, real, scored = (tensor.to(self.model.device) for tensor in (ids, real, scored))
         logits = self.model(ids, attention_mask=real).logits[:, :-1].float()  # (pairs, length - 1, vocab)
         logprobs = torch.log_softmax(logits, -1).gather(-1, ids[:, 1:, None]).squeeze(-1)
         scored = scored[:, 1:]
