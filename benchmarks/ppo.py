@@ -26,6 +26,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated
 
@@ -73,14 +74,15 @@ def phases(
         Path | None, typer.Option(help="A YAML file of training/ppo.py; by default one of configs/ppo.")
     ] = None,
     full_size: Annotated[bool, typer.Option(help="SD 1.5, CLIP-H and GPT-2 with random weights.")] = False,
-    iterations: Annotated[int, typer.Option(help="After one that warms up.")] = 4,
+    iterations: Annotated[int, typer.Option(help="That are measured.")] = 4,
+    warm_up: Annotated[int, typer.Option(help="Iterations before those.")] = 1,
     output: Annotated[Path | None, typer.Option(help="JSON file for the figures.")] = None,
 ) -> None:
     """Seconds of an iteration by phase, and the share of them that is not spent on drawing."""
     arguments = ["--queries", str(QUERIES), *context.args]
     with tempfile.TemporaryDirectory() as folder:
         queries, images, settings, model = read(config or (FULL_SIZE if full_size else EMBEDDED), arguments, folder)
-        settings.max_steps = (iterations + 1) * settings.steps_per_iteration
+        settings.max_steps = (warm_up + iterations) * settings.steps_per_iteration
         settings.target_kl = None  # no update is left out: they cost what they cost at most
         data, _ = load_queries(queries, settings.window)
         if full_size:
@@ -101,9 +103,9 @@ def phases(
         return
 
     def mean(name: str) -> float:
-        return statistics.mean(log[name] for log in clock.logs[1:])
+        return statistics.mean(log[name] for log in clock.logs[warm_up:])
 
-    seconds, drawn = statistics.mean(clock.wall()), mean("images")
+    seconds, drawn = statistics.mean(clock.wall()[warm_up:]), mean("images")
     phase = {name: mean(f"seconds/{name}") for name in ("generate", "draw", "score", "logprobs", "update")}
     phase["rest"] = seconds - sum(phase.values())  # the score cache, advantages, the library's loop
     figures = {
@@ -263,19 +265,25 @@ class Clock(TrainerCallback):
     def __init__(self):
         self.logs, self._wall, self._cpu = [], [], []
 
+    def on_train_begin(self, args, state, control, **kwargs):
+        self._mark()
+
     def on_log(self, args, state, control, logs, **kwargs):
         if "seconds/update" in logs:  # and not the last log, which is of the whole run
             self.logs.append(logs)
-            self._wall.append(time.perf_counter())
-            self._cpu.append(time.process_time())
+            self._mark()
+
+    def _mark(self):
+        self._wall.append(time.perf_counter())
+        self._cpu.append(time.process_time())
 
     def wall(self) -> list[float]:
-        """Seconds of each iteration but the first."""
-        return [end - begin for begin, end in zip(self._wall, self._wall[1:], strict=False)]
+        """Seconds of each iteration."""
+        return [end - begin for begin, end in pairwise(self._wall)]
 
     def cpu(self) -> list[float]:
-        """CPU seconds of each iteration but the first."""
-        return [end - begin for begin, end in zip(self._cpu, self._cpu[1:], strict=False)]
+        """CPU seconds of each iteration."""
+        return [end - begin for begin, end in pairwise(self._cpu)]
 
 
 def ours(
@@ -305,7 +313,7 @@ def ours(
         trainer = PPOTrainer(model, commas, settings, Dataset.from_dict({"prompt": prompts}), callbacks=[clock])
         trainer.remove_callback(PrinterCallback)
         trainer.train()
-    return clock.cpu()
+    return clock.cpu()[1:]
 
 
 def theirs(python: Path, model: str, **task) -> list[float]:

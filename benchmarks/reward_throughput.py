@@ -1,8 +1,7 @@
 """Pictures drawn and scored a second: our path beside the loop of NeuroPrompts and Promptist, in one run.
 
     python benchmarks/reward_throughput.py
-    python benchmarks/reward_throughput.py --full-size --prompts 64 --batch-size 16          # a GPU; random weights
-    python benchmarks/reward_throughput.py --full-size --steps 4                             # a few-step scheduler
+    python benchmarks/reward_throughput.py --full-size --batch-size 64 --steps 20 --steps 4      # a GPU; random weights
 
 Both sides do what a step of reinforcement learning needs: draw each rewritten prompt and its original with the same
 seeds, and score the pictures against the original. The loop takes one prompt at a time through the pipeline, turns the
@@ -15,6 +14,7 @@ what the real ones do, and the share of the device's speed in large bf16 product
 """
 
 import time
+from dataclasses import replace
 from typing import Annotated
 
 import torch
@@ -42,7 +42,9 @@ def main(
     loop_prompts: Annotated[int, typer.Option(help="Rewritten prompts in the loop.")] = 16,
     seeds: Annotated[int, typer.Option(help="Pictures of each prompt.")] = 1,
     batch_size: Annotated[int, typer.Option(help="Pictures that we draw at once.")] = 32,
-    steps: Annotated[int | None, typer.Option(help="Denoising steps; by default the model's own.")] = None,
+    steps: Annotated[
+        list[int] | None, typer.Option(help="Denoising steps; by default the model's own. Several are tried in turn.")
+    ] = None,
     full_size: Annotated[bool, typer.Option(help="SD 1.5 and CLIP-H in bf16 with random weights.")] = False,
     threads: Annotated[int, typer.Option(help="CPU threads; 0 leaves PyTorch's default.")] = 0,
     device: Annotated[str | None, typer.Option()] = None,
@@ -51,8 +53,16 @@ def main(
     if threads:
         torch.set_num_threads(threads)
     where = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    config = GeneratorConfig(num_inference_steps=steps, batch_size=batch_size)
+    config = GeneratorConfig(batch_size=batch_size)
     generator, score = full_size_models(where, config) if full_size else embedded_models(where, config)
+    for count in steps or [generator.config.num_inference_steps]:
+        settings = replace(generator.config, num_inference_steps=count)
+        compare(ImageGenerator(generator.pipeline, settings, name=generator.name), score, prompts, loop_prompts, seeds)
+
+
+def compare(generator: ImageGenerator, score: PickScore, prompts: int, loop_prompts: int, seeds: int) -> None:
+    """Time the loop and our path with this generator, and print both."""
+    where, batch_size = str(generator.device), generator.config.batch_size
 
     def rewrites(count: int) -> tuple[list[str], list[str]]:
         plain = [f"{SUBJECTS[i % 8]}{PLACES[i // 8 % 8]}" + f" {i // 64}" * (i >= 64) for i in range(count)]
@@ -84,7 +94,7 @@ def main(
         f"of our time: drawing {phases['draw'] / new:.0%}, scoring {phases['score'] / new:.0%}; "
         f"{generator.config.num_inference_steps} steps, {generator.config.height} pixels, batches of {batch_size}"
     )
-    if full_size:
+    if where.startswith("cuda"):
         with FlopCounterMode(display=False) as counter:
             reward.score(plain[:1], [texts[0] + ", again"])
         flops = counter.get_total_flops() * prompts / known

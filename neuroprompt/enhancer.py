@@ -206,6 +206,7 @@ class PromptEnhancer:
             num_return_sequences=1 if do_sample else num_return_sequences,
             length_penalty=length_penalty,
             do_sample=False,  # what is random is noise that belongs to the row: see GumbelNoise
+            temperature=1.0,  # the policy's own would be merged in, and warned of without do_sample
             eos_token_id=self.tokenizer.eos_token_id,
             pad_token_id=self.tokenizer.pad_token_id,
         )

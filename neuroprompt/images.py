@@ -427,14 +427,14 @@ def _set_up(pipeline: diffusers.DiffusionPipeline, config: GeneratorConfig, devi
             likely = ", ".join(sorted(c.__name__ for c in pipeline.scheduler.compatibles)) or type(pipeline.scheduler)
             raise ValueError(f"scheduler is {config.scheduler!r}: that is none of diffusers' own, such as {likely}")
         pipeline.scheduler = scheduler.from_config(pipeline.scheduler.config)
-    denoiser = _denoiser(pipeline)
-    if denoiser is not None and device.type == "cuda" and not config.cpu_offload:
-        denoiser.to(memory_format=torch.channels_last)  # what convolutions on tensor cores want
+    denoiser, vae = _denoiser(pipeline), getattr(pipeline, "vae", None)
+    if device.type == "cuda" and not config.cpu_offload:
+        for part in filter(None, (denoiser, vae)):
+            part.to(memory_format=torch.channels_last)  # what convolutions on tensor cores want
     if config.compile:
         denoiser.compile()
     if config.attention_slicing:
         pipeline.enable_attention_slicing()
-    vae = getattr(pipeline, "vae", None)
     for name, method in (("vae_slicing", "enable_slicing"), ("vae_tiling", "enable_tiling")):
         if getattr(config, name):
             if not hasattr(vae, method):

@@ -189,18 +189,23 @@ def test_tokenizer_ignores_case_and_decodes():
     )
 
 
-def _regression(folder: Path, steps: int, frozen: str | None = None) -> torch.nn.Module:
+def _regression(
+    folder: Path, steps: int, frozen: str | None = None, workers: int = 0, broken: int | None = None
+) -> torch.nn.Module:
     torch.manual_seed(0)
     model = torch.nn.Linear(4, 1)
+    seen = iter(range(steps))
 
-    def loss(rng):
-        x = torch.from_numpy(rng.standard_normal((16, 4), np.float32))
-        return ((model(x).float() - x.sum(1, keepdim=True)) ** 2).mean(), {}
+    def batch(rng):
+        return torch.from_numpy(rng.standard_normal((16, 4), np.float32))
+
+    def loss(x):
+        value = ((model(x).float() - x.sum(1, keepdim=True)) ** 2).mean()
+        return value * (torch.nan if next(seen) == broken else 1), {}
 
     # No cool-down: it depends on how many steps are planned.
-    return fit(
-        model, LoopConfig(steps, 16, 0.05, warmup=5, cooldown=0.0, save_seconds=0.0), folder, loss, frozen=frozen
-    )
+    config = LoopConfig(steps, 16, 0.05, warmup=5, cooldown=0.0, save_seconds=0.0, workers=workers)
+    return fit(model, config, folder, batch, loss, frozen=frozen)
 
 
 def test_resuming_gives_the_same_weights(tmp_path, capsys):
@@ -213,6 +218,17 @@ def test_resuming_gives_the_same_weights(tmp_path, capsys):
     torch.testing.assert_close(
         load_averaged(torch.nn.Linear(4, 1), tmp_path / "parts").weight, whole.weight, rtol=0, atol=0
     )
+
+
+def test_workers_draw_the_same_batches(tmp_path):
+    here, there = _regression(tmp_path / "here", 12), _regression(tmp_path / "there", 12, workers=2)
+    torch.testing.assert_close(there.weight, here.weight, rtol=0, atol=0)
+
+
+def test_a_step_without_a_finite_gradient_is_left_out(tmp_path):
+    assert _regression(tmp_path, 12, broken=7).weight.isfinite().all()
+    short, long = (_regression(tmp_path / str(n), n, broken=n - 1) for n in (8, 9))
+    assert not torch.equal(short.weight, long.weight)  # it goes on after
 
 
 def test_what_is_frozen_stays_and_the_rest_learns(tmp_path):

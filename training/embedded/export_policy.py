@@ -4,7 +4,7 @@
     python scripts/evaluate_policy.py --data data/discord --prompts partiprompts.txt --output results/policy.json
     python training/embedded/export_policy.py card --run runs/embedded/sft --data data/discord \
         --figures results/policy.json --prompts partiprompts.txt --output neuroprompt/assets/policy
-    python training/embedded/export_policy.py ppo --run runs/embedded/ppo --output neuroprompt/assets
+    python training/embedded/export_policy.py ppo --run runs/embedded/ppo --output neuroprompt/assets --temperature 0.7
     neuroprompt evaluate --prompts configs/ppo/queries/test.txt:300 --methods plain,sft,ppo --against sft -o results/ppo
     python training/embedded/export_policy.py ppo-card --run runs/embedded/ppo --figures results/ppo \
         --output neuroprompt/assets/policy
@@ -24,7 +24,7 @@ from transformers import AutoModelForCausalLM
 
 from neuroprompt.assets import locate
 from neuroprompt.assets.difference import write_difference
-from neuroprompt.enhancer import PromptEnhancer
+from neuroprompt.enhancer import PromptEnhancer, sampled_by_default
 from neuroprompt.evaluation.summary import read_records, tables
 from neuroprompt.prompt_files import read_lines
 
@@ -32,16 +32,24 @@ app = typer.Typer(no_args_is_help=True, add_completion=False)
 Run = Annotated[Path, typer.Option(help="Output folder of training/sft.py.")]
 Output = Annotated[Path, typer.Option(help="The policy's folder.")]
 Diversity = Annotated[float | None, typer.Option(help="Of the search with this policy; by default 0.7.")]
+Temperature = Annotated[float | None, typer.Option(help="Sample this policy, at this temperature; by default search.")]
 
 
 @app.command()
-def weights(run: Run, output: Output, diversity: Diversity = None) -> None:
-    """Write the run's policy in half precision."""
+def weights(
+    run: Annotated[str, typer.Option(help="Output folder of training/sft.py, or another policy.")],
+    output: Output,
+    diversity: Diversity = None,
+    temperature: Temperature = None,
+) -> None:
+    """Write a policy in half precision, and how it is decoded where nobody asks otherwise."""
     enhancer = PromptEnhancer.from_pretrained(run, device="cpu")
     if diversity is not None:
         settings = enhancer.model.generation_config
         settings._from_model_config = False  # with it, the library reads no settings but its own
         settings.diversity = diversity
+    if temperature is not None:
+        sampled_by_default(enhancer.model, temperature)
     enhancer.tokenizer.padding_side = "right"
     enhancer.model.config.use_cache = True  # training switches it off
     enhancer.model.to(torch.float16).save_pretrained(output)
@@ -57,6 +65,7 @@ def ppo(
     before: Annotated[str, typer.Option(help="The policy that the run began with.")] = "embedded-sft",
     rank: Annotated[int, typer.Option(help="Of the run's adapters.")] = 16,
     diversity: Diversity = None,
+    temperature: Temperature = None,
 ) -> None:
     """Write the run's policy in half precision, and the policy that it began with as the difference to it."""
     source = locate(before, "policy")
@@ -64,7 +73,7 @@ def ppo(
     card = Path(source, "README.md")
     story = card.read_text(encoding="utf-8") if card.is_file() else ""
     later = AutoModelForCausalLM.from_pretrained(run, dtype=torch.float32).state_dict()
-    weights(run, output / "policy", diversity)
+    weights(str(run), output / "policy", diversity, temperature)
     stored = load_file(output / "policy" / "model.safetensors")  # tied weights are there once
     write_difference(earlier, {name: later[name] for name in stored}, "policy", output / "policy-sft", rank)
     if story:
@@ -79,8 +88,12 @@ def ppo_card(
     run: Annotated[Path, typer.Option(help="Output folder of training/ppo.py.")],
     figures: Annotated[Path, typer.Option(help="Folder of `neuroprompt evaluate` with the methods sft and ppo.")],
     output: Output,
+    config: Annotated[str, typer.Option(help="The run's YAML file.")] = "configs/ppo/embedded.yaml",
 ) -> None:
     """Write the card of the policy after PPO from the run's log and the evaluation."""
+    model = PromptEnhancer.from_pretrained(output, device="cpu").model
+    parameters, own = sum(p.numel() for p in model.parameters()), model.generation_config
+    decoded = f"Both are sampled at temperature {own.temperature:g} where nobody asks otherwise." * bool(own.do_sample)
     history = json.loads((run / "log_history.json").read_text())
     results = json.loads((figures / "results.json").read_text())
     shown = [t for t in tables(results) if t.title in ("Rewards", "Against plain", "Against sft", "Prompts")]
@@ -91,9 +104,9 @@ def ppo_card(
         "# The embedded policy",
         "",
         "The [supervised policy](../policy-sft/README.md), trained on by PPO against the pictures of the embedded "
-        "Stable Diffusion, scored by the embedded PickScore: `configs/ppo/embedded.yaml`. The reward is the gain over "
-        "the plain prompt's own picture with the same seed. It is a plain `GPT2LMHeadModel` in half precision, 6.88 M "
-        "parameters; `embedded-sft` is the policy before PPO. Licence: Apache-2.0.",
+        f"Stable Diffusion, scored by the embedded PickScore: `{config}`. The reward is the gain over "
+        "the plain prompt's own picture with the same seed. It is a plain `GPT2LMHeadModel` in half precision, "
+        f"{parameters / 1e6:.2f} M parameters; `embedded-sft` is the policy before PPO. {decoded} Licence: Apache-2.0.",
         "",
         "It knows what flatters *these* pictures, 64 × 64 icons, by the taste of *this* reward, which was made from "
         "rules. For another generator, train it for that one: that is what the method is about.",

@@ -19,6 +19,7 @@ Batch = Annotated[int, typer.Option(help="Renderings a step.")]
 Rate = Annotated[float, typer.Option(help="Learning rate after warm-up.")]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 Threads = Annotated[int, typer.Option(help="CPU threads.")]
+Workers = Annotated[int, typer.Option(help="Processes that draw the batches; for a GPU, as many as there are cores.")]
 
 
 def _say(result: object) -> None:
@@ -36,6 +37,7 @@ def data(
         str, typer.Option(help="common: those of subjects.tsv; all: every row (for a GPU).")
     ] = "common",
     vocab_size: Annotated[int, typer.Option(help="Entries of the tokenizer.")] = 4096,
+    workers: Annotated[int, typer.Option(help="Processes that make renderings.")] = 1,
     seed: int = 0,
 ) -> None:
     """1. Renderings, common modifiers and tokenizer."""
@@ -48,7 +50,7 @@ def data(
 
     folder = work / "data"
     if not (folder / "images.npy").exists():
-        make_renderings(pictures, count, folder, subjects, seed)
+        make_renderings(pictures, count, folder, subjects, seed, workers=workers)
     common = CommonModifiers.collect(keywords=keywords)
     common.save(folder / "common_modifiers.json")
     rng = np.random.default_rng(seed)
@@ -61,24 +63,26 @@ def data(
 
 @app.command()
 def autoencoder(work: Work, steps: Steps = 4000, batch_size: Batch = 16, learning_rate: Rate = 2e-3,
-                device: Device = "auto", threads: Threads = 1) -> None:  # fmt: skip
+                device: Device = "auto", threads: Threads = 1, workers: Workers = 0) -> None:  # fmt: skip
     """2. The autoencoder, then the latents of every rendering."""
     from .autoencoder import encode_all, train_autoencoder
 
     torch.set_num_threads(threads)
-    config = LoopConfig(steps, batch_size, learning_rate, cooldown=0.3, ema=0.998)
+    config = LoopConfig(steps, batch_size, learning_rate, cooldown=0.3, ema=0.998, workers=workers)
     train_autoencoder(work / "data", work / "autoencoder", config, device)
     _say({"scaling_factor": encode_all(work / "data", work / "autoencoder", work / "data" / "latents.npy", device)})
 
 
 @app.command()
 def warm_up(work: Work, steps: Steps = 2500, batch_size: Batch = 128, learning_rate: Rate = 1e-3,
-            device: Device = "auto", threads: Threads = 1) -> None:  # fmt: skip
+            device: Device = "auto", threads: Threads = 1, workers: Workers = 0) -> None:  # fmt: skip
     """3. A contrastive training of text encoder and image tower, for the diffusion model to begin from."""
     from .clip import Renderings, retrieval, train_clip
 
     torch.set_num_threads(threads)
-    config = LoopConfig(steps, batch_size, learning_rate, warmup=50, weight_decay=0.05, ema=0.98, sheet_steps=0)
+    config = LoopConfig(
+        steps, batch_size, learning_rate, warmup=50, weight_decay=0.05, ema=0.98, sheet_steps=0, workers=workers
+    )
     _say(retrieval(train_clip(work / "data", work / "warm_up", config, device), Renderings(work / "data")))
 
 
@@ -87,13 +91,20 @@ def diffusion(work: Work, steps: Steps = 30_000, batch_size: Batch = 64, learnin
               sheet_steps: Annotated[int, typer.Option(help="Steps between contact sheets.")] = 500,
               cooldown: Annotated[float, typer.Option(help="Share of the steps over which the rate falls to 0.")] = 0.1,
               freeze_text: Annotated[bool, typer.Option(help="Train on with the text encoder as it is.")] = False,
-              device: Device = "auto", threads: Threads = 1) -> None:  # fmt: skip
+              device: Device = "auto", threads: Threads = 1, workers: Workers = 0) -> None:  # fmt: skip
     """4. The diffusion model with its text encoder."""
     from .diffusion import train_diffusion
 
     torch.set_num_threads(threads)
     config = LoopConfig(
-        steps, batch_size, learning_rate, warmup=200, ema=0.9992, cooldown=cooldown, sheet_steps=sheet_steps
+        steps,
+        batch_size,
+        learning_rate,
+        warmup=200,
+        ema=0.9992,
+        cooldown=cooldown,
+        sheet_steps=sheet_steps,
+        workers=workers,
     )
     train_diffusion(
         work / "data", work / "autoencoder", work / "warm_up", work / "diffusion", config, device,
@@ -103,12 +114,14 @@ def diffusion(work: Work, steps: Steps = 30_000, batch_size: Batch = 64, learnin
 
 @app.command()
 def clip(work: Work, steps: Steps = 1500, batch_size: Batch = 128, learning_rate: Rate = 1e-3,
-         device: Device = "auto", threads: Threads = 1) -> None:  # fmt: skip
+         device: Device = "auto", threads: Threads = 1, workers: Workers = 0) -> None:  # fmt: skip
     """5. CLIP, on that text encoder; to be trained anew (or further) when the diffusion model has been."""
     from .clip import Renderings, retrieval, train_clip
 
     torch.set_num_threads(threads)
-    config = LoopConfig(steps, batch_size, learning_rate, weight_decay=0.05, ema=0.997, cooldown=0.3, sheet_steps=250)
+    config = LoopConfig(
+        steps, batch_size, learning_rate, weight_decay=0.05, ema=0.997, cooldown=0.3, sheet_steps=250, workers=workers
+    )
     model = train_clip(
         work / "data", work / "clip", config, device, warm_up=work / "warm_up", diffusion=work / "diffusion"
     )
@@ -117,13 +130,13 @@ def clip(work: Work, steps: Steps = 1500, batch_size: Batch = 128, learning_rate
 
 @app.command()
 def pickscore(work: Work, steps: Steps = 1200, batch_size: Batch = 64, learning_rate: Rate = 2e-4,
-              device: Device = "auto", threads: Threads = 1) -> None:  # fmt: skip
+              device: Device = "auto", threads: Threads = 1, workers: Workers = 0) -> None:  # fmt: skip
     """6. PickScore, from that CLIP."""
     from .clip import Renderings
     from .preferences import agreement, train_pickscore
 
     torch.set_num_threads(threads)
-    config = LoopConfig(steps, batch_size, learning_rate, ema=0.995, cooldown=0.3, sheet_steps=200)
+    config = LoopConfig(steps, batch_size, learning_rate, ema=0.995, cooldown=0.3, sheet_steps=200, workers=workers)
     model = train_pickscore(work / "data", work / "diffusion", work / "clip", work / "pickscore", config, device)
     _say(agreement(model, Renderings(work / "data")))
 

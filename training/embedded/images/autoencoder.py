@@ -3,7 +3,6 @@
 L1 and edge losses with a light KL term; no adversary, for pictures this plain do not need one.
 """
 
-import math
 from pathlib import Path
 
 import numpy as np
@@ -59,16 +58,19 @@ def train_autoencoder(data: Path, out: Path, config: LoopConfig, device: str = "
     torch.manual_seed(config.seed)
     model = new_autoencoder().to(where)
 
-    def loss(rng: np.random.Generator) -> tuple[Tensor, dict[str, float]]:
-        x = to_pixels(images[np.sort(rng.integers(0, len(images), config.batch_size))], where)
+    def batch(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        chosen = np.sort(rng.integers(0, len(images), config.batch_size))
+        return images[chosen], rng.standard_normal((len(chosen), LATENT_CHANNELS, 16, 16), np.float32)
+
+    def loss(batch: tuple[np.ndarray, np.ndarray]) -> tuple[Tensor, dict[str, Tensor]]:
+        x, noise = to_pixels(batch[0], where), torch.from_numpy(batch[1]).to(where)
         posterior = model.encode(x).latent_dist
-        noise = torch.from_numpy(rng.standard_normal(posterior.mean.shape, np.float32)).to(where)
         y = model.decode(posterior.mean + posterior.std * noise).sample.float()
         edges = sum(F.l1_loss(a, b) for a, b in zip(_edges(y), _edges(x), strict=True))
         squared = F.mse_loss(y, x)
         kl = 0.5 * (posterior.mean**2 + posterior.var - 1 - posterior.logvar).float().mean()
         value = F.l1_loss(y, x) + squared + 0.5 * edges + 3e-4 * kl
-        return value, {"psnr": 10 * math.log10(4 / max(squared.item(), 1e-9)), "kl": kl.item()}
+        return value, {"psnr": 10 * (4 / squared.clamp(min=1e-9)).log10(), "kl": kl}
 
     rows = np.linspace(0, len(images) - 1, 24).astype(int)
 
@@ -78,7 +80,7 @@ def train_autoencoder(data: Path, out: Path, config: LoopConfig, device: str = "
         pairs = np.concatenate([to_images(x), to_images(y)], 1)  # (24, 128, 64, 3)
         Image.fromarray(np.concatenate(list(pairs), 1)).save(path)
 
-    return fit(model, config, out, loss, sheet)
+    return fit(model, config, out, batch, loss, sheet)
 
 
 @torch.no_grad()

@@ -73,21 +73,23 @@ class Renderings:
     def captions(self, indices: np.ndarray, rng: np.random.Generator) -> list[str]:
         return [write_caption(self.rows[i], self.common, rng) for i in indices]
 
-    def tokens(self, texts: list[str], device: torch.device, full: bool = False) -> Tensor:
+    def tokens(self, texts: list[str], device: torch.device | str = "cpu", full: bool = False) -> Tensor:
         """Token ids, (n, length): padded to the longest, or to 77 (`full`), as pipelines do."""
         padding = "max_length" if full else "longest"
         encoded = self.tokenizer(texts, padding=padding, truncation=True, max_length=MAX_LENGTH, return_tensors="pt")
         return encoded.input_ids.to(device)
 
-    def pixels(self, indices: np.ndarray, device: torch.device) -> Tensor:
-        return to_pixels(self.images[indices], device)
-
 
 def embed(model: CLIPModel, data: Renderings, indices: np.ndarray, texts: list[str]) -> tuple[Tensor, Tensor]:
     """Unit image and text embeddings, each (n, width)."""
+    return unit_features(model, data.images[indices], data.tokens(texts))
+
+
+def unit_features(model: CLIPModel, images: np.ndarray, tokens: Tensor) -> tuple[Tensor, Tensor]:
+    """Unit embeddings of uint8 pictures and of token ids, each (n, width)."""
     device = model.device
-    image = model.get_image_features(pixel_values=data.pixels(indices, device)).pooler_output
-    text = model.get_text_features(input_ids=data.tokens(texts, device)).pooler_output
+    image = model.get_image_features(pixel_values=to_pixels(images, device)).pooler_output
+    text = model.get_text_features(input_ids=tokens.to(device, non_blocking=True)).pooler_output
     return F.normalize(image.float(), dim=-1), F.normalize(text.float(), dim=-1)
 
 
@@ -110,19 +112,22 @@ def train_clip(
         load_averaged(model.text_model, diffusion, "text_encoder.").requires_grad_(False)
     model.to(where)
 
-    def loss(rng: np.random.Generator) -> tuple[Tensor, dict[str, float]]:
+    def batch(rng: np.random.Generator) -> tuple[np.ndarray, Tensor]:
         chosen = np.sort(rng.choice(renderings.train, config.batch_size, replace=False))
-        image, text = embed(model, renderings, chosen, renderings.captions(chosen, rng))
+        return renderings.images[chosen], renderings.tokens(renderings.captions(chosen, rng))
+
+    def loss(batch: tuple[np.ndarray, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        image, text = unit_features(model, *batch)
         scale = model.logit_scale.clamp(max=4.6).exp()
         logits = scale * image @ text.T  # (images, texts)
-        labels = torch.arange(len(chosen), device=where)
+        labels = torch.arange(len(image), device=where)
         value = (F.cross_entropy(logits, labels) + F.cross_entropy(logits.T, labels)) / 2
-        return value, {"accuracy": (logits.argmax(1) == labels).float().mean().item(), "scale": scale.item()}
+        return value, {"accuracy": (logits.argmax(1) == labels).float().mean(), "scale": scale}
 
     def report(averaged: nn.Module, path: Path) -> None:
         path.with_suffix(".json").write_text(json.dumps(retrieval(averaged, renderings)) + "\n")
 
-    return fit(model, config, out, loss, report)
+    return fit(model, config, out, batch, loss, report)
 
 
 @torch.no_grad()

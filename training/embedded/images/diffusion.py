@@ -172,23 +172,27 @@ def train_diffusion(
     if not (out / "checkpoint.safetensors").is_file():
         load_averaged(model.text_encoder, warm_up, "text_model.")
     model.to(where)
+    model.unet.to(memory_format=torch.channels_last)
     if where.type == "cpu":
         # Plain products: the fused kernel's bf16 backward costs a third of the step on CPUs.
         model.unet.set_attn_processor(AttnProcessor())
-        model.unet.to(memory_format=torch.channels_last)
     cumulative = new_scheduler().alphas_cumprod.to(where)
 
-    def loss(rng: np.random.Generator) -> tuple[Tensor, dict[str, float]]:
+    def batch(rng: np.random.Generator) -> tuple[Tensor, ...]:
         chosen = np.sort(rng.choice(renderings.train, config.batch_size))
         captions = renderings.captions(chosen, rng)
         captions = ["" if rng.random() < drop else caption for caption in captions]
-        text = model.text_encoder(renderings.tokens(captions, where, full=True)).last_hidden_state
-        x = torch.from_numpy(latents[chosen]).to(where).float().contiguous(memory_format=torch.channels_last)
-        noise = torch.from_numpy(rng.standard_normal(x.shape, np.float32)).to(where)
+        x = torch.from_numpy(latents[chosen])
+        noise = torch.from_numpy(rng.standard_normal(x.shape, np.float32))
         # Stratified over the batch, so that each step sees every noise level; the noisy ones, where the words decide
         # what is drawn, more often.
         t = ((np.arange(len(chosen)) + rng.random(len(chosen))) / len(chosen)) ** 0.7 * len(cumulative)
-        t = torch.from_numpy(rng.permutation(t).astype(np.int64)).to(where)
+        return renderings.tokens(captions, full=True), x, noise, torch.from_numpy(rng.permutation(t).astype(np.int64))
+
+    def loss(batch: tuple[Tensor, ...]) -> tuple[Tensor, dict[str, Tensor]]:
+        tokens, x, noise, t = (tensor.to(where, non_blocking=True) for tensor in batch)
+        text = model.text_encoder(tokens).last_hidden_state
+        x = x.float().contiguous(memory_format=torch.channels_last)
         level = cumulative[t][:, None, None, None]
         signal, spread = level.sqrt(), (1 - level).sqrt()
         v = model.unet(signal * x + spread * noise, t, text).sample
@@ -196,7 +200,7 @@ def train_diffusion(
         # Min-SNR with gamma 5, on SNR + 1 (the factor between errors in v and in x), so that pure noise still counts.
         ratio = 1 / (1 - cumulative[t])
         weight = ratio.clamp(max=6) / ratio
-        return (weight * error).mean(), {"error": error.mean().item()}
+        return (weight * error).mean(), {"error": error.mean()}
 
     pipeline = assemble(model, data, autoencoder)
 
@@ -204,4 +208,4 @@ def train_diffusion(
         with torch.autocast(where.type, enabled=False):
             contact_sheet(pipeline).save(path)
 
-    return fit(model, config, out, loss, sheet, frozen="text_encoder." if freeze_text else None)
+    return fit(model, config, out, batch, loss, sheet, frozen="text_encoder." if freeze_text else None)

@@ -1,4 +1,5 @@
-"""The training loop that every embedded image model shares: bf16 where the device has it, EMA, resumable checkpoints.
+"""The training loop that every embedded image model shares: bf16 where the device has it, EMA, batches that are drawn
+ahead in processes of their own, resumable checkpoints.
 
 Running the same command again goes on where the last checkpoint stopped. Checkpoints are safetensors (weights, EMA,
 AdamW's moments, and the counters as metadata), written beside and renamed, so a killed run never leaves a broken one.
@@ -9,12 +10,14 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
 
 from neuroprompt.assets import has_bfloat16
 
@@ -28,6 +31,7 @@ class LoopConfig:
     learning_rate: after `warmup` steps.
     ema: decay of the exponential moving average at the end; it grows with the step, so early averages are not stale.
     save_seconds: between checkpoints. sheet_steps: between contact sheets (0: none).
+    workers: processes that draw the batches to come (0: this one, when it needs them).
     """
 
     steps: int
@@ -40,6 +44,7 @@ class LoopConfig:
     save_seconds: float = 180.0
     sheet_steps: int = 500
     log_steps: int = 50
+    workers: int = 0
     seed: int = 0
 
 
@@ -49,22 +54,42 @@ def pick_device(name: str = "auto") -> torch.device:
     return torch.device(name)
 
 
+class Items(Dataset):
+    """What `make` makes of the numbers below `count`; for a `DataLoader`, whose workers it is then made in."""
+
+    def __init__(self, make: Callable[[int], Any], count: int):
+        self.make, self.count = make, count
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, index: int) -> Any:
+        return self.make(index)
+
+
+def as_it_is(item: Any) -> Any:
+    """A collate function that leaves what was made alone."""
+    return item
+
+
 def fit(
     model: nn.Module,
     config: LoopConfig,
     folder: Path,
-    loss: Callable[[np.random.Generator], tuple[Tensor, dict[str, float]]],
+    draw: Callable[[np.random.Generator], Any],
+    loss: Callable[[Any], tuple[Tensor, dict[str, Tensor]]],
     sheet: Callable[[nn.Module, Path], None] | None = None,
     frozen: str | None = None,
 ) -> nn.Module:
     """Train `model`'s parameters that require gradients; returns a copy of it with the averaged (EMA) weights.
 
-    `loss(rng)` draws a batch with `rng`, runs the model (under autocast, which is set here), and returns the loss and
-    numbers to log. `sheet(averaged_model, path)` draws a contact sheet. Parameters whose names begin with `frozen` take
-    their averages and learn no more.
+    `draw(rng)` makes a batch on the CPU. `loss(batch)` runs the model (under autocast, which is set here), and returns
+    the loss and numbers to log. `sheet(averaged_model, path)` draws a contact sheet. Parameters whose names begin with
+    `frozen` take their averages and learn no more.
     """
     folder.mkdir(parents=True, exist_ok=True)
     device = next(model.parameters()).device
+    torch.backends.cudnn.benchmark = device.type == "cuda"  # shapes hardly change
     trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
     averaged = {name: p.detach().clone() for name, p in trained.items()}
     optimizer = torch.optim.AdamW(
@@ -85,30 +110,38 @@ def fit(
             p.detach().copy_(averaged[name])
             p.requires_grad_(False)
     # A generator a step: the batches after a resume are those that would have come.
-    saved_at = logged_at = time.monotonic()
-    running: dict[str, list[float]] = {}
+    batches = DataLoader(
+        Items(lambda step: draw(np.random.default_rng((config.seed, step))), config.steps),
+        batch_size=None,
+        sampler=range(step, config.steps),
+        collate_fn=as_it_is,
+        num_workers=config.workers,
+        prefetch_factor=4 if config.workers else None,
+    )
+    saved_at = logged_at = began = time.monotonic()
+    running: dict[str, list[Tensor]] = {}
     model.train()
-    while step < config.steps:
-        began = time.monotonic()
+    # Nothing within a step waits for the device.
+    for batch in batches:
         left = (config.steps - step) / max(1.0, config.cooldown * config.steps)
         for group in optimizer.param_groups:
             group["lr"] = config.learning_rate * min(1.0, (step + 1) / config.warmup, left)
         with torch.autocast(device.type, torch.bfloat16, enabled=has_bfloat16(device)):
-            value, numbers = loss(np.random.default_rng((config.seed, step)))
+            value, numbers = loss(batch)
         value.backward()
         norm = nn.utils.clip_grad_norm_(trained.values(), 1.0)
-        if torch.isfinite(norm):
-            optimizer.step()
+        optimizer.found_inf = (~torch.isfinite(norm)).float()  # then the fused kernel leaves the step out
+        optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         decay = min(config.ema, (step + 1) / (step + 10))
         torch._foreach_lerp_(list(averaged.values()), [p.detach() for p in trained.values()], 1 - decay)
         step += 1
-        seconds += time.monotonic() - began
-        for key, number in {"loss": value.item(), "grad_norm": norm.item(), **numbers}.items():
-            running.setdefault(key, []).append(number)
+        for key, number in {"loss": value, "grad_norm": norm, **numbers}.items():
+            running.setdefault(key, []).append(number.detach())
         if step % config.log_steps == 0 or step == config.steps:
+            means = {key: round(torch.stack(values).double().mean().item(), 5) for key, values in running.items()}
             now = time.monotonic()
-            means = {key: round(float(np.mean(values)), 5) for key, values in running.items()}
+            seconds, began = seconds + now - began, now
             _log(
                 folder,
                 {"step": step, **means, "s_per_step": round((now - logged_at) / len(running["loss"]), 3),
@@ -116,6 +149,8 @@ def fit(
             )  # fmt: skip
             running, logged_at = {}, now
         if time.monotonic() - saved_at > config.save_seconds or step == config.steps:
+            now = time.monotonic()
+            seconds, began = seconds + now - began, now
             _save(folder / "checkpoint.safetensors", trained, averaged, optimizer, step, seconds)
             saved_at = time.monotonic()
         if sheet and config.sheet_steps and (step % config.sheet_steps == 0 or step == config.steps):

@@ -20,7 +20,10 @@ import cv2
 import numpy as np
 import pandas as pd
 from PIL import Image
+from torch.utils.data import DataLoader
 from tqdm import tqdm
+
+from .loop import Items, as_it_is
 
 SIZE = 64
 SUBJECTS = Path(__file__).with_name("subjects.tsv")
@@ -453,9 +456,18 @@ def held_out(subject: str, icon_set: str, weight: float) -> bool:
 
 
 def make_renderings(
-    table: Path, count: int, out: Path, subjects: str = "common", seed: int = 0, listing: Path = SUBJECTS
+    table: Path,
+    count: int,
+    out: Path,
+    subjects: str = "common",
+    seed: int = 0,
+    listing: Path = SUBJECTS,
+    workers: int = 1,
 ) -> None:
-    """Make `count` renderings in the folder `out`: images.npy, (count, 64, 64, 3), and renderings.parquet beside it."""
+    """Make `count` renderings in the folder `out`: images.npy, (count, 64, 64, 3), and renderings.parquet beside it.
+
+    Each has a random generator of its own, so `workers` processes make the same ones.
+    """
     icons = load_icons(table, subjects, listing)
     rng = np.random.default_rng(seed)
     by_set = {s: dict(zip(g.subject, g.rgb, strict=True)) for s, g in icons.groupby("set")}
@@ -511,26 +523,32 @@ def make_renderings(
             }
         )
 
-    out.mkdir(parents=True, exist_ok=True)
-    images = np.lib.format.open_memmap(out / "images.npy.part", "w+", np.uint8, (len(plans), SIZE, SIZE, 3))
-    for i, plan in enumerate(tqdm(plans, desc="rendering", mininterval=5)):
-        rgb = (
-            icons.rgb.iloc[plan["icon"]]
-            if plan["scene"] < 0
-            else compose(all_scenes[plan["scene"]], by_set[plan["set"]])
-        )
-        plan["quality"] = str(rng.choice(list(QUALITIES), p=list(QUALITIES.values())))
-        plan["filter"] = plan["background"] = ""
+    def render(index: int) -> tuple[dict, np.ndarray]:
+        plan, rng = plans[index], np.random.default_rng((seed, index))
+        if plan["scene"] < 0:
+            rgb = icons.rgb.iloc[plan["icon"]]
+        else:
+            rgb = compose(all_scenes[plan["scene"]], by_set[plan["set"]])
+        quality = str(rng.choice(list(QUALITIES), p=list(QUALITIES.values())))
+        medium = background = ""
         if plan["set"] in COLOUR_SETS:
             chance = rng.random()
             if chance < 0.28:
-                plan["filter"] = str(rng.choice(list(FILTERS)))
-                rgb = FILTERS[plan["filter"]](rgb, rng)
+                medium = str(rng.choice(list(FILTERS)))
+                rgb = FILTERS[medium](rgb, rng)
             elif chance < 0.42:
-                plan["background"] = str(rng.choice(list(BACKGROUNDS)))
-                rgb = _blend(rgb.astype(np.float32), BACKGROUNDS[plan["background"]](rng), cutout(rgb)[..., None])
-        images[i] = with_quality(rgb, plan["quality"], rng)
-        plan["phrases"] = json.dumps(plan["phrases"])
+                background = str(rng.choice(list(BACKGROUNDS)))
+                rgb = _blend(rgb.astype(np.float32), BACKGROUNDS[background](rng), cutout(rgb)[..., None])
+        known = {**plan, "phrases": json.dumps(plan["phrases"]), "quality": quality, "filter": medium}
+        return known | {"background": background}, with_quality(rgb, quality, rng)
+
+    out.mkdir(parents=True, exist_ok=True)
+    images = np.lib.format.open_memmap(out / "images.npy.part", "w+", np.uint8, (len(plans), SIZE, SIZE, 3))
+    rows = []
+    made = DataLoader(Items(render, len(plans)), None, collate_fn=as_it_is, num_workers=0 if workers == 1 else workers)
+    for i, (row, rgb) in enumerate(tqdm(made, desc="rendering", mininterval=5)):
+        rows.append(row)
+        images[i] = rgb
     images.flush()
-    pd.DataFrame(plans).drop(columns="icon").to_parquet(out / "renderings.parquet")
+    pd.DataFrame(rows).drop(columns="icon").to_parquet(out / "renderings.parquet")
     (out / "images.npy.part").rename(out / "images.npy")

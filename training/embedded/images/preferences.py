@@ -14,6 +14,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pandas as pd
 import torch
@@ -23,7 +24,7 @@ from transformers import CLIPModel
 
 from .autoencoder import to_pixels
 from .captions import FILTER_WORDS, style_words, subject_phrase
-from .clip import WIDTH, Renderings, load_clip
+from .clip import WIDTH, Renderings, load_clip, unit_features
 from .loop import LoopConfig, fit, pick_device
 from .pictures import with_quality
 
@@ -71,12 +72,14 @@ def preference_pair(
     prompt = subject_phrase(row["phrases"], rng)
     reason = rng.random()
     if reason < 0.4:
-        # Damage on top of what is there; a picture that is damaged already is compared with a worse one.
-        level = "average" if row["quality"] == "high" and rng.random() < 0.4 else "low"
+        # Damage on top of what is there, whole or a shade of it: what a generator draws badly is seldom as bad.
+        level = "average" if row["quality"] != "low" and rng.random() < 0.4 else "low"
+        share = float(rng.uniform(0.4, 1))
+        damaged = cv2.addWeighted(with_quality(image, level, rng), share, image, 1 - share, 0)
         if rng.random() < 0.3:
             prompt = f"{prompt}, {_style(row, rng)}"
-        return prompt, image, with_quality(image, level, rng), 1.0
-    if reason < 0.75:
+        return prompt, image, damaged, 1.0
+    if reason < 0.65:
         other = _other(data, pool, rng, lambda r: r["subject"] != row["subject"] and r["quality"] != "low")
         if rng.random() < 0.3:
             prompt = f"{prompt}, {_style(row, rng)}"
@@ -84,12 +87,13 @@ def preference_pair(
     same = data.by_subject[row["split"]].get(row["subject"], [index])
     other = int(same[int(rng.integers(len(same)))])
     rival = data.rows[other]
-    if reason < 0.85 and (rival["set"], rival["filter"]) != (row["set"], row["filter"]) and "low" not in (
+    if reason < 0.70 and (rival["set"], rival["filter"]) != (row["set"], row["filter"]) and "low" not in (
         rival["quality"], row["quality"]
     ):  # fmt: skip
         return f"{prompt}, {_style(row, rng)}", image, data.images[other], 0.9
-    gain = rating(row, image) - rating(rival, data.images[other])
-    return prompt, image, data.images[other], float(1 / (1 + np.exp(-1.5 * gain)))
+    # Whoever compares two pictures of one thing minds what suits it more than whoever rates one.
+    gain = 1.5 * (rating(row, image) - rating(rival, data.images[other])) + taste(row) - taste(rival)
+    return prompt, image, data.images[other], float(1 / (1 + np.exp(-gain)))
 
 
 def _style(row: Mapping, rng: np.random.Generator) -> str:
@@ -112,17 +116,16 @@ def preference_batch(data: Renderings, pool: np.ndarray, size: int, rng: np.rand
     return list(prompts), np.stack(first), np.stack(second), np.array(wanted, np.float32)
 
 
-def pair_scores(
-    model: CLIPModel, data: Renderings, prompts: list[str], first: np.ndarray, second: np.ndarray
-) -> Tensor:
+def pair_scores(model: CLIPModel, tokens: Tensor, first: np.ndarray, second: np.ndarray) -> Tensor:
     """PickScore's scores (n, 2): logit scale times the cosine of prompt and picture."""
-    device = model.device
-    text = model.get_text_features(input_ids=data.tokens(prompts, device)).pooler_output
-    pictures = to_pixels(np.concatenate([first, second]), device)
-    image = model.get_image_features(pixel_values=pictures).pooler_output
-    text, image = F.normalize(text.float(), dim=-1), F.normalize(image.float(), dim=-1)
-    cosines = (image.view(2, len(prompts), -1) * text).sum(-1).T
+    image, text = unit_features(model, np.concatenate([first, second]), tokens)
+    cosines = (image.view(2, len(tokens), -1) * text).sum(-1).T
     return model.logit_scale.exp() * cosines
+
+
+def clear_and_right(scores: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
+    """Which preferences are clear (beyond 80:20), and which of all the scores have; each (n,)."""
+    return (wanted - 0.5).abs() > 0.3, (scores[:, 0] > scores[:, 1]) == (wanted > 0.5)
 
 
 def train_pickscore(
@@ -135,19 +138,22 @@ def train_pickscore(
     model = load_clip(renderings, diffusion, clip).to(where)
     model.logit_scale.requires_grad_(False)
 
-    def loss(rng: np.random.Generator) -> tuple[Tensor, dict[str, float]]:
+    def batch(rng: np.random.Generator) -> tuple[Tensor, np.ndarray, np.ndarray, Tensor]:
         prompts, first, second, wanted = preference_batch(renderings, renderings.train, config.batch_size, rng)
-        scores = pair_scores(model, renderings, prompts, first, second)
-        target = torch.from_numpy(np.stack([wanted, 1 - wanted], 1)).to(where)
-        value = F.kl_div(scores.log_softmax(1), target, reduction="batchmean")
-        clear = np.abs(wanted - 0.5) > 0.3
-        right = (scores[:, 0] > scores[:, 1]).cpu().numpy() == (wanted > 0.5)
-        return value, {"agreement": float(right[clear].mean()) if clear.any() else 0.5}
+        return renderings.tokens(prompts), first, second, torch.from_numpy(wanted)
+
+    def loss(batch: tuple[Tensor, np.ndarray, np.ndarray, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        tokens, first, second, wanted = batch
+        wanted = wanted.to(where, non_blocking=True)
+        scores = pair_scores(model, tokens, first, second)
+        value = F.kl_div(scores.log_softmax(1), torch.stack([wanted, 1 - wanted], 1), reduction="batchmean")
+        clear, right = clear_and_right(scores, wanted)
+        return value, {"agreement": (right & clear).sum() / clear.sum().clamp(min=1)}
 
     def report(averaged: nn.Module, path: Path) -> None:
         path.with_suffix(".json").write_text(json.dumps(agreement(averaged, renderings)) + "\n")
 
-    return fit(model, config, out, loss, report)
+    return fit(model, config, out, batch, loss, report)
 
 
 @torch.no_grad()
@@ -157,9 +163,9 @@ def agreement(model: CLIPModel, data: Renderings, pairs: int = 2000, seed: int =
     right: list[np.ndarray] = []
     for _ in range(pairs // 100):
         prompts, first, second, wanted = preference_batch(data, data.heldout, 100, rng)
-        scores = pair_scores(model, data, prompts, first, second).cpu().numpy()
-        clear = np.abs(wanted - 0.5) > 0.3
-        right.append(((scores[:, 0] > scores[:, 1]) == (wanted > 0.5))[clear])
+        scores = pair_scores(model, data.tokens(prompts), first, second)
+        clear, agreed = clear_and_right(scores, torch.from_numpy(wanted).to(scores.device))
+        right.append(agreed[clear].cpu().numpy())
     hits = np.concatenate(right)
     return {"agreement": float(hits.mean()), "error": float(hits.std() / len(hits) ** 0.5), "pairs": len(hits)}
 
@@ -210,11 +216,14 @@ def train_aesthetic(
     head = AestheticHead().to(where)
     nn.init.constant_(head.layers[-1].bias, targets.mean().item())
 
-    def loss(rng: np.random.Generator) -> tuple[Tensor, dict[str, float]]:
-        rows = torch.from_numpy(rng.integers(0, len(inputs), config.batch_size)).to(where)
+    def batch(rng: np.random.Generator) -> Tensor:
+        return torch.from_numpy(rng.integers(0, len(inputs), config.batch_size))
+
+    def loss(rows: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        rows = rows.to(where)
         return F.mse_loss(head(inputs[rows]).squeeze(1).float(), targets[rows]), {}
 
-    fit(head, config, out, loss)
+    fit(head, config, out, batch, loss)
     held_inputs, held_targets = examples(renderings.heldout)
     with torch.no_grad():
         predicted = head(held_inputs).squeeze(1)
