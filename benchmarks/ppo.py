@@ -26,6 +26,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from copy import copy
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated
@@ -75,14 +76,13 @@ def phases(
     ] = None,
     full_size: Annotated[bool, typer.Option(help="SD 1.5, CLIP-H and GPT-2 with random weights.")] = False,
     iterations: Annotated[int, typer.Option(help="That are measured.")] = 4,
-    warm_up: Annotated[int, typer.Option(help="Iterations before those.")] = 1,
     output: Annotated[Path | None, typer.Option(help="JSON file for the figures.")] = None,
 ) -> None:
     """Seconds of an iteration by phase, and the share of them that is not spent on drawing."""
     arguments = ["--queries", str(QUERIES), *context.args]
     with tempfile.TemporaryDirectory() as folder:
         queries, images, settings, model = read(config or (FULL_SIZE if full_size else EMBEDDED), arguments, folder)
-        settings.max_steps = (warm_up + iterations) * settings.steps_per_iteration
+        settings.max_steps = iterations * settings.steps_per_iteration
         settings.target_kl = None  # no update is left out: they cost what they cost at most
         data, _ = load_queries(queries, settings.window)
         if full_size:
@@ -95,6 +95,7 @@ def phases(
                 source, dtype=getattr(torch, model.dtype), attn_implementation=model.attn_implementation
             )
             reward = load_reward_func(queries, images, settings, tokenizer, data["prompt"])
+        warm_up(policy, reward, settings, data, tokenizer)
         clock = Clock()
         trainer = PPOTrainer(policy, reward, settings, data, processing_class=tokenizer, callbacks=[clock])
         trainer.remove_callback(PrinterCallback)
@@ -103,9 +104,9 @@ def phases(
         return
 
     def mean(name: str) -> float:
-        return statistics.mean(log[name] for log in clock.logs[warm_up:])
+        return statistics.mean(log[name] for log in clock.logs)
 
-    seconds, drawn = statistics.mean(clock.wall()[warm_up:]), mean("images")
+    seconds, drawn = statistics.mean(clock.wall()), mean("images")
     phase = {name: mean(f"seconds/{name}") for name in ("generate", "draw", "score", "logprobs", "update")}
     phase["rest"] = seconds - sum(phase.values())  # the score cache, advantages, the library's loop
     figures = {
@@ -180,7 +181,7 @@ def trl(
 def scaling(
     context: typer.Context,
     config: Annotated[Path, typer.Option(help="A YAML file of training/ppo.py.")] = EMBEDDED,
-    iterations: Annotated[int, typer.Option(help="After one that warms up.")] = 4,
+    iterations: Annotated[int, typer.Option(help="That are measured.")] = 4,
     rounds: Annotated[int, typer.Option(help="Alternations of one and two processes.")] = 2,
 ) -> None:
     """Seconds of an iteration on one process and on two, a thread each, at the same minibatch."""
@@ -254,6 +255,24 @@ def projection(
         f"{V100_HOURS:,.0f} V100-hours, {V100_HOURS * 3600 / runs['Promptist, originals drawn every time']:.2f} "
         "V100-seconds a picture"
     )
+
+
+def warm_up(
+    policy: GPT2LMHeadModel,
+    reward: PromptReward,
+    settings: PPOConfig,
+    data: Dataset,
+    tokenizer: PreTrainedTokenizerBase,
+) -> None:
+    """A minibatch of rewrites, one picture each: libraries are loaded and kernels chosen before the clock starts."""
+    small, pictures = copy(settings), reward.images_per_prompt
+    small.rollout_batch_size = small.minibatch_size * small.completions_per_prompt
+    small.max_steps = small.steps_per_iteration
+    reward.images_per_prompt = 1
+    trainer = PPOTrainer(policy, reward, small, data, processing_class=tokenizer)
+    trainer.remove_callback(PrinterCallback)
+    trainer.train()
+    reward.images_per_prompt = pictures
 
 
 # --- the two trainers --------------------------------------------------------------------------------------------

@@ -1,6 +1,12 @@
 """neuroprompt: plain image prompts in, expert ones out."""
 
 from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
+
+try:
+    __version__ = version("neuroprompt")
+except PackageNotFoundError:  # a checkout that was not installed
+    __version__ = "unknown"
 
 _HOMES = {
     "PromptEnhancer": "neuroprompt.enhancer",

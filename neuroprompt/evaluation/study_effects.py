@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from neuroprompt import __version__
 from neuroprompt.evaluation.statistics import Interval, sign_test
 from neuroprompt.evaluation.study_design import Axis, Design
 from neuroprompt.evaluation.summary import REWARD, SETTINGS, repository_commit
@@ -71,7 +72,7 @@ def summarise(folder: str | Path) -> dict:
         groups |= {kind: np.flatnonzero(np.array(classes) == kind) for kind in sorted(set(classes))}
     return {
         "kind": "study",
-        "neuroprompt": version("neuroprompt"),
+        "neuroprompt": __version__,
         "commit": repository_commit(),
         "versions": {p: version(p) for p in ("torch", "transformers", "diffusers", "open_clip_torch", "numpy")},
         "settings": settings | {"generators": [of["generator"] for of in generators]},

@@ -24,6 +24,7 @@ from rich.table import Table as RichTable
 from rich.text import Text
 from torch import Tensor
 
+from neuroprompt import __version__
 from neuroprompt.evaluation.statistics import Interval, bootstrap, compare
 from neuroprompt.image_files import write_file
 from neuroprompt.prompts import CLIP_WINDOW
@@ -168,7 +169,7 @@ def summarise(
     first = names[0]
     return {
         "kind": "evaluation",
-        "neuroprompt": version("neuroprompt"),
+        "neuroprompt": __version__,
         "commit": repository_commit(),
         "versions": {p: version(p) for p in ("torch", "transformers", "diffusers", "open_clip_torch", "numpy")},
         "settings": settings,

@@ -6,13 +6,13 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import SequenceMatcher
-from importlib.metadata import version
 from itertools import pairwise
 from typing import Any, NamedTuple
 
 from PIL import Image
 from torch import Tensor
 
+from neuroprompt import __version__
 from neuroprompt.image_files import from_tensor
 
 MISSING, WITHHELD = "missing", "withheld by the safety checker"
@@ -115,7 +115,7 @@ class Grid:
 
         return {
             "kind": "grid",
-            "neuroprompt": version("neuroprompt"),
+            "neuroprompt": __version__,
             "title": self.title,
             "columns": list(self.column_titles or [""] * self.columns),
             "rows": [

@@ -544,11 +544,16 @@ def make_renderings(
 
     out.mkdir(parents=True, exist_ok=True)
     images = np.lib.format.open_memmap(out / "images.npy.part", "w+", np.uint8, (len(plans), SIZE, SIZE, 3))
+    # In parts: handing over a rendering takes as long as making it.
+    starts = range(0, len(plans), 256)
+    parts = Items(lambda n: [render(i) for i in range(starts[n], min(starts[n] + 256, len(plans)))], len(starts))
+    made = DataLoader(parts, None, collate_fn=as_it_is, num_workers=0 if workers == 1 else workers)
     rows = []
-    made = DataLoader(Items(render, len(plans)), None, collate_fn=as_it_is, num_workers=0 if workers == 1 else workers)
-    for i, (row, rgb) in enumerate(tqdm(made, desc="rendering", mininterval=5)):
-        rows.append(row)
-        images[i] = rgb
+    with tqdm(total=len(plans), desc="rendering", mininterval=5) as bar:
+        for part in made:
+            images[len(rows) : len(rows) + len(part)] = [rgb for _, rgb in part]
+            rows += [row for row, _ in part]
+            bar.update(len(part))
     images.flush()
     pd.DataFrame(rows).drop(columns="icon").to_parquet(out / "renderings.parquet")
     (out / "images.npy.part").rename(out / "images.npy")
