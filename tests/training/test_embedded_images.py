@@ -352,7 +352,7 @@ def test_the_card_says_what_was_measured(trained):
         "style_by_clip": {"right": 0.8},
         "clip_retrieval": {"subjects": 70, "top1": 0.4, "top5": 0.7},
         "pickscore_agreement": {"agreement": 0.93, "error": 0.01, "pairs": 1500},
-        "rewards": {"subjects": 200, "right_caption_wins": 0.95, "quality_words": scores, "plain": scores,
+        "rewards": {"subjects": 200, "seeds": 4, "right_caption_wins": 0.95, "quality_words": scores, "plain": scores,
                     "low_quality_words": scores},
     }  # fmt: skip
     (trained / "diffusion" / "log.jsonl").write_text(

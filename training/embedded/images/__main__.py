@@ -191,6 +191,7 @@ def evaluate(
     pictures: Annotated[Path, typer.Option(help="The pictures' table.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="JSON file.")],
     subjects: Annotated[int, typer.Option(help="Subjects to draw for each figure.")] = 200,
+    seeds: Annotated[int, typer.Option(help="Pictures of each prompt that rewards are means of.")] = 4,
     seed: int = 0,
     threads: Threads = 1,
 ) -> None:
@@ -198,7 +199,7 @@ def evaluate(
     from .evaluate import evaluate
 
     torch.set_num_threads(threads)
-    figures = evaluate(exported, work / "data", pictures, subjects, seed)
+    figures = evaluate(exported, work / "data", pictures, subjects, seeds, seed)
     output.write_text(json.dumps(figures, indent=2) + "\n")
     _say(figures)
 

@@ -42,6 +42,7 @@ def write_cards(figures: dict, log: Path, subjects: int, output: Path, sheet: st
         sheet=sheet,
         training=training,
         count=rewards["subjects"],
+        seeds=rewards["seeds"],
         nearest=figures["nearest"],
         style=figures["style_by_clip"],
         retrieval=figures["clip_retrieval"],

@@ -24,8 +24,11 @@ from .pictures import COLOUR_SETS, SETS, load_icons, read_subjects
 from .preferences import AestheticHead, agreement
 
 
-def evaluate(exported: Path, data: Path, pictures: Path, subjects: int = 200, seed: int = 0) -> dict:
-    """All figures as a nested dictionary. `pictures` is the icons' table, `exported` what export() wrote."""
+def evaluate(exported: Path, data: Path, pictures: Path, subjects: int = 200, seeds: int = 4, seed: int = 0) -> dict:
+    """All figures as a nested dictionary.
+
+    `pictures` is the icons' table, `exported` what export() wrote; rewards are means over `seeds` pictures of a prompt.
+    """
     pipeline = StableDiffusionPipeline.from_pretrained(exported / "stable-diffusion")
     pipeline.set_progress_bar_config(disable=True)
     clip = CLIPModel.from_pretrained(exported / "clip").eval()
@@ -41,7 +44,7 @@ def evaluate(exported: Path, data: Path, pictures: Path, subjects: int = 200, se
         "style_by_clip": _style_by_clip(pipeline, clip, renderings, chosen, rng),
         "clip_retrieval": retrieval(clip, renderings),
         "pickscore_agreement": agreement(pickscore, renderings),
-        "rewards": _rewards(pipeline, clip, pickscore, head, renderings, chosen, rng),
+        "rewards": _rewards(pipeline, clip, pickscore, head, renderings, chosen, seeds, rng),
     }
 
 
@@ -108,7 +111,7 @@ def _style_by_clip(pipeline, clip: CLIPModel, renderings: Renderings, chosen: li
 
 
 @torch.no_grad()
-def _rewards(pipeline, clip, pickscore, head, renderings: Renderings, chosen: list[str], rng) -> dict:
+def _rewards(pipeline, clip, pickscore, head, renderings: Renderings, chosen: list[str], seeds: int, rng) -> dict:
     """Each subject plain, with words of high and of low quality, same seeds; scored against the plain prompt."""
     plain = [_prompt(s) for s in chosen]
     variants = {
@@ -118,19 +121,20 @@ def _rewards(pipeline, clip, pickscore, head, renderings: Renderings, chosen: li
     }
     text = _texts(pickscore, renderings, plain)
     scale = pickscore.logit_scale.exp()
-    result: dict = {"subjects": len(chosen)}
+    result: dict = {"subjects": len(chosen), "seeds": seeds}
     scores: dict[str, dict[str, np.ndarray]] = {}
     for name, prompts in variants.items():
-        images = draw(pipeline, prompts, list(range(len(prompts))))
-        picked = (scale * (_images(pickscore, images) * text).sum(1)).numpy()
-        rated = head(_images(clip, images)).squeeze(1).numpy()
+        drawn = [draw(pipeline, prompts, list(range(n * len(prompts), (n + 1) * len(prompts)))) for n in range(seeds)]
+        images = np.concatenate(drawn)
+        embedded = _images(pickscore, images).unflatten(0, (seeds, -1))  # (seeds, subjects, width)
+        picked = (scale * (embedded * text).sum(-1)).mean(0).numpy()
+        rated = head(_images(clip, images)).view(seeds, -1).mean(0).numpy()
         scores[name] = {"pickscore": picked, "aesthetic": rated}
         result[name] = {reward: bootstrap(values) for reward, values in scores[name].items()}  # mean, low, high
         if name == "plain":
             # Against the caption of another subject, for the same picture.
             others = text[torch.from_numpy(np.roll(np.arange(len(plain)), 1 + int(rng.integers(len(plain) - 1))))]
-            image = _images(pickscore, images)
-            result["right_caption_wins"] = float(((image * text).sum(1) > (image * others).sum(1)).float().mean())
+            result["right_caption_wins"] = ((embedded * (text - others)).sum(-1) > 0).float().mean().item()
     for name in ("quality_words", "low_quality_words"):
         for reward, values in scores[name].items():
             result[name][f"{reward}_against_plain"] = compare(values, scores["plain"][reward]).difference
