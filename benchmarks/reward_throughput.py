@@ -1,7 +1,7 @@
 """Pictures drawn and scored a second: our path beside the loop of NeuroPrompts and Promptist, in one run.
 
     python benchmarks/reward_throughput.py
-    python benchmarks/reward_throughput.py --full-size --batch-size 64 --steps 20 --steps 4      # a GPU; random weights
+    python benchmarks/reward_throughput.py --full-size --prompts 72 --batch-size 24 --steps 20 --steps 4  # a GPU
 
 Both sides do what a step of reinforcement learning needs: draw each rewritten prompt and its original with the same
 seeds, and score the pictures against the original. The loop takes one prompt at a time through the pipeline, turns the
@@ -10,7 +10,7 @@ prompts, tensors on the device, every distinct text encoded once. "originals kno
 scored before, as in every epoch but the first.
 
 With --full-size the models are Stable Diffusion 1.5's and PickScore's (CLIP ViT-H/14) with random weights, which cost
-what the real ones do, and the share of the device's speed in large bf16 products is shown.
+what the real ones do. On a GPU the share of its speed in large bf16 products is shown.
 """
 
 import time
@@ -193,7 +193,6 @@ def timed(device: str, work) -> float:
 
 def large_products(device: str, side: int = 8192, repeats: int = 10) -> float:
     """FLOP/s of square bf16 products: what the device reaches at best."""
-    side = side if device.startswith("cuda") else 1024
     a = torch.randn(side, side, device=device, dtype=torch.bfloat16)
     product = a @ a  # all go to one place, so that no memory is asked for between them
     return 2 * side**3 * repeats / timed(device, lambda: [torch.mm(a, a, out=product) for _ in range(repeats)])

@@ -88,7 +88,6 @@ def ppo_card(
     run: Annotated[Path, typer.Option(help="Output folder of training/ppo.py.")],
     figures: Annotated[Path, typer.Option(help="Folder of `neuroprompt evaluate` with the methods sft and ppo.")],
     output: Output,
-    config: Annotated[str, typer.Option(help="The run's YAML file.")] = "configs/ppo/embedded.yaml",
 ) -> None:
     """Write the card of the policy after PPO from the run's log and the evaluation."""
     model = PromptEnhancer.from_pretrained(output, device="cpu").model
@@ -104,7 +103,7 @@ def ppo_card(
         "# The embedded policy",
         "",
         "The [supervised policy](../policy-sft/README.md), trained on by PPO against the pictures of the embedded "
-        f"Stable Diffusion, scored by the embedded PickScore: `{config}`. The reward is the gain over "
+        "Stable Diffusion, scored by the embedded PickScore: `configs/ppo/embedded.yaml`. The reward is the gain over "
         "the plain prompt's own picture with the same seed. It is a plain `GPT2LMHeadModel` in half precision, "
         f"{parameters / 1e6:.2f} M parameters; `embedded-sft` is the policy before PPO. {decoded} Licence: Apache-2.0.",
         "",

@@ -80,13 +80,8 @@ class Renderings:
         return encoded.input_ids.to(device)
 
 
-def embed(model: CLIPModel, data: Renderings, indices: np.ndarray, texts: list[str]) -> tuple[Tensor, Tensor]:
-    """Unit image and text embeddings, each (n, width)."""
-    return unit_features(model, data.images[indices], data.tokens(texts))
-
-
 def unit_features(model: CLIPModel, images: np.ndarray, tokens: Tensor) -> tuple[Tensor, Tensor]:
-    """Unit embeddings of uint8 pictures and of token ids, each (n, width)."""
+    """Unit embeddings of uint8 pictures (n, 64, 64, 3) and of token ids (m, length): (n, width) and (m, width)."""
     device = model.device
     image = model.get_image_features(pixel_values=to_pixels(images, device)).pooler_output
     text = model.get_text_features(input_ids=tokens.to(device, non_blocking=True)).pooler_output
@@ -136,8 +131,7 @@ def retrieval(model: CLIPModel, data: Renderings) -> dict[str, float]:
     indices = np.array([i for i in data.heldout if not data.rows[i]["filter"] and data.rows[i]["quality"] != "low"])
     subjects = sorted({data.rows[i]["subject"] for i in indices})
     names = {data.rows[i]["subject"]: data.rows[i]["phrases"][0].lstrip("~") for i in indices}
-    image, _ = embed(model, data, indices, ["a"] * len(indices))
-    _, text = embed(model, data, indices[:1], [names[s] for s in subjects])
+    image, text = unit_features(model, data.images[indices], data.tokens([names[s] for s in subjects]))
     order = (image @ text.T).argsort(1, descending=True).cpu()
     right = torch.tensor([subjects.index(data.rows[i]["subject"]) for i in indices])
     rank = (order == right[:, None]).float().argmax(1)
