@@ -289,6 +289,23 @@ class ImageGenerator:
 
     # --- text ------------------------------------------------------------------------------------------------------
 
+    @torch.no_grad()
+    def encode(self, prompts: Sequence[str]) -> Tensor | None:
+        """What the denoiser reads of each prompt, as one vector: the mean of its token embeddings.
+
+        Returns:
+            (n, d), float32, on the generator's device; None where the pipeline's embeddings are not known.
+        """
+        if type(self.pipeline).__name__ not in _EMBEDDINGS:
+            return None
+        rows: list[Tensor] = []
+        with _quiet():
+            for start in range(0, len(prompts), self._batch_size):
+                windows = [self._windows(p, self._count_windows(p)) for p in prompts[start : start + self._batch_size]]
+                made = self._encode([text for of in windows for text in of], guided=False)["prompt_embeds"]
+                rows += [own.float().mean((0, 1)) for own in made.split([len(of) for of in windows])]
+        return torch.stack(rows)
+
     def _embeddings(
         self, prompts: list[str], windows: int, encoded: dict[str, dict[str, Tensor]]
     ) -> dict[str, Tensor | None]:

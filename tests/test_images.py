@@ -1,5 +1,6 @@
 """Drawing: a picture depends on (generator, prompt, seed) alone, whatever the batch, the memory and the pipeline."""
 
+import inspect
 import json
 import logging
 import os
@@ -137,6 +138,30 @@ def test_each_distinct_prompt_is_encoded_once(load):
     assert sum(seen) == 2 + 2 + 2
     hook.remove()
     assert (images - own_pictures(generator, prompts, range(7), num_inference_steps=2)).abs().max() < TOLERANCE
+
+
+@pytest.mark.parametrize("name", ["stable_diffusion", "stable_diffusion_xl", "stable_diffusion_3", "flux"])
+def test_a_prompts_vector_is_the_mean_of_what_its_pipeline_encodes(load, name):
+    generator = load(name, batch_size=2)
+    prompts = ["a castle", "a dog, blue", "a castle", ""]
+    vectors = generator.encode(prompts)
+    with torch.no_grad():
+        accepted = inspect.signature(generator.pipeline.encode_prompt).parameters
+        others = {k: None for k in ("prompt_2", "prompt_3", "negative_prompt") if k in accepted}
+        if "do_classifier_free_guidance" in accepted:
+            others["do_classifier_free_guidance"] = False
+        own = [
+            generator.pipeline.encode_prompt(prompt=p, device="cpu", num_images_per_prompt=1, **others)[0][0].mean(0)
+            for p in prompts
+        ]
+    torch.testing.assert_close(vectors, torch.stack(own), atol=1e-5, rtol=1e-4)
+    assert (vectors[0] - vectors[1]).abs().max() > 1e-3
+
+
+def test_a_prompt_of_many_windows_has_the_mean_of_them_for_its_vector(load):
+    cut, chunked = load(), load(long_prompts="chunk")
+    windows = prompt_windows(LONG, cut.pipeline.tokenizer)
+    torch.testing.assert_close(chunked.encode([LONG])[0], cut.encode(windows).mean(0), atol=1e-5, rtol=1e-4)
 
 
 def test_no_prompts_no_pictures(embedded):

@@ -18,6 +18,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -122,8 +123,28 @@ def test_races_beat_best_of_n_where_pictures_are_noisy():
     """At the same seeds; with little noise, as many candidates as possible with a picture each are better."""
     best, halved = (true_gains(s, 50, noise=1.5, images_per_prompt=4) for s in ("best-of-n", "halving"))
     assert bootstrap(halved - best).low > 0
-    best, raced = (true_gains(s, 60, noise=2.0, images_per_prompt=1) for s in ("best-of-n", "race"))
-    assert bootstrap(raced - best).low > 0
+    best, searched = (true_gains(s, 60, noise=2.0, images_per_prompt=1) for s in ("best-of-n", "bayes"))
+    assert bootstrap(searched - best).low > 0
+
+
+def test_what_the_generator_reads_tells_which_samples_are_worth_a_picture():
+    """Modifiers that no two samples share, so that only what the generator makes of a text can say what it is like."""
+
+    class Smooth(World):
+        def truth(self, text, original):
+            return float(self.generator.encode([text])[0] @ torch.tensor([1.0, 0.5, 0.25]))
+
+    def write(asks, seed):
+        rng = random.Random(f"{seed} {asks[0].original}")
+        return [[(f"term {rng.random()}",) for _ in range(ask.count)] for ask in asks]
+
+    def gains(strategy):
+        world = Smooth(noise=0.3)
+        world.generator.encode = lambda texts: torch.tensor([[unit(t, axis) for axis in range(3)] for t in texts])
+        results = search([f"subject {i}" for i in range(12)], strategy, 32, world, write, held_out=0)
+        return np.array([world.truth(r.text, r.original) for r in results])
+
+    assert bootstrap(gains("bayes") - gains("best-of-n")).low > 0.3
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
@@ -167,12 +188,11 @@ def test_no_more_pictures_than_the_budget_and_each_once(strategy, budget):
     assert result.held_out_images == (6 if result.text != result.original else 3)
     images = [i for i, _ in result.curve]
     assert images == sorted(images) and images[-1] == result.images
-    best = next(m for m in result.measured if m.text == result.text)
-    assert result.curve[-1][1] == pytest.approx(best.reward)
+    assert result.curve[-1][1] == result.selected
     assert result.text.startswith("a castle")
 
 
-@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize("strategy", ["best-of-n", "halving", "beam"])
 def test_candidates_are_drawn_with_the_same_seeds_in_the_same_order(strategy):
     world = World()
     result = search("a castle", strategy, 30, world, held_out=3)
@@ -183,6 +203,19 @@ def test_candidates_are_drawn_with_the_same_seeds_in_the_same_order(strategy):
     assert all(seeds == longest[: len(seeds)] for seeds in of.values())
     fresh = {seed for _, _, seed in world.drawn[result.images :]}
     assert not fresh & set(longest) and len(fresh) == 3
+
+
+@pytest.mark.parametrize("strategy", ["bayes", "evolve"])
+def test_candidates_begin_with_different_seeds_in_turn(strategy):
+    world = World()
+    result = search("a castle", strategy, 40, world, held_out=3)
+    firsts = {}
+    for text, _, seed in world.drawn[: result.images]:
+        firsts.setdefault(text, seed)
+    begun = Counter(seed for text, seed in firsts.items() if text != "a castle")
+    assert len(begun) == 5 and max(begun.values()) - min(begun.values()) <= 2
+    fresh = {seed for _, _, seed in world.drawn[result.images :]}
+    assert not fresh & {seed for _, _, seed in world.drawn[: result.images]} and len(fresh) == 3
 
 
 @pytest.mark.parametrize("relative", ["all", "none", "beauty"])
@@ -400,38 +433,44 @@ def test_the_posterior_against_the_definition():
     from neuroprompt.search import posterior as module
 
     rng = np.random.default_rng(0)
-    prompts = [frozenset(), *(frozenset(rng.choice(TERMS[:8], rng.integers(1, 5))) for _ in range(8))]
+    x = rng.normal(size=(8, 3))
     drawn, seeds = rng.integers(0, 6, 14), rng.integers(0, 3, 14)
     pictures, y = list(zip(drawn, seeds, strict=True)), rng.normal(size=14)
-    ours = Posterior(prompts, drawn, seeds, y, count=8)
+    ours = Posterior(x, drawn, seeds, y)
+    distances = [((x[i] - x[j]) ** 2).sum() for i in set(drawn) for j in set(drawn) if i != j]
     means, evidence, covariances = [], [], []
-    for alike, own, seed, noise in module._SHARES:
-        k = np.array(
-            [
-                [1 + alike * (1 if a is b else len(a & b) / len(a | b)) + own * (a is b) for b in prompts]
-                for a in prompts
-            ]
-        )
+    for length, f, g, own, luck in module.MODELS:
+
+        def near(i, j, length=length):
+            return np.exp(-((x[i] - x[j]) ** 2).sum() / np.median(distances) / (2 * length**2))
+
+        noise = 1 - f - g - own
+        k = np.array([[1 + f * near(i, j) + own * (i == j) for j in range(8)] for i in range(8)])
         c = np.array(
             [
-                [k[i, j] + seed * (s == t) + (noise + 1e-9) * (m == n) for n, (j, t) in enumerate(pictures)]
+                [
+                    k[i, j] + (luck + g * near(i, j)) * (s == t) + (noise + 1e-9) * (m == n)
+                    for n, (j, t) in enumerate(pictures)
+                ]
                 for m, (i, s) in enumerate(pictures)
             ]
         )
         centred, inverse = y - y.mean(), np.linalg.inv(c)
         scale = centred @ inverse @ centred / len(y)
         evidence.append(-0.5 * len(y) * np.log(scale) - 0.5 * np.linalg.slogdet(c)[1])
-        means.append(y.mean() + k[:8, drawn] @ inverse @ centred)
-        covariances.append(scale * (k[:8, :8] - k[:8, drawn] @ inverse @ k[drawn][:, :8]))
+        means.append(y.mean() + k[:, drawn] @ inverse @ centred)
+        covariances.append(scale * (k - k[:, drawn] @ inverse @ k[drawn]))
     weights = np.exp(np.array(evidence) - max(evidence))
     weights = np.where(weights > 0.01, weights, 0) / weights[weights > 0.01].sum()
     mean = weights @ np.array(means)
     np.testing.assert_allclose(ours.mean, mean, atol=1e-6)
-    samples = ours.sample(20_000, np.random.default_rng(1))
+    samples = ours.sample(20_000, np.random.default_rng(1), range(8))
     spread = np.sqrt(np.einsum("m,mpp->p", weights, covariances) + weights @ (np.array(means) - mean) ** 2)
     np.testing.assert_allclose(ours.spread, spread, atol=1e-6)
     np.testing.assert_allclose(samples.mean(0), mean, atol=0.04)
     np.testing.assert_allclose(samples.std(0), spread, rtol=0.06)
+    few = ours.sample(20_000, np.random.default_rng(2), [6, 2])
+    np.testing.assert_allclose(np.cov(few.T), np.cov(samples[:, [6, 2]].T), rtol=0.1)
 
 
 # --- a chat model ----------------------------------------------------------------------------------------------------

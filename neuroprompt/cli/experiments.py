@@ -143,7 +143,7 @@ def optimize(
         ),
     ] = None,
     budget: Annotated[int, typer.Option(min=2, help="Pictures per prompt.")] = 64,
-    strategy: Annotated[str, typer.Option(help="race, evolve, beam, halving, or best-of-n.")] = "race",
+    strategy: Annotated[str, typer.Option(help="bayes, evolve, beam, halving, or best-of-n.")] = "bayes",
     held_out: Annotated[int, typer.Option(min=0, help="Pictures with fresh seeds for an honest estimate.")] = 8,
     seeds: Annotated[int, typer.Option(min=1, help="Pictures of the plain prompt, which others are set against.")] = 2,
     seed: Annotated[int, typer.Option(min=0, help="Another seed, another search.")] = 0,

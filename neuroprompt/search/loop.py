@@ -27,7 +27,7 @@ class SearchConfig:
     """How to search.
 
     Args:
-        strategy: One of `STRATEGIES`: best-of-n, race, halving, beam, evolve.
+        strategy: One of `STRATEGIES`: best-of-n, halving, beam, bayes, evolve.
         budget: Pictures that a prompt's search may draw. Those of the original, `images_per_prompt` of the reward,
             count; those of the held-out estimate come on top.
         held_out: Seeds that winner and original are drawn with after the choice; 0 is without.
@@ -36,7 +36,7 @@ class SearchConfig:
         axes: Components of the Pareto front; by default clip and aesthetic where both are measured, else all.
     """
 
-    strategy: str = field(default="race", metadata={"help": "best-of-n, race, halving, beam, or evolve."})
+    strategy: str = field(default="bayes", metadata={"help": "best-of-n, halving, beam, bayes, or evolve."})
     budget: int = field(default=64, metadata={"help": "Pictures per prompt, the original's included."})
     held_out: int = field(default=8, metadata={"help": "Fresh seeds that the winner is measured on; 0: none."})
     seed: int = field(default=0, metadata={"help": "Another seed, another search."})
@@ -121,7 +121,14 @@ def optimize(
     vocabulary = Terms(terms)
     runs = {
         text: _Run(
-            Search(Space(text, constraints, config.window), config.budget, each, vocabulary, _hash(config.seed, text)),
+            Search(
+                Space(text, constraints, config.window),
+                config.budget,
+                each,
+                vocabulary,
+                _hash(config.seed, text),
+                _encoder(reward),
+            ),
             STRATEGIES[config.strategy],
             reward,
             _first_seed(config.seed, text),
@@ -194,7 +201,7 @@ class _Run:
             yield from strategy(self.search)
         if not self.search.values:  # nothing came of it: what the original is worth is known at least
             yield from self.search.draw({})
-            self.search.note(self.original)
+            self.search.note(self.original, 0.0)
 
     def answer(self, answer: object) -> None:
         """Go on with the strategy."""
@@ -213,8 +220,7 @@ class _Run:
 
     @property
     def improvement(self) -> float:
-        search = self.search
-        return search.mean(search.pick) - search.mean(self.original) if search.values else 0.0
+        return self.search.gain
 
     def result(
         self, axes: tuple[str, ...], held_out: float | None, error: float | None, images: int, complete: bool
@@ -297,6 +303,14 @@ def _measure(wanted: Mapping[str, Sequence[tuple[str, int]]], reward: PromptRewa
 
 
 _PART = 4  # batches of the generator
+
+
+def _encoder(reward: PromptReward) -> Callable[[list[str]], np.ndarray] | None:
+    """What the generator makes of texts, (n, d) in float64; None of one that does not say."""
+    encode = getattr(reward.generator, "encode", None)
+    if encode is None or encode(["a"]) is None:
+        return None
+    return lambda texts: encode(texts).double().cpu().numpy()
 
 
 def _progress(runs, budget: int) -> Round:

@@ -39,14 +39,16 @@ class SearchResult:
         original: The user's text.
         text: The winner; it starts with `original`, and may be no more than that.
         modifiers: What was added, in order.
-        selected: Improvement over the original on the pictures that the winner was chosen by: optimistic, since the
-            lucky are chosen (the winner's curse).
+        selected: Improvement over the original by the pictures that the winner was chosen by: the mean, which is
+            optimistic, since the lucky are chosen (the winner's curse); from ``bayes`` and ``evolve`` what their
+            posterior expects.
         held_out: The same on pictures with other seeds, drawn after the choice, winner and original on the same seeds:
             unbiased. None where the search was stopped before, or none were asked for.
         held_out_error: Standard error of `held_out`, over seeds; None with fewer than two.
         images: Pictures that the search used, the original's included.
         held_out_images: Pictures drawn for `held_out` on top of these.
-        curve: (pictures used, mean reward of the best so far on its pictures until then), after each round.
+        curve: (pictures used, what the best so far gains over the original by the pictures until then) after each
+            round; the last is `selected`.
         front: The rewrites that no other beats in all of `axes` (Pareto), by the first, the best first.
         axes: The components that `front` is about.
         measured: Everything that was drawn, the best reward first.

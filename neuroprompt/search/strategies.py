@@ -1,23 +1,24 @@
 """Ways to spend a budget of pictures on one prompt.
 
 A strategy is a generator: it yields a `Propose` or a `Draw` and goes on when that is answered, so that many searches
-run side by side and share the policy's batches and the generator's. All candidates are drawn with the same seeds in
-the same order (common random numbers): what two of them are compared on is equally lucky.
+run side by side and share the policy's batches and the generator's.
 
 - ``best-of-n``: as many samples of the policy as the budget holds, each drawn alike; the highest mean wins.
-- ``race``: fewer samples with a picture each; then a few pictures at a time for those that may be the best, by the
-  upper bounds of a `Posterior` over sets of modifiers (GP-UCB, Srinivas et al. 2010), which chooses the winner, too.
 - ``halving``: samples with a picture each; the better half gets more pictures, and so on (sequential halving, Karnin
   et al. 2013).
 - ``beam``: lists of modifiers that grow by proposals conditioned on them, and are pruned; halving in each generation.
-- ``evolve``: fewer samples still, and lists bred from the best of them (unions and mutations, with the policy's help);
-  that posterior says which children are worth a picture and which parents another one (Thompson 1933). It ends as a
-  race.
+- ``bayes``: Bayesian optimisation over many more samples than can be drawn. A `Posterior` over what the generator reads
+  tells from the pictures so far which samples deserve one, or another one (Thompson 1933), and which wins.
+- ``evolve``: the same over lists that are bred from the best (unions and mutations, with the policy's help).
+
+The first three compare texts on the same seeds in the same order (common random numbers), so that two of them are
+equally lucky. The last two begin with different seeds, because near prompts are lucky with the same ones, and leave it
+to the posterior to tell worth from luck.
 """
 
+import itertools
 import math
 import random
-from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -57,19 +58,32 @@ class Search:
         pictures_each: Pictures of the original, and of each candidate where all get alike.
         terms: Single modifiers for mutations.
         seed: Of everything random here.
+        encode: Texts to what the generator makes of them, (n, d); None where that is not known.
 
     Attributes:
-        values: By text, what its pictures with the seeds 0, 1, … are worth.
+        values: By text and seed (0, 1, …), what its pictures are worth.
         pick: The text that would win if the search ended now.
-        curve: (pictures drawn, mean value of the pick on its pictures so far) after each round.
+        gain: What it is worth more than the original, as far as is known.
+        curve: (pictures drawn, gain of the pick) after each round.
     """
 
-    def __init__(self, space: Space, budget: int, pictures_each: int, terms: Terms, seed: int):
+    def __init__(
+        self,
+        space: Space,
+        budget: int,
+        pictures_each: int,
+        terms: Terms,
+        seed: int,
+        encode: Callable[[list[str]], np.ndarray] | None = None,
+    ):
         self.space, self.budget, self.pictures_each, self.terms = space, budget, pictures_each, terms
         self.random, self.generator = random.Random(seed), np.random.default_rng(seed)
-        self.values: dict[str, list[float]] = {}
-        self.pick = space.original
+        self.encode = encode
+        self.values: dict[str, dict[int, float]] = {}
+        self.pick, self.gain = space.original, 0.0
         self.curve: list[tuple[int, float]] = []
+        self._features: dict[str, np.ndarray] = {}
+        self._first_seeds: dict[str, int] = {}
 
     @property
     def drawn(self) -> int:
@@ -84,28 +98,61 @@ class Search:
 
     def mean(self, text: str, pictures: int | None = None) -> float:
         """What a text is worth on (its first so many of) its pictures."""
-        return float(np.mean(self.values[text][:pictures]))
+        return float(np.mean(list(self.values[text].values())[:pictures]))
+
+    def features(self, texts: Sequence[str]) -> np.ndarray:
+        """What each text is: as the generator reads it, or where that is not known, which modifiers it has. (n, d)"""
+        if self.encode:
+            if new := [text for text in texts if text not in self._features]:
+                self._features |= zip(new, self.encode(new), strict=True)
+            return np.stack([self._features[text] for text in texts])
+        sets = [keys(self.space.modifiers[text]) for text in texts]
+        columns = {name: i for i, name in enumerate(dict.fromkeys(name for of in sets for name in sorted(of)))}
+        has = np.zeros((len(texts), len(columns)))
+        for row, of in zip(has, sets, strict=True):
+            row[[columns[name] for name in of]] = 1
+        return has
 
     def candidates(self) -> list[str]:
         """The texts drawn so far that may win."""
         original = self.space.original
         return [text for text in self.values if text != original or self.space.original_allowed]
 
-    def note(self, pick: str) -> None:
-        """Say which text is the best so far."""
-        self.pick = pick
-        self.curve.append((self.drawn, self.mean(pick)))
+    def note(self, pick: str, gain: float) -> None:
+        """Say which text is the best so far, and what it gains over the original."""
+        self.pick, self.gain = pick, float(gain)
+        self.curve.append((self.drawn, self.gain))
 
     def draw(self, wanted: Mapping[str, int]) -> Steps:
         """Draw texts until each has so many pictures, or the budget is spent; low seeds first."""
         pictures = [(text, k) for text, n in wanted.items() for k in range(len(self.values.get(text, ())), n)]
-        pictures = sorted(pictures, key=lambda picture: picture[1])[: max(0, self.left)]
+        yield from self._draw(sorted(pictures, key=lambda picture: picture[1]))
+
+    def look(self, texts: Iterable[str]) -> Steps:
+        """Draw one more picture of each text, as often as it is named, until the budget is spent.
+
+        Texts begin with different seeds of the first few, go on with the others of these, and then with new ones.
+        """
+        seeds = max(1, self.budget // _PER_SEED)
+        used: dict[str, set[int]] = {}
+        pictures = []
+        for text in texts:
+            first = self._first_seeds.setdefault(text, len(self._first_seeds))
+            turns = itertools.chain(((first + k) % seeds for k in range(seeds)), itertools.count(seeds))
+            seed = next(k for k in turns if k not in used.setdefault(text, set(self.values.get(text, ()))))
+            used[text].add(seed)
+            pictures.append((text, seed))
+        yield from self._draw(pictures)
+
+    def _draw(self, pictures: list[tuple[str, int]]) -> Steps:
+        """Draw these texts with these seeds, as far as the budget goes; before all else, the original."""
+        pictures = pictures[: max(0, self.left)]
         if not self.values:
             own = [(self.space.original, k) for k in range(self.pictures_each)]
             pictures = own + [picture for picture in pictures if picture not in own]
         if pictures:
-            for (text, _), value in zip(pictures, (yield Draw(pictures)), strict=True):
-                self.values.setdefault(text, []).append(float(value))
+            for (text, k), value in zip(pictures, (yield Draw(pictures)), strict=True):
+                self.values.setdefault(text, {})[k] = float(value)
 
     def propose(self, asks: list[Ask]) -> Steps:
         """Proposals for each ask, and last, whole lists of modifiers from a chat model, if there is one."""
@@ -135,13 +182,6 @@ def best_of_n(search: Search) -> Steps:
     _ranked(search, search.candidates())
 
 
-def race(search: Search) -> Steps:
-    """Samples with a picture each, then pictures for those that may be the best."""
-    texts = yield from search.sample(max(1, round(_RACED * search.left)))
-    yield from search.draw(dict.fromkeys(texts, 1))
-    yield from _finals(search)
-
-
 def halving(search: Search) -> Steps:
     """Many candidates with a picture each, then fewer with more."""
     texts = yield from search.sample(max(1, round(_HALVED * search.left)))
@@ -155,7 +195,7 @@ def beam(search: Search) -> Steps:
     lists: list[str] = [search.space.original]
     while search.left > reserve:
         budget = min(share, search.left - reserve)
-        # A race of n, from a picture each to a few with four, costs about 2n.
+        # Halving n, from a picture each to a few with four, costs about 2n.
         grown = yield from _grow(search, lists, max(1, budget // 2))
         if not grown:
             break
@@ -168,50 +208,90 @@ def beam(search: Search) -> Steps:
     yield from _halve(search, [text for text in lists if text in search.candidates()], search.left)
 
 
-def evolve(search: Search) -> Steps:
-    """Samples with a picture each, then lists of modifiers bred from those that look best; the end is as in a race."""
+def bayes(search: Search) -> Steps:
+    """Some of many samples with a picture each, then those that may be the best by what is known so far."""
     total = search.left
-    share = max(2, total // _ROUNDS)
-    texts = yield from search.sample(max(1, round(_FIRST * total)))
-    yield from search.draw(dict.fromkeys(texts, 1))
-    while search.left > _LAST * total and search.space.open and (measured := search.candidates()):
-        posterior = _posterior(search, measured)
-        search.note(measured[int(posterior.mean.argmax())])
-        parents = posterior.sample(_CHILDREN * share, search.generator).argmax(1)
-        pool = [*measured, *(yield from _breed(search, [measured[i] for i in parents]))]
-        chosen = Counter(_posterior(search, pool).sample(share, search.generator).argmax(1).tolist())
-        yield from search.draw({pool[i]: len(search.values.get(pool[i], ())) + n for i, n in chosen.items()})
+    texts = yield from search.sample(_POOL * total)
+    yield from search.look(texts[: max(1, round(_FIRST * total))])
+    while search.left > _LAST * total and search.candidates():
+        yield from search.look(_thompson(search, _share(search), texts))
+    yield from _finals(search)
+
+
+def evolve(search: Search) -> Steps:
+    """Samples with a picture each, then lists of modifiers bred from those that may be the best."""
+    total = search.left
+    texts = yield from search.sample(max(1, round(_BRED_FROM * total)))
+    yield from search.look(texts)
+    while search.left > _LAST * total and search.candidates():
+        children = yield from _breed(search, _thompson(search, _CHILDREN * _share(search)))
+        yield from search.look(_thompson(search, _share(search), children))
     yield from _finals(search)
 
 
 STRATEGIES: dict[str, Callable[[Search], Steps]] = {
     "best-of-n": best_of_n,
-    "race": race,
     "halving": halving,
     "beam": beam,
+    "bayes": bayes,
     "evolve": evolve,
 }
 
 
 # --- steps of strategies -------------------------------------------------------------------------------------------
 
-_RACED, _HALVED = 0.8, 0.5  # candidates of `race` and of `halving` per picture of the budget
+_HALVED = 0.5  # candidates of `halving` per picture of the budget
 _BEAM, _GENERATIONS = 4, 5
+_POOL = 4  # samples that `bayes` chooses from, per picture of the budget
+_FIRST, _LAST = 0.3, 0.1  # shares of the budget for the first samples, and for choosing among the drawn
 _ROUNDS = 14
-_FIRST, _LAST = 0.5, 0.2  # shares of the budget for the policy's samples, and for choosing among the drawn
+_BRED_FROM = 0.5  # share of the budget for the samples that `evolve` breeds from
+_PER_SEED = 8  # pictures of the budget for each seed that texts begin with
 _CHILDREN = 8  # bred for each picture of a round
+_LIKELY = 512  # texts that Thompson sampling looks at, those with the highest upper bounds
+
+
+def _share(search: Search) -> int:
+    """Pictures of a round."""
+    return max(1, round(search.budget / _ROUNDS))
+
+
+def _thompson(search: Search, count: int, undrawn: Sequence[str] = ()) -> list[str]:
+    """The best of the drawn and `undrawn` texts in each of `count` worlds as they may be (Thompson sampling)."""
+    texts, posterior = _survey(search, undrawn)
+    likely = _by_upper_bound(posterior, len(texts))[:_LIKELY]
+    return [texts[likely[i]] for i in posterior.sample(count, search.generator, likely).argmax(1)]
 
 
 def _finals(search: Search) -> Steps:
-    """The rest of the pictures, a few at a time, for those that may be the best (GP-UCB)."""
-    share = max(1, search.budget // _ROUNDS)
-    while measured := search.candidates():
-        posterior = _posterior(search, measured)
-        search.note(measured[int(posterior.mean.argmax())])
+    """The rest of the pictures, for those of the drawn that may be the best (GP-UCB, Srinivas et al. 2010)."""
+    while search.candidates():
+        measured, posterior = _survey(search)
         if search.left <= 0 or len(measured) == 1:
             return
-        likely = np.argsort(-(posterior.mean + posterior.spread))[:share]
-        yield from search.draw({measured[i]: len(search.values[measured[i]]) + 1 for i in likely})
+        yield from search.look([measured[i] for i in _by_upper_bound(posterior, len(measured))[: _share(search)]])
+
+
+def _by_upper_bound(posterior: Posterior, count: int) -> np.ndarray:
+    """The first `count` texts, those that may be best first. (count,)"""
+    return np.argsort(-(posterior.mean + posterior.spread)[:count], kind="stable")
+
+
+def _survey(search: Search, undrawn: Sequence[str] = ()) -> tuple[list[str], Posterior]:
+    """What is known, from all pictures, of the candidates drawn and of `undrawn`; the best of the drawn is noted.
+
+    Returns:
+        These texts, and the posterior of them in this order, and of the original behind them.
+    """
+    measured, original = search.candidates(), search.space.original
+    pool = list(dict.fromkeys([*measured, *undrawn]))
+    texts = list(dict.fromkeys([*pool, original]))
+    rows = [(i, seed, v) for i, text in enumerate(texts) for seed, v in search.values.get(text, {}).items()]
+    drawn, seeds, values = zip(*rows, strict=True)
+    posterior = Posterior(search.features(texts), drawn, seeds, values)
+    best = int(posterior.mean[: len(measured)].argmax())
+    search.note(measured[best], posterior.mean[best] - posterior.mean[texts.index(original)])
+    return pool, posterior
 
 
 def _halve(search: Search, texts: Iterable[str], budget: int, until: int = 1) -> Steps:
@@ -237,20 +317,12 @@ def _ranked(search: Search, texts: Sequence[str]) -> list[str]:
     common = min((len(search.values[text]) for text in texts), default=0)
     ranked = sorted(texts, key=lambda text: -search.mean(text, common))
     if ranked:
-        search.note(ranked[0])
+        search.note(ranked[0], search.mean(ranked[0]) - search.mean(search.space.original))
     return ranked
 
 
 def _original(search: Search) -> list[str]:
     return [search.space.original] if search.space.original_allowed else []
-
-
-def _posterior(search: Search, pool: Sequence[str]) -> Posterior:
-    """Of all of `pool`, from every picture drawn; the original's count even where it may not win."""
-    texts = [*pool, *(text for text in search.values if text not in set(pool))]
-    rows = [(i, k, v) for i, text in enumerate(texts) for k, v in enumerate(search.values.get(text, ()))]
-    drawn, seeds, values = zip(*rows, strict=True)
-    return Posterior([keys(search.space.modifiers[text]) for text in texts], drawn, seeds, values, len(pool))
 
 
 def _grow(search: Search, lists: Sequence[str], count: int) -> Steps:
