@@ -15,6 +15,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from hashlib import blake2b
+from itertools import repeat
 from pathlib import Path
 from typing import NamedTuple
 
@@ -54,7 +55,8 @@ class EnhancedPrompt:
         original: The user's text.
         text: The result; it starts with `original`.
         modifiers: What was added, in order.
-        score: Mean log-probability per added token under the policy, in nats; 0.0 where nothing was added.
+        score: Mean log-probability per added token under the policy, in nats; 0.0 where nothing was added, and None
+            where it was not asked for.
         seed: What it was made with.
         clip_tokens: Length of `text` for the text encoder, begin and end tokens included.
         constraints: Which words of `text` met which clause, and where; None where nothing was asked for.
@@ -64,7 +66,7 @@ class EnhancedPrompt:
     original: str
     text: str
     modifiers: tuple[Modifier, ...] = ()
-    score: float = 0.0
+    score: float | None = 0.0
     seed: int = 0
     clip_tokens: int = 0
     constraints: Satisfaction | None = None
@@ -148,6 +150,7 @@ class PromptEnhancer:
         min_modifiers: int = 4,
         window: int = CLIP_WINDOW,
         batch_size: int = 160,
+        output_scores: bool = True,
     ) -> "EnhancedPrompt | list[EnhancedPrompt] | list[list[EnhancedPrompt]]":
         """Rewrite one prompt or many. The decoding arguments are named as in `transformers.GenerationConfig`.
 
@@ -170,6 +173,7 @@ class PromptEnhancer:
             min_modifiers: The policy may not end before that many (the window may still end it).
             window: CLIP tokens that the result may have, begin and end tokens included.
             batch_size: Sequences that are decoded at once; with beam search a prompt takes `num_beams` of them.
+            output_scores: Work out the `score` of each result, which takes about as long as to sample it.
 
         Returns:
             An `EnhancedPrompt` for a text and a list of them, in order, for a sequence; with `num_return_sequences`
@@ -228,7 +232,8 @@ class PromptEnhancer:
                 for row, of in zip(batch, tails, strict=True)
             ]
             heads = [row.text.rstrip(SEPARATORS) for row in batch]
-            scores = self._score([(h, text[len(h) :]) for h, of in zip(heads, finished, strict=True) for text, _ in of])
+            tails = [(head, text[len(head) :]) for head, of in zip(heads, finished, strict=True) for text, _ in of]
+            scores = self._score(tails) if output_scores else repeat(None)
             for row, of in zip(batch, finished, strict=True):
                 results[row] = [
                     EnhancedPrompt(

@@ -1,6 +1,7 @@
 import copy
 import math
 import random
+from dataclasses import replace
 
 import pytest
 import torch
@@ -89,6 +90,12 @@ def test_the_score_is_the_policys_own(enhancer):
     logprobs = torch.log_softmax(logits, -1)
     expected = sum(logprobs[len(ids) - 1 + i, token].item() for i, token in enumerate(added)) / len(added)
     assert result.score == pytest.approx(expected, abs=1e-4)
+
+
+def test_scores_are_left_out_where_nobody_wants_them(enhancer):
+    arguments = {"num_return_sequences": 3, "do_sample": True, "seed": 2}
+    full, bare = enhancer("a castle", **arguments), enhancer("a castle", output_scores=False, **arguments)
+    assert bare == [replace(result, score=None) for result in full]
 
 
 @pytest.mark.parametrize("window", [12, 30, 77, 120])

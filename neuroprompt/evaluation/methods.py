@@ -142,7 +142,7 @@ def parse_methods(
                 return _best_of(policy.samples, enhancer, prompts, wish, reward, settings)
             if policy.budget:
                 return _searched(policy.budget, enhancer, prompts, wish, reward, seed, window)
-            return [e.text for e in enhancer(prompts, wish, **settings)]
+            return [e.text for e in enhancer(prompts, wish, output_scores=False, **settings)]
 
         facts = settings | {"policy": policy.source, "weights": _weights(policy.source)}
         facts |= {"samples": policy.samples} if policy.samples else {}
@@ -205,7 +205,7 @@ def _best_of(
 ) -> list[str]:
     """Of each prompt's samples the one that the reward likes best."""
     settings = {"temperature": TEMPERATURE} | settings
-    made = enhancer(prompts, wish, num_return_sequences=samples, do_sample=True, **settings)
+    made = enhancer(prompts, wish, num_return_sequences=samples, do_sample=True, output_scores=False, **settings)
     texts = [e.text for of in made for e in (of if isinstance(of, list) else [of])]
     judge = copy.copy(reward)
     judge.seed = ~reward.seed  # other pictures than those that it is judged on

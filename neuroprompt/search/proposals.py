@@ -69,6 +69,7 @@ class PolicyProposals:
                 seed=seed,
                 max_new_tokens=max_new_tokens,
                 window=self.window,
+                output_scores=False,
                 **{"min_modifiers": 1 if max_new_tokens else 4, "temperature": TEMPERATURE} | self.sampling,
             )
             for ask, of in zip(group, results, strict=True):
