@@ -582,12 +582,13 @@ def test_what_a_chat_model_writes():
 # --- the real thing --------------------------------------------------------------------------------------------------
 
 
-def test_end_to_end_on_the_embedded_models(enhancer, tmp_path):
+@pytest.mark.parametrize("strategy", ["bayes", "evolve"])
+def test_end_to_end_on_the_embedded_models(strategy, enhancer, tmp_path):
     arguments = RewardArguments(
         rewards="pickscore:1.0,clip:0,aesthetic:0", reward_model="embedded", num_inference_steps=1, images_per_prompt=1
     )
     prompts, state = ["boy on a horse", "a castle"], tmp_path / "s.json"
-    config = SearchConfig("evolve", budget=8, held_out=1)
+    config = SearchConfig(strategy, budget=8, held_out=1)
     rounds = []
     reward = build_reward(arguments, "cpu")
     results = optimize(prompts, reward, enhancer, config, state=state, on_round=rounds.append)

@@ -153,7 +153,7 @@ def optimize(
     to_pairs: Annotated[
         str | None, typer.Option(help="Folder for the finds as pairs, for training/sft.py.", show_default=False)
     ] = None,
-    model: Model = "embedded",
+    model: Model = "embedded-sft",  # a search wants what differs: see docs/search.md
     generator: Generator = "embedded",
     steps: Steps = None,
     guidance: Guidance = None,

@@ -1,7 +1,7 @@
 """The training-free optimiser: search for the rewrite of a prompt whose pictures are worth most.
 
     reward = PromptReward(generator, load_rewards("pickscore:1.0,clip:0,aesthetic:0"))
-    result = optimize("boy on a horse", reward, PromptEnhancer.from_pretrained(), SearchConfig(budget=64))
+    result = optimize("boy on a horse", reward, PromptEnhancer.from_pretrained(), SearchConfig())
     result.text, result.held_out, result.curve, result.front
 
 The policy proposes and real pictures decide, as automatic prompt engineering does for language models (Zhou et al.
