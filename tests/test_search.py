@@ -123,7 +123,7 @@ def test_races_beat_best_of_n_where_pictures_are_noisy():
     """At the same seeds; with little noise, as many candidates as possible with a picture each are better."""
     best, halved = (true_gains(s, 50, noise=1.5, images_per_prompt=4) for s in ("best-of-n", "halving"))
     assert bootstrap(halved - best).low > 0
-    best, searched = (true_gains(s, 60, noise=2.0, images_per_prompt=1) for s in ("best-of-n", "bayes"))
+    best, searched = (true_gains(s, 40, noise=2.0, images_per_prompt=1) for s in ("best-of-n", "bayes"))
     assert bootstrap(searched - best).low > 0
 
 

@@ -250,6 +250,8 @@ def test_a_cells_score_is_the_mean_of_its_seeds():
     scores = ({"a": 1.0, "b": 2.0}, {"a": 2.0, "b": float("inf")}, {"a": 4.5})
     cell = Cell("p", [*(Picture(solid(COLOURS[0]), scores=s) for s in scores), None])
     assert cell.scores == {"a": 2.5, "b": 2.0}
+    enormous = Cell("x", [Picture(solid("red", 1, 1), None, {"a": value}) for value in (1.5e308, 1.7e308)])
+    assert enormous.scores == {"a": 1.6e308}
     assert any("means over 4 seeds" in w for w in words(layout_grid(Grid([[cell]]))))
 
 

@@ -2,6 +2,7 @@
 
 import math
 import re
+import statistics
 import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -58,7 +59,7 @@ class Cell:
         names = dict.fromkeys(name for p in self.pictures if p for name in p.scores)
         values = {name: [float(p.scores[name]) for p in self.pictures if p and name in p.scores] for name in names}
         finite = {name: [v for v in of if math.isfinite(v)] for name, of in values.items()}
-        return {name: math.fsum(of) / len(of) for name, of in finite.items() if of}
+        return {name: statistics.mean(of) for name, of in finite.items() if of}
 
 
 @dataclass(frozen=True)
