@@ -2,6 +2,7 @@
 
 import json
 import random
+import shutil
 import signal
 import socket
 import subprocess
@@ -24,6 +25,7 @@ from hypothesis import strategies as st
 
 from neuroprompt.data import PromptData, split_of
 from neuroprompt.decoding import ConstraintError, Constraints, check
+from neuroprompt.enhancer import PromptEnhancer
 from neuroprompt.evaluation.statistics import bootstrap
 from neuroprompt.prompts import CLIP_WINDOW, Prompt, count_clip_tokens, modifier_key
 from neuroprompt.rewards import Component, RewardSet
@@ -32,6 +34,7 @@ from neuroprompt.search import STRATEGIES, Ask, Chat, Measurement, SearchConfig,
 from neuroprompt.search.candidates import Space
 from neuroprompt.search.chat import Wish, read_answer
 from neuroprompt.search.posterior import Posterior
+from neuroprompt.search.proposals import PolicyProposals
 
 TERMS = [
     f"{a} {b}"
@@ -580,6 +583,16 @@ def test_what_a_chat_model_writes():
 
 
 # --- the real thing --------------------------------------------------------------------------------------------------
+
+
+def test_a_policy_is_known_by_its_content(enhancer, tmp_path):
+    """The folder of an embedded policy may be another in each process, and a killed search is to be taken up there."""
+    enhancer.model.save_pretrained(tmp_path / "a")
+    enhancer.tokenizer.save_pretrained(tmp_path / "a")
+    shutil.copytree(tmp_path / "a", tmp_path / "b")
+    a, b = (PolicyProposals(PromptEnhancer.from_pretrained(tmp_path / name, "cpu")) for name in "ab")
+    other = PolicyProposals(PromptEnhancer.from_pretrained("embedded-sft", "cpu"))
+    assert a.name == b.name != other.name
 
 
 @pytest.mark.parametrize("strategy", ["bayes", "evolve"])

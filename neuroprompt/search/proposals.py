@@ -8,8 +8,10 @@ import random
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from itertools import accumulate
+from pathlib import Path
 from typing import NamedTuple
 
+from neuroprompt.assets import fingerprint
 from neuroprompt.decoding import Constraints
 from neuroprompt.enhancer import TEMPERATURE, PromptEnhancer
 from neuroprompt.modifiers import CATEGORIES, vocabulary
@@ -48,7 +50,9 @@ class PolicyProposals:
 
     def __init__(self, enhancer: PromptEnhancer, window: int = CLIP_WINDOW, **sampling):
         self.enhancer, self.window, self.sampling = enhancer, window, sampling
-        self.name = str(enhancer.model.name_or_path)
+        # By its content, wherever the folder lies: that of an embedded policy may be another in each process.
+        source = Path(enhancer.model.name_or_path)
+        self.name = fingerprint(source) if source.is_dir() else str(source)
 
     def __call__(self, asks: Sequence[Ask], seed: int) -> list[list[tuple[str, ...]]]:
         # A head and a seed give the same samples again, so all that a prompt asks of a head is drawn at once and dealt
