@@ -217,7 +217,7 @@ def optimize(
         error = "" if result.held_out_error is None else f" ± {result.held_out_error:.2f}"
         found = "not measured on fresh seeds" if result.held_out is None else f"{result.held_out:+.2f}{error}"
         stopped = "" if result.complete else "; stopped early"
-        errors.print(f"  gain {found} (on the pictures that chose it {result.selected:+.2f}; {result.images} "
+        errors.print(f"  gain {found} (by the pictures that chose it {result.selected:+.2f}; {result.images} "
                      f"pictures{stopped})")  # fmt: skip
         if result.warning:
             errors.print(f"  [yellow]warning:[/] {escape(result.warning)}", soft_wrap=True)
