@@ -62,7 +62,7 @@ def strategies(
     steps: Steps = None,
     batch_size: Batch = None,
     dtype: Dtype = None,
-    model: Policy = "embedded",
+    model: Policy = "embedded-sft",
     seed: int = 0,
 ) -> None:
     """What each strategy's winners are worth on pictures that did not choose them."""
@@ -99,7 +99,7 @@ def prediction(
     steps: Steps = None,
     batch_size: Batch = None,
     dtype: Dtype = None,
-    model: Policy = "embedded",
+    model: Policy = "embedded-sft",
     seed: int = 0,
 ) -> None:
     """How well one picture of some samples foretells the pictures of others, by what is known of the texts."""
@@ -113,7 +113,8 @@ def prediction(
     correlations: dict[tuple[str, str], list[float]] = {}  # (what is known of a text, which seed): one a prompt
     for original, of in zip(texts, made, strict=True):
         space = Space(original)
-        rewrites = list(dict.fromkeys(space.text([m.text for m in e.modifiers], random.Random(0)) for e in of))
+        made_of = (space.text([m.text for m in e.modifiers], random.Random(seed)) for e in of)
+        rewrites = list(dict.fromkeys(text for text in made_of if text))
         seeds = np.tile([0, 1], len(rewrites))
         drawn = reward.measure([t for t in rewrites for _ in range(2)], [original] * len(seeds), seeds.tolist())
         total = sum(term.weight * drawn.scores[name] for name, term in reward.terms.items())

@@ -118,7 +118,7 @@ def optimize(
         propose = PolicyProposals(propose, config.window)
     distinct = list(dict.fromkeys(texts))
     journal = Journal(state, _settings(distinct, reward, propose, config, constraints, chat, terms))
-    vocabulary = Terms(terms)
+    vocabulary, encode = Terms(terms), _encoder(reward)
     runs = {
         text: _Run(
             Search(
@@ -127,7 +127,7 @@ def optimize(
                 each,
                 vocabulary,
                 _hash(config.seed, text),
-                _encoder(reward),
+                encode,
             ),
             STRATEGIES[config.strategy],
             reward,
