@@ -25,10 +25,10 @@ from rich.progress import track
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
-from neuroprompt.assets import locate
 from neuroprompt.decoding import Constraints, check, neurologic
 from neuroprompt.decoding.automaton import Automaton
 from neuroprompt.decoding.vocabulary import Vocabulary
+from neuroprompt.models import locate
 from neuroprompt.modifiers import vocabulary as terms
 
 FORBIDDEN = (

@@ -50,8 +50,8 @@ from transformers import (
 )
 from trl import ModelConfig, TrlParser
 
-from neuroprompt.assets import locate
 from neuroprompt.images import GeneratorConfig
+from neuroprompt.models import locate
 from neuroprompt.ppo import PPOConfig, PPOTrainer
 from neuroprompt.ppo.training import QueryArguments, load_queries, load_reward_func
 from neuroprompt.rewards import Component, RewardSet

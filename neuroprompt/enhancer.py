@@ -34,8 +34,8 @@ from transformers import (
     TopPLogitsWarper,
 )
 
-from neuroprompt.assets import ModelError, locate, pick_device, reason
 from neuroprompt.decoding import ConstraintError, Constraints, Satisfaction, check, neurologic
+from neuroprompt.models import ModelError, locate, pick_device, reason
 from neuroprompt.modifiers import categorise
 from neuroprompt.prompts import CLIP_WINDOW, Prompt, count_clip_tokens, modifier_key
 

@@ -7,7 +7,6 @@ EXIF's UserComment, as in A1111, and the JSON its ImageDescription.
 
 import io
 import json
-import os
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -17,6 +16,8 @@ from typing import Any
 import numpy as np
 from PIL import ExifTags, Image, ImageOps, PngImagePlugin, UnidentifiedImageError
 from torch import Tensor
+
+from neuroprompt.files import write_file
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 MAX_PIXELS = 2**27
@@ -87,27 +88,6 @@ def save_image(
     file = io.BytesIO()
     picture.save(file, **arguments)
     write_file(path, file.getvalue())
-
-
-def write_file(path: str | Path, data: bytes) -> None:
-    """Write a file beside and rename it, so that there is never half of one. Missing folders are made.
-
-    Raises:
-        OSError: It cannot be written; what was there before is there still. `filename` is `path`.
-    """
-    path = Path(path)
-    beside = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            beside.write_bytes(data)
-            with open(beside, "rb+") as file:
-                os.fsync(file.fileno())  # or a power cut leaves an empty file under the name
-            os.replace(beside, path)
-        finally:
-            beside.unlink(missing_ok=True)
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def read_metadata(path: str | Path) -> dict[str, Any]:

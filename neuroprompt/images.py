@@ -25,7 +25,7 @@ import transformers
 from huggingface_hub import try_to_load_from_cache
 from torch import Tensor
 
-from neuroprompt.assets import ModelError, fingerprint, has_bfloat16, locate, pick_device, reason
+from neuroprompt.models import ModelError, fingerprint, has_bfloat16, locate, pick_device, reason
 
 
 @dataclass(frozen=True)

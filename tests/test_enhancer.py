@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import GenerationConfig
 
-from neuroprompt.assets import ModelError
 from neuroprompt.decoding import ConstraintError, Constraints
 from neuroprompt.enhancer import EnhancedPrompt, GumbelNoise, PromptEnhancer, finish
+from neuroprompt.models import ModelError
 from neuroprompt.prompts import Prompt, count_clip_tokens, modifier_key
 
 SUBJECTS = [

@@ -11,8 +11,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from neuroprompt.assets import ModelError
 from neuroprompt.images import GeneratorConfig, ImageGenerator, prompt_windows
+from neuroprompt.models import ModelError
 from neuroprompt.prompts import clip_tokenizer
 from tests.checkpoints import diffusion
 

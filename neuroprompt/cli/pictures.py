@@ -71,9 +71,9 @@ def image(
     device: Device = None,
 ) -> None:
     """Draw one picture; the file says how it was made (A1111's `parameters`, and JSON)."""
-    from neuroprompt.assets import reason
     from neuroprompt.enhancer import check_prompt
     from neuroprompt.image_files import SUFFIXES, PictureInfo, save_image
+    from neuroprompt.models import reason
 
     quiet_libraries()
     check_prompt(prompt)

@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from neuroprompt.assets import fingerprint, locate
 from neuroprompt.decoding import Constraints
 from neuroprompt.enhancer import TEMPERATURE, PromptEnhancer, check_prompt, finish
 from neuroprompt.evaluation.peers import Peer, PeerRewriter
+from neuroprompt.models import fingerprint, locate
 from neuroprompt.modifiers import CATEGORIES, vocabulary
 from neuroprompt.prompt_files import read_lines
 from neuroprompt.prompts import CLIP_WINDOW, count_clip_tokens

@@ -30,8 +30,8 @@ from transformers import (
     TopPLogitsWarper,
 )
 
-from neuroprompt.assets import ModelError, locate
 from neuroprompt.enhancer import GumbelNoise
+from neuroprompt.models import ModelError, locate
 
 _OUTPUTS = ("replace", "continue")
 

@@ -26,7 +26,7 @@ from torch import Tensor
 
 from neuroprompt import __version__
 from neuroprompt.evaluation.statistics import Interval, bootstrap, compare
-from neuroprompt.image_files import write_file
+from neuroprompt.files import write_file
 from neuroprompt.prompts import CLIP_WINDOW
 from neuroprompt.scoring import Term
 

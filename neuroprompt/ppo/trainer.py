@@ -36,8 +36,8 @@ from transformers import (
 )
 from transformers.trainer_utils import get_last_checkpoint
 
-from neuroprompt.assets import locate
 from neuroprompt.evaluation.statistics import compare
+from neuroprompt.models import locate
 from neuroprompt.ppo.advantages import against_others, explained_variance, gae, token_rewards, whiten
 from neuroprompt.ppo.callbacks import RichProgress, SampleTable
 from neuroprompt.ppo.checkpoints import WholeCheckpoints

@@ -14,9 +14,9 @@ from torch import nn
 from transformers import AutoTokenizer, TrainingArguments
 from trl import GRPOConfig, GRPOTrainer, ModelConfig, RLOOConfig, RLOOTrainer, get_peft_config
 
-from neuroprompt.assets import locate
 from neuroprompt.data import PromptData
 from neuroprompt.enhancer import check_prompt
+from neuroprompt.models import locate
 from neuroprompt.ppo.config import PPOConfig
 from neuroprompt.ppo.model import position_ids
 from neuroprompt.ppo.reward_functions import RewardFunc

@@ -21,7 +21,7 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from neuroprompt.assets import pick_device
+from neuroprompt.models import pick_device
 
 from . import aesthetic, clip, hps, image_reward, pickscore
 from .composite import Component, RewardSet

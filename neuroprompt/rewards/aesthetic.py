@@ -17,8 +17,8 @@ import torch
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from neuroprompt.assets import ModelError, locate
-from neuroprompt.image_files import write_file
+from neuroprompt.files import write_file
+from neuroprompt.models import ModelError, locate
 
 from .encoders import EmbeddingReward, Encoder, Encoders
 from .loading import fingerprint, read_weights, reporting, weights_file

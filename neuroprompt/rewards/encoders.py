@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import AutoTokenizer, CLIPImageProcessor, CLIPModel, PreTrainedTokenizerBase
 
-from neuroprompt.assets import ModelError, locate
+from neuroprompt.models import ModelError, locate
 
 from .loading import PROBE, fingerprint, reporting
 from .preprocessing import Preprocessing, check_batch

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from transformers import AutoTokenizer, BlipTextConfig, BlipTextModel, BlipVisionConfig, BlipVisionModel
 from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
-from neuroprompt.assets import ModelError
+from neuroprompt.models import ModelError
 
 from .encoders import Encoders
 from .loading import PROBE, fingerprint, read_weights, reporting, weights_file

@@ -16,7 +16,7 @@ from huggingface_hub import hf_hub_download
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from neuroprompt.assets import ModelError, reason
+from neuroprompt.models import ModelError, reason
 
 _DTYPES = {
     "fp32": torch.float32,

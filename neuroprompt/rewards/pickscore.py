@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from neuroprompt.assets import locate
+from neuroprompt.models import locate
 
 from .encoders import EmbeddingReward, Encoders
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformers import CLIPImageProcessor
 
-from neuroprompt.assets import ModelError
+from neuroprompt.models import ModelError
 
 LONGEST_ASPECT = 50  # a picture of 1 x 20000 pixels would be blown up to millions before it is cropped
 

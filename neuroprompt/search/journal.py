@@ -10,7 +10,7 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from neuroprompt.image_files import write_file
+from neuroprompt.files import write_file
 
 _EVERY = 10.0  # seconds between two writings within a round; a round's end is always written
 

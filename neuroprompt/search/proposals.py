@@ -11,9 +11,9 @@ from itertools import accumulate
 from pathlib import Path
 from typing import NamedTuple
 
-from neuroprompt.assets import fingerprint
 from neuroprompt.decoding import Constraints
 from neuroprompt.enhancer import TEMPERATURE, PromptEnhancer
+from neuroprompt.models import fingerprint
 from neuroprompt.modifiers import CATEGORIES, vocabulary
 from neuroprompt.prompts import CLIP_WINDOW
 

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import AutoTokenizer, CLIPConfig, CLIPImageProcessor, CLIPModel
 
-from neuroprompt.assets import locate
+from neuroprompt.models import locate
 
 OPEN_CLIP_CONFIG = {
     "embed_dim": 24,

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 
 from neuroprompt import assets
-from neuroprompt.assets import ModelError
 from neuroprompt.decoding import ConstraintError, Constraints, check
 from neuroprompt.enhancer import TEMPERATURE
 from neuroprompt.evaluation.methods import METHODS, parse_methods
 from neuroprompt.images import ImageGenerator
+from neuroprompt.models import ModelError
 from neuroprompt.prompts import Prompt, count_clip_tokens, modifier_key
 from neuroprompt.rewards import load_rewards
 from neuroprompt.scoring import PromptReward

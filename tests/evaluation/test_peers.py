@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from neuroprompt.assets import ModelError, locate
 from neuroprompt.evaluation.methods import parse_methods
 from neuroprompt.evaluation.peers import Peer, PeerRewriter
+from neuroprompt.models import ModelError, locate
 
 PROMPTS = ["boy on a horse", "a castle", "robot playing guitar in the rain at night"]
 

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from torchvision.transforms.functional import center_crop
 from transformers import CLIPImageProcessor, CLIPImageProcessorPil, CLIPModel, CLIPProcessor
 
-from neuroprompt.assets import locate
+from neuroprompt.models import locate
 from neuroprompt.rewards import load_reward
 from neuroprompt.rewards.preprocessing import Preprocessing
 from tests.rewards.pictures import KINDS, as_tensor

@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from neuroprompt.assets import ModelError, locate
+from neuroprompt.models import ModelError, locate
 from neuroprompt.rewards import load_reward
 from neuroprompt.rewards.aesthetic import FILE, MODEL, _head, convert_laion_head
 from neuroprompt.rewards.loading import read_weights

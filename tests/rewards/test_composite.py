@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from neuroprompt.assets import ModelError
+from neuroprompt.models import ModelError
 from neuroprompt.rewards import REWARDS, Component, RewardSet, load_reward, load_rewards, parse_spec
 from neuroprompt.rewards.encoders import TransformersEncoder
 from tests.checkpoints import rewards as checkpoints

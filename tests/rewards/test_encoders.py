@@ -5,7 +5,7 @@ import torch
 from open_clip import pretrained
 from transformers import CLIPModel
 
-from neuroprompt.assets import ModelError
+from neuroprompt.models import ModelError
 from neuroprompt.rewards import encoders as module
 from neuroprompt.rewards import load_reward
 from neuroprompt.rewards.encoders import Encoders, OpenClipEncoder, TransformersEncoder

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from neuroprompt.assets import ModelError
+from neuroprompt.models import ModelError
 from neuroprompt.rewards import load_reward
 from neuroprompt.rewards.hps import FILE, MODEL
 from tests.checkpoints import rewards as checkpoints

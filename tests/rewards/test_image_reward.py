@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from torchvision.transforms import CenterCrop, Compose, InterpolationMode, Normalize, Resize, ToTensor
 from transformers import AutoTokenizer
 
-from neuroprompt.assets import ModelError
+from neuroprompt.models import ModelError
 from neuroprompt.rewards import load_reward
 from neuroprompt.rewards.image_reward import FILE, MODEL
 from tests.checkpoints import rewards as checkpoints

@@ -25,7 +25,7 @@ def test_the_hub_s_model_under_its_own_name(tmp_path, monkeypatch, prompts, pict
 
 
 def test_the_embedded_model(prompts, images, pictures):
-    from neuroprompt.assets import locate
+    from neuroprompt.models import locate
 
     folder = locate("embedded", "pickscore")
     scores = load_reward("pickscore", "embedded", "cpu")(prompts, images)

@@ -7,7 +7,7 @@ from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL import Image
 from transformers import CLIPImageProcessor
 
-from neuroprompt.assets import ModelError
+from neuroprompt.models import ModelError
 from neuroprompt.rewards.preprocessing import Preprocessing, check_batch
 from tests.rewards.agreement import SIZES, pixel_differences
 from tests.rewards.pictures import KINDS, as_tensor, hpsv2_transform

@@ -22,10 +22,10 @@ from rich.console import Console
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
-from neuroprompt.assets import locate
 from neuroprompt.assets.difference import write_difference
 from neuroprompt.enhancer import PromptEnhancer, sampled_by_default
 from neuroprompt.evaluation.summary import read_records, tables
+from neuroprompt.models import locate
 from neuroprompt.prompt_files import read_lines
 
 app = typer.Typer(no_args_is_help=True, add_completion=False)

@@ -10,7 +10,8 @@ from pathlib import Path
 from neuroprompt.evaluation.grid.contents import Cell, Grid, Picture
 from neuroprompt.evaluation.grid.image import draw_grid, layout_grid
 from neuroprompt.evaluation.grid.page import grid_html
-from neuroprompt.image_files import SUFFIXES, save_image, write_file
+from neuroprompt.files import write_file
+from neuroprompt.image_files import SUFFIXES, save_image
 
 __all__ = ["HTML_SUFFIXES", "Cell", "Grid", "Picture", "draw_grid", "grid_html", "layout_grid", "save_grid"]
 

@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from neuroprompt.assets import has_bfloat16
+from neuroprompt.models import has_bfloat16
 
 from .loop import LoopConfig, fit, load_averaged, pick_device
 

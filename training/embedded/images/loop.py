@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from neuroprompt.assets import has_bfloat16
+from neuroprompt.models import has_bfloat16
 
 
 @dataclass
