@@ -1,7 +1,22 @@
-"""Files that are written whole or not at all."""
+"""Files that are written whole or not at all, and by one process at a time."""
 
+import errno
+import json
 import os
+import shlex
+import socket
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+
+class BusyError(OSError):
+    """Another process is writing this output; the message says which."""
 
 
 def write_file(path: str | Path, data: bytes) -> None:
@@ -23,3 +38,66 @@ def write_file(path: str | Path, data: bytes) -> None:
             beside.unlink(missing_ok=True)
     except OSError as error:
         raise OSError(error.errno, error.strerror, str(path)) from error
+
+
+@contextmanager
+def sole_writer(path: str | Path, *, inside: bool = False) -> Iterator[None]:
+    """Let no other process write this output meanwhile. The process (its thread) that has it may take it again.
+
+    The lock is the kernel's (`flock`, by way of filelock), on a hidden file that is gone afterwards. It ends with its
+    process, however that ends: the file that a `kill -9` leaves locks nobody out.
+
+    Args:
+        path: A file or a folder, there or not. Missing folders above it are made.
+        inside: `path` is a folder that is filled little by little. It is made, and the lock lies in it (nothing else may
+            be writable). Otherwise it lies beside, since what it guards may appear or be replaced as a whole.
+
+    Raises:
+        BusyError: Another process has it: its number, machine and command, and since when.
+        OSError: Nothing can be written there. `filename` is `path`.
+    """
+    path = Path(path)
+    place = path / ".lock" if inside else path.with_name(f".{path.name}.lock")
+    # One object for each place, so that the thread that has the lock can take it again.
+    lock = FileLock(place.absolute(), timeout=0, is_singleton=True, fallback_to_soft=False, on_acquired=_sign)
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except Timeout:
+        raise BusyError(f"{path} is being written by {_holder(place)}: wait for its end, or give another") from None
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise OSError(error.errno, error.strerror, str(path)) from error
+        warnings.warn(f"{path}: this disk has no file locks; see to it that nothing else writes there", stacklevel=3)
+    try:
+        yield
+    finally:
+        if lock.lock_counter <= 1:  # else it was taken again, and is still held
+            place.unlink(
+                missing_ok=True
+            )  # while it is locked: whoever has just opened it finds it nameless, and it void
+        lock.release()
+
+
+_NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)  # network disks that were mounted without
+
+
+def _sign(descriptor: int) -> None:
+    """Write into the lock's file who has it."""
+    command = " ".join(shlex.join([Path(sys.orig_argv[0]).name, *sys.orig_argv[1:]]).split())
+    holder = {
+        "process": os.getpid(),
+        "machine": socket.gethostname(),
+        "command": command if len(command) <= 200 else command[:199] + "…",
+        "since": datetime.now().astimezone().isoformat(sep=" ", timespec="seconds"),
+    }
+    os.ftruncate(descriptor, 0)
+    os.pwrite(descriptor, json.dumps(holder).encode(), 0)
+
+
+def _holder(place: Path) -> str:
+    try:
+        of = json.loads(place.read_bytes())
+        return f"process {of['process']} on {of['machine']} ({of['command']}) since {of['since']}"
+    except (OSError, ValueError, KeyError, TypeError):  # it has just begun or ended
+        return "another process"

@@ -1,0 +1,144 @@
+"""One writer for each output: between processes, after a kill, and on a disk without locks."""
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+from neuroprompt.files import BusyError, sole_writer
+
+HOLD = """
+import sys, time
+from neuroprompt.files import sole_writer
+with sole_writer(sys.argv[1], inside=sys.argv[2] == "inside"):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.fixture
+def hold():
+    """Start a process that holds a path; they are ended afterwards."""
+    started = []
+
+    def start(path, inside=False):
+        started.append(
+            subprocess.Popen(
+                [sys.executable, "-c", HOLD, path, "inside" if inside else ""], stdout=subprocess.PIPE, text=True
+            )
+        )
+        assert started[-1].stdout.readline() == "held\n"
+        return started[-1]
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+
+
+@pytest.mark.parametrize("inside", [False, True])
+def test_a_second_writer_is_told_who_the_first_is(hold, tmp_path, inside):
+    path = tmp_path / "new" / "out"
+    first = hold(path, inside)
+    began = time.monotonic()
+    with pytest.raises(BusyError, match=rf"out is being written by process {first.pid} on \S+ \(python.* since 20"):
+        with sole_writer(path, inside=inside):
+            pass
+    assert time.monotonic() - began < 5
+    with sole_writer(tmp_path / "new" / "other", inside=inside):
+        pass
+
+
+@pytest.mark.parametrize("inside", [False, True])
+def test_a_kill_leaves_nothing_that_blocks(hold, tmp_path, inside):
+    path = tmp_path / "out"
+    killed = hold(path, inside)
+    os.kill(killed.pid, signal.SIGKILL)
+    killed.wait()
+    with sole_writer(path, inside=inside):
+        pass
+    assert os.listdir(path if inside else tmp_path) == []
+
+
+def test_a_fork_does_not_keep_the_lock_of_its_killed_parent(tmp_path):
+    """As worker processes of a data loader are: they may outlive a `kill -9` for a while."""
+    fork = "import os\n    if os.fork() == 0:\n        time.sleep(60)\n    print"
+    forking = HOLD.replace("print", fork)
+    process = subprocess.Popen(
+        [sys.executable, "-c", forking, tmp_path / "out", ""],
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        assert process.stdout.readline() == "held\n"
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+        with sole_writer(tmp_path / "out"):
+            pass
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)  # the fork
+        process.stdout.close()
+
+
+def test_the_holder_may_take_it_again_and_another_thread_may_not(tmp_path):
+    errors = []
+
+    def other():
+        try:
+            with sole_writer(tmp_path / "out"):
+                pass
+        except BusyError as error:
+            errors.append(error)
+
+    with sole_writer(tmp_path / "out"):
+        with sole_writer(tmp_path / "out"):
+            pass
+        assert os.listdir(tmp_path) == [".out.lock"]
+        thread = threading.Thread(target=other)
+        thread.start()
+        thread.join()
+    assert len(errors) == 1 and os.listdir(tmp_path) == []
+
+
+def test_many_processes_never_hold_it_together(tmp_path):
+    """The lock's file goes with each holder: a rival that has opened it before must not take that for the lock."""
+    race = """
+import os, sys, time
+from neuroprompt.files import BusyError, sole_writer
+folder, taken = sys.argv[1], 0
+while taken < 150:
+    try:
+        with sole_writer(folder + "/out"):
+            os.close(os.open(folder + "/inside", os.O_CREAT | os.O_EXCL))  # fails if another one is inside
+            os.unlink(folder + "/inside")
+            taken += 1
+    except BusyError:
+        pass
+"""
+    racers = [subprocess.Popen([sys.executable, "-c", race, tmp_path]) for _ in range(3)]
+    assert [racer.wait() for racer in racers] == [0, 0, 0]
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_disk_without_locks_is_said_and_used(tmp_path, monkeypatch):
+    def no_locks(*_):
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+    monkeypatch.setattr("fcntl.flock", no_locks)
+    with pytest.warns(UserWarning, match="out: this disk has no file locks"), sole_writer(tmp_path / "out"):
+        pass
+    assert os.listdir(tmp_path) == []
+
+
+def test_where_nothing_can_be_written_the_output_is_named(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match=r"Not a directory|File exists") as caught, sole_writer(tmp_path / "file" / "out"):
+        pass
+    assert caught.value.filename == str(tmp_path / "file" / "out")
