@@ -49,8 +49,8 @@ def sole_writer(path: str | Path, *, inside: bool = False) -> Iterator[None]:
 
     Args:
         path: A file or a folder, there or not. Missing folders above it are made.
-        inside: `path` is a folder that is filled little by little. It is made, and the lock lies in it (nothing else may
-            be writable). Otherwise it lies beside, since what it guards may appear or be replaced as a whole.
+        inside: `path` is a folder that is filled little by little. It is made, and the lock lies in it, since nothing
+            else may be writable. Otherwise the lock lies beside: what it guards may appear or be replaced as a whole.
 
     Raises:
         BusyError: Another process has it: its number, machine and command, and since when.
