@@ -88,8 +88,40 @@ def stable_diffusion(folder: Path, *, safety_checker: bool = True, flags: bool =
     return folder
 
 
-def stable_diffusion_xl(folder: Path, *, variant: str | None = None) -> Path:
-    """SDXL: two CLIP text encoders, Euler; with `variant="fp16"`, also the files of half precision."""
+def stable_diffusion_2(folder: Path, *, levels: int = 2) -> Path:
+    """SD Turbo, of Stable Diffusion 2's family: a text encoder with plain GELU, Euler, no safety checker."""
+    torch.manual_seed(0)
+    _clip_tokenizer(folder / "tokenizer", pad="!")
+    _save_transformer(CLIPTextModel(_clip_text("gelu")), folder / "text_encoder")
+    _unet(cross_attention_dim=WIDTH, use_linear_projection=True).save_pretrained(folder / "unet")
+    _vae(latent_channels=4, levels=levels).save_pretrained(folder / "vae")
+    EulerDiscreteScheduler(
+        beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", steps_offset=1, timestep_spacing="trailing"
+    ).save_pretrained(folder / "scheduler")
+    _write(
+        folder / "model_index.json",
+        {
+            "_class_name": "StableDiffusionPipeline",
+            "_diffusers_version": "0.24.0.dev0",
+            "feature_extractor": [None, None],
+            "image_encoder": [None, None],
+            "requires_safety_checker": False,
+            "safety_checker": [None, None],
+            "scheduler": ["diffusers", "EulerDiscreteScheduler"],
+            "text_encoder": ["transformers", "CLIPTextModel"],
+            "tokenizer": ["transformers", "CLIPTokenizer"],
+            "unet": ["diffusers", "UNet2DConditionModel"],
+            "vae": ["diffusers", "AutoencoderKL"],
+        },
+    )
+    return folder
+
+
+def stable_diffusion_xl(folder: Path, *, variant: str | None = None, levels: int = 2) -> Path:
+    """SDXL: two CLIP text encoders, Euler; with `variant="fp16"`, also the files of half precision.
+
+    Latents are 2^(`levels` − 1) times smaller than pictures: with more levels, large pictures cost little.
+    """
     torch.manual_seed(0)
     _clip_tokenizer(folder / "tokenizer")
     _clip_tokenizer(folder / "tokenizer_2", pad="!")
@@ -101,7 +133,7 @@ def stable_diffusion_xl(folder: Path, *, variant: str | None = None) -> Path:
         projection_class_embeddings_input_dim=6 * 8 + WIDTH,
         use_linear_projection=True,
     )
-    vae = _vae(latent_channels=4)
+    vae = _vae(latent_channels=4, levels=levels)
     for suffix in (None, variant) if variant else (None,):
         dtype = torch.float16 if suffix == "fp16" else torch.float32
         _save_transformer(first.to(dtype), folder / "text_encoder", suffix)
@@ -252,11 +284,11 @@ def _unet(**arguments) -> UNet2DConditionModel:
     )
 
 
-def _vae(**arguments) -> AutoencoderKL:
+def _vae(levels: int = 2, **arguments) -> AutoencoderKL:
     return AutoencoderKL(
-        block_out_channels=(8, 8),
-        down_block_types=("DownEncoderBlock2D",) * 2,
-        up_block_types=("UpDecoderBlock2D",) * 2,
+        block_out_channels=(8,) * levels,
+        down_block_types=("DownEncoderBlock2D",) * levels,
+        up_block_types=("UpDecoderBlock2D",) * levels,
         norm_num_groups=4,
         sample_size=SIDE,
         **arguments,

@@ -53,7 +53,7 @@ def clip_processor(folder: Path, image_size: int = 32) -> Path:
     return Path(folder)
 
 
-def open_clip_folder(folder: Path, seed: int = 0, resize_mode: str = "shortest") -> Path:
+def open_clip_folder(folder: Path, seed: int = 0, resize_mode: str = "shortest", width: int = 24) -> Path:
     """open_clip_config.json and open_clip_model.safetensors, as laion/CLIP-ViT-H-14-laion2B-s32B-b79K has them."""
     folder.mkdir(parents=True, exist_ok=True)
     preprocess = {
@@ -63,15 +63,15 @@ def open_clip_folder(folder: Path, seed: int = 0, resize_mode: str = "shortest")
         "resize_mode": resize_mode,
     }
     (folder / "open_clip_config.json").write_text(
-        json.dumps({"model_cfg": OPEN_CLIP_CONFIG, "preprocess_cfg": preprocess})
+        json.dumps({"model_cfg": OPEN_CLIP_CONFIG | {"embed_dim": width}, "preprocess_cfg": preprocess})
     )
-    save_file(open_clip_state(seed), folder / "open_clip_model.safetensors")
+    save_file(open_clip_state(seed, width), folder / "open_clip_model.safetensors")
     return folder
 
 
-def open_clip_state(seed: int = 0) -> dict[str, Tensor]:
+def open_clip_state(seed: int = 0, width: int = 24) -> dict[str, Tensor]:
     torch.manual_seed(seed)
-    model = open_clip.CLIP(**OPEN_CLIP_CONFIG)
+    model = open_clip.CLIP(**OPEN_CLIP_CONFIG | {"embed_dim": width})
     _spread(model)
     return {k: v.contiguous() for k, v in model.state_dict().items()}
 
@@ -84,10 +84,10 @@ def open_clip_architecture(folder: Path, name: str) -> str:
     return name
 
 
-def hps_checkpoint(file: Path, seed: int = 0) -> Path:
+def hps_checkpoint(file: Path, seed: int = 0, width: int = 24) -> Path:
     """A training checkpoint, as HPS_v2.1_compressed.pt."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    torch.save({"epoch": 1, "name": "ViT-H-14", "state_dict": open_clip_state(seed)}, file)
+    torch.save({"epoch": 1, "name": "ViT-H-14", "state_dict": open_clip_state(seed, width)}, file)
     return file
 
 
@@ -103,6 +103,13 @@ def laion_v2_head(file: Path, width: int = 24) -> Path:
 def laion_v1_head(file: Path, width: int = 24) -> Path:
     """As sa_0_4_vit_l_14_linear.pth."""
     torch.save(nn.Linear(width, 1).state_dict(), file)
+    return file
+
+
+def image_reward_checkpoint(file: Path) -> Path:
+    """As ImageReward.pt."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    torch.save(image_reward_state(), file)
     return file
 
 

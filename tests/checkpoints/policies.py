@@ -1,0 +1,160 @@
+"""Tiny random language models in the layouts that the model hub has them in: GPT-2, Llama (SmolLM2) and Qwen2.
+
+Vocabularies have their published sizes, special tokens their published ids, and the files their published names and
+formats. A tokenizer's merges are those that some prompts give; the rest of the vocabulary is filled up with entries
+that no text comes to.
+"""
+
+import json
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+
+import torch
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig, PreTrainedModel, Qwen2Config
+
+from neuroprompt.modifiers import CATEGORIES, suggestions
+
+END = "<|endoftext|>"
+TINY = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
+CHATML = (
+    "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>\n' }}"
+    "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+
+
+def gpt2(folder: Path, *, pickled: bool = False, tokenizer: bool = True) -> Path:
+    """openai-community/gpt2; `pickled`, and without `tokenizer`, as microsoft/Promptist, which has a PyTorch file."""
+    config = GPT2Config(n_embd=32, n_layer=2, n_head=4, bos_token_id=50256, eos_token_id=50256)
+    model = _random(config)
+    _save(model, folder, pickled)
+    config_file = json.loads((folder / "config.json").read_text())
+    _write(folder / "config.json", config_file | {"architectures": ["GPT2LMHeadModel"], "model_type": "gpt2"})
+    if tokenizer:
+        _bpe_files(folder, 50257, [END], place=50256)
+        special = dict.fromkeys(("bos_token", "eos_token", "unk_token"), END)
+        _write(
+            folder / "tokenizer_config.json",
+            special | {"model_max_length": 1024, "tokenizer_class": "GPT2Tokenizer", "add_prefix_space": False},
+        )
+    return folder
+
+
+def smollm2(folder: Path) -> Path:
+    """HuggingFaceTB/SmolLM2-135M: a Llama with tied embeddings, in bfloat16, with GPT-2's kind of tokenizer."""
+    config = LlamaConfig(
+        **TINY,
+        num_key_value_heads=2,
+        vocab_size=49152,
+        max_position_embeddings=8192,
+        rope_theta=100000.0,
+        tie_word_embeddings=True,
+        bos_token_id=0,
+        eos_token_id=0,
+    )
+    _save(_random(config).bfloat16(), folder)
+    special = [END, "<|im_start|>", "<|im_end|>", "<repo_name>", "<reponame>", "<file_sep>", "<filename>"]
+    special += ["<gh_stars>", "<issue_start>", "<issue_comment>", "<issue_closed>", "<jupyter_start>"]
+    special += ["<jupyter_text>", "<jupyter_code>", "<jupyter_output>", "<jupyter_script>", "<empty_output>"]
+    _bpe_files(folder, 49152, special, place=0)
+    _write(
+        folder / "tokenizer_config.json",
+        dict.fromkeys(("bos_token", "eos_token", "unk_token"), END)
+        | {
+            "additional_special_tokens": special,
+            "model_max_length": 8192,
+            "tokenizer_class": "GPT2Tokenizer",
+            "vocab_size": 49152,
+            "add_prefix_space": False,
+            "clean_up_tokenization_spaces": False,
+        },
+    )
+    return folder
+
+
+def qwen2_instruct(folder: Path) -> Path:
+    """Qwen/Qwen2.5-1.5B-Instruct: a chat model with its template."""
+    config = Qwen2Config(
+        **TINY,
+        num_key_value_heads=2,
+        vocab_size=151936,
+        max_position_embeddings=32768,
+        tie_word_embeddings=True,
+        bos_token_id=151643,
+        eos_token_id=151645,
+    )
+    model = _random(config)
+    model.generation_config.eos_token_id = [151645, 151643]
+    model.generation_config.pad_token_id = 151643
+    model.generation_config.do_sample, model.generation_config.temperature = True, 0.7
+    _save(model.bfloat16(), folder)
+    _bpe_files(folder, 151643 + 3, [END, "<|im_start|>", "<|im_end|>"], place=151643)
+    _write(
+        folder / "tokenizer_config.json",
+        {
+            "add_bos_token": False,
+            "add_prefix_space": False,
+            "additional_special_tokens": ["<|im_start|>", "<|im_end|>"],
+            "bos_token": None,
+            "chat_template": CHATML,
+            "eos_token": "<|im_end|>",
+            "model_max_length": 131072,
+            "pad_token": END,
+            "tokenizer_class": "Qwen2Tokenizer",
+            "unk_token": None,
+        },
+    )
+    return folder
+
+
+# --- parts -------------------------------------------------------------------------------------------------------
+
+
+def _random(config) -> PreTrainedModel:
+    torch.manual_seed(0)
+    return AutoModelForCausalLM.from_config(config)
+
+
+def _save(model: PreTrainedModel, folder: Path, pickled: bool = False) -> None:
+    model.save_pretrained(folder)
+    if pickled:
+        torch.save(model.state_dict(), folder / "pytorch_model.bin")
+        (folder / "model.safetensors").unlink()
+
+
+@cache
+def _merges() -> tuple[dict[str, int], list]:
+    """Byte-level BPE of the modifiers that ship with the package: the entries that its merges make, and the merges."""
+    texts = [f"{term}, {term}" for category in CATEGORIES for term, _ in suggestions(category)]
+    bpe = Tokenizer(models.BPE())
+    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    trainer = trainers.BpeTrainer(
+        vocab_size=4000, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False
+    )
+    bpe.train_from_iterator(texts, trainer)
+    model = json.loads(bpe.to_str())["model"]
+    return model["vocab"], model["merges"]
+
+
+def _bpe_files(folder: Path, size: int, special: list[str], place: int) -> None:
+    """tokenizer.json, vocab.json and merges.txt of `size` entries, `special` at the ids from `place` on."""
+    learnt, merges = _merges()
+    ids = iter(i for i in range(size) if not place <= i < place + len(special))
+    vocab = {entry: next(ids) for entry in sorted(learnt, key=learnt.__getitem__)}
+    vocab |= {f"<unused{i}>": i for i in ids}
+    whole = vocab | {token: place + i for i, token in enumerate(special)}
+    tokenizer = Tokenizer(models.BPE(vocab=whole, merges=[tuple(m) for m in merges], fuse_unk=False))
+    tokenizer.normalizer = normalizers.NFC()
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.post_processor = processors.ByteLevel(trim_offsets=False)
+    tokenizer.add_special_tokens(special)
+    tokenizer.save(str(folder / "tokenizer.json"))
+    _write(folder / "vocab.json", dict(sorted(whole.items(), key=lambda entry: entry[1])))
+    (folder / "merges.txt").write_text("#version: 0.2\n" + "\n".join(" ".join(m) for m in merges) + "\n", "utf-8")
+
+
+def _write(path: Path, content: Mapping) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content, indent=2), "utf-8")
