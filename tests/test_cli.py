@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +13,12 @@ import pytest
 import torch
 from PIL import Image
 
-from neuroprompt.cli import main
+from neuroprompt.cli import main, run
+from neuroprompt.cli.options import say, show
 from neuroprompt.image_files import read_metadata
 
 
-def run(monkeypatch, capsys, *arguments, stdin=None):
+def run_command(monkeypatch, capsys, *arguments, stdin=None):
     """Exit code, standard output and standard error of one command."""
     monkeypatch.setattr(sys, "argv", ["neuroprompt", *map(str, arguments)])
     monkeypatch.setenv("COLUMNS", "200")
@@ -37,7 +39,7 @@ def run(monkeypatch, capsys, *arguments, stdin=None):
 
 @pytest.fixture
 def command(monkeypatch, capsys):
-    return lambda *arguments, stdin=None: run(monkeypatch, capsys, *arguments, stdin=stdin)
+    return lambda *arguments, stdin=None: run_command(monkeypatch, capsys, *arguments, stdin=stdin)
 
 
 def test_one_line_out(command):
@@ -111,6 +113,64 @@ def test_bad_input_is_one_line(command, arguments, words):
     assert out == ""
     assert words in err
     assert err.count("\n") == 1
+
+
+def test_what_others_wrote_cannot_steer_the_terminal(command, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    hostile = "\x1b]0;owned\x07\x9b2J\u202egnp"
+    spelled = r"\x9b2J\u202egnp"
+    Image.new("RGB", (8, 8), "red").save(hostile, "PNG")
+    for arguments, code in (
+        (["enhance", "x", f"--{hostile}"], 2),
+        (["enhance", "--input", f"{hostile}.txt"], 2),
+        (["enhance", hostile + "word " * 90], 0),
+        (["score", "-p", "x", f"{hostile}.png"], 2),
+        (["score", "-p", "x", hostile], 0),
+    ):
+        done, out, err = command(*arguments)
+        seen = err if arguments[0] == "enhance" or code else out
+        assert done == code and spelled in seen and hostile not in seen, seen
+    code, out, _ = command("score", "-p", hostile, hostile, "--json")  # data have every character
+    assert code == 0 and json.loads(out)["picture"] == json.loads(out)["prompt"] == hostile
+
+
+def test_a_prompt_of_lines_is_one_line_on_a_terminal(monkeypatch, capsys):
+    show("a cat\nerror: \x1b[31mred")
+    assert capsys.readouterr().out == "a cat\nerror: \x1b[31mred\n"
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    show("a cat\nerror: \x1b[31mred")
+    say("a cat\nerror: [red]x[/]", "warning:", "yellow")
+    captured = capsys.readouterr()
+    assert captured.out == r"a cat\nerror: \x1b[31mred" + "\n"
+    assert captured.err == r"warning: a cat\nerror: [red]x[/]" + "\n"
+
+
+def test_a_usage_error_is_one_line_and_no_arguments_are_help(command):
+    for arguments, words in ((["enhance", "x", "--frob"], "No such option: --frob"), (["frob"], "No such command"),
+                             (["enhance", "x", "-o"], "requires an argument"), (["image", "x"], "--output"),
+                             (["enhance", "x", "-n", "many"], "valid integer")):  # fmt: skip
+        code, out, err = command(*arguments)
+        assert code == 2 and out == "" and err.count("\n") == 1 and words in err and err.startswith("error: "), err
+    code, out, err = command()
+    assert code == 2 and "enhance" in out and err == ""
+
+
+def test_what_stops_a_program_is_one_line(capsys):
+    def ends(program):
+        with pytest.raises(SystemExit) as stop:
+            run(program)
+        return stop.value.code, capsys.readouterr().err
+
+    def fail(error):
+        raise error
+
+    assert ends(lambda: fail(MemoryError())) == (2, "error: there is not enough memory\n")
+    assert ends(lambda: fail(OverflowError("2e99 is\ntoo large"))) == (2, "error: 2e99 is too large\n")
+    assert ends(lambda: json.loads("[" * 200_000))[0] == 2
+    assert ends(lambda: fail(KeyboardInterrupt())) == (130, "stopped\n")
+    assert ends(lambda: warnings.warn("on\nand on", stacklevel=1)) == (0, "warning: on and on\n")
+    with pytest.raises(ZeroDivisionError):  # a fault of ours
+        run(lambda: 1 / 0)
 
 
 def test_constraints(command):

@@ -2,33 +2,75 @@
 
 import os
 import sys
+import warnings
+from collections.abc import Callable
+from typing import NoReturn
 
-from rich.markup import escape
+import typer
 
 # isort: off
 from neuroprompt.cli import rewriting, pictures, experiments, study  # noqa: F401 (commands join the app, in this order)
-from neuroprompt.cli.options import app, errors
+from neuroprompt.cli.options import app, say
 # isort: on
 
-__all__ = ["main"]
+__all__ = ["main", "run"]
 
 
-def main() -> None:
-    """Run a command; what the user can mend is one line on standard error, exit code 2."""
-    try:
-        app()
-    except (ValueError, TypeError, OSError) as error:
-        if os.environ.get("NEUROPROMPT_TRACEBACK"):
-            raise
-        errors.print(f"[bold red]error:[/] {escape(_line(error))}", soft_wrap=True)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        errors.print("stopped")
-        sys.exit(130)
+def main() -> NoReturn:
+    run(app)
 
 
-def _line(error: Exception) -> str:
+def run(program: typer.Typer | Callable[[], object]) -> NoReturn:
+    """Run an app, or a script's `main`, and exit with what it returns.
+
+    What the user can mend is one line on standard error, and exit code 2; with NEUROPROMPT_TRACEBACK set it is what
+    Python says of it.
+    """
+    _open_closed_streams()
+    with warnings.catch_warnings():
+        for category in (DeprecationWarning, PendingDeprecationWarning, FutureWarning) * (not sys.warnoptions):
+            warnings.simplefilter("ignore", category)  # which are for whoever writes the libraries
+        warnings.showwarning = lambda message, *_: say(_line(message), "warning:", "yellow")
+        try:
+            code = program(standalone_mode=False) if isinstance(program, typer.Typer) else program()
+            if code == _INTERRUPTED:  # as Typer returns it
+                raise KeyboardInterrupt
+            sys.exit(code or 0)
+        except (KeyboardInterrupt, typer.Abort):
+            say("stopped")
+            sys.exit(_INTERRUPTED)
+        except _UsageError as error:
+            if error.format_message():  # there is none where the help was shown instead
+                say(
+                    _line(error) + (f" (see {error.ctx.command_path} --help)" if error.ctx else ""),
+                    "error:",
+                    "bold red",
+                )
+            sys.exit(2)
+        except (ValueError, TypeError, OSError, OverflowError, RecursionError, MemoryError) as error:
+            if os.environ.get("NEUROPROMPT_TRACEBACK"):
+                raise
+            say(_line(error), "error:", "bold red")
+            sys.exit(2)
+
+
+_INTERRUPTED = 130
+(_UsageError,) = typer.BadParameter.__bases__  # by version, Typer has Click beside it or within
+
+
+def _line(error: BaseException) -> str:
     text = str(error)
     if isinstance(error, OSError) and error.filename and error.strerror:
         text = f"{error.filename}: {error.strerror}"  # without Python's "[Errno 28]"
-    return " ".join(text.split())
+    if isinstance(error, _UsageError):
+        text = error.format_message().rstrip(".")
+    if isinstance(error, MemoryError) and not text:
+        text = "there is not enough memory"
+    return " ".join(text.split()) or type(error).__name__
+
+
+def _open_closed_streams() -> None:
+    """Python has None for a stream that the shell closed (`>&-`), and the next file opened would get its number."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode))

@@ -1,13 +1,16 @@
 """What the commands share: the app, options that several of them have, and how models are loaded for them."""
 
 import os
+import sys
 import warnings
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.text import Text
+
+from neuroprompt.terminal import Terminal, visible
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -17,7 +20,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Plain image prompts in, expert ones out.",
 )
-errors = Console(stderr=True, highlight=False)
+console = Terminal(highlight=False)
+errors = Terminal(stderr=True, highlight=False)
 
 _PHRASES = {"rich_help_panel": "Constraints", "show_default": False}
 Clause = Annotated[str | None, typer.Option(help='A phrase of this kind to be there; "a|b" is either.', **_PHRASES)]
@@ -64,6 +68,19 @@ METHODS = (
     "Of plain, enhanced, sft, ppo, policy:FOLDER, suffix, random, best-of-N, search-N, file:PATH, template:FILE.yaml; "
     "a policy also with +constraints."
 )
+
+
+def say(text: str, label: str = "", style: str = "") -> None:
+    """A line for the person, on standard error, after a coloured label: `say(reason, "warning:", "yellow")`."""
+    errors.line(Text.assemble((label, style), " " * bool(label), visible(text)))
+
+
+def show(text: str | Text) -> None:
+    """A result on standard output: a line on a terminal, and for a pipe the text as it is."""
+    if sys.stdout.isatty():
+        console.line(text)
+    else:
+        print(text)
 
 
 def read_prompts(prompts: list[str] | None, input: str | None, rows: int | None = None) -> list[str]:
@@ -137,7 +154,6 @@ def quiet_libraries() -> None:
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()
-    warnings.filterwarnings("ignore", "`torch.jit.script` is deprecated", FutureWarning)  # open_clip's import of timm
     warnings.filterwarnings("ignore", "The `local_dir_use_symlinks` argument", UserWarning)  # diffusers' own call
 
 

@@ -7,8 +7,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
@@ -31,6 +29,7 @@ from neuroprompt.cli.options import (
     Steps,
     app,
     check_output,
+    console,
     errors,
     load_generator,
     load_policy,
@@ -39,7 +38,9 @@ from neuroprompt.cli.options import (
     quiet_libraries,
     read_constraints,
     read_prompts,
+    say,
 )
+from neuroprompt.terminal import visible
 
 
 @app.command(
@@ -84,7 +85,7 @@ def image(
     text = prompt
     if enhance:
         text = load_policy(model, device)(prompt, constraints).text
-        errors.print(escape(text), soft_wrap=True)
+        say(text)
     draw = load_generator(generator, device, steps, guidance, size, negative, dtype, settings)
     try:
         drawing = draw.draw([text], [seed])
@@ -135,14 +136,13 @@ def score(
             scores = {name: float(value) for name, value in judge([wish], tensor[None]).items()}
         except ValueError as error:
             broken = True
-            line = f"{path}: {str(error).removeprefix(f'{path}: ')}"
-            errors.print(f"[bold red]error:[/] {escape(line)}", soft_wrap=True)
+            say(f"{path}: {str(error).removeprefix(f'{path}: ')}", "error:", "bold red")
             continue
         if json_lines:
             print(json.dumps({"picture": path, "prompt": wish, **scores}))
-        table.add_row(Text(path), *(f"{scores[name]:.4f}" for name in names))
+        table.add_row(Text(visible(path)), *(f"{scores[name]:.4f}" for name in names))
     if table.row_count and not json_lines:
-        Console(highlight=False).print(table)
+        console.print(table)
     if broken:
         raise typer.Exit(1 if table.row_count else 2)
 

@@ -19,12 +19,13 @@ from neuroprompt.cli.options import (
     Steps,
     WeightedRewards,
     app,
-    errors,
+    console,
     load_generator,
     own_device,
     process_share,
     progress_bar,
     quiet_libraries,
+    say,
 )
 
 
@@ -123,10 +124,10 @@ def study(
                 texts, design, judged, output, classes=classes, shard=share, title=title, on_progress=show
             )
         if results is None:
-            errors.print(f"shard {share[0]}/{share[1]} is done; others are not, or are in other folders: see --merge")
+            say(f"shard {share[0]}/{share[1]} is done; others are not, or are in other folders: see --merge")
             return
-    print_study(results)
-    errors.print(f"the report is {escape(str(Path(output) / 'report.html'))}", soft_wrap=True)
+    print_study(results, console)
+    say(f"the report is {Path(output) / 'report.html'}")
 
 
 def _share(shard: str) -> tuple[int, int]:

@@ -18,6 +18,7 @@ from neuroprompt.evaluation.report import PAGE, STYLE, file_size, html_table
 from neuroprompt.evaluation.study_effects import ALL
 from neuroprompt.evaluation.summary import REWARD, Table, format_interval, write_whole
 from neuroprompt.evaluation.web import data_uri
+from neuroprompt.terminal import Terminal
 
 _KEYS = ("generator", "class", "measure", "axis", "modifier")
 _FEWEST = 6
@@ -41,7 +42,7 @@ def write_study(results: Mapping, folder: str | Path) -> None:
 
 def print_study(results: Mapping, console: Console | None = None) -> None:
     """Show the tables in a terminal."""
-    console = console or Console(highlight=False)
+    console = console or Terminal(highlight=False)
     for table in study_tables(results):
         console.print(Markdown(f"## {table.title}\n\n{table.markdown()}"))
 

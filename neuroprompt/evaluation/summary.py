@@ -29,6 +29,7 @@ from neuroprompt.evaluation.statistics import Interval, bootstrap, compare
 from neuroprompt.files import write_file
 from neuroprompt.prompts import CLIP_WINDOW
 from neuroprompt.scoring import Term
+from neuroprompt.terminal import Terminal
 
 SETTINGS, RECORDS = "settings.json", "records.jsonl"
 REWARD = "reward"
@@ -266,7 +267,7 @@ def tables(results: Mapping) -> list[Table]:
 
 def print_tables(results: Mapping, console: Console | None = None) -> None:
     """Show the tables in a terminal."""
-    console = console or Console(highlight=False)
+    console = console or Terminal(highlight=False)
     for table in tables(results):
         shown = RichTable(title=Text(table.title), title_justify="left", title_style="bold", box=None, pad_edge=False)
         for i, column in enumerate(table.columns):
