@@ -99,6 +99,19 @@ class RewardArguments:
 def build_reward(arguments: RewardArguments, device: str | None = None) -> "PromptReward":
     """The reward that `arguments` describe, its models on `device` (by default the GPU if there is one)."""
     preset = PRESETS.get(arguments.rewards, Preset(arguments.rewards, arguments.relative))
+    config = generator_config(arguments)
+    return PromptReward(
+        ImageGenerator.from_pretrained(arguments.generator, device=device, config=config),
+        load_rewards(preset.rewards, model=arguments.reward_model, device=device, dtype=arguments.reward_dtype),
+        relative=preset.relative,
+        images_per_prompt=arguments.images_per_prompt,
+        flagged_reward=arguments.flagged_reward,
+        cache=arguments.score_cache,
+    )
+
+
+def generator_config(arguments: RewardArguments) -> GeneratorConfig:
+    """How pictures are to be drawn."""
     settings = {
         "num_inference_steps": arguments.num_inference_steps,
         "guidance_scale": arguments.guidance_scale,
@@ -108,15 +121,7 @@ def build_reward(arguments: RewardArguments, device: str | None = None) -> "Prom
         "batch_size": arguments.image_batch_size,
         "compile": arguments.compile_generator,
     }
-    config = GeneratorConfig.of(**settings | _read_settings(arguments.generator_settings))
-    return PromptReward(
-        ImageGenerator.from_pretrained(arguments.generator, device=device, config=config),
-        load_rewards(preset.rewards, model=arguments.reward_model, device=device, dtype=arguments.reward_dtype),
-        relative=preset.relative,
-        images_per_prompt=arguments.images_per_prompt,
-        flagged_reward=arguments.flagged_reward,
-        cache=arguments.score_cache,
-    )
+    return GeneratorConfig.of(**settings | _read_settings(arguments.generator_settings))
 
 
 def _read_settings(given: dict[str, Any] | str | None) -> dict[str, Any]:
