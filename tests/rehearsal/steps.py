@@ -1,0 +1,346 @@
+"""What is rehearsed: every config and every documented command, as it stands there, with less of everything.
+
+What a step adds to its command is fewer steps and less data (`SMALL`), and the CPU where a config asks for a GPU. All
+else is the config's: models and data sets under their published names, rewards, number of pictures a prompt, precision,
+adapters, reports.
+"""
+
+import json
+from pathlib import Path
+
+from safetensors import safe_open
+
+from tests.checkpoints.datasets import SUBJECTS, expert_prompts
+from tests.rehearsal.runner import Step
+
+SMALL = {
+    "sft": "--max_steps 2 --eval_samples 8 --dataset_num_proc 1 --use_cpu true",
+    "ppo": "--total_episodes 32 --rollout_batch_size 16 --minibatch_size 8 --max_queries 64 --eval_samples 2 "
+    "--eval_iterations 1 --save_iterations 1 --use_cpu true",
+    "grpo": "--total_episodes 32 --generation_batch_size 16 --minibatch_size 8 --max_queries 64 --save_iterations 1 "
+    "--use_cpu true",
+}
+DRAW = "--seeds 1 --steps 1"
+
+NOT_REHEARSED = {
+    "make ": "what installs and starts the rest",
+    "pip ": "the environment of this rehearsal is what it brings",
+    "python benchmarks/": "a benchmark",
+    "python -m training.embedded.images": "the suite runs it in small: tests/training/test_embedded_images.py",
+    "python training/embedded/images/build_images.py": "wants npm packages: tests/training/test_embedded_images.py",
+    "python scripts/rehearse.py": "this is it",
+}
+"""Beginnings of documented commands that are left out, and why."""
+
+
+def write_inputs(work: Path) -> None:
+    """The files of a user that documented commands name."""
+    import pandas as pd
+
+    (work / "prompts.txt").write_text("\n".join(SUBJECTS[:3]) + "\n")
+    pd.DataFrame({"prompt": SUBJECTS[:2], "class": ["animal", "thing"]}).to_csv(work / "prompts.csv", index=False)
+    for name in ("my_prompts", "prompts"):
+        pd.DataFrame({"prompt": expert_prompts(2000)}).to_parquet(work / f"{name}.parquet")
+    for name in ("partiprompts", "coco"):
+        (work / f"{name}.txt").write_text("\n".join(SUBJECTS[-30:]) + "\n")
+
+
+def steps() -> list[Step]:
+    return [*_from_hub_to_policy(), *_embedded(), *_peers(), *_launched(), *_commands()]
+
+
+def _from_hub_to_policy() -> list[Step]:
+    """docs/gpu.md: data, SFT, PPO or GRPO, and what a trained policy is used for, on the published models."""
+    policy = "runs/gpt2_sd15_pickscore"
+    sd15 = "stable-diffusion-v1-5/stable-diffusion-v1-5"
+    return [
+        Step(
+            "prepare_data",
+            "python scripts/prepare_data.py --source poloclub/diffusiondb --source_config 2m_text_only "
+            "--output data/diffusiondb",
+            makes=("data/diffusiondb/README.md", "data/diffusiondb/pairs", "data/diffusiondb/plain"),
+        ),
+        Step(
+            "prepare_data (Gustavosta)",
+            "python scripts/prepare_data.py --source Gustavosta/Stable-Diffusion-Prompts --output data/gustavosta",
+            makes=("data/gustavosta/pairs",),
+        ),
+        *(
+            Step(
+                f"sft/{name}",
+                f"accelerate launch training/sft.py --config configs/sft/{name}.yaml",
+                SMALL["sft"],
+                after=("prepare_data",),
+                makes=(f"{run}/model.safetensors", f"{run}/samples.jsonl", f"{run}/log_history.json"),
+                check=_is_plain_policy(run),
+            )
+            for name, run in (("gpt2_diffusiondb", "runs/gpt2_diffusiondb/sft"), ("smollm2", "runs/smollm2/sft"))
+        ),
+        *(
+            Step(
+                f"{kind}/{name}",
+                f"accelerate launch training/{kind}.py --config configs/{kind}/{name}.yaml",
+                SMALL[kind],
+                after=(f"sft/{sft}",),
+                makes=(f"{run}/model.safetensors", f"{run}/log_history.json"),
+                check=_is_plain_policy(run),
+            )
+            for kind, name, sft, run in (
+                ("ppo", "gpt2_sd15_pickscore", "gpt2_diffusiondb", policy),
+                ("ppo", "gpt2_sd15_promptist", "gpt2_diffusiondb", "runs/gpt2_sd15_promptist"),
+                ("ppo", "smollm2_sdxl_turbo", "smollm2", "runs/smollm2_sdxl_turbo"),
+                ("grpo", "gpt2_sd15_pickscore", "gpt2_diffusiondb", "runs/gpt2_sd15_pickscore_grpo"),
+            )
+        ),
+        Step(
+            "ppo, resumed",
+            "accelerate launch training/ppo.py --config configs/ppo/gpt2_sd15_pickscore.yaml "
+            "--resume_from_checkpoint true",
+            SMALL["ppo"].replace("--total_episodes 32", "--total_episodes 48"),
+            after=("ppo/gpt2_sd15_pickscore", "enhance with it"),
+            check=_has_steps(policy, 3),
+        ),
+        Step(
+            "enhance with it",
+            f'neuroprompt enhance "boy on a horse" --model {policy}',
+            after=("ppo/gpt2_sd15_pickscore",),
+        ),
+        Step(
+            "evaluate with it",
+            f"neuroprompt evaluate --prompts partiprompts:200 --methods plain,policy:runs/gpt2_diffusiondb/sft,"
+            f"policy:{policy} --generator {sd15} --rewards pickscore,aesthetic:0,clip:0,hps:0,image_reward:0 "
+            "-o results/gpt2_sd15_pickscore",
+            f"{DRAW} --prompts partiprompts:3",
+            after=("ppo, resumed",),
+            makes=("results/gpt2_sd15_pickscore/report.html",),
+        ),
+        Step(
+            "grid with it",
+            f'neuroprompt grid "boy on a horse" "a castle" --model {policy} --generator {sd15} -o grid_sd15.png',
+            DRAW,
+            after=("ppo, resumed",),
+            makes=("grid_sd15.png",),
+        ),
+    ]
+
+
+def _embedded() -> list[Step]:
+    """training/embedded/README.md, and the configs on the embedded models."""
+    return [
+        Step(
+            "prepare_data (a file)",
+            "python scripts/prepare_data.py --source prompts.parquet --evaluation_files partiprompts.txt coco.txt "
+            "--output data/discord",
+            makes=("data/discord/pairs",),
+        ),
+        Step(
+            "init_policy",
+            "python training/embedded/init_policy.py --data data/discord --output runs/embedded/init",
+            "--vocabulary 1000",
+            after=("prepare_data (a file)",),
+            makes=("runs/embedded/init/model.safetensors",),
+        ),
+        Step(
+            "sft/embedded",
+            "accelerate launch training/sft.py --config configs/sft/embedded.yaml --resume_from_checkpoint true",
+            SMALL["sft"],
+            after=("init_policy",),
+            makes=("runs/embedded/sft/model.safetensors",),
+            check=_is_plain_policy("runs/embedded/sft"),
+        ),
+        *(
+            Step(
+                f"{kind}/{name}",
+                f"accelerate launch training/{kind}.py --config configs/{kind}/{name}.yaml",
+                SMALL[kind],
+                makes=(f"runs/embedded/{run}/model.safetensors",),
+                check=_is_plain_policy(f"runs/embedded/{run}"),
+            )
+            for kind, name, run in (
+                ("ppo", "embedded", "ppo"),
+                ("ppo", "embedded_gpu", "ppo-gpu"),
+                ("grpo", "embedded", "grpo"),
+                ("grpo", "embedded_gpu", "grpo-gpu"),
+            )
+        ),
+        Step(
+            "rloo/embedded",
+            "accelerate launch training/grpo.py --algorithm rloo --config configs/grpo/embedded.yaml",
+            f"{SMALL['grpo']} --output_dir runs/embedded/rloo",
+            makes=("runs/embedded/rloo/model.safetensors",),
+        ),
+    ]
+
+
+def _peers() -> list[Step]:
+    names = ("promptist", "magicprompt", "chat")
+    methods = ",".join(f"template:configs/peers/{name}.yaml" for name in names)
+    return [
+        Step(
+            "peers",
+            f"neuroprompt evaluate --prompts prompts.txt --methods plain,{methods} -o results/peers",
+            DRAW,
+            makes=("results/peers/report.html",),
+        )
+    ]
+
+
+def _launched() -> list[Step]:
+    """Several processes, started as the documents start them."""
+    return [
+        Step(
+            "sft, two processes",
+            "torchrun --nproc_per_node 2 training/sft.py --config configs/sft/embedded.yaml",
+            f"{SMALL['sft']} --output_dir runs/embedded/sft-2",
+            after=("init_policy",),
+            makes=("runs/embedded/sft-2/model.safetensors",),
+        ),
+        Step(
+            "ppo, two processes",
+            "torchrun --nproc_per_node 2 training/ppo.py --config configs/ppo/embedded.yaml",
+            f"{SMALL['ppo']} --output_dir runs/embedded/ppo-2",
+            makes=("runs/embedded/ppo-2/model.safetensors",),
+        ),
+        Step(
+            "evaluate, two processes",
+            "torchrun --nproc_per_node 2 -m neuroprompt.cli evaluate --prompts prompts.txt -o results/mine",
+            f"{DRAW} -o results/two",
+            makes=("results/two/report.html",),
+        ),
+    ]
+
+
+def _commands() -> list[Step]:
+    """The other commands of README and documents, word for word."""
+    return [
+        Step("README: enhance", 'neuroprompt enhance "boy on a horse"'),
+        Step("README: enhance, SFT", 'neuroprompt enhance "boy on a horse" --model embedded-sft'),
+        Step("README: variants", 'neuroprompt enhance "boy on a horse" -n 4 --seed 7'),
+        Step("README: a file", "neuroprompt enhance --input prompts.txt --output out.jsonl", makes=("out.jsonl",)),
+        Step(
+            "README: constraints",
+            'neuroprompt enhance "boy on a horse" --artist "alphonse mucha" --style baroque --format "oil painting" '
+            '--perspective "wide angle" --booster "highly detailed" --vibe cinematic --forbid blurry',
+        ),
+        Step(
+            "README: either of two",
+            'neuroprompt enhance "boy on a horse" --require "golden hour|sunset" --auto style',
+        ),
+        Step("README: modifiers", "neuroprompt modifiers style"),
+        Step("README: image", 'neuroprompt image "boy on a horse" --enhance -o out.png', makes=("out.png",)),
+        Step(
+            "README: score",
+            'neuroprompt score --prompt "boy on a horse" out.png',
+            after=("README: image",),
+        ),
+        Step(
+            "README: grid",
+            "neuroprompt grid --input prompts.txt --rows 6 --seeds 4 -o grid.html --methods plain,suffix,enhanced",
+            DRAW,
+            makes=("grid.html",),
+        ),
+        Step(
+            "README: grid, SD Turbo",
+            'neuroprompt grid "boy on a horse" --generator stabilityai/sd-turbo -o grid.png',
+            DRAW,
+            makes=("grid.png",),
+        ),
+        Step(
+            "README: evaluate",
+            "neuroprompt evaluate --prompts prompts.txt --methods plain,suffix,random,enhanced,best-of-8 "
+            "-o results/mine",
+            DRAW,
+            makes=("results/mine/report.html",),
+        ),
+        Step(
+            "README: optimize",
+            'neuroprompt optimize "boy on a horse" --budget 64 -o best.png',
+            "--steps 1 --budget 16 --held-out 2",
+            makes=("best.png",),
+        ),
+        Step(
+            "README: study",
+            "neuroprompt study --axes style,booster --prompts prompts.csv -o results/modifiers",
+            f"{DRAW} --levels 2",
+            makes=("results/modifiers/report.html",),
+        ),
+        Step(
+            "README: own prompts",
+            "python scripts/prepare_data.py --source my_prompts.parquet --output data/mine",
+            makes=("data/mine/pairs",),
+        ),
+        Step(
+            "README: SFT on own prompts",
+            "accelerate launch training/sft.py --config configs/sft/gpt2_diffusiondb.yaml --data_dir data/mine",
+            f"{SMALL['sft']} --output_dir runs/mine",
+            after=("README: own prompts",),
+            makes=("runs/mine/model.safetensors",),
+        ),
+        Step(
+            "study: two generators",
+            "neuroprompt study --axes 'booster=highly detailed|8k|masterpiece,vibe' --prompts partiprompts:200 "
+            "--generators stabilityai/sd-turbo,stabilityai/sdxl-turbo --rewards pickscore:1,aesthetic:0,clip:0 "
+            "-o results/turbo",
+            f"{DRAW} --levels 2 --prompts partiprompts:2",
+            makes=("results/turbo/report.html",),
+        ),
+        *(
+            Step(
+                f"study: shard {i}",
+                f"neuroprompt study --axes style,booster --prompts prompts.csv --shard {i}/2 -o shard{i}",
+                f"{DRAW} --levels 2",
+            )
+            for i in (1, 2)
+        ),
+        Step(
+            "study: merged",
+            "neuroprompt study --merge shard1 shard2 -o results/modifiers",
+            "-o results/merged",
+            after=("study: shard 1", "study: shard 2"),
+            makes=("results/merged/report.html",),
+        ),
+        Step(
+            "embedded: export",
+            "python training/embedded/export_policy.py weights --run runs/embedded/sft "
+            "--output neuroprompt/assets/policy",
+            after=("sft/embedded",),
+            makes=("neuroprompt/assets/policy/model.safetensors",),
+        ),
+        Step(
+            "embedded: figures",
+            "python scripts/evaluate_policy.py --data data/discord --prompts partiprompts.txt "
+            "--output results/policy.json",
+            after=("prepare_data (a file)",),
+            makes=("results/policy.json",),
+        ),
+    ]
+
+
+# --- what must hold afterwards ---------------------------------------------------------------------------------------
+
+
+def _is_plain_policy(run: str):
+    """Whether a folder holds a `transformers` policy and no more: safetensors in float32, no adapter and no pickle."""
+
+    def check(work: Path) -> None:
+        folder = work / run
+        pickles = [f.name for f in folder.glob("*") if f.suffix in (".bin", ".pt", ".pkl")]
+        assert not pickles, f"{run} holds {pickles[0]}"
+        assert not (folder / "adapter_config.json").exists(), f"{run} holds adapters and no plain policy"
+        with safe_open(folder / "model.safetensors", "pt") as file:
+            dtypes = {file.get_slice(name).get_dtype() for name in file.keys()}
+        assert dtypes == {"F32"}, f"the weights in {run} are {', '.join(sorted(dtypes))}"
+
+    return check
+
+
+def _has_steps(run: str, iterations: int):
+    """Whether a run's log says that it has come so far, without a gap."""
+
+    def check(work: Path) -> None:
+        log = json.loads((work / run / "log_history.json").read_text())
+        steps = [entry["step"] for entry in log if "loss" in entry]
+        assert steps == sorted(set(steps)), f"{run} has logged its steps as {steps}"
+        assert len(steps) >= iterations, f"{run} has logged {len(steps)} iterations, and not {iterations}"
+
+    return check
