@@ -1,19 +1,23 @@
-# make demo    a virtual environment, the package, two prompts rewritten, and their pictures in demo.png
-# make test    the test suite
-# make lint    ruff
+# make demo       a virtual environment, the package, two prompts rewritten, and their pictures in demo.png
+# make test       the test suite
+# make rehearse   every config and documented command, on tiny models under the published names
+# make lint       ruff
 # With `uv` or another pip in INSTALL, or another interpreter in PYTHON, the same: make test PYTHON=python3.12
 
 VENV ?= .venv
 PYTHON ?= python3
 INSTALL ?= $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test lint clean
+.PHONY: demo test rehearse lint clean
 
 demo: $(VENV)/.package
 	@HF_HUB_OFFLINE=1 $(VENV)/bin/python scripts/demo.py
 
 test: $(VENV)/.dev
 	HF_HUB_OFFLINE=1 $(VENV)/bin/python -m pytest -n auto
+
+rehearse: $(VENV)/.dev
+	$(VENV)/bin/python scripts/rehearse.py
 
 lint: $(VENV)/.dev
 	$(VENV)/bin/ruff check .
