@@ -8,8 +8,10 @@ EXIF's UserComment, as in A1111, and the JSON its ImageDescription.
 import io
 import json
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +22,8 @@ from torch import Tensor
 from neuroprompt.files import write_file
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
-MAX_PIXELS = 2**27
-"""Pixels of the largest picture that is read (134 million, such as 16,384 x 8,192)."""
+MAX_PIXELS = 2**26
+"""Pixels of the largest picture that is read (67 million, such as 8,192 x 8,192); in a file they may be a few bytes."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +102,7 @@ def read_metadata(path: str | Path) -> dict[str, Any]:
     Raises:
         ValueError: There is no picture that can be read.
     """
-    with _open(path) as picture:
+    with _opened(path) as picture:
         found = {key: picture.info.get(key) for key in ("parameters", "neuroprompt")}
         exif = picture.getexif()
         comment = exif.get_ifd(ExifTags.IFD.Exif).get(ExifTags.Base.UserComment)
@@ -110,7 +112,7 @@ def read_metadata(path: str | Path) -> dict[str, Any]:
             found["neuroprompt"] = exif.get(ExifTags.Base.ImageDescription)
     try:
         record = json.loads(found["neuroprompt"] or "null")
-    except ValueError:  # some other program's description
+    except (ValueError, TypeError, RecursionError):  # some other program's description
         record = None
     if isinstance(record, dict) and set(record) == {"neuroprompt"}:  # as in EXIF, where the key is part of the text
         record = record["neuroprompt"]
@@ -149,54 +151,72 @@ def on_white(picture: Image.Image) -> Image.Image:
     """As RGB, with white behind what is transparent."""
     if not picture.has_transparency_data:
         return picture.convert("RGB")
-    colours = picture.convert("RGBA")
-    ground = Image.new("RGBA", colours.size, "white")
-    return Image.alpha_composite(ground, colours).convert("RGB")
+    colours = picture if picture.mode == "RGBA" else picture.convert("RGBA")
+    ground = Image.new("RGB", colours.size, "white")
+    ground.paste(colours, mask=colours)
+    return ground
 
 
 # --- reading -----------------------------------------------------------------------------------------------------
 
 
 def _load(path: str | Path) -> Image.Image:
-    with _open(path) as picture:
-        try:
-            picture.seek(0)
-            upright = ImageOps.exif_transpose(picture)
-            return on_white(_eight_bits(upright))
-        except (OSError, SyntaxError, ValueError, EOFError) as error:  # what decoders raise on damaged data
-            raise ValueError(f"{path}: the picture is damaged ({error})") from error
+    with _opened(path) as picture:
+        picture.seek(0)
+        ImageOps.exif_transpose(picture, in_place=True)
+        return on_white(_eight_bits(picture))
 
 
-def _open(path: str | Path) -> Image.Image:
+@contextmanager
+def _opened(path: str | Path) -> Iterator[Image.Image]:
+    """A picture to read from. Whatever its decoder raises, of which there are dozens, is a ValueError with its path."""
     if not Path(path).exists():
         raise ValueError(f"{path}: there is no such file")
     limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None  # Pillow's own check warns first and raises later
     try:
-        picture = Image.open(path)
+        picture = Image.open(path, formats=_formats())
     except UnidentifiedImageError:
         raise ValueError(f"{path}: this is no picture (of a kind that Pillow reads)") from None
-    except (OSError, SyntaxError, ValueError, EOFError) as error:
+    except Exception as error:
         raise ValueError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error})") from error
     finally:
         Image.MAX_IMAGE_PIXELS = limit
-    if picture.width * picture.height > MAX_PIXELS:
-        size = f"{picture.width} x {picture.height}"
-        picture.close()
-        raise ValueError(f"{path}: {size} pixels are too many (at most {MAX_PIXELS:,}): make it smaller")
-    return picture
+    with picture:
+        if picture.width * picture.height > MAX_PIXELS:
+            size = f"{picture.width} x {picture.height}"
+            raise ValueError(f"{path}: {size} pixels are too many (at most {MAX_PIXELS:,}): make it smaller")
+        try:
+            yield picture
+        except Exception as error:
+            raise ValueError(f"{path}: the picture is damaged ({error})") from error
+
+
+@cache
+def _formats() -> tuple[str, ...]:
+    """All that Pillow reads but PostScript, a programming language, which it would have Ghostscript run."""
+    Image.init()
+    return tuple(name for name in Image.OPEN if name != "EPS")
 
 
 def _eight_bits(picture: Image.Image) -> Image.Image:
     """Pictures of more than 8 bits a channel, which Pillow's own conversion would clip to white."""
     if not picture.mode.startswith(("I", "F")):
         return picture
-    values = np.asarray(picture).astype(np.float64)
-    top = values.max(initial=0)
+    values = np.asarray(picture)
+    top = np.fmax.reduce(values, axis=None, initial=0)
     # 16-bit grey comes as I;16 or I; floats run to 1 or to 255, as the file's maker liked.
     scale = 257 if picture.mode != "F" else 1 / 255 if top <= 1 else 1
     if picture.mode == "I" and top <= 255:
         scale = 1
-    return Image.fromarray(np.rint(values / scale).clip(0, 255).astype(np.uint8))
+    grey = np.empty(values.shape, np.uint8)
+    for part, made in zip(_parts(values), _parts(grey), strict=True):  # or 64-bit floats take many times the file
+        made[:] = np.nan_to_num(np.rint(part / scale)).clip(0, 255)
+    return Image.fromarray(grey)
+
+
+def _parts(values: np.ndarray, size: int = 2**20) -> Iterator[np.ndarray]:
+    flat = values.reshape(-1)
+    return (flat[start : start + size] for start in range(0, flat.size, size))
 
 
 def _decode_comment(comment: bytes | str) -> str:

@@ -3,6 +3,7 @@
 import json
 import os
 import struct
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -196,3 +197,46 @@ def test_what_is_no_picture_is_one_line(tmp_path, monkeypatch):
     monkeypatch.setattr(image_files, "MAX_PIXELS", 4095)
     with pytest.raises(ValueError, match="64 x 64 pixels are too many"):
         load_images([tmp_path / "whole.png"])
+
+
+def test_what_a_hostile_file_says_and_decodes_to_is_one_line(tmp_path):
+    """Decoders raise whatever they like (NotImplementedError, RuntimeError, SyntaxError …), in reading texts, too."""
+    Image.new("RGB", (8, 8)).save(tmp_path / "unknown.dds")
+    data = bytearray((tmp_path / "unknown.dds").read_bytes())
+    data[80:84] = bytes(4)  # flags of the pixel format
+    (tmp_path / "unknown.dds").write_bytes(data)
+    Image.effect_noise((64, 64), 50).save(tmp_path / "cut.png")
+    (tmp_path / "cut.png").write_bytes((tmp_path / "cut.png").read_bytes()[:2000])
+    for name in ("unknown.dds", "cut.png"):
+        for read in (read_metadata, lambda path: load_images([path])):
+            with pytest.raises(ValueError, match=name) as caught:
+                read(tmp_path / name)
+            assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["[" * 200_000, '{"neuroprompt":' * 50_000, "9" * 10_000, "no JSON", '"text"'])
+def test_a_description_that_is_none_of_ours_is_passed_over(tmp_path, text):
+    chunks = PngImagePlugin.PngInfo()
+    chunks.add_text("neuroprompt", text)
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png", pnginfo=chunks)
+    assert not isinstance(read_metadata(tmp_path / "a.png").get("neuroprompt"), dict)
+
+
+def test_postscript_is_not_run(tmp_path):
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.eps")
+    with pytest.raises(ValueError, match="no picture"):
+        load_images([tmp_path / "a.eps"])
+
+
+@pytest.mark.parametrize("kind", [np.uint16, np.int32, np.float32])
+def test_deep_pictures_take_no_more_than_others(tmp_path, kind):
+    pixels = 2048 * 2048
+    suffix = ".png" if kind == np.uint16 else ".tif"
+    Image.fromarray(np.zeros((2048, 2048), kind)).save(tmp_path / f"deep{suffix}")
+    tracemalloc.start()
+    try:
+        load_images([tmp_path / f"deep{suffix}"])
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 16 * pixels  # in one piece of 64-bit floats they took 25 bytes a pixel

@@ -34,7 +34,9 @@ from neuroprompt.evaluation.grid.text import (
     text_width,
     wrap,
 )
-from neuroprompt.image_files import MAX_PIXELS, on_white
+from neuroprompt.image_files import on_white
+
+MAX_PIXELS = 2**27
 
 _PAPER, _INK, _TEXT, _QUIET, _RULE, _EMPTY = "#ffffff", "#18181b", "#3f3f46", "#71717a", "#e4e4e7", "#f4f4f5"
 _BETTER, _WORSE = "#00785a", "#c2410c"  # bluish green and vermilion, which colour-blind people tell apart
