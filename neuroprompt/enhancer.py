@@ -22,8 +22,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 from transformers import (
-    AutoModelForCausalLM,
-    AutoTokenizer,
     GenerationConfig,
     LogitsProcessor,
     LogitsProcessorList,
@@ -35,8 +33,9 @@ from transformers import (
 )
 
 from neuroprompt.decoding import ConstraintError, Constraints, Satisfaction, check, neurologic
-from neuroprompt.models import ModelError, locate, pick_device, reason
+from neuroprompt.models import ModelError, float64_device, pick_device
 from neuroprompt.modifiers import categorise
+from neuroprompt.policies import load_policy, load_tokenizer, read_prompts
 from neuroprompt.prompts import CLIP_WINDOW, Prompt, count_clip_tokens, modifier_key
 
 
@@ -95,6 +94,11 @@ class PromptEnhancer:
         self.tokenizer = tokenizer
         if tokenizer.eos_token_id is None:
             raise ModelError(f"the tokenizer of {model.name_or_path} has no end-of-sequence token")
+        if (most := max(tokenizer.get_vocab().values())) >= (rows := model.get_input_embeddings().weight.shape[0]):
+            raise ModelError(
+                f"the tokenizer of {model.name_or_path} is another model's: it has {most + 1} entries, and the model "
+                f"reads {rows}"
+            )
         if tokenizer.pad_token_id is None:
             tokenizer.pad_token = tokenizer.eos_token
         tokenizer.padding_side = "left"
@@ -115,21 +119,16 @@ class PromptEnhancer:
 
         Args:
             name: ``embedded``, a folder, or a hub id.
-            device: Such as ``cuda``; by default the GPU if there is one.
+            device: Such as ``cuda``; by default the accelerator if there is one.
             dtype: Of the weights; float32 on a CPU and the checkpoint's own elsewhere by default.
 
         Raises:
-            ModelError: The model cannot be loaded; pickled weights are refused.
+            ModelError: The model cannot be loaded, or is not what its config says; pickled weights are refused, and no
+                code that comes with a model is run.
         """
         where = pick_device(device)
-        source = locate(name, "policy")
-        dtype = dtype or ("float32" if where.type == "cpu" else "auto")
-        try:
-            model = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, use_safetensors=True)
-            tokenizer = AutoTokenizer.from_pretrained(source)
-        except Exception as error:
-            raise ModelError(f"cannot load the policy {name!r}: {reason(error)}") from error
-        return cls(model.to(where), tokenizer)
+        model = load_policy(name, where, dtype=dtype or ("float32" if where.type == "cpu" else "auto"))
+        return cls(model, load_tokenizer(name))
 
     @torch.inference_mode()
     def __call__(
@@ -266,9 +265,7 @@ class PromptEnhancer:
         heads = [r.text.rstrip(SEPARATORS) for r in rows]
         # Budgets and what is cut off belong to the row, so that its result does not depend on its batch.
         budgets = [self._budget(r, max_new_tokens) for r in rows]
-        tokens = self.tokenizer(heads, add_special_tokens=False)["input_ids"]
-        # What is too long for the policy is read from its end.
-        tokens = [t[-(self._positions - budget) :] for t, budget in zip(tokens, budgets, strict=True)]
+        tokens = read_prompts(self.tokenizer, heads, [self._positions - budget for budget in budgets])
         inputs = self.tokenizer.pad({"input_ids": tokens}, return_tensors="pt").to(self.model.device)
         ids, mask = inputs["input_ids"], inputs["attention_mask"]  # (rows, length)
         length = ids.shape[1]
@@ -310,10 +307,9 @@ class PromptEnhancer:
 
     def _score(self, pairs: list[tuple[str, str]]) -> Iterator[float]:
         """Mean log-probability of the second text's tokens after the first, for each pair."""
-        encode = self.tokenizer(
-            [h for h, _ in pairs] + [t for _, t in pairs], add_special_tokens=False, return_attention_mask=False
-        )["input_ids"]
-        heads, tails = encode[: len(pairs)], encode[len(pairs) :]
+        texts = [tail for _, tail in pairs]
+        tails = self.tokenizer(texts, add_special_tokens=False, return_attention_mask=False)["input_ids"]
+        heads = read_prompts(self.tokenizer, [head for head, _ in pairs], [self._positions - len(t) for t in tails])
         sequences = [(h + t)[-self._positions :] for h, t in zip(heads, tails, strict=True)]
         length = max(map(len, sequences))
         # Filled on the CPU: on a GPU each of these small writes would wait for the device.
@@ -483,18 +479,18 @@ class GumbelNoise(LogitsProcessor):
     """
 
     def __init__(self, seeds: Tensor, prompt_length: int, scale: float = 1.0):
-        self.seeds, self.start, self.scale = seeds, prompt_length, scale
+        self.seeds, self.start, self.scale = seeds.to(float64_device(seeds.device)), prompt_length, scale
 
     def select(self, prompts: Tensor) -> None:
         """Keep the noise of these prompts; the others have left the batch."""
-        self.seeds = self.seeds[prompts]
+        self.seeds = self.seeds[prompts.to(self.seeds.device)]
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
         step = input_ids.shape[1] - self.start
-        tokens = torch.arange(scores.shape[1], device=scores.device)
+        tokens = torch.arange(scores.shape[1], device=self.seeds.device)
         bits = _splitmix(_splitmix(self.seeds + step)[:, None] + tokens)  # (prompts, vocab)
         uniform = ((bits >> 11) & (2**53 - 1)).double().add_(0.5).mul_(2.0**-53)
-        noise = -self.scale * torch.log(-torch.log(uniform)).to(scores.dtype)
+        noise = -self.scale * torch.log(-torch.log(uniform)).to(scores.dtype).to(scores.device)
         return (scores.view(len(noise), -1, scores.shape[1]) + noise[:, None]).view_as(scores)
 
 

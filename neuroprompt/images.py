@@ -1,5 +1,5 @@
 """Pictures from prompts: `ImageGenerator` over diffusers' text-to-image pipelines (Stable Diffusion 1, 2, XL and 3,
-Flux, their turbo and LCM variants: whatever `AutoPipelineForText2Image` loads).
+Flux, Qwen-Image, their turbo and LCM variants: whatever `AutoPipelineForText2Image` loads).
 
 A picture depends on (generator, prompt, seed) alone. Its noise comes from a CPU generator of its own, so it is the same
 on any device and in any batch, up to rounding. Two prompts drawn with the same seed start from the same noise (common
@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields, replace
 from hashlib import blake2b
 from pathlib import Path
+from types import ModuleType
 from typing import Any, NamedTuple
 
 import diffusers
@@ -25,7 +26,17 @@ import transformers
 from huggingface_hub import try_to_load_from_cache
 from torch import Tensor
 
-from neuroprompt.models import ModelError, fingerprint, has_bfloat16, locate, pick_device, reason
+from neuroprompt.models import (
+    ModelError,
+    check_weights,
+    empty_cache,
+    fingerprint,
+    has_bfloat16,
+    is_out_of_memory,
+    locate,
+    pick_device,
+    reason,
+)
 
 
 @dataclass(frozen=True)
@@ -37,12 +48,14 @@ class GeneratorConfig:
         num_inference_steps: Denoising steps.
         guidance_scale: Weight of classifier-free guidance (Ho and Salimans 2022); 1 or less is without, at half the
             cost. Models distilled with guidance (Flux, LCM) read it as an input.
+        true_cfg_scale: Weight of classifier-free guidance in the pipelines that call it so, beside that input (Flux,
+            Qwen-Image); 1 or less is without.
         height, width: Of the pictures, in pixels.
         negative_prompt: What guidance leads away from.
         scheduler: A scheduler class of diffusers, such as ``DPMSolverMultistepScheduler``; it is configured as the
             pipeline's own.
-        dtype: Of the weights: ``float32``, ``bfloat16`` or ``float16``. By default bfloat16 on GPUs that have it,
-            float16 on others, and float32 elsewhere, so that all CPUs draw the same; ``auto`` draws in bfloat16 on
+        dtype: Of the weights: ``float32``, ``bfloat16`` or ``float16``. By default bfloat16 on accelerators that have
+            it, float16 on others, and float32 on CPUs, so that all of them draw the same; ``auto`` draws in bfloat16 on
             CPUs that have it too (AVX512-BF16 or AMX).
         variant: Which files of the model to load, such as ``fp16``.
         max_sequence_length: Tokens that a T5 text encoder reads (Stable Diffusion 3, Flux).
@@ -58,6 +71,7 @@ class GeneratorConfig:
 
     num_inference_steps: int | None = None
     guidance_scale: float | None = None
+    true_cfg_scale: float | None = None
     height: int | None = None
     width: int | None = None
     negative_prompt: str | None = None
@@ -79,8 +93,9 @@ class GeneratorConfig:
             value = getattr(self, name)
             if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
                 raise ValueError(f"{name} is {value!r}: give a whole number from 1 up")
-        if self.guidance_scale is not None and not 0 <= self.guidance_scale < float("inf"):
-            raise ValueError(f"guidance_scale is {self.guidance_scale!r}: give a number from 0 up; 0 is no guidance")
+        for name in ("guidance_scale", "true_cfg_scale"):
+            if (value := getattr(self, name)) is not None and not 0 <= value < float("inf"):
+                raise ValueError(f"{name} is {value!r}: give a number from 0 up; 0 is no guidance")
         for name, choices in _CHOICES.items():
             if getattr(self, name) not in choices:
                 allowed = ", ".join(str(c) for c in choices if c)
@@ -128,7 +143,7 @@ class ImageGenerator:
 
     Attributes:
         pipeline: diffusers' own.
-        config: How pictures are drawn, with no None left where the pipeline has a default.
+        config: How pictures are drawn, with no None left where the pipeline has a default that the model heeds.
         device: Where pictures are made.
         fingerprint: A hash of everything that a picture depends on besides prompt and seed, for use as a cache key:
             the weights' identity (hub commit, or the content of a folder's files) and the settings that change
@@ -158,9 +173,8 @@ class ImageGenerator:
         self._batch_size = self.config.batch_size
         self._negatives: dict[int, dict[str, Tensor]] = {}
         accepted = inspect.signature(pipeline.__call__).parameters
-        asked = ("num_inference_steps", "guidance_scale", "height", "width", "max_sequence_length")
         self._settings = {
-            key: value for key in asked if key in accepted and (value := getattr(self.config, key)) is not None
+            key: value for key in _ASKED if key in accepted and (value := getattr(self.config, key)) is not None
         }
         matters = {k: v for k, v in asdict(self.config).items() if k not in _IRRELEVANT}
         parts = json.dumps([identity or name, type(pipeline).__name__, matters], sort_keys=True)
@@ -179,12 +193,13 @@ class ImageGenerator:
 
         Args:
             name: ``embedded``, a folder that a diffusers pipeline was saved to, or a hub id.
-            device: Such as ``cuda``; by default the GPU if there is one.
+            device: Such as ``cuda``; by default the accelerator if there is one.
             config: How to draw.
             **overrides: Fields of `GeneratorConfig` to replace.
 
         Raises:
-            ModelError: The model cannot be loaded; pickled weights are refused.
+            ModelError: The model cannot be loaded, or a part is not what its config says; pickled weights are refused,
+                and no code that comes with a model is run.
             ValueError: A setting is out of range, or this model has no use for it.
         """
         config = replace(config or GeneratorConfig(), **overrides)
@@ -199,13 +214,22 @@ class ImageGenerator:
         try:
             with _quiet():
                 index = diffusers.DiffusionPipeline.load_config(source)
-                _refuse_pickles(source, index)
+                _refuse_code(str(name), index)
+                left_out = _without_safety_checker(source, index, config)
+                folder = source
+                if not Path(source).is_dir():
+                    folder = diffusers.DiffusionPipeline.download(
+                        source, variant=config.variant, use_safetensors=True, **left_out
+                    )
+                _refuse_pickles(folder, index)
                 pipeline = diffusers.AutoPipelineForText2Image.from_pretrained(
-                    source,
+                    folder,
                     dtype=getattr(torch, dtype),
                     variant=config.variant,
                     use_safetensors=True,
-                    **_without_safety_checker(source, index, config),
+                    trust_remote_code=False,
+                    **left_out,
+                    **_load_models(str(name), Path(folder), index, left_out, config.variant, getattr(torch, dtype)),
                 )
         except ModelError:
             raise
@@ -256,7 +280,7 @@ class ImageGenerator:
                     texts = [prompts[i] for i in batch]
                     drawn.append(self._draw_batch(texts, [seeds[i] for i in batch], windows[batch[0]], encoded))
                 except RuntimeError as error:
-                    if len(batch) == 1 or not _out_of_memory(error):
+                    if len(batch) == 1 or not is_out_of_memory(error):
                         raise
                     self._batch_size = len(batch) // 2
                 else:
@@ -264,8 +288,7 @@ class ImageGenerator:
                     left = {prompts[i] for i in todo[start:]}
                     encoded = {text: rows for text, rows in encoded.items() if text in left}
                     continue
-                if self.device.type == "cuda":  # after the handler, which holds the failed batch's tensors
-                    torch.cuda.empty_cache()
+                empty_cache(self.device)  # after the handler, which holds the failed batch's tensors
         order = torch.tensor(todo, device=self.device).argsort()
         return Drawing(torch.cat([d.images for d in drawn])[order], torch.cat([d.flagged for d in drawn])[order])
 
@@ -275,7 +298,7 @@ class ImageGenerator:
         if type(self.pipeline).__name__ in _EMBEDDINGS:
             inputs = self._embeddings(prompts, windows, encoded)
         else:
-            negative = self.config.negative_prompt
+            negative = self._negative
             inputs = {"prompt": prompts} | ({} if negative is None else {"negative_prompt": [negative] * len(prompts)})
         result = self.pipeline(
             **inputs,
@@ -322,9 +345,11 @@ class ImageGenerator:
         }
         if self._guided:
             if windows not in self._negatives:
-                negative = self.config.negative_prompt
-                texts = None if negative is None else self._windows(negative, windows)
-                rows = self._encode([""] * windows, guided=True, negatives=texts)
+                texts = None if self._negative is None else self._windows(self._negative, windows)
+                if _guidance(self.pipeline) == "true_cfg_scale":  # its encoder knows one text at a time
+                    rows = {f"negative_{name}": x for name, x in self._encode(texts, guided=False).items()}
+                else:
+                    rows = self._encode([""] * windows, guided=True, negatives=texts)
                 self._negatives[windows] = {name: _join(x) for name, x in rows.items() if name.startswith("negative")}
             for name, row in self._negatives[windows].items():
                 inputs[name] = row.expand(len(prompts), *row.shape[1:])
@@ -350,12 +375,20 @@ class ImageGenerator:
 
     @property
     def _guided(self) -> bool:
-        return _guides(self.pipeline, self.config.guidance_scale)
+        return _guides(self.pipeline, getattr(self.config, _guidance(self.pipeline)))
+
+    @property
+    def _negative(self) -> str | None:
+        """What guidance leads away from; None is what the pipeline takes then."""
+        given = self.config.negative_prompt
+        # Where true_cfg_scale weighs it, nothing is none: the pipeline leaves guidance out. A blank is what cards give.
+        blank = " " if self._guided and _guidance(self.pipeline) == "true_cfg_scale" else None
+        return blank if given is None else given
 
     def _count_windows(self, prompt: str) -> int:
         if self.config.long_prompts == "truncate":
             return 1
-        texts = [prompt, (self.config.negative_prompt or "") if self._guided else ""]
+        texts = [prompt, (self._negative or "") if self._guided else ""]
         return max(len(prompt_windows(text, _clip_tokenizer(self.pipeline))) for text in texts)
 
     def _windows(self, text: str, count: int) -> list[str]:
@@ -397,6 +430,8 @@ _CHOICES = {
     "cpu_offload": (None, "model", "sequential"),
     "long_prompts": ("truncate", "chunk"),
 }
+# Settings that a pipeline is called with.
+_ASKED = ("num_inference_steps", "guidance_scale", "true_cfg_scale", "height", "width", "max_sequence_length")
 # Settings that cost time or memory and change nothing in a picture but rounding.
 _IRRELEVANT = {"batch_size", "compile", "attention_slicing", "vae_slicing", "cpu_offload"}
 # What `encode_prompt` returns, by the names under which the pipeline takes it. Pipelines that are not here get texts.
@@ -430,7 +465,7 @@ def _as_its_card_says(config: GeneratorConfig, name: str) -> GeneratorConfig:
 def _pick_dtype(dtype: str | None, device: torch.device) -> str:
     if dtype not in (None, "auto"):
         return dtype
-    if device.type == "cuda":
+    if device.type != "cpu":
         return "bfloat16" if has_bfloat16(device) else "float16"
     return "bfloat16" if dtype == "auto" and has_bfloat16(device) else "float32"
 
@@ -468,11 +503,19 @@ def _resolve(config: GeneratorConfig, pipeline: diffusers.DiffusionPipeline) -> 
     for name, default in (("height", side and side[0]), ("width", side and side[1])):
         own[name] = own.get(name) or default
     found = {}
-    for name in ("num_inference_steps", "guidance_scale", "height", "width", "max_sequence_length"):
+    for name in _ASKED:
         given = getattr(config, name)
         if given is not None and name not in accepted:
             raise ValueError(f"{name} is {given!r}, and {kind} takes none: leave it out")
         found[name] = own.get(name) if given is None else given
+    guidance = _guidance(pipeline)
+    if guidance == "true_cfg_scale" and not getattr(_denoiser(pipeline).config, "guidance_embeds", False):
+        if config.guidance_scale:
+            raise ValueError(
+                f"guidance_scale is {config.guidance_scale}, which this {kind} does not read, since it was not "
+                "distilled with guidance: leave it out, or set true_cfg_scale"
+            )
+        found["guidance_scale"] = config.guidance_scale
     factor = getattr(pipeline, "vae_scale_factor", 8)
     step = max(8, factor * 2 if hasattr(pipeline, "transformer") else factor)
     for name in ("height", "width"):
@@ -480,11 +523,11 @@ def _resolve(config: GeneratorConfig, pipeline: diffusers.DiffusionPipeline) -> 
             near = max(step, round(found[name] / step) * step)
             raise ValueError(f"{name} is {found[name]}: {kind} draws multiples of {step} pixels, such as {near}")
     if config.negative_prompt is not None:
-        if "negative_prompt" not in accepted or "true_cfg_scale" in accepted:
+        if "negative_prompt" not in accepted:
             raise ValueError(f"{kind} takes no negative_prompt: leave it out")
-        if not _guides(pipeline, found["guidance_scale"]):
+        if not _guides(pipeline, found[guidance]):
             raise ValueError(
-                f"negative_prompt has no effect without guidance (guidance_scale is {found['guidance_scale']}): "
+                f"negative_prompt has no effect without guidance ({guidance} is {found[guidance]}): "
                 "leave it out, or raise the scale above 1"
             )
     if config.long_prompts == "chunk" and kind not in _CLIP_ONLY:
@@ -516,11 +559,15 @@ def _default_side(pipeline: diffusers.DiffusionPipeline) -> tuple[int, int] | No
     return rows * factor, columns * factor
 
 
+def _guidance(pipeline: diffusers.DiffusionPipeline) -> str:
+    """The setting that weighs classifier-free guidance. In a pipeline that has both, guidance_scale is something else:
+    the input of a model that was distilled with guidance."""
+    return "true_cfg_scale" if "true_cfg_scale" in inspect.signature(pipeline.__call__).parameters else "guidance_scale"
+
+
 def _guides(pipeline: diffusers.DiffusionPipeline, scale: float | None) -> bool:
     """Whether the pipeline runs a second, negative half: classifier-free guidance that was not distilled away."""
     if "negative_prompt" not in inspect.signature(pipeline.__call__).parameters:
-        return False
-    if "true_cfg_scale" in inspect.signature(pipeline.__call__).parameters:
         return False
     config = getattr(_denoiser(pipeline), "config", None)
     return scale is not None and scale > 1 and getattr(config, "time_cond_proj_dim", None) is None
@@ -536,6 +583,51 @@ def _join(rows: Tensor) -> Tensor:
 
 
 # --- loading -----------------------------------------------------------------------------------------------------
+
+
+_LIBRARIES = {"diffusers": diffusers, "transformers": transformers}
+
+
+def _refuse_code(name: str, index: dict) -> None:
+    """Parts are made of classes of diffusers and transformers: a name from elsewhere would be code of the model's own,
+    or whatever Python happens to find under it."""
+    if not isinstance(pipeline := index.get("_class_name"), str):
+        raise ModelError(f"{name} wants a pipeline of its own ({pipeline}), and no code that comes with a model is run")
+    for part, made_of in index.items():
+        if isinstance(made_of, list) and made_of[0] not in (None, *_LIBRARIES) and _library(made_of[0]) is None:
+            raise ModelError(f"{name} wants its {part} from {made_of[0]!r}, and no code that comes with a model is run")
+
+
+def _library(name: str) -> ModuleType | None:
+    """diffusers, transformers, or the module of one of diffusers' pipelines, which holds parts that only it has."""
+    library = _LIBRARIES.get(name) or getattr(diffusers.pipelines, name, None)
+    return library if isinstance(library, ModuleType) else None
+
+
+def _load_models(
+    name: str, folder: Path, index: dict, left_out: dict, variant: str | None, dtype: torch.dtype
+) -> dict[str, torch.nn.Module]:
+    """The parts that have weights, each checked. diffusers loads them alike, and draws at random what files lack."""
+    models = {}
+    for part, made_of in index.items():
+        if part in left_out or not isinstance(made_of, list) or made_of[0] is None:
+            continue
+        kind = getattr(_library(made_of[0]), made_of[1], None)
+        settings: dict[str, Any] = {"use_safetensors": True, "output_loading_info": True}
+        if inspect.isclass(kind) and issubclass(kind, transformers.PreTrainedModel):
+            settings |= {"dtype": dtype, "attn_implementation": None}
+        elif inspect.isclass(kind) and issubclass(kind, diffusers.ModelMixin):
+            settings |= {"torch_dtype": dtype}
+        else:
+            continue
+        if any((folder / part).glob(f"*.{variant}*")):
+            settings["variant"] = variant
+        try:
+            models[part], loading = kind.from_pretrained(folder / part, **settings)
+        except Exception as error:
+            raise ModelError(f"cannot load the {part} of {name}: {reason(error)}") from error
+        check_weights(f"the {part} of {name}", models[part], loading)
+    return models
 
 
 def _refuse_pickles(source: str, index: dict) -> None:
@@ -622,7 +714,3 @@ def _generator_seed(seed: int) -> int:
     if seed < 2**32:
         return seed
     return int.from_bytes(blake2b(str(seed).encode(), digest_size=4).digest(), "big")
-
-
-def _out_of_memory(error: RuntimeError) -> bool:
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)

@@ -1,15 +1,21 @@
 """The one place where a model's name becomes a place to load it from, and a wish for a device the device.
 
 A name is ``embedded`` (what ships), a local folder, or an id on the model hub; everything loadable is found this way.
+What is loaded is checked here, too: its weights must be those that its config describes.
 """
 
 import errno
 import json
+import logging
 import re
-from collections.abc import Iterable
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import cache
 from hashlib import blake2b
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -24,16 +30,17 @@ class ModelError(OSError):
     """A model that cannot be loaded; the message is one line and says what to do."""
 
 
-def locate(name: str | Path, kind: str) -> str:
+def locate(name: str | Path, kind: str, *, weights: bool = True) -> str:
     """Where to load the model called `name` from, for a ``from_pretrained``.
 
     Args:
         name: ``embedded`` (or ``embedded-sft``, the policy before PPO), a folder, or a hub id.
         kind: The folder of the embedded model, such as ``policy``.
+        weights: Whether a folder must hold weights as safetensors; a tokenizer's need not.
 
     Raises:
         ModelError: There is no such embedded model; the folder is missing, is no model, or holds pickled weights only
-            (a pickle runs any code that its maker put in).
+            (a pickle runs any code that its maker put in); or the hub does not have it (see `check_hub`).
     """
     name = str(name)
     if name == "embedded" or name.startswith("embedded-"):
@@ -46,6 +53,8 @@ def locate(name: str | Path, kind: str) -> str:
             folder = restore(folder)
         return str(folder)
     folder = Path(name).expanduser()
+    if folder.is_dir() and not weights:
+        return str(folder)
     if folder.is_dir():
         files = [f.name for f in folder.rglob("*") if f.is_file()]
         if not any(f.endswith(".safetensors") for f in files):
@@ -61,7 +70,59 @@ def locate(name: str | Path, kind: str) -> str:
         raise ModelError(f"{name} is a file: give the folder that holds config.json and model.safetensors")
     if name.startswith((".", "/", "~")) or name.count("/") > 1 or not name.strip():
         raise ModelError(f"there is no folder {name!r}")
+    check_hub(name)
     return name
+
+
+@cache
+def check_hub(name: str, kind: str = "model") -> None:
+    """Ask the hub once, in seconds, whether it has what is about to be loaded from it; what is in the cache will do.
+
+    The libraries ask for every file, five times each, and report that the last one is missing. Where the hub cannot be
+    reached and the cache has the repository, this process works offline from here on, as with ``HF_HUB_OFFLINE=1``.
+
+    Args:
+        name: The id of a repository.
+        kind: ``model`` or ``dataset``.
+
+    Raises:
+        ModelError: There is no such repository, it is gated, or the hub cannot be reached; and it is not in the cache.
+    """
+    from huggingface_hub import HfApi, constants
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HfHubHTTPError,
+        HFValidationError,
+        OfflineModeIsEnabled,
+        RepositoryNotFoundError,
+    )
+    from huggingface_hub.file_download import repo_folder_name
+
+    cached = Path(constants.HF_HUB_CACHE, repo_folder_name(repo_id=name, repo_type=kind), "snapshots").is_dir()
+    problem = None
+    try:
+        HfApi().auth_check(name, repo_type=kind)
+    except HFValidationError:
+        raise ModelError(f"there is no folder {name!r}, and the hub has no such ids: an id is owner/name") from None
+    except OfflineModeIsEnabled:
+        problem = f"{name} is not in the hub's cache, and HF_HUB_OFFLINE is set: unset it, or give a folder"
+    except GatedRepoError:
+        page = f"{constants.ENDPOINT}/{'datasets/' * (kind == 'dataset')}{name}"
+        problem = f"{name} is gated: accept its terms at {page}, then log in with `hf auth login`"
+    except RepositoryNotFoundError:
+        problem = f"the hub has no {kind} {name!r} for you: check the id, log in with `hf auth login`, or give a folder"
+    except HfHubHTTPError as error:  # a hub without this check, or one that is busy: the libraries may still get on
+        logging.getLogger(__name__).debug("%s: %s", name, error)
+    except Exception as error:  # of the HTTP client; which one is the hub's library's business
+        problem = (
+            f"there is no folder {name!r}, and the hub ({constants.ENDPOINT}) cannot be reached: connect, or give a "
+            f"folder ({reason(error)})"
+        )
+        if cached:
+            logging.getLogger(__name__).warning("the hub cannot be reached: %s is taken from the cache", name)
+            constants.HF_HUB_OFFLINE = True
+    if problem and not cached:
+        raise ModelError(problem)
 
 
 def fingerprint(folder: Path, parts: Iterable[str] = (".",)) -> str:
@@ -89,28 +150,93 @@ def _digest(file: Path) -> str:
     return digest.hexdigest()
 
 
-def pick_device(device: "str | torch.device | None" = None) -> "torch.device":
-    """The device asked for; by default the GPU if there is one.
+@contextmanager
+def reporting(what: str) -> Iterator[None]:
+    """Turn whatever the libraries raise while `what` is loaded into a `ModelError` of one line."""
+    try:
+        yield
+    except ModelError:
+        raise
+    except UnpicklingError as error:
+        raise ModelError(
+            f"{what} is refused: it is no PyTorch file of tensors alone, and other pickles can run any code"
+        ) from error
+    except Exception as error:
+        raise ModelError(f"cannot load {what}: {reason(error)}") from error
+
+
+def check_weights(what: str, model: "torch.nn.Module", loading: Mapping[str, Iterable[str]] | None = None) -> None:
+    """Refuse a model that is not what its config says: the libraries fill gaps with random numbers, and only warn.
+
+    Args:
+        what: What the model is called in the error.
+        model: Where it will stay: one pass over all weights is made there.
+        loading: What ``from_pretrained(output_loading_info=True)`` says; None for what was loaded strictly.
 
     Raises:
-        ModelError: A GPU is asked for and there is none, or there is no such device at all.
+        ModelError: A weight is not in the files, the files have layers that the model has not, or a number is NaN or
+            infinite.
     """
     import torch
 
+    state, loading = model.state_dict(), loading or {}
+    if missing := sorted(loading.get("missing_keys", ())):
+        raise ModelError(
+            f"{what} is not what its config says: its files lack {len(missing)} of {len(state)} weights, such as "
+            f"{missing[0]}"
+        )
+    # A head of another task may be left over. What is called like a weight of this model, but for a number, is a layer.
+    known = {_numberless(name) for name in state}
+    left = sorted(
+        name
+        for name in loading.get("unexpected_keys", ())
+        if any(own == _numberless(name) or own.endswith(f".{_numberless(name)}") for own in known)
+    )
+    if left:
+        raise ModelError(
+            f"{what} is not what its config says: its files hold {len(left)} weights more, such as {left[0]}"
+        )
+    floats = [name for name, x in state.items() if x.is_floating_point() and x.numel() and not x.is_meta]
+    if not floats:
+        return
+    extremes = torch.stack([torch.stack(state[name].aminmax()).float() for name in floats])  # NaN where there is one
+    if broken := [name for name, fine in zip(floats, extremes.isfinite().all(1).tolist(), strict=True) if not fine]:
+        raise ModelError(f"{what} is broken: {broken[0]} holds numbers that are NaN or infinite")
+
+
+def _numberless(name: str) -> str:
+    return re.sub(r"\d+", "#", name)
+
+
+# --- devices -----------------------------------------------------------------------------------------------------
+
+
+def pick_device(device: "str | torch.device | None" = None) -> "torch.device":
+    """The device asked for; by default the accelerator, if there is one.
+
+    Any that torch knows is found (``cuda``, which is AMD's, too; Apple's ``mps``, Intel's ``xpu``). Only CUDA and the
+    CPU are tried by this project.
+
+    Raises:
+        ModelError: There is no such device here.
+    """
+    import torch
+
+    accelerator = torch.accelerator.current_accelerator(check_available=True)
     if device is None:
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    name, count = str(device), torch.cuda.device_count()
+        return accelerator or torch.device("cpu")
+    name, found = str(device), accelerator.type if accelerator else "no accelerator"
     try:
         device = torch.device(name)
-        if device.type == "cuda":
-            if not count:
-                raise ModelError("there is no CUDA device: leave the device out, or set it to cpu")
-            if (device.index or 0) >= count:
-                raise ModelError(f"there is no device {name!r}: there are {count}, counted from cuda:0")
-        else:
-            torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:  # torch was built without it, or has never heard of it
-        raise ModelError(f"there is no device {name!r} here: leave the device out, or set it to cpu") from error
+    except RuntimeError as error:
+        raise ModelError(f"there is no device {name!r}: leave the device out, or set it to cpu") from error
+    if device.type == "cpu":
+        return device
+    if accelerator is None or device.type != accelerator.type:
+        shown = device.type.upper() if device.type == "cuda" else device.type
+        raise ModelError(f"there is no {shown} device here, but {found}: leave the device out, or set it to cpu")
+    if (device.index or 0) >= (count := torch.accelerator.device_count()):
+        raise ModelError(f"there is no device {name!r}: there are {count}, counted from {device.type}:0")
     return device
 
 
@@ -120,7 +246,45 @@ def has_bfloat16(device: "torch.device") -> bool:
 
     if device.type == "cpu":
         return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-    return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    supported = getattr(torch.get_device_module(device), "is_bf16_supported", None)  # mps does not say
+    return supported is not None and supported(including_emulation=False)
+
+
+def float64_device(device: "torch.device") -> "torch.device":
+    """Where float64 is computed for this device: on itself, or on the CPU for mps, which has none."""
+    import torch
+
+    if device.type != "mps":
+        return device
+    warnings.warn("mps has no float64: random numbers are drawn on the CPU", stacklevel=2)
+    return torch.device("cpu")
+
+
+def synchronize(device: "torch.device") -> None:
+    """Wait until an accelerator is done: it works on behind the program's back, and what is clocked should not."""
+    import torch
+
+    if device.type != "cpu":
+        torch.accelerator.synchronize(device)
+
+
+def empty_cache(device: "torch.device") -> None:
+    """Give an accelerator's memory that no tensor holds back to it."""
+    import torch
+
+    if device.type != "cpu":
+        torch.get_device_module(device).empty_cache()
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory ran out, on whatever device: torch has a type for some, and texts for the CPU and mps."""
+    return type(error).__name__ == "OutOfMemoryError" or (
+        isinstance(error, RuntimeError)
+        and any(text in str(error) for text in ("out of memory", "can't allocate memory"))
+    )
+
+
+# --- errors ------------------------------------------------------------------------------------------------------
 
 
 def reason(error: BaseException) -> str:
@@ -130,7 +294,7 @@ def reason(error: BaseException) -> str:
         if isinstance(cause, OSError) and cause.errno == errno.ENOSPC:
             return "the disk is full: free some space, or set HF_HOME to a folder on another disk"
         cause = cause.__cause__ or cause.__context__
-    if type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error):
+    if is_out_of_memory(error):
         return "there is not enough memory for it"
     text = " ".join(str(error).split())
     return re.split(r"(?<=[.:!]) ", text)[0][:300] if text else type(error).__name__

@@ -4,7 +4,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
-from neuroprompt import assets
+from neuroprompt.models import locate
 from neuroprompt.assets.difference import DIFFERENCE, restore, write_difference
 
 
@@ -46,7 +46,7 @@ def test_what_is_not_of_low_rank_is_refused(weights, tmp_path):
 
 def test_the_policy_before_ppo_is_there():
     before, after = (
-        AutoModelForCausalLM.from_pretrained(assets.locate(name, "policy"), dtype=torch.float32)
+        AutoModelForCausalLM.from_pretrained(locate(name, "policy"), dtype=torch.float32)
         for name in ("embedded-sft", "embedded")
     )
     changed = [n for n, p in before.named_parameters() if not torch.equal(p, after.get_parameter(n))]

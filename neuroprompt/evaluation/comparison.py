@@ -1,11 +1,13 @@
 """Prompts by several methods, drawn with the same seeds and scored: from models to the plain data of a `Grid`."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 
 from torch import Tensor
 
 from neuroprompt.evaluation.grid import Cell, Grid, Picture
 from neuroprompt.evaluation.methods import Method
+from neuroprompt.evaluation.report import how_drawn
 from neuroprompt.scoring import PromptReward
 
 
@@ -61,17 +63,17 @@ def compare_pictures(
         for row, prompt in enumerate(prompts)
     ]
     generator = reward.generator
-    steps, guidance = generator.config.num_inference_steps, generator.config.guidance_scale
     return Grid(
         rows,
         column_titles=[method.name for method in methods],
         row_titles=list(prompts),
         title=title,
-        footer=f"{generator.name}, {steps} steps, guidance {guidance:g}; the same seeds in every column",
+        footer=f"{how_drawn(generator.name, asdict(generator.config))}; the same seeds in every column",
         metadata={
             "generator": generator.name,
-            "steps": steps,
-            "guidance": guidance,
+            "steps": generator.config.num_inference_steps,
+            "guidance": generator.config.guidance_scale,
+            "true_cfg": generator.config.true_cfg_scale,
             "rewards": {c.reward.name: c.reward.fingerprint for c in reward.rewards.components},
         },
     )

@@ -20,8 +20,6 @@ from typing import Any, get_args, get_type_hints
 import torch
 import yaml
 from transformers import (
-    AutoModelForCausalLM,
-    AutoTokenizer,
     GenerationConfig,
     LogitsProcessor,
     LogitsProcessorList,
@@ -31,7 +29,8 @@ from transformers import (
 )
 
 from neuroprompt.enhancer import GumbelNoise
-from neuroprompt.models import ModelError, locate
+from neuroprompt.models import ModelError, pick_device
+from neuroprompt.policies import load_policy, load_tokenizer
 
 _OUTPUTS = ("replace", "continue")
 
@@ -126,7 +125,7 @@ class PeerRewriter:
     Args:
         peer: How it is asked.
         seed: Of sampling.
-        device: By default the GPU if there is one.
+        device: By default the accelerator if there is one.
 
     Raises:
         ModelError: The model cannot be loaded, or is no chat model where it should be one.
@@ -134,20 +133,16 @@ class PeerRewriter:
 
     def __init__(self, peer: Peer, seed: int = 0, device: str | None = None):
         self.peer, self.seed = peer, seed
-        device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-        dtype = peer.dtype or ("float32" if torch.device(device).type == "cpu" else "auto")
-        source = locate(peer.model, "policy") if peer.safetensors_only else peer.model
-        # True refuses PyTorch's files; None takes them where there are no others, with weights_only.
-        safetensors = True if peer.safetensors_only else None
-        try:
-            self.model = AutoModelForCausalLM.from_pretrained(
-                source, revision=peer.revision or "main", dtype=dtype, use_safetensors=safetensors
-            )
-            self.tokenizer = AutoTokenizer.from_pretrained(peer.tokenizer or source)
-        except Exception as error:  # the libraries raise a dozen types, with tracebacks of pages
-            reason = " ".join(str(error).split())[:300] or type(error).__name__
-            raise ModelError(f"cannot load the peer {peer.model!r}: {reason}") from error
-        self.model = self.model.to(device).eval()
+        where = pick_device(device)
+        self.model = load_policy(
+            peer.model,
+            where,
+            safetensors_only=peer.safetensors_only,
+            revision=peer.revision,
+            dtype=peer.dtype or ("float32" if where.type == "cpu" else "auto"),
+        ).eval()
+        own = {"revision": peer.revision} if peer.tokenizer is None else {}
+        self.tokenizer = load_tokenizer(peer.tokenizer or peer.model, **own)
         if peer.chat and not self.tokenizer.chat_template:
             raise ModelError(f"{peer.model} has no chat template: leave chat out, and write the template by hand")
         if self.tokenizer.pad_token_id is None:

@@ -60,11 +60,10 @@ def report_html(results: Mapping, folder: str | Path, log_history: Sequence[Mapp
     sections += [_learning_curves(log_history)] if log_history else []
     sections += [_examples(results, folder), _downloads(folder, log_history)]
     settings = results["settings"]
-    generator, seeds = settings["generator"], settings["images_per_prompt"]
+    seeds = settings["images_per_prompt"]
     facts = [
         f"{results['prompts']:,} prompts × {len(results['methods'])} methods × {seeds} seed{'s' if seeds > 1 else ''}",
-        f"{generator['name']}, {generator['config']['num_inference_steps']} steps, "
-        f"guidance {generator['config']['guidance_scale']:g}",
+        how_drawn(**settings["generator"]),
         "rewards " + ", ".join(f"{name} × {of['weight']:g}" for name, of in settings["rewards"].items()),
         f"neuroprompt {results['neuroprompt']}" + (f" ({results['commit'][:12]})" if results["commit"] else ""),
     ]
@@ -74,6 +73,15 @@ def report_html(results: Mapping, folder: str | Path, log_history: Sequence[Mapp
         facts=html.escape(" · ".join(facts)),
         body="\n".join(section for section in sections if section),
     )
+
+
+def how_drawn(name: str, config: Mapping, **_) -> str:
+    """A generator and the settings that matter most, as a line; of guidance, what there is."""
+    facts = [name, f"{config['num_inference_steps']} steps"]
+    for setting, called in (("guidance_scale", "guidance"), ("true_cfg_scale", "true CFG")):
+        if (scale := config.get(setting)) is not None:
+            facts.append(f"{called} {scale:g}")
+    return ", ".join(facts)
 
 
 def html_table(table: Table) -> str:

@@ -14,9 +14,9 @@ from rich.console import Console
 from rich.markdown import Markdown
 
 from neuroprompt.evaluation.plots import forest_plot, heat_map
-from neuroprompt.evaluation.report import PAGE, STYLE, file_size, html_table
+from neuroprompt.evaluation.report import PAGE, STYLE, file_size, how_drawn, html_table
 from neuroprompt.evaluation.study_effects import ALL
-from neuroprompt.evaluation.summary import REWARD, Table, format_interval, write_whole
+from neuroprompt.evaluation.summary import REWARD, Table, csv_text, format_interval, markdown_text, write_whole
 from neuroprompt.evaluation.web import data_uri
 from neuroprompt.terminal import Terminal
 
@@ -35,7 +35,8 @@ def write_study(results: Mapping, folder: str | Path) -> None:
     folder = Path(folder)
     write_whole(folder / "results.json", json.dumps(results, indent=2, allow_nan=False) + "\n")
     write_whole(folder / "results.csv", _csv(results))
-    parts = [f"# {_title(results)}", *(f"## {t.title}\n\n{t.markdown()}" for t in study_tables(results))]
+    title = markdown_text(_title(results))
+    parts = [f"# {title}", *(f"## {markdown_text(t.title)}\n\n{t.markdown()}" for t in study_tables(results))]
     write_whole(folder / "table.md", "\n\n".join(parts) + "\n")
     write_whole(folder / "report.html", study_html(results, folder))
 
@@ -44,7 +45,7 @@ def print_study(results: Mapping, console: Console | None = None) -> None:
     """Show the tables in a terminal."""
     console = console or Terminal(highlight=False)
     for table in study_tables(results):
-        console.print(Markdown(f"## {table.title}\n\n{table.markdown()}"))
+        console.print(Markdown(f"## {markdown_text(table.title)}\n\n{table.markdown()}"))
 
 
 def study_tables(results: Mapping) -> list[Table]:
@@ -84,10 +85,7 @@ def study_html(results: Mapping, folder: Path) -> str:
     facts = [
         f"{results['prompts']:,} prompts × {tried} of {results['combinations']['possible']:,} combinations × {seeds} "
         f"seed{'s' if seeds > 1 else ''}",
-        *(
-            f"{of['name']}, {of['config']['num_inference_steps']} steps, guidance {of['config']['guidance_scale']:g}"
-            for of in settings["generators"]
-        ),
+        *(how_drawn(**of) for of in settings["generators"]),
         "rewards " + ", ".join(f"{name} × {of['weight']:g}" for name, of in settings["rewards"].items()),
         f"neuroprompt {results['neuroprompt']}" + (f" ({results['commit'][:12]})" if results["commit"] else ""),
     ]
@@ -163,12 +161,12 @@ def _agreement(title: str, note: str, results: Mapping, found: Sequence[Mapping]
 
 def _csv(results: Mapping) -> str:
     file = io.StringIO(newline="")
-    rows = csv.writer(file, lineterminator="\n")
+    rows = csv.writer(file)  # RFC 4180: lines end in \r\n, and either in a text is quoted
     rows.writerow([*_KEYS, "effect", "low", "high", "helps", "p_value", "prompts"])
     for of in results["effects"]:
         interval = list((of["effect"] or dict.fromkeys(("mean", "low", "high"), "")).values())
         numbers = ["" if of[name] is None else of[name] for name in ("helps", "p_value", "prompts")]
-        rows.writerow([*(of[key] for key in _KEYS), *interval, *numbers])
+        rows.writerow([*(csv_text(of[key]) for key in _KEYS), *interval, *numbers])
     return file.getvalue()
 
 

@@ -19,6 +19,8 @@ from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 
 from neuroprompt.decoding.neurologic import CACHE
 from neuroprompt.enhancer import SEPARATORS, TOKENS_PER_CLIP_TOKEN
+from neuroprompt.models import float64_device
+from neuroprompt.policies import read_prompts
 from neuroprompt.ppo.model import position_ids
 from neuroprompt.prompts import Prompt, count_clip_tokens, modifier_key
 
@@ -103,23 +105,18 @@ def encode(
         window: CLIP tokens of the whole, begin and end tokens included; None where there is no such limit.
         max_new_tokens: At most.
     """
-    ids, budgets = [], []
-    for prompt, tokens in zip(
-        prompts,
-        tokenizer([p.rstrip(SEPARATORS) for p in prompts], add_special_tokens=False)["input_ids"],
-        strict=True,
-    ):
+    heads = [prompt.rstrip(SEPARATORS) for prompt in prompts]
+    if empty := [prompt for prompt, head in zip(prompts, heads, strict=True) if not head]:
+        raise ValueError(f"the prompt {empty[0]!r} has no token: leave empty prompts out of the data")
+    budgets = []
+    for prompt in prompts:
         budget = positions // 2
         if max_new_tokens is not None:
             budget = min(budget, max_new_tokens)
         if window is not None:
             budget = min(budget, math.ceil(TOKENS_PER_CLIP_TOKEN * (window - count_clip_tokens(prompt))))
-        budget = max(1, budget)
-        tokens = tokens[-(positions - budget) :]
-        if not tokens:
-            raise ValueError(f"the prompt {prompt!r} has no token: leave empty prompts out of the data")
-        ids.append(tokens)
-        budgets.append(budget)
+        budgets.append(max(1, budget))
+    ids = read_prompts(tokenizer, heads, [positions - budget for budget in budgets])
     padded = tokenizer.pad({"input_ids": ids}, padding_side="left", return_tensors="pt")
     return Queries(padded["input_ids"], padded["attention_mask"], torch.tensor(budgets))
 
@@ -152,7 +149,8 @@ def sample(
         Token ids, end token included, (rows, longest) with zeros behind, and the number of them, (rows,).
     """
     device, rows = queries.ids.device, len(queries.ids)
-    noise = noise.to(device)
+    exact = float64_device(device)
+    noise = noise.to(exact)
     longest = int(queries.budgets.max())
     completions = torch.zeros((rows, longest), dtype=torch.long, device=device)
     lengths = torch.zeros(rows, dtype=torch.long, device=device)
@@ -173,9 +171,9 @@ def sample(
         logits = outputs.logits[:, -1].float() / temperature  # (here, vocab)
         if min_modifiers:
             logits[:, eos_token_id].masked_fill_(begun < min_modifiers, -math.inf)
-        cumulative = torch.softmax(logits, dim=-1).cumsum(-1, dtype=torch.float64)
-        at = noise[here, step, None] * cumulative[:, -1:]
-        tokens = torch.searchsorted(cumulative, at, right=True).clamp_max(logits.shape[1] - 1)  # (here, 1)
+        cumulative = torch.softmax(logits, dim=-1).to(exact).cumsum(-1, dtype=torch.float64)
+        at = noise[here.to(exact), step, None] * cumulative[:, -1:]
+        tokens = torch.searchsorted(cumulative, at, right=True).clamp_max(logits.shape[1] - 1).to(device)  # (here, 1)
         chosen = tokens.squeeze(1)
         completions[here, step] = torch.where(running, chosen, 0)
         lengths[here] += running

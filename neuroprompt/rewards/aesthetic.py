@@ -18,10 +18,10 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from neuroprompt.files import write_file
-from neuroprompt.models import ModelError, locate
+from neuroprompt.models import ModelError, check_weights, locate, reporting
 
 from .encoders import EmbeddingReward, Encoder, Encoders
-from .loading import fingerprint, read_weights, reporting, weights_file
+from .loading import fingerprint, read_weights, weights_file
 
 MODEL = "trl-lib/ddpo-aesthetic-predictor"  # LAION's version 2, the copy of it that trl's DDPO example loads
 FILE = "aesthetic-model.pth"
@@ -69,6 +69,7 @@ def load(model: str | Path | None, encoders: Encoders, image_encoder: str | None
         else:
             folder = Path(locate(model, "aesthetic"))
             head, named = _head(read_weights(weights_file(folder, "model.safetensors"))), _named_encoder(folder)
+        check_weights(f"the aesthetic predictor {str(model)!r}", head)
     width = next(head.parameters()).shape[1]
     if image_encoder is None and named is None and width not in ENCODERS:
         raise ModelError(f"the head in {model} is {width} wide, as no CLIP of LAION's: say its image_encoder")

@@ -6,6 +6,7 @@ small head over the image embedding (aesthetic). `Encoder` is that CLIP, from `t
 encodes a batch once and hands the embeddings to each (`RewardSet` does).
 """
 
+import json
 from abc import ABC, abstractmethod
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -19,11 +20,12 @@ from open_clip.constants import HF_CONFIG_NAME, HF_SAFE_WEIGHTS_NAME
 from open_clip.pretrained import get_pretrained_cfg, list_pretrained_tags_by_model
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers import AutoTokenizer, CLIPImageProcessor, CLIPModel, PreTrainedTokenizerBase
+from transformers import CLIPImageProcessor, CLIPModel, PreTrainedTokenizerBase
 
-from neuroprompt.models import ModelError, locate
+from neuroprompt.models import ModelError, check_hub, check_weights, locate, reporting
+from neuroprompt.policies import load_tokenizer
 
-from .loading import PROBE, fingerprint, reporting
+from .loading import PROBE, fingerprint
 from .preprocessing import Preprocessing, check_batch
 
 REMEMBERED_TEXTS = 4096
@@ -67,7 +69,8 @@ class Encoder(ABC):
 
     @cached_property
     def fingerprint(self) -> str:
-        """Hash of all that the embeddings depend on besides texts and pictures: weights, dtype, preparation, tokens."""
+        """Hash of all that the embeddings depend on besides texts and pictures: the model and its weights, dtype,
+        preparation and tokens."""
         return fingerprint(self.model, self.dtype, self.preprocessing, self._tokenize(PROBE).tolist())
 
     @torch.no_grad()
@@ -119,14 +122,18 @@ class TransformersEncoder(Encoder):
 
     @classmethod
     def load(cls, source: str, device: torch.device, dtype: torch.dtype, processor: str) -> "TransformersEncoder":
-        model = CLIPModel.from_pretrained(source, dtype=dtype, use_safetensors=True)
+        processor = locate(processor, "clip", weights=False)
+        model, loading = CLIPModel.from_pretrained(
+            source, dtype=dtype, use_safetensors=True, attn_implementation=None, output_loading_info=True
+        )
+        check_weights(f"the CLIP {source!r}", model.to(device), loading)
         preprocessing = Preprocessing.of_transformers(CLIPImageProcessor.from_pretrained(processor))
         if preprocessing.crop != model.config.vision_config.image_size:
             raise ModelError(
                 f"the image processor of {processor} makes pictures of {preprocessing.crop} pixels and the model of "
                 f"{source} takes {model.config.vision_config.image_size}"
             )
-        return cls(model.to(device), AutoTokenizer.from_pretrained(processor), preprocessing, source)
+        return cls(model, load_tokenizer(processor), preprocessing, source)
 
     def _tokenize(self, texts: list[str]) -> Tensor:
         # No mask: attention is causal and the feature is the first end token's, so padding after it is not seen.
@@ -174,7 +181,11 @@ class OpenClipEncoder(Encoder):
         )
         preprocessing = Preprocessing.of_open_clip(open_clip.get_model_preprocess_cfg(model))
         # `.to` casts the layer norms, too, which is what "pure" half precision is for open_clip.
-        return cls(model.to(device=device, dtype=dtype), open_clip.get_tokenizer(name), preprocessing, name)
+        check_weights(f"the CLIP {name!r}", model.to(device=device, dtype=dtype))
+        # With a tokenizer of transformers; open_clip's own has no such argument, and no code of others.
+        of_transformers = open_clip.get_model_config(name)["text_cfg"].get("hf_tokenizer_name")
+        tokenizer = open_clip.get_tokenizer(name, **({"trust_remote_code": False} if of_transformers else {}))
+        return cls(model, tokenizer, preprocessing, name)
 
     def _tokenize(self, texts: list[str]) -> Tensor:
         return self.tokenizer(texts)
@@ -232,8 +243,11 @@ class Encoders:
             folder = Path(locate(place, "clip"))  # refuses what is missing, and pickles
             if not (folder / HF_SAFE_WEIGHTS_NAME).is_file():
                 raise ModelError(f"{place} is no open_clip folder: it holds no {HF_SAFE_WEIGHTS_NAME}")
+            _check_config(name, folder / HF_CONFIG_NAME)
             return OpenClipEncoder.load(f"local-dir:{folder}", self.device, self.dtype)
         if schema == "hf-hub":
+            check_hub(place)
+            _check_config(name, Path(hf_hub_download(place, HF_CONFIG_NAME)))
             hf_hub_download(place, HF_SAFE_WEIGHTS_NAME)  # open_clip would go on to a pickle where there is none
             return OpenClipEncoder.load(name, self.device, self.dtype)
         config = get_pretrained_cfg(name, tag)
@@ -243,6 +257,7 @@ class Encoders:
         repository, _, file = config.get("hf_hub", "").rpartition("/")
         if not repository:
             raise ModelError(f"open_clip has {name}:{tag} as a pickle only, which can run any code: choose another")
+        check_hub(repository)
         file = str(Path(file).with_suffix(".safetensors")) if file else HF_SAFE_WEIGHTS_NAME
         weights = Path(hf_hub_download(repository, file))
         return OpenClipEncoder.load(name, self.device, self.dtype, weights, config)
@@ -277,6 +292,21 @@ class EmbeddingReward(ABC):
         """
         check_batch(prompts, images)
         return self.score(prompts, self.encoder.encode_images(images))
+
+
+# What a model's own config may say of its tokenizer. The rest would be handed on to transformers, as trust_remote_code.
+_TOKENIZER_SETTINGS = {"additional_special_tokens", "clean", "context_length", "language", "strip_sep_token"}
+
+
+def _check_config(name: str, file: Path) -> None:
+    """Refuse an open_clip config by which other models are loaded, with the code that comes with them."""
+    config = json.loads(file.read_text("utf-8"))["model_cfg"]
+    text, vision = config["text_cfg"], config["vision_cfg"]
+    if unknown := sorted(set(text.get("tokenizer_kwargs") or {}) - _TOKENIZER_SETTINGS):
+        raise ModelError(f"{name} sets {unknown[0]} of its tokenizer, and no code that comes with a model is run")
+    elsewhere = text.get("hf_model_name") or vision.get("timm_model_name", "")
+    if "hf_model_name" in text or ":" in elsewhere:
+        raise ModelError(f"{name} takes a part of itself from {elsewhere!r}, and only what is in it is loaded")
 
 
 def _open_clip_name(name: str) -> tuple[str, str | None] | None:

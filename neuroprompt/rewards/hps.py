@@ -15,8 +15,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from neuroprompt.models import reporting
+
 from .encoders import EmbeddingReward, Encoders, OpenClipEncoder
-from .loading import reporting, weights_file
+from .loading import weights_file
 
 MODEL = "xswu/HPSv2"
 FILE = "HPS_v2.1_compressed.pt"

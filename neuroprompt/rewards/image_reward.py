@@ -16,13 +16,14 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoTokenizer, BlipTextConfig, BlipTextModel, BlipVisionConfig, BlipVisionModel
+from transformers import BlipTextConfig, BlipTextModel, BlipVisionConfig, BlipVisionModel
 from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
-from neuroprompt.models import ModelError
+from neuroprompt.models import ModelError, check_weights, reporting
+from neuroprompt.policies import load_tokenizer
 
 from .encoders import Encoders
-from .loading import PROBE, fingerprint, read_weights, reporting, weights_file
+from .loading import PROBE, fingerprint, read_weights, weights_file
 from .preprocessing import Preprocessing, check_batch
 
 MODEL = "THUDM/ImageReward"
@@ -143,7 +144,9 @@ def load(model: str | Path | None, encoders: Encoders, tokenizer: str = TOKENIZE
     model = model or MODEL
     with reporting(f"ImageReward from {str(model)!r}"):
         towers = ImageRewardModel(read_weights(weights_file(model, FILE)))
-        return ImageRewardV1(towers, AutoTokenizer.from_pretrained(tokenizer), encoders.device, encoders.dtype)
+        reward = ImageRewardV1(towers, load_tokenizer(tokenizer), encoders.device, encoders.dtype)
+        check_weights(f"ImageReward from {str(model)!r}", reward.model)
+        return reward
 
 
 def _split(state: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Tensor]]:

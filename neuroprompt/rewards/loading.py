@@ -1,22 +1,19 @@
-"""What loading any reward model shares: dtype, files of a hub, errors of one line, and fingerprints.
+"""What loading any reward model shares: dtype, files of a hub, and fingerprints.
 
 Weights are read from safetensors. Three published rewards exist as PyTorch pickles only (HPSv2, ImageReward and
 LAION's aesthetic heads); those are read with `weights_only=True`, whose unpickler knows tensors and plain containers
 and refuses everything that could run code.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from hashlib import blake2b
 from pathlib import Path
-from pickle import UnpicklingError
 
 import torch
 from huggingface_hub import hf_hub_download
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from neuroprompt.models import ModelError, reason
+from neuroprompt.models import ModelError, check_hub
 
 _DTYPES = {
     "fp32": torch.float32,
@@ -44,21 +41,6 @@ def pick_dtype(dtype: str | torch.dtype | None, device: torch.device) -> torch.d
     return found
 
 
-@contextmanager
-def reporting(what: str) -> Iterator[None]:
-    """Turn whatever the libraries raise while `what` is loaded into a `ModelError` of one line."""
-    try:
-        yield
-    except ModelError:
-        raise
-    except UnpicklingError as error:
-        raise ModelError(
-            f"{what} is refused: it is no PyTorch file of tensors alone, and other pickles can run any code"
-        ) from error
-    except Exception as error:
-        raise ModelError(f"cannot load {what}: {reason(error)}") from error
-
-
 def weights_file(model: str | Path, filename: str) -> Path:
     """A weights file: `model` itself where it is one, or the file called `filename` of that folder or hub repository.
 
@@ -74,6 +56,7 @@ def weights_file(model: str | Path, filename: str) -> Path:
         return path / filename
     if str(model).startswith((".", "/", "~")) or str(model).count("/") != 1:
         raise ModelError(f"there is no file or folder {str(model)!r}")
+    check_hub(str(model))
     return Path(hf_hub_download(str(model), filename))
 
 
@@ -95,13 +78,16 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 
 
 def fingerprint(model: nn.Module, *facts: object) -> str:
-    """A hash of a model's weights and of `facts` about its use.
+    """A hash of a model's weights, of what it does with them (activations, heads), and of `facts` about its use.
 
     It is of the weights, not of their name, so a folder that is trained further in place gets another one. Of each
     tensor the name, the shape and up to 1,024 evenly spaced values count: milliseconds instead of seconds for the
     billion weights of a ViT-H, and nothing that training changes goes unseen, since it changes nearly all of them.
     """
     digest = blake2b(repr(facts).encode(), digest_size=16)
+    for name, module in model.named_modules():
+        heads = getattr(module, "num_heads", "")  # which no weight shows
+        digest.update(f"{name} {type(module).__name__}({module.extra_repr()}) {heads}\n".encode())
     for name, tensor in model.state_dict().items():
         values = tensor.detach().flatten()
         values = values[:: max(1, -(-len(values) // _SAMPLES))].float().cpu()

@@ -3,12 +3,11 @@ import shutil
 import numpy as np
 import pytest
 
-from neuroprompt import assets
 from neuroprompt.decoding import ConstraintError, Constraints, check
 from neuroprompt.enhancer import TEMPERATURE
 from neuroprompt.evaluation.methods import METHODS, parse_methods
 from neuroprompt.images import ImageGenerator
-from neuroprompt.models import ModelError
+from neuroprompt.models import ModelError, locate
 from neuroprompt.prompts import Prompt, count_clip_tokens, modifier_key
 from neuroprompt.rewards import load_rewards
 from neuroprompt.scoring import PromptReward
@@ -58,7 +57,7 @@ def test_enhanced_is_the_embedded_policy_and_is_loaded_once(parse, enhancer):
 
 
 def test_any_policy_by_folder():
-    folder = assets.locate("embedded", "policy")
+    folder = locate("embedded", "policy")
     method = parse_methods(f"policy:{folder}", num_beams=1, max_new_tokens=8, device="cpu")[0]
     assert method.name == f"policy:{folder}"
     assert method(["a castle"])[0].startswith("a castle, ")
@@ -161,7 +160,7 @@ def test_settings_tell_methods_apart(parse, tmp_path):
     path.write_text("a keep\n")
     other = parse(specs, Constraints(artist="alphonse mucha"), seed=2)
     assert [m.settings == n.settings for m, n in zip(methods, other, strict=True)] == [True, True] + [False] * 4
-    folder = shutil.copytree(assets.locate("embedded", "policy"), tmp_path / "policy")
+    folder = shutil.copytree(locate("embedded", "policy"), tmp_path / "policy")
     before = parse(f"policy:{folder}")[0].settings
     weights = bytearray((folder / "model.safetensors").read_bytes())
     weights[-1] ^= 1
