@@ -17,7 +17,7 @@ from urllib.parse import unquote, urlsplit
 REVISION = "0" * 40
 _FILE = re.compile(r"/(?:(datasets)/)?([\w.-]+/[\w.-]+)/resolve/[^/]+/(.+)")
 _INFO = re.compile(
-    r"/api/(models|datasets)/([\w.-]+/[\w.-]+)(?:/(revision|tree|paths-info|refs)(?:/([^/]+))?(?:/(.+))?)?"
+    r"/api/(models|datasets)/([\w.-]+/[\w.-]+)(?:/(revision|tree|paths-info|refs|auth-check)(?:/([^/]+))?(?:/(.+))?)?"
 )
 
 
@@ -71,6 +71,8 @@ class _Handler(BaseHTTPRequestHandler):
             repository = self.folder / kind / name
             if not repository.is_dir():
                 return self._missing("RepoNotFound")
+            if question == "auth-check":
+                return self._json({})
             if question == "tree":
                 entries = _entries(repository, repository / (inside or ""))
                 return self._json(entries) if entries is not None else self._missing("EntryNotFound")
