@@ -13,13 +13,15 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import ExifTags, Image, ImageOps, PngImagePlugin, UnidentifiedImageError
-from torch import Tensor
 
 from neuroprompt.files import write_file
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 MAX_PIXELS = 2**26
@@ -46,7 +48,7 @@ class PictureInfo:
 
 
 def save_image(
-    image: Tensor | Image.Image, path: str | Path, metadata: PictureInfo | Mapping[str, Any] | None = None
+    image: "Tensor | Image.Image", path: str | Path, metadata: PictureInfo | Mapping[str, Any] | None = None
 ) -> None:
     """Write a picture; the file's ending says the format: PNG, JPEG (quality 95) or lossless WebP.
 
@@ -66,7 +68,7 @@ def save_image(
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES:
         raise ValueError(f"{path}: pictures are written as {', '.join(SUFFIXES)}")
-    picture = from_tensor(image) if isinstance(image, Tensor) else image
+    picture = image if isinstance(image, Image.Image) else from_tensor(image)
     limit = {".webp": 16383, ".png": 2**31 - 1}.get(suffix, 65500)
     if max(picture.size) > limit:
         raise ValueError(
@@ -133,7 +135,7 @@ def load_images(paths: Sequence[str | Path]) -> list[Image.Image]:
     return [_load(path) for path in paths]
 
 
-def from_tensor(image: Tensor) -> Image.Image:
+def from_tensor(image: "Tensor") -> Image.Image:
     """A float tensor (3, height, width) in [0, 1] as 8-bit RGB; what is no number is black.
 
     Raises:

@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import runpy
 import signal
 import subprocess
@@ -15,7 +16,8 @@ from PIL import Image
 
 from neuroprompt.cli import main, run
 from neuroprompt.cli.options import say, show
-from neuroprompt.image_files import read_metadata
+from neuroprompt.image_files import PictureInfo, read_metadata, save_image
+from neuroprompt.rewards import load_rewards
 
 
 def run_command(monkeypatch, capsys, *arguments, stdin=None):
@@ -125,12 +127,14 @@ def test_what_others_wrote_cannot_steer_the_terminal(command, monkeypatch, tmp_p
         (["enhance", "--input", f"{hostile}.txt"], 2),
         (["enhance", hostile + "word " * 90], 0),
         (["score", "-p", "x", f"{hostile}.png"], 2),
-        (["score", "-p", "x", hostile], 0),
+        (["score", "-p", "x", hostile, "--reward-model", "embedded"], 0),
     ):
         done, out, err = command(*arguments)
         seen = err if arguments[0] == "enhance" or code else out
         assert done == code and spelled in seen and hostile not in seen, seen
-    code, out, _ = command("score", "-p", hostile, hostile, "--json")  # data have every character
+    code, out, _ = command(
+        "score", "-p", hostile, hostile, "--json", "--reward-model", "embedded"
+    )  # data have every character
     assert code == 0 and json.loads(out)["picture"] == json.loads(out)["prompt"] == hostile
 
 
@@ -330,11 +334,12 @@ def test_a_file_that_is_no_picture_does_not_stop_the_others(command, monkeypatch
     frames[0].save("film.gif", save_all=True, append_images=frames[1:])
     Path("text.png").write_text("hello")
     whole = ["dot.png", "glass.png", "print.jpg", "deep.png", "film.gif"]
-    code, out, err = command("score", "-p", "a cat", "strip.png", *whole, "text.png", "--json")
+    embedded = ["--reward-model", "embedded"]
+    code, out, err = command("score", "-p", "a cat", "strip.png", *whole, "text.png", "--json", *embedded)
     assert code == 1 and [json.loads(line)["picture"] for line in out.splitlines()] == whole
-    strip, text = err.splitlines()
+    text, strip = err.splitlines()
     assert "strip.png: pictures of 3 x 20000 pixels" in strip and "text.png: this is no picture" in text
-    code, out, err = command("score", "-p", "a cat", "text.png", "film.gif")
+    code, out, err = command("score", "-p", "a cat", "text.png", "film.gif", *embedded)
     assert code == 1 and "film.gif" in out and "text.png" in err
 
 
@@ -367,10 +372,10 @@ def test_pickles_are_refused_with_the_reason(command, monkeypatch, tmp_path):
         (["grid", "a cat", "-o", "no/such/g.png"], "there is no folder"),
         (["grid", "", "-o", "g.png"], "the prompt is empty"),
         (["grid", "a cat", "-o", "g.png", "--methods", "policy:./nowhere"], "there is no folder './nowhere'"),
-        (["grid", "a cat", "-o", "g.png", "--methods", "policy:no/model"], "cannot load the policy 'no/model'"),
+        (["grid", "a cat", "-o", "g.png", "--methods", "policy:no/model"], "no/model is not in the hub's cache"),
         (["grid", "a cat", "-o", "g.png", "--rewards", "clip[./nowhere]"], "there is no folder './nowhere'"),
         (["image", "", "-o", "a.png"], "the prompt is empty"),
-        (["image", "a cat", "-o", "a.png", "--generator", "no/model"], "cannot load the image generator 'no/model'"),
+        (["image", "a cat", "-o", "a.png", "--generator", "no/model"], "no/model is not in the hub's cache"),
         (["image", "a cat", "-o", "a.png", "--device", "abacus"], "there is no device 'abacus'"),
         (["grid", "a cat", "-o", "g.png", "--methods", "magic"], "unknown method 'magic'"),
         (["grid", "a cat", "-o", "g.png", "--rewards", "beauty"], "there is no reward 'beauty'"),
@@ -387,7 +392,7 @@ def test_pickles_are_refused_with_the_reason(command, monkeypatch, tmp_path):
         (["image", "a cat", "-o", "a.png", "--set", "batch_size=1", "--set", "batch_size=2"], "batch_size twice"),
         (["score", "nothing.png", "--prompt", "a cat"], "there is no such file"),
         (["score", __file__, "--prompt", "a cat"], "no picture"),
-        (["score", __file__, "--prompt", ""], "the prompt is empty"),
+        (["score", Path(__file__).parents[1] / "docs" / "grid.webp", "--prompt", ""], "the prompt is empty"),
     ],
 )
 def test_what_cannot_be_drawn_is_one_line(command, monkeypatch, tmp_path, arguments, message):
@@ -395,6 +400,15 @@ def test_what_cannot_be_drawn_is_one_line(command, monkeypatch, tmp_path, argume
     code, _, err = command(*arguments)
     assert code == 2 and err.count("\n") == 1 and message in err, err
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("arguments", [["image", "a cat"], ["grid", "a cat"], ["grid", "a cat", "--input", "x.txt"]])
+def test_where_a_picture_goes_is_looked_at_before_anything_is_loaded(arguments):
+    command = [sys.executable, "-X", "importtime", "-m", "neuroprompt.cli", *arguments, "-o", "no/such/g.png"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 2 and "error: there is no folder no/such" in done.stderr
+    imported = re.findall(r"\| +(\S+)$", done.stderr, re.MULTILINE)
+    assert "neuroprompt.image_files" in imported and "torch" not in imported
 
 
 def test_prompts_and_captions_must_be_as_many(command, monkeypatch, tmp_path):
@@ -415,6 +429,34 @@ def test_a_picture_that_says_nothing_needs_a_prompt(command, tmp_path):
     Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
     code, _, err = command("score", tmp_path / "a.png")
     assert code == 2 and "give a --prompt" in err
+
+
+def test_a_picture_is_judged_by_the_rewards_that_know_its_kind(command, monkeypatch, tmp_path):
+    asked = []
+
+    def note(rewards, model=None, device=None):
+        asked.append(model)
+        return load_rewards(rewards, "embedded", device)
+
+    monkeypatch.setattr("neuroprompt.rewards.load_rewards", note)
+    monkeypatch.chdir(tmp_path)
+    picture = Image.new("RGB", (8, 8))
+    picture.save("photo.png")
+    save_image(picture, "ours.png", PictureInfo("a cat", "a cat, 8k", 0, "embedded"))
+    save_image(picture, "turbo.jpg", PictureInfo("a cat", "a cat, 8k", 0, "stabilityai/sd-turbo"))
+    for arguments, judge in (
+        (["ours.png"], "embedded"),
+        (["ours.png", "missing.png"], "embedded"),
+        (["-p", "x", "photo.png"], None),
+        (["turbo.jpg"], None),
+        (["ours.png", "turbo.jpg"], None),
+        (["turbo.jpg", "--reward-model", "embedded"], "embedded"),
+        (["ours.png", "--reward-model", "published"], None),
+    ):
+        code, _, err = command("score", *arguments, "--rewards", "aesthetic")
+        assert code == ("missing.png" in arguments) and asked.pop() == judge
+        by_default = judge is None and "published" not in arguments
+        assert ("--reward-model embedded" in err) == by_default, err
 
 
 def test_an_evaluation_resumes_and_says_where_the_report_is(command, monkeypatch, tmp_path):

@@ -4,7 +4,7 @@ import json
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import typer
 from rich.table import Table
@@ -72,8 +72,10 @@ def image(
     device: Device = None,
 ) -> None:
     """Draw one picture; the file says how it was made (A1111's `parameters`, and JSON)."""
-    from neuroprompt.enhancer import check_prompt
     from neuroprompt.image_files import SUFFIXES, PictureInfo, save_image
+
+    check_output(output, SUFFIXES)
+    from neuroprompt.enhancer import check_prompt
     from neuroprompt.models import reason
 
     quiet_libraries()
@@ -81,7 +83,6 @@ def image(
     constraints = read_constraints(artist, style, format, perspective, booster, vibe, require, forbid, auto)
     if constraints and not enhance:
         raise ValueError("constraints are for the policy: add --enhance")
-    check_output(output, SUFFIXES)
     text = prompt
     if enhance:
         text = load_policy(model, device)(prompt, constraints).text
@@ -107,55 +108,79 @@ def score(
         typer.Option("--prompt", "-p", help="What was wished for; by default the prompt that each file names."),
     ] = None,
     rewards: Rewards = "pickscore,aesthetic,clip",
-    reward_model: Annotated[str, typer.Option(help="embedded, or published: the rewards' own weights.")] = "embedded",
+    reward_model: RewardModel = None,
     json_lines: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
     device: Device = None,
 ) -> None:
     """What each reward says of pictures. A file that cannot be scored is reported, and the others are scored."""
+    origins = [(path, origin) for path in images if (origin := _origin(path, prompt))]
+    if not origins:
+        raise typer.Exit(2)
     import torch
     from rich.progress import track
     from torchvision.transforms.v2.functional import to_dtype, to_image
 
     from neuroprompt.enhancer import check_prompt
     from neuroprompt.image_files import load_images
-    from neuroprompt.rewards import load_rewards
 
     if prompt is not None:
         check_prompt(prompt)
     quiet_libraries()
-    judge = load_rewards(rewards, None if reward_model == "published" else reward_model, device)
+    judge = _judge(rewards, reward_model, {origin.generator for _, origin in origins}, device)
     names = [c.reward.name for c in judge.components]
     table = Table("picture", *names, box=None)
-    broken = False
-    show = len(images) > 2 and sys.stderr.isatty()
-    for path in track(images, "scoring", console=errors, transient=True, disable=not show):
+    show = len(origins) > 2 and sys.stderr.isatty()
+    for path, (wish, _) in track(origins, "scoring", console=errors, transient=True, disable=not show):
         try:
-            wish = _wish(path) if prompt is None else prompt
             (picture,) = load_images([path])
             tensor = to_dtype(to_image(picture), torch.float32, scale=True)  # (3, height, width)
             scores = {name: float(value) for name, value in judge([wish], tensor[None]).items()}
         except ValueError as error:
-            broken = True
-            say(f"{path}: {str(error).removeprefix(f'{path}: ')}", "error:", "bold red")
+            _cannot_score(path, error)
             continue
         if json_lines:
             print(json.dumps({"picture": path, "prompt": wish, **scores}))
         table.add_row(Text(visible(path)), *(f"{scores[name]:.4f}" for name in names))
     if table.row_count and not json_lines:
         console.print(table)
-    if broken:
+    if table.row_count < len(images):
         raise typer.Exit(1 if table.row_count else 2)
 
 
-def _wish(path: str) -> str:
-    """The user's prompt that a picture of ours names."""
+class _Origin(NamedTuple):
+    wish: str
+    generator: str
+
+
+def _origin(path: str, prompt: str | None) -> _Origin | None:
+    """What was wished for, the prompt or what the picture says, and who drew it; None where it cannot be scored."""
     from neuroprompt.image_files import read_metadata
 
-    made = read_metadata(path).get("neuroprompt")
-    wish = made.get("original") if isinstance(made, dict) else None
-    if not isinstance(wish, str):
-        raise ValueError("it does not say what was wished for: give a --prompt")
-    return wish
+    try:
+        made = read_metadata(path).get("neuroprompt")
+        made = made if isinstance(made, dict) else {}
+        wish = made.get("original") if prompt is None else prompt
+        if not isinstance(wish, str):
+            raise ValueError("it does not say what was wished for: give a --prompt")
+    except ValueError as error:
+        _cannot_score(path, error)
+        return None
+    return _Origin(wish, str(made.get("model")))
+
+
+def _cannot_score(path: str, error: ValueError) -> None:
+    say(f"{path}: {str(error).removeprefix(f'{path}: ')}", "error:", "bold red")
+
+
+def _judge(rewards: str, model: str | None, generators: set[str], device: str | None):
+    """The rewards asked for; by default the embedded ones where all pictures are the embedded generator's."""
+    from neuroprompt.rewards import load_rewards
+
+    model = model or ("embedded" if generators == {"embedded"} else None)
+    if not model:
+        hint = "--reward-model embedded needs no hub, and knows the embedded generator's pictures alone"
+        say(f"the published rewards judge ({hint})")
+    return load_rewards(rewards, None if model == "published" else model, device)
 
 
 @app.command(
@@ -209,14 +234,18 @@ def grid(
     device: Device = None,
 ) -> None:
     """Draw prompts side by side as several methods write them: same seeds, scores under each picture."""
-    quiet_libraries()
-    from neuroprompt.evaluation.comparison import compare_pictures
     from neuroprompt.evaluation.grid import HTML_SUFFIXES, save_grid
-    from neuroprompt.evaluation.methods import parse_methods
     from neuroprompt.image_files import SUFFIXES
 
-    prompts = read_prompts(prompt, input, rows)
+    page = Path(output).with_suffix(".html")
     check_output(output, SUFFIXES + HTML_SUFFIXES)
+    if html:
+        check_output(str(page), HTML_SUFFIXES)
+    prompts = read_prompts(prompt, input, rows)
+    quiet_libraries()
+    from neuroprompt.evaluation.comparison import compare_pictures
+    from neuroprompt.evaluation.methods import parse_methods
+
     constraints = read_constraints(artist, style, format, perspective, booster, vibe, require, forbid, auto)
     drawing = load_generator(generator, device, steps, guidance, size, negative, dtype, settings)
     reward = load_reward(drawing, rewards, reward_model, device, seeds, seed)
@@ -231,7 +260,6 @@ def grid(
             title,
             lambda done: progress.update(task, completed=done),
         )
-    page = Path(output).with_suffix(".html")
     if html and page != Path(output):
         save_grid(made, page)
     try:

@@ -29,7 +29,7 @@ from neuroprompt.evaluation.statistics import Interval, bootstrap, compare
 from neuroprompt.files import write_file
 from neuroprompt.prompts import CLIP_WINDOW
 from neuroprompt.scoring import Term
-from neuroprompt.terminal import Terminal
+from neuroprompt.terminal import Terminal, visible
 
 SETTINGS, RECORDS = "settings.json", "records.jsonl"
 REWARD = "reward"
@@ -192,7 +192,8 @@ def write_results(results: Mapping, folder: str | Path) -> None:
     folder = Path(folder)
     write_whole(folder / "results.json", json.dumps(results, indent=2, allow_nan=False) + "\n")
     write_whole(folder / "results.csv", _csv(results, folder))
-    parts = [f"# {results.get('title') or 'Evaluation'}", *(f"## {t.title}\n\n{t.markdown()}" for t in tables(results))]
+    title = markdown_text(results.get("title") or "Evaluation")
+    parts = [f"# {title}", *(f"## {markdown_text(t.title)}\n\n{t.markdown()}" for t in tables(results))]
     write_whole(folder / "table.md", "\n\n".join(parts) + "\n")
 
 
@@ -201,11 +202,25 @@ def write_whole(path: Path, text: str) -> None:
     write_file(path, text.encode("utf-8", "replace"))
 
 
+def markdown_text(text: str) -> str:
+    """A text on one line of Markdown, where it is no cell's end, no HTML, link, code or emphasis."""
+    return re.sub(r"[\\`*\[\]<>|&~$]|(?<!\w)_|_(?!\w)", r"\\\g<0>", visible(text))
+
+
+def csv_text(text: str) -> str:
+    """A text as a cell of a CSV file that no spreadsheet takes for a formula (OWASP, "CSV injection").
+
+    One that begins with = + - @, with white space that hides one, or with ' gets a ' in front: to have every text back,
+    take a leading ' away.
+    """
+    return f"'{text}" if text.startswith(tuple("=+-@＝＋－＠\t\r\n'")) else text
+
+
 # --- tables ------------------------------------------------------------------------------------------------------
 
 
 class Table(NamedTuple):
-    """A table of texts; the first column names the rows."""
+    """A table of texts: names, which may hold anything, in `columns` and in the first cell of a row, and figures."""
 
     title: str
     note: str
@@ -214,10 +229,11 @@ class Table(NamedTuple):
 
     def markdown(self) -> str:
         def line(cells: Iterable[str]) -> str:
-            return "| " + " | ".join(c.replace("|", "\\|") for c in cells) + " |"
+            return f"| {' | '.join(cells)} |"
 
         rule = "|---|" + "---:|" * (len(self.columns) - 1)
-        return "\n".join([self.note, "", line(self.columns), rule, *map(line, self.rows)])
+        rows = (line([markdown_text(name), *figures]) for name, *figures in self.rows)
+        return "\n".join([self.note, "", line(map(markdown_text, self.columns)), rule, *rows])
 
 
 def tables(results: Mapping) -> list[Table]:
@@ -468,7 +484,7 @@ def _csv(results: Mapping, folder: Path) -> str:
     differences = {name: dict(map(tuple, of["ranked"])) for name, of in results["methods"].items()}
     scores = list(settings["rewards"])
     file = io.StringIO(newline="")
-    rows = csv.writer(file, lineterminator="\n")
+    rows = csv.writer(file)  # RFC 4180: lines end in \r\n, and either in a text is quoted
     rows.writerow(
         ["index", "original", "method", "text", "clip_tokens", "satisfied", "flagged", *scores, "reward_difference"]
     )
@@ -477,7 +493,8 @@ def _csv(results: Mapping, folder: Path) -> str:
         means = [
             _seed_mean(np.where(flagged, np.nan, np.array(r["scores"][s], np.float64))[None])[0].item() for s in scores
         ]
-        row = [r["index"], r["original"], r["method"], r["text"], r["clip_tokens"], r["satisfied"], int(flagged.sum())]
+        texts = [csv_text(r[key]) for key in ("original", "method", "text")]
+        row = [r["index"], *texts, r["clip_tokens"], r["satisfied"], int(flagged.sum())]
         rows.writerow([*row, *("" if np.isnan(m) else m for m in means), differences[r["method"]].get(r["index"], "")])
     return file.getvalue()
 

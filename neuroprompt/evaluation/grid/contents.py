@@ -8,13 +8,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import SequenceMatcher
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from PIL import Image
-from torch import Tensor
 
 from neuroprompt import __version__
 from neuroprompt.image_files import from_tensor
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 MISSING, WITHHELD = "missing", "withheld by the safety checker"
 SMALL = 256  # pixels: pictures up to this are enlarged, and kept without loss
@@ -33,7 +35,7 @@ class Picture:
         flagged: Withheld by a safety checker: a note is drawn in the picture's place.
     """
 
-    image: Image.Image | Tensor
+    image: "Image.Image | Tensor"
     seed: int | None = None
     scores: Mapping[str, float] = field(default_factory=dict)
     flagged: bool = False
@@ -209,9 +211,9 @@ def cut_pieces(word: str, bold: Sequence[bool]) -> list[tuple[str, bool]]:
 # --- pictures --------------------------------------------------------------------------------------------------------
 
 
-def size_of(image: Image.Image | Tensor) -> tuple[int, int]:
+def size_of(image: "Image.Image | Tensor") -> tuple[int, int]:
     """(width, height)"""
-    if isinstance(image, Tensor):
+    if not isinstance(image, Image.Image):
         if image.ndim != 3 or image.shape[0] != 3 or not image.numel():
             raise ValueError(f"a picture must be of shape (3, height, width), not {tuple(image.shape)}")
         return image.shape[2], image.shape[1]
@@ -220,10 +222,10 @@ def size_of(image: Image.Image | Tensor) -> tuple[int, int]:
     return image.size
 
 
-def to_pil(image: Image.Image | Tensor) -> Image.Image:
+def to_pil(image: "Image.Image | Tensor") -> Image.Image:
     """As Pillow has it, in whatever mode it was."""
     size_of(image)
-    return from_tensor(image) if isinstance(image, Tensor) else image
+    return image if isinstance(image, Image.Image) else from_tensor(image)
 
 
 def fit(size: tuple[int, int], width: int, height: int) -> tuple[int, int]:

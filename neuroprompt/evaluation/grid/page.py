@@ -6,9 +6,9 @@ import json
 import math
 import re
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from PIL import Image
-from torch import Tensor
 
 from neuroprompt.evaluation.grid.contents import (
     MISSING,
@@ -29,6 +29,9 @@ from neuroprompt.evaluation.grid.contents import (
     users_words,
 )
 from neuroprompt.evaluation.web import PALETTE, data_uri
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def grid_html(grid: Grid) -> str:
@@ -105,7 +108,7 @@ def _score_html(cell: Cell, first: Cell | None, name: str, form: str) -> str:
     return f'<tr><th scope="row">{_escape(name)}</th><td>{value}</td><td>{difference}</td></tr>'
 
 
-def _picture_uri(image: Image.Image | Tensor) -> str:
+def _picture_uri(image: "Image.Image | Tensor") -> str:
     """Small pictures without loss, transparent ones as PNG; what no screen shows at once is shrunk to 2048 pixels."""
     picture = to_pil(image)
     width, height = fit(picture.size, 2048, 2048)
