@@ -17,6 +17,7 @@ from trl import ModelConfig, SFTConfig, SFTTrainer, get_peft_config
 
 from neuroprompt.data import DataConfig, PromptData, prepare
 from neuroprompt.enhancer import PromptEnhancer
+from neuroprompt.policies import load_policy, load_tokenizer
 
 
 @dataclass
@@ -56,14 +57,17 @@ def train_sft(arguments: SFTArguments, data_config: DataConfig, config: SFTConfi
             f"{arguments.data_dir} has no validation split: 1 % of the prompts, so some hundreds are needed"
         )
     validation = data.pairs["validation"]
-    config.model_init_kwargs = {
+    settings = {
         "attn_implementation": model_config.attn_implementation,
         "dtype": model_config.dtype,
         "revision": model_config.model_revision,
+        "trust_remote_code": config.trust_remote_code,
         **(config.model_init_kwargs or {}),
     }
+    config.model_init_kwargs = None  # for a model that TRL would load
     trainer = PolicyTrainer(
-        model=model_config.model_name_or_path,
+        model=load_policy(model_config.model_name_or_path, **settings),
+        processing_class=load_tokenizer(model_config.model_name_or_path, revision=model_config.model_revision),
         args=config,
         train_dataset=data.pairs["train"],
         eval_dataset=validation.select(range(min(arguments.eval_samples, len(validation)))),

@@ -4,8 +4,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
-from neuroprompt.models import locate
 from neuroprompt.assets.difference import DIFFERENCE, restore, write_difference
+from neuroprompt.models import locate
 
 
 @pytest.fixture

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING
 import torch
 from datasets import Dataset
 from torch import nn
-from transformers import AutoTokenizer, TrainingArguments
+from transformers import TrainingArguments
 from trl import GRPOConfig, GRPOTrainer, ModelConfig, RLOOConfig, RLOOTrainer, get_peft_config
 
 from neuroprompt.data import PromptData
 from neuroprompt.enhancer import check_prompt
 from neuroprompt.models import locate
+from neuroprompt.policies import load_policy, load_tokenizer
 from neuroprompt.ppo.config import PPOConfig
 from neuroprompt.ppo.model import position_ids
 from neuroprompt.ppo.reward_functions import RewardFunc
@@ -65,7 +66,7 @@ def train_ppo(
     """
     train, held_out = load_queries(arguments, config.window)
     source = _prepare_model(config, model_config)
-    tokenizer = AutoTokenizer.from_pretrained(source)
+    tokenizer = load_tokenizer(source, revision=model_config.model_revision)
     trainer = PPOTrainer(
         model=source,
         reward_funcs=load_reward_func(arguments, reward_arguments, config, tokenizer, train["prompt"]),
@@ -94,10 +95,10 @@ def train_grpo(
     """The same with TRL's `GRPOTrainer`, or its `RLOOTrainer` where `config` is one of that."""
     train, held_out = load_queries(arguments, CLIP_WINDOW)
     source = _prepare_model(config, model_config)
-    tokenizer = AutoTokenizer.from_pretrained(source, padding_side="left")
+    tokenizer = load_tokenizer(source, revision=model_config.model_revision, padding_side="left")
     trainer_class = GRPOTrainer if isinstance(config, GRPOConfig) else RLOOTrainer
     trainer = trainer_class(
-        model=source,
+        model=load_policy(source, trust_remote_code=config.trust_remote_code, **config.model_init_kwargs),
         reward_funcs=[load_reward_func(arguments, reward_arguments, config, tokenizer, train["prompt"])],
         args=config,
         train_dataset=train,
