@@ -24,6 +24,7 @@ import ftfy
 from datasets import Dataset, DatasetDict, load_dataset
 from rich.console import Console
 
+from neuroprompt.files import sole_writer
 from neuroprompt.modifiers import categorise
 from neuroprompt.prompts import Prompt, count_clip_tokens, modifier_key, normalise
 
@@ -85,26 +86,58 @@ class PromptData:
     counts: dict[str, int]
 
     def save(self, folder: str | Path, config: DataConfig) -> None:
-        """Write `pairs/`, `plain/`, `config.json` and a data card; the folder appears whole or not at all."""
+        """Write `pairs/`, `plain/`, `config.json` and a data card; the folder appears whole or not at all.
+
+        Raises:
+            ValueError: The folder is there, and holds no prepared data.
+            BusyError: Another process writes it.
+        """
         folder = Path(folder)
-        beside = folder.with_name(folder.name + ".part")
-        shutil.rmtree(beside, ignore_errors=True)
-        self.pairs.save_to_disk(beside / "pairs")
-        self.plain.save_to_disk(beside / "plain")
-        (beside / "config.json").write_text(json.dumps({**asdict(config), "counts": self.counts}, indent=2) + "\n")
-        (beside / "README.md").write_text(data_card(self, config), encoding="utf-8")
-        if folder.exists():
-            shutil.rmtree(folder)
-        beside.rename(folder)
+        check_folder(folder)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with sole_writer(folder):
+            beside, before = (folder.with_name(f".{folder.name}.{end}") for end in ("part", "before"))
+            for stale in (beside, before):  # of a killed run
+                shutil.rmtree(stale, ignore_errors=True)
+            self.pairs.save_to_disk(beside / "pairs")
+            self.plain.save_to_disk(beside / "plain")
+            (beside / "config.json").write_text(json.dumps({**asdict(config), "counts": self.counts}, indent=2) + "\n")
+            (beside / "README.md").write_text(data_card(self, config), encoding="utf-8")
+            if folder.exists():
+                folder.rename(before)
+            beside.rename(folder)
+            shutil.rmtree(before, ignore_errors=True)
 
     @classmethod
     def load(cls, folder: str | Path) -> "PromptData":
+        """What `save` wrote.
+
+        Raises:
+            FileNotFoundError: There is nothing.
+            ValueError: It is broken.
+        """
         folder = Path(folder)
         try:
             counts = json.loads((folder / "config.json").read_text())["counts"]
         except OSError as error:
             raise FileNotFoundError(f"no prepared data in {folder}: run scripts/prepare_data.py first") from error
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(f"{folder / 'config.json'} is none of prepared data: prepare it again") from error
         return cls(DatasetDict.load_from_disk(folder / "pairs"), DatasetDict.load_from_disk(folder / "plain"), counts)
+
+
+def check_folder(folder: str | Path, sources: Iterable[str | Path] = ()) -> None:
+    """Stop where `PromptData.save` would delete what it should not: it replaces the folder.
+
+    Raises:
+        ValueError: The folder is there, and holds something other than prepared data, or one of the sources.
+    """
+    folder = Path(folder)
+    if folder.exists() and not (folder.is_dir() and (not any(folder.iterdir()) or (folder / "plain").is_dir())):
+        raise ValueError(f"{folder} is there, and is no prepared data, which could be replaced: give another folder")
+    for source in sources:
+        if Path(source).exists() and Path(source).resolve().is_relative_to(folder.resolve()):
+            raise ValueError(f"{source} is in {folder}, which would be replaced: give another folder")
 
 
 def prepare(config: DataConfig, console: Console | None = None) -> PromptData:
@@ -302,7 +335,7 @@ def _decontaminate(data: Dataset, files: list[str]) -> Dataset:
     An evaluation prompt of one to three words ("a cat") must be a whole clause to count: as a bare prefix it would take
     every prompt about cats away.
     """
-    evaluation = {modifier_key(line) for f in files for line in Path(f).read_text("utf-8").splitlines() if line.strip()}
+    evaluation = {modifier_key(line) for f in files for line in Path(f).read_text("utf-8").split("\n") if line.strip()}
     longest = max((len(e.split()) for e in evaluation), default=0)
 
     def extends(prompt: str) -> bool:

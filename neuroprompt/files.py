@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
+from itertools import combinations
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -40,6 +41,23 @@ def write_file(path: str | Path, data: bytes) -> None:
         raise OSError(error.errno, error.strerror, str(path)) from error
 
 
+def refuse_same_file(*paths: str | Path | None) -> None:
+    """Stop before what is to be written replaces what is to be read.
+
+    Args:
+        paths: All that one command reads and writes; None and ``-`` are no files.
+
+    Raises:
+        ValueError: Two of them are one file, by whatever names: links, too.
+    """
+    files = [Path(path) for path in paths if path is not None and str(path) != "-"]
+    for one, other in combinations(files, 2):
+        there = one.exists() and other.exists()
+        if one.samefile(other) if there else one.resolve() == other.resolve():
+            named = str(one) if str(one) == str(other) else f"{one} and {other}"
+            raise ValueError(f"{named} would be read and written as one file: give another output")
+
+
 @contextmanager
 def sole_writer(path: str | Path, *, inside: bool = False) -> Iterator[None]:
     """Let no other process write this output meanwhile. The process (its thread) that has it may take it again.
@@ -48,12 +66,13 @@ def sole_writer(path: str | Path, *, inside: bool = False) -> Iterator[None]:
     process, however that ends: the file that a `kill -9` leaves locks nobody out.
 
     Args:
-        path: A file or a folder, there or not. Missing folders above it are made.
+        path: A file or a folder, there or not.
         inside: `path` is a folder that is filled little by little. It is made, and the lock lies in it, since nothing
             else may be writable. Otherwise the lock lies beside: what it guards may appear or be replaced as a whole.
 
     Raises:
         BusyError: Another process has it: its number, machine and command, and since when.
+        ValueError: The folder that `path` is to be in is not there.
         OSError: Nothing can be written there. `filename` is `path`.
     """
     path = Path(path)
@@ -61,7 +80,10 @@ def sole_writer(path: str | Path, *, inside: bool = False) -> Iterator[None]:
     # One object for each place, so that the thread that has the lock can take it again.
     lock = FileLock(place.absolute(), timeout=0, is_singleton=True, fallback_to_soft=False, on_acquired=_sign)
     try:
-        place.parent.mkdir(parents=True, exist_ok=True)
+        if inside:
+            path.mkdir(parents=True, exist_ok=True)
+        elif not place.parent.is_dir():
+            raise ValueError(f"there is no folder {path.parent}")
         lock.acquire()
     except Timeout:
         raise BusyError(f"{path} is being written by {_holder(place)}: wait for its end, or give another") from None

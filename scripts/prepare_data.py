@@ -5,10 +5,12 @@ python scripts/prepare_data.py --source poloclub/diffusiondb --source_config 2m_
 """
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from trl import TrlParser
 
-from neuroprompt.data import DataConfig, prepare
+from neuroprompt.data import DataConfig, check_folder, prepare
+from neuroprompt.files import sole_writer
 
 
 @dataclass
@@ -18,7 +20,10 @@ class OutputArguments:
 
 def main() -> None:
     output, config = TrlParser((OutputArguments, DataConfig)).parse_args_and_config()
-    prepare(config).save(output.output, config)
+    check_folder(output.output, [config.source, *config.evaluation_files])
+    Path(output.output).parent.mkdir(parents=True, exist_ok=True)
+    with sole_writer(output.output):
+        prepare(config).save(output.output, config)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from neuroprompt.files import BusyError, sole_writer
+from neuroprompt.files import BusyError, refuse_same_file, sole_writer
 
 HOLD = """
 import sys, time
@@ -44,6 +44,7 @@ def hold():
 
 @pytest.mark.parametrize("inside", [False, True])
 def test_a_second_writer_is_told_who_the_first_is(hold, tmp_path, inside):
+    (tmp_path / "new").mkdir()
     path = tmp_path / "new" / "out"
     first = hold(path, inside)
     began = time.monotonic()
@@ -138,6 +139,25 @@ def test_a_disk_without_locks_is_said_and_used(tmp_path, monkeypatch):
 
 def test_where_nothing_can_be_written_the_output_is_named(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(OSError, match=r"Not a directory|File exists") as caught, sole_writer(tmp_path / "file" / "out"):
+    with pytest.raises(OSError, match=r"Not a directory|File exists") as caught:
+        with sole_writer(tmp_path / "file", inside=True):
+            pass
+    assert caught.value.filename == str(tmp_path / "file")
+    with pytest.raises(ValueError, match="there is no folder"), sole_writer(tmp_path / "none" / "out"):
         pass
-    assert caught.value.filename == str(tmp_path / "file" / "out")
+    assert os.listdir(tmp_path) == ["file"]
+
+
+def test_one_file_by_two_names_is_refused(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.txt").write_text("x")
+    (tmp_path / "b.txt").write_text("x")
+    (tmp_path / "link.txt").symlink_to("a.txt")
+    (tmp_path / "hard.txt").hardlink_to("a.txt")
+    (tmp_path / "sub").mkdir()
+    for other in ("a.txt", "./a.txt", "sub/../a.txt", str(tmp_path / "a.txt"), "link.txt", "hard.txt"):
+        with pytest.raises(ValueError, match="as one file"):
+            refuse_same_file("a.txt", None, other)
+    with pytest.raises(ValueError, match=r"new\.txt and sub/\.\./new\.txt would be"):
+        refuse_same_file("new.txt", "sub/../new.txt")
+    refuse_same_file("a.txt", "b.txt", "new.txt", "-", "-", None, None)

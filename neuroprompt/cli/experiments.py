@@ -1,15 +1,15 @@
 """`neuroprompt evaluate` and `neuroprompt optimize`: experiments that draw many pictures."""
 
 import os
+import re
 import shlex
 import sys
+from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.markup import escape
 
 from neuroprompt.cli.options import (
     METHODS,
@@ -30,7 +30,7 @@ from neuroprompt.cli.options import (
     WeightedRewards,
     app,
     check_output,
-    errors,
+    console,
     load_generator,
     load_policy,
     load_reward,
@@ -40,6 +40,8 @@ from neuroprompt.cli.options import (
     quiet_libraries,
     read_constraints,
     read_prompts,
+    say,
+    show,
 )
 
 
@@ -96,16 +98,25 @@ def evaluate(
     from neuroprompt.evaluation import harness
     from neuroprompt.evaluation.methods import parse_methods
     from neuroprompt.evaluation.prompt_sets import load_prompts
-    from neuroprompt.evaluation.summary import print_tables
+    from neuroprompt.evaluation.summary import RECORDS, hold_share, print_tables
+    from neuroprompt.files import refuse_same_file
 
+    files = [
+        re.sub(r":\d+$", "", prompts),
+        *(m.strip()[5:] for m in methods.split(",") if m.strip().startswith("file:")),
+    ]
+    for file in files:
+        for made in (RECORDS, "results.csv"):
+            refuse_same_file(file, Path(output, made))
     texts = load_prompts(prompts, seed=seed)
     constraints = read_constraints(artist, style, format, perspective, booster, vibe, require, forbid, auto)
     share, device = process_share(), device or own_device()
-    drawing = load_generator(generator, device, steps, guidance, size, negative, dtype, settings)
-    reward = load_reward(drawing, rewards, reward_model, device, seeds, seed, cache)
-    columns = parse_methods(methods, constraints or None, seed=seed, device=device, reward=reward)
-    with progress_bar(disable=not sys.stderr.isatty() or share[0] > 1) as progress:
-        task = progress.add_task("prompts", total=len(texts))
+    quiet = not sys.stderr.isatty() or share[0] > 1
+    with hold_share(output, share), progress_bar(disable=quiet) as progress:
+        task = progress.add_task("pictures", total=None)
+        drawing = load_generator(generator, device, steps, guidance, size, negative, dtype, settings)
+        reward = load_reward(drawing, rewards, reward_model, device, seeds, seed, cache)
+        columns = parse_methods(methods, constraints or None, seed=seed, device=device, reward=reward)
         results = harness.evaluate(
             texts,
             columns,
@@ -118,10 +129,10 @@ def evaluate(
             on_progress=lambda done, total: progress.update(task, completed=done, total=total),
         )
     if results is None:
-        errors.print(f"process {share[0]} of {share[1]} is done; the last one makes the report")
+        say(f"process {share[0]} of {share[1]} is done; the last one makes the report")
         return
-    print_tables(results)
-    errors.print(f"the report is {escape(str(Path(output) / 'report.html'))}", soft_wrap=True)
+    print_tables(results, console)
+    say(f"the report is {Path(output) / 'report.html'}")
 
 
 @app.command(
@@ -180,12 +191,15 @@ def optimize(
 ) -> None:
     """Search for the rewrite whose real pictures are worth most; no training. Ctrl-C keeps the best so far."""
     quiet_libraries()
+    from neuroprompt.data import check_folder
+    from neuroprompt.files import refuse_same_file, sole_writer, write_file
     from neuroprompt.image_files import SUFFIXES, PictureInfo, save_image
-    from neuroprompt.prompt_files import ResultFile
+    from neuroprompt.prompt_files import json_line
     from neuroprompt.search import Chat, SearchConfig
     from neuroprompt.search import optimize as search
     from neuroprompt.search import to_pairs as write_pairs
 
+    refuse_same_file(input, state, output)
     prompts = read_prompts(prompt, input)
     draws = output is not None and Path(output).suffix.lower() in SUFFIXES
     if output:
@@ -197,13 +211,19 @@ def optimize(
     chat = Chat(chat_url, chat_model, os.environ.get("OPENAI_API_KEY")) if chat_url else None
     constraints = read_constraints(artist, style, format, perspective, booster, vibe, require, forbid, auto)
     config = SearchConfig(strategy=strategy, budget=budget, held_out=held_out, seed=seed)
-    drawing = load_generator(generator, device, steps, guidance, size, negative, dtype, settings)
-    reward = load_reward(drawing, rewards, reward_model, device, seeds, seed)
-    with progress_bar(disable=not sys.stderr.isatty()) as progress:
+    with ExitStack() as stack:
+        if to_pairs:
+            check_folder(to_pairs, [input] if input else [])
+            Path(to_pairs).parent.mkdir(parents=True, exist_ok=True)
+        for path in (output, state, to_pairs):
+            if path:
+                stack.enter_context(sole_writer(path))
+        progress = stack.enter_context(progress_bar(disable=not sys.stderr.isatty()))
         task = progress.add_task("pictures", total=budget * len(prompts))
+        drawing = load_generator(generator, device, steps, guidance, size, negative, dtype, settings)
         results = search(
             prompts,
-            reward,
+            load_reward(drawing, rewards, reward_model, device, seeds, seed),
             load_policy(model, device),
             config,
             constraints=constraints or None,
@@ -211,23 +231,21 @@ def optimize(
             state=state,
             on_round=lambda r: progress.update(task, completed=r.images, description=f"gain {r.improvement:+.2f}"),
         )
-    console = Console(highlight=False)
-    for result in results:
-        console.print(escape(result.text), soft_wrap=True)
-        error = "" if result.held_out_error is None else f" ± {result.held_out_error:.2f}"
-        found = "not measured on fresh seeds" if result.held_out is None else f"{result.held_out:+.2f}{error}"
-        stopped = "" if result.complete else "; stopped early"
-        errors.print(f"  gain {found} (by the pictures that chose it {result.selected:+.2f}; {result.images} "
-                     f"pictures{stopped})")  # fmt: skip
-        if result.warning:
-            errors.print(f"  [yellow]warning:[/] {escape(result.warning)}", soft_wrap=True)
-    if draws:
-        best = results[0].text
-        picture = drawing.draw([best], [seed])
-        save_image(picture.images[0], output, PictureInfo(prompts[0], best, seed, drawing.name, asdict(drawing.config)))
-    elif output:
-        file = ResultFile(output, repr((prompts, config)))
-        file.write([result.to_dict() for result in results[file.done :]])
-        file.close()
-    if to_pairs:
-        write_pairs(results, to_pairs)
+        progress.stop()
+        for result in results:
+            show(result.text)
+            error = "" if result.held_out_error is None else f" ± {result.held_out_error:.2f}"
+            found = "not measured on fresh seeds" if result.held_out is None else f"{result.held_out:+.2f}{error}"
+            stopped = "" if result.complete else "; stopped early"
+            chosen = f"by the pictures that chose it {result.selected:+.2f}; {result.images} pictures{stopped}"
+            say(f"  gain {found} ({chosen})")
+            if result.warning:
+                say(result.warning, "  warning:", "yellow")
+        if draws:
+            best = results[0].text
+            info = PictureInfo(prompts[0], best, seed, drawing.name, asdict(drawing.config))
+            save_image(drawing.draw([best], [seed]).images[0], output, info)
+        elif output:
+            write_file(output, "".join(json_line(result.to_dict()) for result in results).encode())
+        if to_pairs:
+            write_pairs(results, to_pairs)

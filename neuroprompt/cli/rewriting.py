@@ -2,11 +2,11 @@
 
 import json
 import sys
+from contextlib import nullcontext
 from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
@@ -18,10 +18,10 @@ from neuroprompt.cli.options import (
     Model,
     Require,
     app,
-    errors,
     load_policy,
     progress_bar,
     read_constraints,
+    say,
 )
 
 CATEGORY_STYLES = {
@@ -43,7 +43,13 @@ CATEGORY_STYLES = {
 def enhance(
     prompt: Annotated[list[str] | None, typer.Argument(help="Prompts to rewrite.", show_default=False)] = None,
     input: Annotated[
-        str | None, typer.Option("--input", "-i", help="A .txt, .csv (column prompt) or .jsonl file; - for a pipe.")
+        str | None,
+        typer.Option(
+            "--input",
+            "-i",
+            help="A .txt, .csv or .jsonl file (column or key prompt, or else original, as in what this writes); - for "
+            "a pipe, of which each line is rewritten as soon as it is there.",
+        ),
     ] = None,
     output: Annotated[
         str, typer.Option("--output", "-o", help="A .jsonl, .csv or .txt file; - for standard output.")
@@ -76,11 +82,12 @@ def enhance(
     window: Annotated[
         int, typer.Option(min=3, help="CLIP tokens that a result may have, begin and end included.")
     ] = 77,
-    batch_size: Annotated[int, typer.Option(min=1, help="Sequences decoded at once.")] = 160,
+    batch_size: Annotated[int, typer.Option(min=1, help="Sequences decoded at once; a kill costs so many.")] = 160,
     device: Device = None,
 ) -> None:
     """Rewrite plain prompts with a policy: the user's words, then modifiers."""
-    from neuroprompt.prompt_files import Line, ResultFile, read_lines
+    from neuroprompt.files import refuse_same_file
+    from neuroprompt.prompt_files import Line, ResultFile, one_line, read_chunks
 
     if bool(prompt) == bool(input):
         raise ValueError("give prompts, or a file with --input (- for a pipe): one of the two")
@@ -98,37 +105,43 @@ def enhance(
         "window": window,
         "batch_size": batch_size,
     }
-    lines = read_lines(input) if input else [Line(i, p) for i, p in enumerate(prompt, 1)]
-    lines = [_checked(line, constraints, window) for line in lines]
-    good = [line for line in lines if line.prompt is not None]
-    broken = [line for line in lines if line.prompt is None]
-    if not input and broken:
-        raise ValueError(broken[0].error)
-    results = ResultFile(output, json.dumps([model, settings, repr(constraints), [line.prompt for line in good]]))
-    enhancer = load_policy(model, device)
-    start = results.done // variants
-    if start:
-        errors.print(f"taking up {escape(str(output))} after {start} of {len(good)} prompts", soft_wrap=True)
-    show = bool(input) and len(good) > 1 and sys.stderr.isatty()
-    with progress_bar(disable=not show) as progress:
-        task = progress.add_task("rewriting", total=len(good), completed=start)
-        # The chunk is what a kill may cost, and what is sorted by length together.
-        chunk = max(256, batch_size) if input else len(good)
-        for i in range(start, len(good), chunk):
-            part = good[i : i + chunk]
-            enhanced = enhancer([line.prompt for line in part], constraints, **settings)
+    refuse_same_file(input, output)
+    if input:
+        chunks = read_chunks(input, max(1, batch_size // variants))
+    else:
+        chunks = [[Line.of(i, text) for i, text in enumerate(prompt, 1)]]
+        if wrong := next((line for line in _checked(chunks[0], constraints, window) if line.error), None):
+            raise ValueError(wrong.error)
+    results = None if output == "-" else ResultFile(output, json.dumps([model, settings, repr(constraints)]), variants)
+    read = broken = 0
+    with results or nullcontext(), progress_bar(disable=not input or not sys.stderr.isatty()) as progress:
+        enhancer = load_policy(model, device)
+        task = progress.add_task("rewriting", total=_count_lines(input))
+        for lines in chunks:
+            lines = _checked(lines, constraints, window)
+            good = [line.prompt for line in lines if line.error is None]
+            todo = [text for text in good if not (results and results.take_up(text))]
+            if todo and results and results.taken_up == read - broken + len(good) - len(todo) > 0:
+                say(f"taking up {output} after {results.taken_up} prompts")  # what is new begins in these lines
+            enhanced = enhancer(todo, constraints, **settings)
             flat = [e for of in enhanced for e in (of if isinstance(of, list) else [of])]
-            if output == "-" and sys.stdout.isatty():
+            if results:
+                results.write(e.to_dict() for e in flat)
+            elif sys.stdout.isatty():
                 _print(flat)
             else:
-                results.write([e.to_dict() for e in flat])
+                sys.stdout.writelines(one_line(e.text) + "\n" for e in flat)
+                sys.stdout.flush()
             for e in flat:
                 if e.warning:
-                    errors.print(f"[yellow]warning:[/] {escape(e.original[:60])}: {e.warning}", soft_wrap=True)
-            progress.advance(task, len(part))
-    results.close()
-    for line in broken:
-        errors.print(f"[red]line {line.number}:[/] {escape(line.error)}", soft_wrap=True)
+                    say(f"{e.original[:60]}: {e.warning}", "warning:", "yellow")
+            wrong = [line for line in lines if line.error is not None]
+            for line in wrong:
+                say(line.error, f"line {line.number}:", "red")
+            read, broken = read + len(lines), broken + len(wrong)
+            progress.advance(task, len(lines))
+        if not read and input != "-":
+            raise ValueError(f"{input} holds no prompts")
     if broken:
         raise typer.Exit(1)
 
@@ -150,18 +163,28 @@ def modifiers(
         console.print(table if table.row_count else f"{name}: nothing found")
 
 
-def _checked(line, constraints, window):
-    """The line, its prompt replaced by an error where the enhancer would refuse it."""
+def _checked(lines, constraints, window):
+    """The lines, prompts that the enhancer would refuse replaced by its errors."""
     from neuroprompt.enhancer import check_prompt
     from neuroprompt.prompt_files import Line
 
-    if line.prompt is None:
-        return line
-    try:
-        check_prompt(line.prompt, constraints, window)
-    except ValueError as error:
-        return Line(line.number, error=str(error))
-    return line
+    checked = []
+    for line in lines:
+        try:
+            if line.error is None:
+                check_prompt(line.prompt, constraints, window)
+        except ValueError as error:
+            line = Line(line.number, error=str(error))
+        checked.append(line)
+    return checked
+
+
+def _count_lines(path: str | None) -> int | None:
+    """About how many there are to come; None where nobody knows."""
+    if path is None or path == "-":
+        return None
+    with open(path, "rb") as file:
+        return sum(block.count(b"\n") for block in iter(lambda: file.read(2**20), b""))
 
 
 def _print(enhanced) -> None:

@@ -85,6 +85,7 @@ def study(
     from neuroprompt.evaluation.prompt_sets import load_prompts
     from neuroprompt.evaluation.study_design import make_design, parse_axes
     from neuroprompt.evaluation.study_report import print_study
+    from neuroprompt.evaluation.summary import hold_share
     from neuroprompt.rewards import load_rewards
     from neuroprompt.scoring import PromptReward
 
@@ -103,19 +104,20 @@ def study(
         share = _share(shard)
         device = device or own_device()
         model = reward_model or ("embedded" if set(names) == {"embedded"} else "published")
-        judge = load_rewards(rewards, None if model == "published" else model, device)
-        # One after another, so that memory has to hold one generator at a time.
-        judged = (
-            PromptReward(
-                load_generator(name, device, steps, guidance, size, negative, dtype, settings),
-                judge,
-                images_per_prompt=seeds,
-                seed=seed,
-            )
-            for name in names
-        )
-        with progress_bar(disable=not sys.stderr.isatty() or process_share()[0] > 1) as progress:
+        quiet = not sys.stderr.isatty() or process_share()[0] > 1
+        with hold_share(output, share), progress_bar(disable=quiet) as progress:
             task = progress.add_task("prompts", total=len(texts))
+            judge = load_rewards(rewards, None if model == "published" else model, device)
+            # One after another, so that memory has to hold one generator at a time.
+            judged = (
+                PromptReward(
+                    load_generator(name, device, steps, guidance, size, negative, dtype, settings),
+                    judge,
+                    images_per_prompt=seeds,
+                    seed=seed,
+                )
+                for name in names
+            )
 
             def show(name: str, done: int, total: int) -> None:
                 progress.update(task, description=f"prompts on {escape(name)}", completed=done, total=total)

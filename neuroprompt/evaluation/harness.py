@@ -19,6 +19,7 @@ last bit. A chunk depends on no other, so processes can share them out (`share`)
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, replace
 from hashlib import blake2b
 from pathlib import Path
@@ -38,11 +39,13 @@ from neuroprompt.evaluation.summary import (
     Records,
     find_chunks,
     gather_records,
+    hold_share,
     read_records,
     summarise,
     write_results,
     write_whole,
 )
+from neuroprompt.files import BusyError, sole_writer
 from neuroprompt.prompts import count_clip_tokens
 from neuroprompt.rewards.encoders import EmbeddingReward
 from neuroprompt.scoring import PromptReward
@@ -88,6 +91,7 @@ def evaluate(
     Raises:
         ValueError: A prompt is there twice, ``plain`` is missing, the folder holds another evaluation, or as the
             methods say.
+        BusyError: Another process does this share.
         DrawingError: A prompt cannot be drawn or scored.
     """
     prompts, folder = list(prompts), Path(folder)
@@ -100,45 +104,47 @@ def evaluate(
     # Files whose lines belong to the prompts' places are read whole; a wrong number comes out before anything is drawn.
     written = {m.name: m(prompts) for m in methods if m.whole}
     k = reward.images_per_prompt
-    number, shares = share
-    name = RECORDS if shares == 1 else f"records-{number}-of-{shares}.jsonl"
 
     def lines(first: Mapping) -> int:
         """Of the chunk that begins with this record."""
         return len(methods) * min(chunk_size, len(prompts) - first["index"])
 
     starts = range(0, len(prompts), chunk_size)
-    own = starts[number - 1 :: shares]
-    known = find_chunks(folder, lines)
-    todo = [start for start in own if start not in known]
-    total = sum(lines({"index": start}) for start in own) * k
-    done = total - sum(lines({"index": start}) for start in todo) * k
-    if todo:
-        for method in methods:
+    own = starts[share[0] - 1 :: share[1]]
+    with hold_share(folder, share) as path, Records(path, lines) as records:
+        known = find_chunks(folder, lines)
+        todo = [start for start in own if start not in known]
+        total = sum(lines({"index": start}) for start in own) * k
+        done = total - sum(lines({"index": start}) for start in todo) * k
+        for method in methods if todo else ():
             method.prepare()
-        with Records(folder / name, lines) as records:
-            for start in todo:
-                chunk = prompts[start : start + chunk_size]
-                for method in methods:
-                    began = time.perf_counter()
-                    part = written.get(method.name, [])[start : start + chunk_size]
-                    texts = part if method.whole else method(chunk)
-                    seconds = (time.perf_counter() - began) / len(chunk)
-                    records.write(
-                        record | {"index": start + i, "method": method.name, "seconds": seconds}
-                        for i, record in enumerate(_measure(chunk, texts, reward, wish))
-                    )
-                    done += len(chunk) * k
-                    if on_progress:
-                        on_progress(done, total)
-    found = find_chunks(folder, lines)
-    if len(found) < len(starts) or not gather_records(folder, found):
+        for start in todo:
+            chunk = prompts[start : start + chunk_size]
+            for method in methods:
+                began = time.perf_counter()
+                part = written.get(method.name, [])[start : start + chunk_size]
+                texts = part if method.whole else method(chunk)
+                seconds = (time.perf_counter() - began) / len(chunk)
+                records.write(
+                    record | {"index": start + i, "method": method.name, "seconds": seconds}
+                    for i, record in enumerate(_measure(chunk, texts, reward, wish))
+                )
+                done += len(chunk) * k
+                if on_progress:
+                    on_progress(done, total)
+    if len(find_chunks(folder, lines)) < len(starts):
         return None
-    results = summarise(folder, _text_encoder(reward), references) | {"title": title, "config": dict(config or {})}
-    _draw_examples(results, folder, methods, reward, examples)
-    write_results(results, folder)
-    write_report(folder, log_history=log_history)
-    return results
+    with ExitStack() as end:
+        try:
+            end.enter_context(sole_writer(folder / RECORDS))
+        except BusyError:  # another process has come to its end as well
+            return None
+        gather_records(folder, find_chunks(folder, lines))
+        results = summarise(folder, _text_encoder(reward), references) | {"title": title, "config": dict(config or {})}
+        _draw_examples(results, folder, methods, reward, examples)
+        write_results(results, folder)
+        write_report(folder, log_history=log_history)
+        return results
 
 
 def _measure(chunk: list[str], texts: list[str], reward: PromptReward, wish: Constraints | None) -> Iterator[dict]:

@@ -37,7 +37,8 @@ from neuroprompt.evaluation.study_effects import (
     summarise,
 )
 from neuroprompt.evaluation.study_report import write_study
-from neuroprompt.evaluation.summary import Records
+from neuroprompt.evaluation.summary import Records, hold_share
+from neuroprompt.files import BusyError, sole_writer
 from neuroprompt.scoring import PromptReward
 
 
@@ -71,6 +72,7 @@ def study(
     Raises:
         ValueError: A prompt is empty or there twice, has no class while others do, there is no such shard, or the
             folder holds another study.
+        BusyError: Another process does this shard.
         DrawingError: A prompt cannot be drawn or scored.
     """
     prompts, folder = list(prompts), Path(folder)
@@ -78,25 +80,29 @@ def study(
     number, shards = shard
     _check(prompts, classes, number, shards)
     share = range(number - 1, len(prompts), shards)
-    for reward in rewards:
-        settings, own = _settings(prompts, classes, design, reward)
-        check_settings(folder, settings, "a study")
-        place = folder / _folder_name(reward.generator.name)
-        check_settings(place, own, "a study")
-        known = find_records(place)
-        todo = [i for i in share if i not in known]
-        done = len(share) - len(todo)
-        with Records(place / f"records-{number}-of-{shards}.jsonl", lambda _: 1) as records:
-            for i in todo:
-                record = {"index": i, "class": classes.get(prompts[i], ALL)}
-                records.write([record | _measure(prompts[i], design, reward)])
-                done += 1
-                if on_progress:
-                    on_progress(reward.generator.name, done, len(share))
-        del reward  # before the next one is made
+    with hold_share(folder, shard):
+        for reward in rewards:
+            settings, own = _settings(prompts, classes, design, reward)
+            check_settings(folder, settings, "a study")
+            place = folder / _folder_name(reward.generator.name)
+            check_settings(place, own, "a study")
+            known = find_records(place)
+            todo = [i for i in share if i not in known]
+            done = len(share) - len(todo)
+            with Records(place / f"records-{number}-of-{shards}.jsonl", lambda _: 1) as records:
+                for i in todo:
+                    record = {"index": i, "class": classes.get(prompts[i], ALL)}
+                    records.write([record | _measure(prompts[i], design, reward)])
+                    done += 1
+                    if on_progress:
+                        on_progress(reward.generator.name, done, len(share))
+            del reward  # before the next one is made
     if shards > 1 and not _is_finished(folder, len(prompts)):
         return None
-    return _write(folder, title)
+    try:
+        return _write(folder, title)
+    except BusyError:  # another process has come to its end as well
+        return None
 
 
 def merge(folders: Sequence[str | Path], folder: str | Path, *, title: str = "") -> dict:
@@ -124,17 +130,18 @@ def merge(folders: Sequence[str | Path], folder: str | Path, *, title: str = "")
             same = places.setdefault(place.name, [])
             same.append(place)
             _check_same(same[0], read_settings(same[0]), place)
-    check_settings(folder, settings, "a study")
-    for name, parts in places.items():
-        check_settings(folder / name, read_settings(parts[0]), "a study")
-        known = find_records(folder / name)
-        with Records(folder / name / "records-1-of-1.jsonl", lambda _: 1) as records:
-            for part in parts:
-                new = {i: at for i, at in find_records(part).items() if i not in known}
-                for record in read_records(new):
-                    records.write([record])
-                known |= new
-    return _write(folder, title)
+    with hold_share(folder):
+        check_settings(folder, settings, "a study")
+        for name, parts in places.items():
+            check_settings(folder / name, read_settings(parts[0]), "a study")
+            known = find_records(folder / name)
+            with Records(folder / name / "records-1-of-1.jsonl", lambda _: 1) as records:
+                for part in parts:
+                    new = {i: at for i, at in find_records(part).items() if i not in known}
+                    for record in read_records(new):
+                        records.write([record])
+                    known |= new
+        return _write(folder, title)
 
 
 def load_classes(spec: str) -> dict[str, str]:
@@ -187,9 +194,10 @@ def _measure(prompt: str, design: Design, reward: PromptReward) -> dict:
 
 
 def _write(folder: Path, title: str) -> dict:
-    results = summarise(folder) | {"title": title}
-    write_study(results, folder)
-    return results
+    with sole_writer(folder / "results.json"):
+        results = summarise(folder) | {"title": title}
+        write_study(results, folder)
+        return results
 
 
 def _is_finished(folder: Path, count: int) -> bool:

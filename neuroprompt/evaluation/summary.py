@@ -12,7 +12,7 @@ import re
 import subprocess
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from itertools import pairwise
 from pathlib import Path
@@ -26,7 +26,7 @@ from torch import Tensor
 
 from neuroprompt import __version__
 from neuroprompt.evaluation.statistics import Interval, bootstrap, compare
-from neuroprompt.files import write_file
+from neuroprompt.files import sole_writer, write_file
 from neuroprompt.prompts import CLIP_WINDOW
 from neuroprompt.scoring import Term
 from neuroprompt.terminal import Terminal, visible
@@ -36,8 +36,25 @@ REWARD = "reward"
 """What the combined reward is called beside its components."""
 
 
+@contextmanager
+def hold_share(folder: str | Path, share: tuple[int, int] = (1, 1)) -> Iterator[Path]:
+    """Let no other process do this share, the i-th of n, of an experiment, whose folder is made where missing.
+
+    Yields:
+        The file for the share's records: with one share, that of the whole.
+
+    Raises:
+        BusyError: One does it already.
+    """
+    number, shares = share
+    path = Path(folder, RECORDS if shares == 1 else f"records-{number}-of-{shares}.jsonl")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with sole_writer(path):
+        yield path
+
+
 class Records:
-    """The lines of an evaluation, appended as they are made; a context manager.
+    """The lines of an evaluation, appended as they are made; a context manager, for the one who may write the file.
 
     Args:
         path: The file. Where a killed run has left one, its whole chunks are kept, and the rest is cut off.
@@ -62,16 +79,22 @@ class Records:
 
 
 def whole_chunks(path: Path, size: Callable[[dict], int]) -> Iterator[tuple[dict, int, int]]:
-    """The chunks of a file of records, up to the first that is not whole: its first record, and where it begins and
-    ends, in bytes. `size` is that of `Records`."""
-    begin = 0
+    """The chunks of a file of records, up to the first that is not whole, as a kill leaves it: its first record, and
+    where it begins and ends, in bytes. `size` is that of `Records`.
+
+    Raises:
+        ValueError: A whole line is broken, which no kill does.
+    """
+    begin, end, chunk = 0, 0, []
     with path.open("rb") as file:
-        while (line := file.readline()).endswith(b"\n"):
-            first = json.loads(line)
-            if not all(file.readline().endswith(b"\n") for _ in range(size(first) - 1)):
+        for number, line in enumerate(file, 1):
+            if not line.endswith(b"\n"):
                 return
-            yield first, begin, file.tell()
-            begin = file.tell()
+            end += len(line)
+            chunk.append(_parse(line, path, number))
+            if len(chunk) == size(chunk[0]):
+                yield chunk[0], begin, end
+                begin, chunk = end, []
 
 
 def find_chunks(folder: Path, size: Callable[[dict], int]) -> dict[int, tuple[Path, int, int]]:
@@ -84,42 +107,51 @@ def find_chunks(folder: Path, size: Callable[[dict], int]) -> dict[int, tuple[Pa
     return found
 
 
-def gather_records(folder: Path, chunks: Mapping[int, tuple[Path, int, int]]) -> bool:
-    """Make one file of what several processes have written, in the order of the prompts.
+def gather_records(folder: Path, chunks: Mapping[int, tuple[Path, int, int]]) -> None:
+    """Make one file of what several processes have written, in the order of the prompts, and nothing else in it.
 
     Args:
-        folder: Of the evaluation.
+        folder: Of the evaluation; its `RECORDS` are the caller's to write.
         chunks: All of them, as `find_chunks` finds them.
-
-    Returns:
-        False where another process, which has come to its end at the same time, has done it.
     """
+    records, unfinished = folder / RECORDS, folder / f".{RECORDS}.part"
     ordered = [at for _, at in sorted(chunks.items())]
-    if ordered == sorted(ordered) and {path for path, _, _ in ordered} == {folder / RECORDS}:
-        return True
-    unfinished = folder / f".{RECORDS}.{os.getpid()}.part"
-    try:
-        with unfinished.open("wb") as whole:
-            for path, begin, end in ordered:
-                with path.open("rb") as part:
-                    part.seek(begin)
-                    whole.write(part.read(end - begin))
-            whole.flush()
-            os.fsync(whole.fileno())
-        unfinished.replace(folder / RECORDS)
-    except FileNotFoundError:
-        return False
-    finally:
-        unfinished.unlink(missing_ok=True)
+    length = sum(end - begin for _, begin, end in ordered)
+    if ordered != sorted(ordered) or {path for path, _, _ in ordered} != {records} or length != records.stat().st_size:
+        try:
+            with unfinished.open("wb") as whole:
+                for path, begin, end in ordered:
+                    with path.open("rb") as part:
+                        part.seek(begin)
+                        whole.write(part.read(end - begin))
+                whole.flush()
+                os.fsync(whole.fileno())
+            unfinished.replace(records)
+        finally:
+            unfinished.unlink(missing_ok=True)
     for path in folder.glob("records-*-of-*.jsonl"):
         path.unlink(missing_ok=True)
-    return True
 
 
 def read_records(folder: str | Path) -> Iterator[dict]:
-    """The records of an evaluation, one after another."""
-    with Path(folder, RECORDS).open(encoding="utf-8") as file:
-        yield from map(json.loads, file)
+    """The records of an evaluation, one after another.
+
+    Raises:
+        ValueError: A line is broken.
+    """
+    path = Path(folder, RECORDS)
+    with path.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            yield _parse(line, path, number)
+
+
+def _parse(line: bytes, path: Path, number: int) -> dict:
+    try:
+        return json.loads(line)
+    except ValueError as error:
+        raise ValueError(
+            f"{path}, line {number} is broken ({error}): cut the file off before it, and what is missing is made again"
+        ) from error
 
 
 def summarise(

@@ -8,15 +8,18 @@ same result, number for number, as one that nothing disturbed.
 import json
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
-from neuroprompt.files import write_file
+from neuroprompt.files import sole_writer, write_file
 
 _EVERY = 10.0  # seconds between two writings within a round; a round's end is always written
 
 
 class Journal:
     """Proposals and pictures by prompt, in a JSON file that is replaced as a whole, or in memory.
+
+    It is a context manager: nothing else may write the file meanwhile.
 
     Args:
         path: The file; None for memory.
@@ -27,7 +30,8 @@ class Journal:
         pictures: By prompt, (text, seed) to the raw scores of the components and whether it was flagged.
 
     Raises:
-        ValueError: The file is no journal, or one of a search with other settings.
+        ValueError: (When the context is entered) the file is no journal, or one of a search with other settings.
+        BusyError: Another search writes it (likewise).
     """
 
     def __init__(self, path: str | Path | None, settings: Mapping[str, object]):
@@ -36,10 +40,18 @@ class Journal:
         self.proposals: dict[str, list[list[list[str]]]] = {}
         self.pictures: dict[str, dict[tuple[str, int], tuple[list[float], bool]]] = {}
         self._written = time.monotonic()
-        if self.path and not self.path.absolute().parent.is_dir():
-            raise ValueError(f"there is no folder {self.path.parent} for the state of the search")
-        if self.path and self.path.exists():
-            self._read()
+
+    def __enter__(self) -> "Journal":
+        with ExitStack() as stack:
+            if self.path:
+                stack.enter_context(sole_writer(self.path))
+                if self.path.exists():
+                    self._read()
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._stack.close()
 
     def save(self, due: bool = True) -> None:
         """Write the file; with `due` false only where the last time is long ago."""

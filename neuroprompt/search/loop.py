@@ -101,6 +101,7 @@ def optimize(
     Raises:
         ValueError: A prompt is empty, the constraints cannot be met, the budget is too small for one rewrite, or
             `state` belongs to another search.
+        BusyError: Another search writes `state`.
         DrawingError: A prompt cannot be drawn or scored.
     """
     config = config or SearchConfig()
@@ -117,7 +118,6 @@ def optimize(
     if isinstance(propose, PromptEnhancer):
         propose = PolicyProposals(propose, config.window)
     distinct = list(dict.fromkeys(texts))
-    journal = Journal(state, _settings(distinct, reward, propose, config, constraints, chat, terms))
     vocabulary, encode = Terms(terms), _encoder(reward)
     runs = {
         text: _Run(
@@ -136,33 +136,34 @@ def optimize(
         for text in distinct
     }
     complete, estimates = True, {}
-    try:
-        while pending := [run for run in runs.values() if run.asks is not None]:
-            if wishing := [run for run in pending if isinstance(run.asks, Propose)]:
-                _answer(wishing, propose, chat, journal, config)
-                continue
-            wanted = {run.original: [(text, run.seed + k) for text, k in run.asks.pictures] for run in pending}
+    with Journal(state, _settings(distinct, reward, propose, config, constraints, chat, terms)) as journal:
+        try:
+            while pending := [run for run in runs.values() if run.asks is not None]:
+                if wishing := [run for run in pending if isinstance(run.asks, Propose)]:
+                    _answer(wishing, propose, chat, journal, config)
+                    continue
+                wanted = {run.original: [(text, run.seed + k) for text, k in run.asks.pictures] for run in pending}
+                _measure(wanted, reward, journal)
+                for run in pending:
+                    run.receive([journal.pictures[run.original][picture] for picture in wanted[run.original]])
+                if on_round:
+                    on_round(_progress(runs.values(), config.budget))
+            # Seeds that no search has used: the budget bounds what one can have used.
+            fresh = {text: [run.seed + config.budget + k for k in range(config.held_out)] for text, run in runs.items()}
+            wanted = {
+                text: [(t, s) for t in dict.fromkeys((text, run.search.pick)) for s in fresh[text]]
+                for text, run in runs.items()
+            }
             _measure(wanted, reward, journal)
-            for run in pending:
-                run.receive([journal.pictures[run.original][picture] for picture in wanted[run.original]])
-            if on_round:
-                on_round(_progress(runs.values(), config.budget))
-        # Seeds that no search has used: the budget bounds what one can have used.
-        fresh = {text: [run.seed + config.budget + k for k in range(config.held_out)] for text, run in runs.items()}
-        wanted = {
-            text: [(t, s) for t in dict.fromkeys((text, run.search.pick)) for s in fresh[text]]
-            for text, run in runs.items()
-        }
-        _measure(wanted, reward, journal)
-        for text, run in runs.items():
-            if config.held_out:
-                rows = [[journal.pictures[text][t, s] for s in fresh[text]] for t in (run.search.pick, text)]
-                gains = np.subtract(*(worth(reward, row, run.plain) for row in rows))
-                error = float(gains.std(ddof=1) / math.sqrt(len(gains))) if len(gains) > 1 else None
-                estimates[text] = (float(gains.mean()), error, len(wanted[text]))
-    except KeyboardInterrupt:
-        complete = False
-    journal.save()
+            for text, run in runs.items():
+                if config.held_out:
+                    rows = [[journal.pictures[text][t, s] for s in fresh[text]] for t in (run.search.pick, text)]
+                    gains = np.subtract(*(worth(reward, row, run.plain) for row in rows))
+                    error = float(gains.std(ddof=1) / math.sqrt(len(gains))) if len(gains) > 1 else None
+                    estimates[text] = (float(gains.mean()), error, len(wanted[text]))
+        except KeyboardInterrupt:
+            complete = False
+        journal.save()
     axes = config.axes or _default_axes(reward)
     results = {text: run.result(axes, *estimates.get(text, (None, None, 0)), complete) for text, run in runs.items()}
     return results[prompts] if isinstance(prompts, str) else [results[text] for text in texts]

@@ -1,0 +1,156 @@
+"""What the commands read and write: one writer, never what is read, and results as soon as they are there."""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from contextlib import contextmanager
+
+import pytest
+
+from neuroprompt.enhancer import PromptEnhancer
+from neuroprompt.files import sole_writer
+from neuroprompt.images import ImageGenerator
+from tests.test_cli import command  # noqa: F401 (a fixture)
+
+NEUROPROMPT = [sys.executable, "-m", "neuroprompt.cli"]
+
+
+@contextmanager
+def another_writer(path):
+    """Another thread is, to the lock, another process."""
+    begun, end = threading.Event(), threading.Event()
+
+    def hold():
+        with sole_writer(path):
+            begun.set()
+            end.wait()
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    begun.wait()
+    yield
+    end.set()
+    thread.join()
+
+
+@pytest.fixture
+def without_models(monkeypatch, tmp_path):
+    def load(*_, **__):
+        raise AssertionError("a model is loaded before the output is looked at")
+
+    monkeypatch.setattr(PromptEnhancer, "from_pretrained", load)
+    monkeypatch.setattr(ImageGenerator, "from_pretrained", load)
+    monkeypatch.setattr("neuroprompt.rewards.load_rewards", load)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+EVALUATE = ["evaluate", "--prompts", "in.txt", "--methods", "plain", "-o", "results"]
+STUDY = ["study", "--axes", "style", "--prompts", "in.txt", "-o", "results"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "output"),
+    [
+        (["enhance", "a cat", "-o", "out.jsonl"], "out.jsonl"),
+        (EVALUATE, "results/records.jsonl"),
+        (STUDY, "results/records.jsonl"),
+        ([*STUDY, "--shard", "2/3"], "results/records-2-of-3.jsonl"),
+        (["optimize", "a cat", "-o", "finds.jsonl"], "finds.jsonl"),
+        (["optimize", "a cat", "-o", "best.png"], "best.png"),
+        (["optimize", "a cat", "--state", "state.json"], "state.json"),
+        (["optimize", "a cat", "--to-pairs", "pairs"], "pairs"),
+    ],
+)
+def test_a_second_writer_is_told_before_models_are_loaded(command, without_models, arguments, output):  # noqa: F811
+    (without_models / "in.txt").write_text("a cat\n")
+    (without_models / "results").mkdir()
+    with another_writer(output):
+        before = sorted(os.listdir())
+        code, out, err = command(*arguments)
+        assert (code, out, err.count("\n")) == (2, "", 1)
+        assert f"{output} is being written by process {os.getpid()} on" in err and "since 2" in err
+        assert sorted(os.listdir()) == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["enhance", "-i", "in.jsonl", "-o", "in.jsonl"], "in.jsonl would be read and written as one file"),
+        (["enhance", "-i", "in.jsonl", "-o", "link.jsonl"], "in.jsonl and link.jsonl would be read and written"),
+        (["optimize", "-i", "in.jsonl", "-o", "./in.jsonl"], "would be read and written"),
+        (["optimize", "-i", "in.jsonl", "--state", "in.jsonl"], "would be read and written"),
+        (["optimize", "a cat", "--state", "new.jsonl", "-o", "new.jsonl"], "would be read and written"),
+        (["optimize", "-i", "in.jsonl", "--to-pairs", "."], "is no prepared data, which could be replaced"),
+        ([*EVALUATE[:-1], ".", "--methods", "plain,file:results.csv"], "would be read and written"),
+        (["enhance", "a cat", "-o", "folder.jsonl"], "folder.jsonl is a folder"),
+        (["enhance", "a cat", "-o", "none/out.jsonl"], "there is no folder none"),
+        (["optimize", "a cat", "--state", "none/s.json"], "there is no folder none"),
+        ([*EVALUATE[:-1], "in.txt"], "in.txt: File exists"),
+        (["enhance", "-i", "none.jsonl", "-o", "out.jsonl"], "cannot read none.jsonl"),
+    ],
+)
+def test_what_would_destroy_or_cannot_be_written_is_refused(command, without_models, arguments, message):  # noqa: F811
+    for name in ("in.jsonl", "in.txt", "results.csv"):
+        (without_models / name).write_text('"a cat"\n')
+    (without_models / "link.jsonl").symlink_to("in.jsonl")
+    (without_models / "folder.jsonl").mkdir()
+    before = sorted(os.listdir())
+    code, out, err = command(*arguments)
+    assert (code, out, err.count("\n")) == (2, "", 1) and message in err
+    assert sorted(os.listdir()) == before and (without_models / "in.jsonl").read_text() == '"a cat"\n'
+
+
+def test_results_are_input_again_and_what_is_broken_replaces_nothing(command, monkeypatch, tmp_path):  # noqa: F811
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "in.jsonl").write_text('"a cat\\u2028at night"\n{"prompt": "\\ud800"}\n"a dog"\n')
+    code, _, err = command("enhance", "-i", "in.jsonl", "-o", "out.jsonl")
+    assert code == 1 and "line 2: half a character" in err
+    for output in ("again.jsonl", "again.csv", "again.txt"):
+        assert command("enhance", "-i", "out.jsonl", "-o", output)[0] == 0
+    made = (tmp_path / "out.jsonl").read_bytes()
+    assert (tmp_path / "again.jsonl").read_bytes() == made
+    rows = [json.loads(line) for line in made.decode().splitlines()]
+    assert [row["original"] for row in rows] == ["a cat\u2028at night", "a dog"]
+    lines = (tmp_path / "again.txt").read_text("utf-8").splitlines()
+    assert lines == [row["text"].replace("\u2028", " ") for row in rows]
+    (tmp_path / "broken.jsonl").write_text("{\n")
+    assert command("enhance", "-i", "broken.jsonl", "-o", "out.jsonl")[0] == 1
+    (tmp_path / "empty.jsonl").write_text("\n")
+    code, _, err = command("enhance", "-i", "empty.jsonl", "-o", "out.jsonl")
+    assert code == 2 and "empty.jsonl holds no prompts" in err
+    assert (tmp_path / "out.jsonl").read_bytes() == made
+    assert sorted(p.name for p in tmp_path.iterdir() if p.name.startswith(".")) == []
+
+
+def test_a_pipe_streams(enhancer, tmp_path):
+    """The first result is there while the second prompt is not; and a reader that has enough ends it quietly."""
+    process = subprocess.Popen(
+        [*NEUROPROMPT, "enhance", "-i", "-"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    process.stdin.write(b"a cat\n")
+    process.stdin.flush()
+    assert process.stdout.readline().decode() == enhancer("a cat").text + "\n"  # a test that hangs has failed
+    process.stdin.write(b"a dog\n")
+    process.stdin.flush()
+    assert process.stdout.readline().decode() == enhancer("a dog").text + "\n"
+    process.stdout.close()
+    process.stdin.write(b"an owl\n")
+    process.stdin.close()
+    assert process.wait(60) == 1  # as Click ends it
+    assert process.stderr.read() == b""
+    process.stderr.close()
+
+
+def test_prepared_data_replace_nothing_else(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "prompts.txt").write_text("a castle, oil painting, highly detailed\n")
+    script = [sys.executable, os.path.join(os.path.dirname(__file__), "..", "scripts", "prepare_data.py")]
+    began = time.monotonic()
+    done = subprocess.run([*script, "--source", "home/prompts.txt", "--output", "home"], capture_output=True, text=True)
+    assert done.returncode and "home is there, and is no prepared data" in done.stderr
+    assert os.listdir("home") == ["prompts.txt"] and time.monotonic() - began < 60
