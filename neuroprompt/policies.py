@@ -91,6 +91,8 @@ def read_prompts(
         prompts: Without the separators that the policy is to write.
         longest: Tokens that may be read of each; of what is longer the end is, after what stands before every text.
     """
+    if not prompts:
+        return []
     start = text_start(tokenizer)
     texts = tokenizer(list(prompts), add_special_tokens=False, return_attention_mask=False)["input_ids"]
     if longest is None:

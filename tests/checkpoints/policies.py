@@ -1,4 +1,4 @@
-"""Tiny random language models in the layouts that the model hub has them in: GPT-2, Llama (SmolLM2) and Qwen2.
+"""Tiny random language models in the layouts that the model hub has them in: GPT-2, Llama (3 and SmolLM2) and Qwen2.
 
 Vocabularies have their published sizes, special tokens their published ids, and the files their published names and
 formats. A tokenizer's merges are those that some prompts give; the rest of the vocabulary is filled up with entries
@@ -69,6 +69,27 @@ def smollm2(folder: Path) -> Path:
             "add_prefix_space": False,
             "clean_up_tokenization_spaces": False,
         },
+    )
+    return folder
+
+
+def llama(folder: Path) -> Path:
+    """A Llama 3 of few words, whose tokenizer puts BOS before every text; its EOS is another token."""
+    config = LlamaConfig(
+        **TINY, num_key_value_heads=2, vocab_size=5000, max_position_embeddings=512, bos_token_id=1, eos_token_id=2
+    )
+    _save(_random(config), folder)
+    special = ["<pad>", "<|begin_of_text|>", "<|end_of_text|>"]
+    _bpe_files(folder, 5000, special, place=0)
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"{special[1]} $A", pair=f"{special[1]} $A {special[1]} $B", special_tokens=[(special[1], 1)]
+    )
+    tokenizer.save(str(folder / "tokenizer.json"))
+    names = {"bos_token": special[1], "eos_token": special[2], "pad_token": special[0]}
+    _write(
+        folder / "tokenizer_config.json",
+        names | {"model_max_length": 512, "tokenizer_class": "PreTrainedTokenizerFast"},
     )
     return folder
 

@@ -1,0 +1,216 @@
+"""How policies are loaded, what is refused, and that a prompt is read as it was in training."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from datasets import Dataset
+from peft import LoraConfig, get_peft_model
+from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM
+from trl import SFTConfig
+
+from neuroprompt.enhancer import PromptEnhancer
+from neuroprompt.models import ModelError, locate
+from neuroprompt.policies import load_policy, load_tokenizer, read_prompts
+from neuroprompt.ppo.rollouts import encode
+from neuroprompt.sft import PolicyTrainer
+from tests.checkpoints import policies
+
+PROMPTS = ["boy on a horse", "a castle at night", "日本の城 🏯"]
+COMPLETIONS = [", 8k, highly detailed", " by greg rutkowski", ", hdr"]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A copy of the embedded policy."""
+    return Path(shutil.copytree(locate("embedded", "policy"), tmp_path / "policy"))
+
+
+def change(file: Path, **values) -> None:
+    file.write_text(json.dumps(json.loads(file.read_text()) | values))
+
+
+def change_weights(folder: Path, function) -> None:
+    weights = load_file(folder / "model.safetensors")
+    function(weights)
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+
+
+# --- a model that is not what it says ----------------------------------------------------------------------------
+
+
+def another_architecture(folder):
+    change(folder / "config.json", model_type="bert", architectures=["BertLMHeadModel"])
+
+
+def more_layers(folder):
+    change(folder / "config.json", n_layer=99)
+
+
+def fewer_layers(folder):
+    change(folder / "config.json", n_layer=1)
+
+
+def another_width(folder):
+    change(folder / "config.json", n_inner=7)
+
+
+def a_weight_less(folder):
+    change_weights(folder, lambda weights: weights.pop(sorted(weights)[0]))
+
+
+def not_a_number(folder):
+    change_weights(folder, lambda weights: weights[sorted(weights)[3]].flatten()[1:2].fill_(torch.nan))
+
+
+def infinite(folder):
+    change_weights(folder, lambda weights: weights[sorted(weights)[3]].flatten()[1:2].fill_(-torch.inf))
+
+
+def decoding_that_is_no_json(folder):
+    (folder / "generation_config.json").write_text('{"do_sample": tru')
+
+
+def decoding_that_makes_no_sense(folder):
+    change(folder / "generation_config.json", temperature="hot")
+
+
+def no_tokenizer(folder):
+    for file in folder.glob("*"):
+        if file.name not in ("config.json", "generation_config.json", "model.safetensors"):
+            file.unlink()
+
+
+def the_tokenizer_of_another(folder):
+    no_tokenizer(folder)
+    policies.gpt2(folder.parent / "gpt2")
+    for file in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(folder.parent / "gpt2" / file, folder)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (another_architecture, "is not what its config says: its files lack"),
+        (more_layers, "is not what its config says: its files lack"),
+        (fewer_layers, "is not what its config says: its files hold"),
+        (another_width, "cannot load the policy"),
+        (a_weight_less, "is not what its config says: its files lack 1 of"),
+        (not_a_number, "holds numbers that are NaN or infinite"),
+        (infinite, "holds numbers that are NaN or infinite"),
+        (decoding_that_is_no_json, "has a generation_config.json that cannot be read"),
+        (decoding_that_makes_no_sense, "whose temperature is 'hot': give a number from 0 up"),
+        (no_tokenizer, "has no tokenizer: copy the files"),
+        (the_tokenizer_of_another, "is another model's: it has 50257 entries, and the model reads"),
+    ],
+)
+def test_a_policy_that_is_not_what_it_says_is_refused(folder, spoil, message):
+    PromptEnhancer.from_pretrained(folder, device="cpu")
+    spoil(folder)
+    with pytest.raises(ModelError, match=message) as error:
+        PromptEnhancer.from_pretrained(folder, device="cpu")
+    assert "\n" not in str(error.value) and len(str(error.value)) < 400
+
+
+def test_what_is_left_over_of_other_tasks_does_no_harm(folder):
+    """A value head, and the masks that old GPT-2 files hold."""
+    extra = {"v_head.summary.weight": torch.ones(1, 8), "transformer.h.0.attn.masked_bias": torch.tensor(-1e4)}
+    change_weights(folder, lambda weights: weights.update(extra))
+    assert load_policy(folder).config.model_type == "gpt2"
+
+
+# --- adapters ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def adapters(tmp_path):
+    """Adapters of the embedded policy that change it, and the logits that it has with them."""
+    torch.manual_seed(0)
+    base = AutoModelForCausalLM.from_pretrained(locate("embedded", "policy"), dtype=torch.float32)
+    config = LoraConfig(r=2, target_modules=["c_attn"], init_lora_weights=False, fan_in_fan_out=True)
+    model = get_peft_model(base, config).eval()
+    model.peft_config["default"].base_model_name_or_path = "embedded"
+    model.save_pretrained(tmp_path / "adapters")
+    with torch.no_grad():
+        return tmp_path / "adapters", model(torch.arange(9)[None]).logits
+
+
+def test_adapters_are_merged_into_their_model(adapters):
+    folder, logits = adapters
+    model = load_policy(folder, dtype=torch.float32).eval()
+    assert type(model).__name__ == "GPT2LMHeadModel"
+    with torch.no_grad():
+        torch.testing.assert_close(model(torch.arange(9)[None]).logits, logits, atol=1e-4, rtol=1e-4)
+        assert (load_policy("embedded")(torch.arange(9)[None]).logits - logits).abs().max() > 0.1
+
+
+def test_adapters_that_are_not_whole_are_refused(adapters, folder):
+    where, _ = adapters
+    weights = load_file(where / "adapter_model.safetensors")
+    save_file(dict(list(weights.items())[1:]), where / "adapter_model.safetensors")
+    with pytest.raises(ModelError, match="missing adapter keys"):
+        load_policy(where)
+    shutil.copy(where / "adapter_config.json", folder)
+    with pytest.raises(ModelError, match="both a model and adapters"):
+        load_policy(folder)
+    torch.save(weights, where / "adapter_model.bin")
+    (where / "adapter_model.safetensors").unlink()
+    with pytest.raises(ModelError, match="pickled weights"):
+        load_policy(where)
+
+
+# --- how a prompt is read ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("kind", "start"), [("gpt2", []), ("llama", [1])])
+def test_a_prompt_is_read_as_in_supervised_training(tmp_path, monkeypatch, kind, start):
+    """BOS, where a tokenizer adds one, is there for TRL, for PPO and for rewriting alike."""
+    folder = getattr(policies, kind)(tmp_path / kind)
+    data = Dataset.from_dict({"prompt": PROMPTS, "completion": COMPLETIONS})
+    config = SFTConfig(str(tmp_path / "run"), use_cpu=True, bf16=False, report_to="none", max_length=None)
+    trainer = PolicyTrainer(load_policy(folder), config, train_dataset=data, processing_class=load_tokenizer(folder))
+    enhancer, seen = PromptEnhancer(load_policy(folder), load_tokenizer(folder)), []
+    generate = enhancer.model.generate
+
+    def record(ids, attention_mask, **settings):
+        seen.extend(_unpad(ids, attention_mask))
+        return generate(ids, attention_mask=attention_mask, **settings)
+
+    monkeypatch.setattr(enhancer.model, "generate", record)
+    enhancer(PROMPTS, max_new_tokens=2, num_beams=1, output_scores=False)
+    read = read_prompts(enhancer.tokenizer, PROMPTS)
+    queries = encode(PROMPTS, enhancer.tokenizer, 512, 77, None)
+    assert _unpad(queries.ids, queries.mask) == read and sorted(seen) == sorted(read)
+    for ids, pair in zip(read, trainer.train_dataset["input_ids"], strict=True):
+        assert pair[: len(ids)] == ids
+        assert ids[: len(start)] == start and enhancer.tokenizer.bos_token_id not in ids[len(start) :]
+
+
+def _unpad(ids, mask):
+    return [row[real.bool()].tolist() for row, real in zip(ids, mask, strict=True)]
+
+
+def test_of_what_is_too_long_the_end_is_read_after_the_start(tmp_path):
+    tokenizer = load_tokenizer(policies.llama(tmp_path / "llama"))
+    whole, short = read_prompts(tokenizer, ["castle " * 30, "fox"], [10, 10])
+    assert len(whole) == 10 and whole[0] == tokenizer.bos_token_id
+    assert whole[1:] == tokenizer("castle " * 30)["input_ids"][-9:]
+    assert short == tokenizer("fox")["input_ids"]
+    assert read_prompts(tokenizer, []) == []
+
+
+def test_a_score_is_given_after_the_start(tmp_path):
+    """The score is the log-probability after BOS, as the policy was trained."""
+    folder = policies.llama(tmp_path / "llama")
+    enhancer = PromptEnhancer.from_pretrained(folder, device="cpu")
+    (score,) = enhancer._score([("a fox", ", 8k, hdr")])
+    head = enhancer.tokenizer("a fox")["input_ids"]
+    tail = enhancer.tokenizer(", 8k, hdr", add_special_tokens=False)["input_ids"]
+    with torch.no_grad():
+        logprobs = enhancer.model(torch.tensor([head + tail])).logits[0].double().log_softmax(-1)
+    expected = [logprobs[len(head) - 1 + i, token].item() for i, token in enumerate(tail)]
+    assert head[0] == enhancer.tokenizer.bos_token_id
+    assert score == pytest.approx(sum(expected) / len(expected), abs=1e-4)
