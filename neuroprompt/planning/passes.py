@@ -1,0 +1,147 @@
+"""The memory of a run's phases: their passes on skeletons, with the arithmetic of the code that they stand for."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from neuroprompt.decoding.neurologic import CACHE
+from neuroprompt.images import ImageGenerator, _denoiser, _guides
+from neuroprompt.planning.skeletons import peak_bytes
+from neuroprompt.ppo.losses import token_logprobs
+
+Autocast = Callable[[], AbstractContextManager]
+
+
+@torch.no_grad()
+def generate(policy: PreTrainedModel, rows: int, prompt: int, completion: int, autocast: Autocast) -> int:
+    """Bytes of continuing `rows` prompts: the pass over these, or the last token's with all others in the cache."""
+    policy.eval()
+
+    def step(length: int, **cache) -> None:
+        with autocast():
+            logits = policy(input_ids=_ids(rows, length), use_cache=True, logits_to_keep=1, **cache).logits
+        torch.softmax(logits[:, -1].float(), dim=-1).cumsum(-1, dtype=torch.float64)
+
+    def fill(length: int) -> None:
+        nonlocal cache
+        with autocast():
+            cache = policy(input_ids=_ids(rows, length), use_cache=True, logits_to_keep=1).past_key_values
+
+    cache = None
+    first = peak_bytes(lambda: step(prompt), policy)
+    peak_bytes(lambda: fill(prompt + completion - 1), policy)
+    held = (tensor for layer in cache.layers for tensor in (layer.keys, layer.values))
+    return max(first, peak_bytes(lambda: step(1, **{CACHE: cache}), policy, held=held))
+
+
+@torch.no_grad()
+def logprobs(policy: PreTrainedModel, rows: int, prompt: int, completion: int, autocast: Autocast) -> int:
+    """Bytes of reading what policy and reference make of `rows` rewrites (`PPOTrainer._measure`)."""
+    policy.eval()
+
+    def measure() -> None:
+        with autocast():
+            logits = _logits(policy, rows, prompt, completion)
+            token_logprobs(logits, _ids(len(logits)), entropy=True)
+            token_logprobs(_logits(policy, rows, prompt, completion), _ids(len(logits)))
+            del logits
+
+    return peak_bytes(measure, policy)
+
+
+def update(
+    policy: PreTrainedModel, critic: nn.Module | None, rows: int, prompt: int, completion: int, autocast: Autocast
+) -> int:
+    """Bytes of a PPO step's forward and backward pass on `rows` rewrites, gradients left out."""
+    policy.train()
+
+    def step() -> None:
+        with autocast():
+            logprobs, _ = token_logprobs(_logits(policy, rows, prompt, completion), _ids(rows * completion))
+            loss = logprobs.sum()
+            if critic is not None:
+                loss = loss + critic(input_ids=_ids(rows, prompt + completion), use_cache=False).last_hidden_state.sum()
+        loss.backward()
+
+    return peak_bytes(step, policy, *filter(None, [critic]), trained=True)
+
+
+def language_modelling(policy: PreTrainedModel, rows: int, length: int, autocast: Autocast, logits: bool) -> int:
+    """Bytes of a training step on `rows` texts, gradients left out.
+
+    `logits` says whether those of all tokens are held at once; TRL's losses on a GPU form them in tiles.
+    """
+    policy.train()
+    body = policy if logits else policy.get_decoder()
+
+    def step() -> None:
+        with autocast():
+            if logits:
+                ids = _ids(rows, length)
+                loss = body(input_ids=ids, labels=ids, use_cache=False).loss
+            else:
+                loss = body(input_ids=_ids(rows, length), use_cache=False).last_hidden_state.sum()
+        loss.backward()
+
+    return peak_bytes(step, policy, trained=True)
+
+
+@torch.no_grad()
+def draw(generator: ImageGenerator) -> tuple[int, bool]:
+    """Bytes of drawing a batch, and whether the denoiser's part is in it (those of other kinds than U-Nets are not)."""
+    pipeline, config = generator.pipeline, generator.config
+    denoiser, vae, count = _denoiser(pipeline), pipeline.vae, config.batch_size
+    rows = count * (2 if _guides(pipeline, config.guidance_scale) else 1)
+    side = config.height // pipeline.vae_scale_factor, config.width // pipeline.vae_scale_factor
+
+    def denoise() -> None:
+        given, dtype = denoiser.config, denoiser.dtype
+        added = None
+        if given.addition_embed_type == "text_time":
+            pooled = given.projection_class_embeddings_input_dim - 6 * given.addition_time_embed_dim
+            added = {
+                "text_embeds": torch.zeros(rows, pooled, dtype=dtype),
+                "time_ids": torch.zeros(rows, 6, dtype=dtype),
+            }
+        denoiser(
+            torch.zeros(rows, given.in_channels, *side, dtype=dtype),
+            torch.zeros((), dtype=torch.long),
+            torch.zeros(rows, 77, given.cross_attention_dim, dtype=dtype),
+            added_cond_kwargs=added,
+        )
+
+    def decode() -> None:
+        pictures = vae.decode(torch.zeros(count, vae.config.latent_channels, *side, dtype=vae.dtype)).sample
+        pictures.float()
+
+    unet = hasattr(pipeline, "unet")
+    return max(peak_bytes(decode, vae), peak_bytes(denoise, denoiser) if unet else 0), unet
+
+
+@torch.no_grad()
+def score(encoder: nn.Module, encode_images: Callable[[Tensor], object], size: int, generator: ImageGenerator) -> int:
+    """Bytes of embedding a batch of pictures that are prepared to `size` pixels."""
+    count = generator.config.batch_size
+
+    def encode() -> None:
+        pictures = torch.zeros(count, 3, generator.config.height, generator.config.width)
+        encode_images(torch.zeros(count, 3, size, size).to(next(encoder.parameters()).dtype))
+        del pictures
+
+    return peak_bytes(encode, encoder)
+
+
+# --- details -----------------------------------------------------------------------------------------------------
+
+
+def _ids(*shape: int) -> Tensor:
+    return torch.zeros(shape, dtype=torch.long)
+
+
+def _logits(policy: PreTrainedModel, rows: int, prompt: int, completion: int) -> Tensor:
+    """For choosing the completions' tokens. (tokens, vocab)"""
+    logits = policy(input_ids=_ids(rows, prompt + completion), use_cache=False, logits_to_keep=completion + 1).logits
+    return logits[:, :-1].flatten(0, 1)

@@ -1,0 +1,431 @@
+"""The plans of the three trainings, from the same arguments as the trainings take."""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from functools import cache, partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+from transformers import (
+    BlipTextConfig,
+    BlipTextModel,
+    BlipVisionConfig,
+    BlipVisionModel,
+    PreTrainedModel,
+    TrainingArguments,
+    training_args,
+)
+from trl import GRPOConfig, ModelConfig, RLOOConfig, SFTConfig, get_peft_config
+
+from neuroprompt.data import PromptData
+from neuroprompt.enhancer import TOKENS_PER_CLIP_TOKEN
+from neuroprompt.images import ImageGenerator, _as_its_card_says, _pick_dtype
+from neuroprompt.models import locate
+from neuroprompt.planning import passes, skeletons
+from neuroprompt.planning.plan import Layout, Part, Plan
+from neuroprompt.planning.skeletons import parameters, weight_bytes
+from neuroprompt.ppo.config import PPOConfig
+from neuroprompt.ppo.model import disable_dropout
+from neuroprompt.prompts import CLIP_WINDOW
+from neuroprompt.rewards import aesthetic, clip, parse_spec, pickscore
+from neuroprompt.rewards.encoders import _open_clip_name
+from neuroprompt.rewards.loading import pick_dtype, read_weights, weights_file
+from neuroprompt.scoring import PRESETS, RewardArguments, generator_config
+
+if TYPE_CHECKING:
+    from neuroprompt.ppo.training import QueryArguments
+    from neuroprompt.sft import SFTArguments
+
+SPECIAL_TOKENS = 2  # of CLIP's window: its begin and its end
+
+
+def plan_sft(arguments: "SFTArguments", config: SFTConfig, model_config: ModelConfig) -> Plan:
+    """What `neuroprompt.sft.train_sft` takes.
+
+    Raises:
+        ModelError: The model is not there.
+    """
+    policy, layout = _policy(config, model_config), Layout.of(config)
+    autocast, on_cpu = _autocast(config), _device(config).type == "cpu"
+    rows, length = config.per_device_train_batch_size, config.max_length or policy.config.max_position_embeddings
+
+    @cache
+    def phases() -> list[Part]:
+        size = passes.language_modelling(policy, rows, length, autocast, logits=on_cpu)
+        return [Part(f"update: {rows} texts of {length} tokens", size)]
+
+    batch = rows * config.gradient_accumulation_steps * layout.processes
+    pairs = len(PromptData.load(arguments.data_dir).pairs["train"]) if Path(arguments.data_dir).is_dir() else None
+    steps = config.max_steps
+    if steps < 0 and pairs is not None:
+        steps = math.ceil(math.ceil(pairs / batch) * config.num_train_epochs)
+    schedule = {
+        "pairs": f"{pairs:,}" if pairs else f"not known before {arguments.data_dir or 'data_dir'} is there",
+        "pairs of a step": f"{batch:,}",
+        "optimizer steps": f"{steps:,}" if steps > 0 else f"{config.num_train_epochs:g} pass(es) over the pairs",
+        **_events(config, steps, f"{arguments.eval_samples:,} pairs at most"),
+    }
+    return Plan(
+        f"SFT of {model_config.model_name_or_path}",
+        _device(config),
+        layout,
+        policy,
+        [],
+        phases,
+        schedule,
+        _saves(config, steps),
+        Path(config.output_dir),
+    )
+
+
+def plan_ppo(
+    arguments: "QueryArguments", reward_arguments: RewardArguments, config: PPOConfig, model_config: ModelConfig
+) -> Plan:
+    """What `neuroprompt.ppo.training.train_ppo` takes.
+
+    Raises:
+        ModelError: A model is not there.
+    """
+    policy, layout = _policy(config, model_config), Layout.of(config)
+    disable_dropout(policy)
+    frozen, pictures = _pictures(arguments, reward_arguments, config)
+    trained = nn.ModuleList([policy])
+    critic = None
+    if config.separate_value_model:
+        critic = _policy(config, model_config, adapters=False).base_model
+        disable_dropout(critic)
+        trained.append(critic)
+    with skeletons.UNALLOCATED:
+        trained.append(nn.Linear(policy.get_output_embeddings().weight.shape[1], 1))
+    if not model_config.use_peft:
+        frozen.insert(0, Part("reference", weight_bytes(policy), parameters(policy)))
+
+    positions = getattr(policy.config, "max_position_embeddings", None) or 10**9
+    prompt, completion = _lengths(arguments, config, positions)
+    rows, autocast = config.per_device_train_batch_size, _autocast(config)
+    written = config.rollout_batch_size // layout.processes
+
+    @cache
+    def phases() -> list[Part]:
+        size = partial(dict, prompt=prompt, completion=completion, autocast=autocast)
+        return [
+            Part(f"generate: {written:,} rewrites", passes.generate(policy, written, **size())),
+            *pictures(),
+            Part(f"logprobs: {rows} rewrites", passes.logprobs(policy, rows, **size())),
+            Part(f"update: {rows} rewrites", passes.update(policy, critic, rows, **size())),
+        ]
+
+    iterations = math.ceil(config.max_steps / config.steps_per_iteration) if config.max_steps > 0 else None
+    schedule = {
+        "an iteration": f"{config.rollout_batch_size:,} rewrites of "
+        f"{config.rollout_batch_size // config.completions_per_prompt:,} prompts, "
+        f"{config.steps_per_iteration} optimizer steps of {config.minibatch_size:,} rewrites",
+        "iterations": f"{iterations:,}, {config.max_steps:,} optimizer steps" if iterations else "by num_train_epochs",
+        **_counts(arguments, reward_arguments, config.rollout_batch_size, config.completions_per_prompt, iterations),
+        **_events(config, config.max_steps, f"{arguments.eval_samples:,} prompts", config.steps_per_iteration),
+    }
+    return Plan(
+        f"PPO of {model_config.model_name_or_path}",
+        _device(config),
+        layout,
+        trained,
+        frozen,
+        phases,
+        schedule,
+        _saves(config, config.max_steps),
+        Path(config.output_dir),
+        _notes(arguments),
+    )
+
+
+def plan_grpo(
+    arguments: "QueryArguments",
+    reward_arguments: RewardArguments,
+    config: GRPOConfig | RLOOConfig,
+    model_config: ModelConfig,
+) -> Plan:
+    """What `neuroprompt.ppo.training.train_grpo` takes.
+
+    Raises:
+        ModelError: A model is not there.
+    """
+    policy, layout = _policy(config, model_config), Layout.of(config)
+    frozen, pictures = _pictures(arguments, reward_arguments, config)
+    if not model_config.use_peft and config.beta:
+        frozen.insert(0, Part("reference", weight_bytes(policy), parameters(policy)))
+    rows, autocast = config.per_device_train_batch_size, _autocast(config)
+    prompt, completion = CLIP_WINDOW - SPECIAL_TOKENS - arguments.min_room, config.max_completion_length
+    written = rows * config.steps_per_generation
+
+    @cache
+    def phases() -> list[Part]:
+        return [
+            Part(f"generate: {written:,} rewrites", passes.generate(policy, written, prompt, completion, autocast)),
+            *pictures(),
+            Part(
+                f"update: {rows} rewrites",
+                passes.language_modelling(policy, rows, prompt + completion, autocast, logits=False),
+            ),
+        ]
+
+    batch = written * layout.processes
+    steps = config.steps_per_generation * config.num_iterations // config.gradient_accumulation_steps
+    iterations = math.ceil(config.max_steps / steps) if config.max_steps > 0 else None
+    schedule = {
+        "an iteration": f"{batch:,} rewrites of {batch // config.num_generations:,} prompts, {steps} optimizer steps",
+        "iterations": f"{iterations:,}, {config.max_steps:,} optimizer steps" if iterations else "by num_train_epochs",
+        **_counts(arguments, reward_arguments, batch, config.num_generations, iterations),
+        **_events(config, config.max_steps, f"{arguments.eval_samples:,} prompts", steps),
+    }
+    name = "GRPO" if isinstance(config, GRPOConfig) else "RLOO"
+    return Plan(
+        f"{name} of {model_config.model_name_or_path}",
+        _device(config),
+        layout,
+        policy,
+        frozen,
+        phases,
+        schedule,
+        _saves(config, config.max_steps),
+        Path(config.output_dir),
+        _notes(arguments),
+    )
+
+
+@contextmanager
+def for_any_machine(arguments: Sequence[str]) -> Iterator[None]:
+    """Read the arguments of a dry run in here: where there is no GPU, one is planned for.
+
+    `TrainingArguments` refuses `bf16` there, as it should where more is to come than a plan.
+    """
+    allowed = training_args.is_torch_bf16_gpu_available
+    if "--dry_run" in arguments and not torch.accelerator.is_available():
+        training_args.is_torch_bf16_gpu_available = lambda: True
+    try:
+        yield
+    finally:
+        training_args.is_torch_bf16_gpu_available = allowed
+
+
+def _device(config: TrainingArguments) -> torch.device:
+    """Where the run is to be: a GPU, unless the CPU is asked for."""
+    return torch.device("cuda") if config.device.type == "cpu" and not config.use_cpu else config.device
+
+
+# --- the policy --------------------------------------------------------------------------------------------------
+
+
+def _policy(config: TrainingArguments, model_config: ModelConfig, adapters: bool = True) -> PreTrainedModel:
+    settings = {"dtype": model_config.dtype} | (getattr(config, "model_init_kwargs", None) or {})
+    dtype = None if settings["dtype"] in (None, "auto") else getattr(torch, str(settings["dtype"]))
+    source = locate(model_config.model_name_or_path or "embedded", "policy")
+    policy = skeletons.causal_lm(source, dtype, model_config.attn_implementation, model_config.model_revision)
+    if adapters and (peft_config := get_peft_config(model_config)):
+        from peft import get_peft_model
+
+        with skeletons.UNALLOCATED:
+            policy = get_peft_model(policy, peft_config)
+    if config.gradient_checkpointing:
+        policy.gradient_checkpointing_enable()
+    return policy
+
+
+def _autocast(config: TrainingArguments) -> passes.Autocast:
+    if not config.bf16:
+        return nullcontext
+    return partial(torch.autocast, "cpu", torch.bfloat16)  # skeletons are on the CPU, wherever the run will be
+
+
+def _lengths(arguments: "QueryArguments", config: PPOConfig, positions: int) -> tuple[int, int]:
+    """The most tokens of a prompt and of a completion (`rollouts.encode`), one for each of CLIP's."""
+    completion = positions // 2
+    if config.max_new_tokens is not None:
+        completion = min(completion, config.max_new_tokens)
+    prompt = positions - completion
+    if config.window is not None:
+        completion = min(completion, math.ceil(TOKENS_PER_CLIP_TOKEN * (config.window - SPECIAL_TOKENS)))
+        prompt = min(prompt, config.window - SPECIAL_TOKENS - arguments.min_room)
+    return prompt, completion
+
+
+# --- pictures and rewards ----------------------------------------------------------------------------------------
+
+
+def _pictures(
+    arguments: "QueryArguments", reward_arguments: RewardArguments, config: TrainingArguments
+) -> tuple[list[Part], Callable[[], list[Part]]]:
+    """What the images' reward holds, and what makes the list of its phases."""
+    if arguments.reward_func:
+        return [], list
+    device = _device(config)
+    generator = _generator(reward_arguments, device)
+    encoders, heads = _rewards(reward_arguments, pick_dtype(reward_arguments.reward_dtype, device))
+    offload = generator.config.cpu_offload
+    models = {name: m for name, m in generator.pipeline.components.items() if isinstance(m, nn.Module)}
+    dtypes = {name: str(m.dtype).removeprefix("torch.") for name, m in models.items()}
+    parts = [
+        Part(f"generator: {name}, {dtypes[name]}", 0 if offload else weight_bytes(m), parameters(m))
+        for name, m in models.items()
+    ]
+    for name, (model, _) in encoders.items():
+        dtype = str(next(model.parameters()).dtype).removeprefix("torch.")
+        parts.append(Part(f"reward: {name}, {dtype}", weight_bytes(model), parameters(model)))
+    if heads:
+        parts.append(Part("rewards' heads", weight_bytes(*heads), parameters(*heads)))
+
+    def phases() -> list[Part]:
+        size, whole = passes.draw(generator)
+        if offload == "model":
+            size += max(map(weight_bytes, models.values()))
+        shown = f"{generator.config.batch_size} pictures of {generator.config.width} x {generator.config.height}"
+        missing = "" if whole else " (decoder alone)"
+        scored = [passes.score(model, encode, _picture_size(model), generator) for model, encode in encoders.values()]
+        return [Part(f"draw: {shown}{missing}", size), Part(f"score: {shown}", max(scored, default=0))]
+
+    return parts, phases
+
+
+def _generator(arguments: RewardArguments, device: torch.device) -> ImageGenerator:
+    """`build_reward`'s generator without weights."""
+    config = _as_its_card_says(generator_config(arguments), arguments.generator)
+    absent = device.type != "cpu" and not torch.accelerator.is_available()
+    name = "bfloat16" if absent and config.dtype in (None, "auto") else _pick_dtype(config.dtype, device)
+    source = locate(arguments.generator, "stable-diffusion")
+    return ImageGenerator(
+        skeletons.pipeline(source, getattr(torch, name), config.safety_checker), config, name=arguments.generator
+    )
+
+
+def _rewards(
+    arguments: RewardArguments, dtype: torch.dtype
+) -> tuple[dict[str, tuple[nn.Module, Callable]], list[nn.Module]]:
+    """The rewards' encoders by name, each once, with what reads pictures; and the heads on top of them."""
+    preset = PRESETS.get(arguments.rewards)
+    encoders: dict[str, tuple[nn.Module, Callable]] = {}
+    heads: list[nn.Module] = []
+    for name, own_model, _, _ in parse_spec(preset.rewards if preset else arguments.rewards):
+        model, kind = own_model or arguments.reward_model, "clip"
+        if name == "pickscore":
+            model, kind = model or pickscore.MODEL, "pickscore"
+        elif name == "clip":
+            model = model or clip.MODEL
+        elif name == "hps":
+            model = "ViT-H-14"
+        elif name == "aesthetic":
+            head, model = _aesthetic(model)
+            heads.append(head)
+        else:
+            encoders["ImageReward"] = _image_reward(dtype)
+            continue
+        if model not in encoders:
+            encoders[model] = _encoder(model, kind, dtype)
+    return encoders, heads
+
+
+def _encoder(name: str, kind: str, dtype: torch.dtype) -> tuple[nn.Module, Callable]:
+    """As `Encoders.load`, without weights."""
+    if found := _open_clip_name(name):
+        model = skeletons.open_clip_model(found[0], dtype)
+        return model, model.encode_image
+    model = skeletons.clip(locate(name, kind), dtype)
+    return model, model.get_image_features
+
+
+def _aesthetic(model: str | None) -> tuple[nn.Module, str]:
+    """An aesthetic head and the name of its encoder, as `aesthetic.load`; the published one has five layers."""
+    if model is None or model == aesthetic.MODEL:
+        sizes = [768, 1024, 128, 64, 16, 1]
+        with skeletons.UNALLOCATED:
+            return nn.Sequential(*map(nn.Linear, sizes[:-1], sizes[1:])), aesthetic.ENCODERS[768]
+    path = Path(model).expanduser()
+    folder = path if path.is_file() else Path(locate(model, "aesthetic"))
+    head = aesthetic._head(read_weights(weights_file(folder, "model.safetensors")))  # some megabytes
+    named = None if path.is_file() else aesthetic._named_encoder(folder)
+    return head, named or aesthetic.ENCODERS[next(head.parameters()).shape[1]]
+
+
+def _picture_size(model: nn.Module) -> int:
+    """Of the pictures that an encoder reads, in pixels."""
+    if hasattr(model, "visual"):  # open_clip's
+        size = model.visual.image_size
+        return size[0] if isinstance(size, tuple) else size
+    vision = model[0].config if isinstance(model, nn.ModuleList) else model.config.vision_config
+    return vision.image_size
+
+
+def _image_reward(dtype: torch.dtype) -> tuple[nn.Module, Callable]:
+    """BLIP's towers as ImageReward has them: ViT-L/16, and BERT's base that reads pictures. Its head is small."""
+    with skeletons.UNALLOCATED:
+        vision = BlipVisionModel(
+            BlipVisionConfig(
+                hidden_size=1024, intermediate_size=4096, num_hidden_layers=24, num_attention_heads=16, image_size=224
+            )
+        )
+        text = BlipTextModel(
+            BlipTextConfig(vocab_size=30524, hidden_size=768, encoder_hidden_size=1024, intermediate_size=3072),
+            add_pooling_layer=False,
+        )
+    return nn.ModuleList([vision, text]).to(dtype), vision
+
+
+# --- a run's numbers ---------------------------------------------------------------------------------------------
+
+
+def _counts(
+    arguments: "QueryArguments", rewards: RewardArguments, rewrites: int, of_a_prompt: int, iterations: int | None
+) -> dict[str, str]:
+    """Rewrites and pictures; those of a plain prompt are drawn once, where the reward is a gain over them."""
+    total = rewrites * (iterations or 0)
+    counts = {"rewrites": f"{total:,}" if iterations else "by num_train_epochs"}
+    if arguments.reward_func:
+        return counts
+    k = rewards.images_per_prompt
+    preset = PRESETS.get(rewards.rewards)
+    relative = (preset.relative if preset else rewards.relative) != "none"
+    plain = min(rewrites // of_a_prompt * (iterations or 1), arguments.max_queries or 10**12) * k * relative
+    counts["pictures of an iteration"] = f"{rewrites * k:,}" + (
+        f", and up to {rewrites // of_a_prompt * k:,} of plain prompts that are new" if relative else ""
+    )
+    if iterations:
+        counts["pictures"] = f"{total * k:,}" + (f", and up to {plain:,} of plain prompts" if relative else "")
+    return counts
+
+
+def _events(config: TrainingArguments, steps: int, held_out: str, iteration: int | None = None) -> dict[str, str]:
+    """What is evaluated and saved when."""
+
+    def every(interval: float | None) -> str:
+        interval = int(interval) if interval and interval >= 1 else int((interval or 0) * max(0, steps)) or 1
+        shown = f"every {interval:,} steps"
+        if iteration:
+            shown += f" ({interval / iteration:g} iterations)"
+        return shown + (f", {steps // interval:,} times" if steps > 0 else "")
+
+    def when(strategy, interval: float | None) -> str:
+        return {"no": "never", "epoch": "after each pass over the data"}.get(strategy.value) or every(interval)
+
+    return {
+        "evaluation": f"{held_out}, {when(config.eval_strategy, config.eval_steps)}, and at the end",
+        "checkpoints": f"{when(config.save_strategy, config.save_steps)}"
+        + (f", the last {config.save_total_limit} stay" if config.save_total_limit else ""),
+    }
+
+
+def _saves(config: TrainingArguments, steps: int) -> int:
+    """Checkpoints on the disk at once: the new one is whole before an old one goes, and the best one may stay."""
+    if config.save_strategy.value == "no":
+        return 0
+    most = config.save_total_limit + 1 if config.save_total_limit else None
+    if config.save_strategy.value == "steps" and steps > 0 and config.save_steps >= 1:
+        made = math.ceil(steps / config.save_steps)
+        return min(made, most) if most else made
+    return most or 1
+
+
+def _notes(arguments: "QueryArguments") -> list[str]:
+    if arguments.reward_func:
+        return [f"Not counted: what {arguments.reward_func} takes."]
+    return []
