@@ -3,7 +3,17 @@ import json
 import pytest
 from datasets import Dataset
 
-from neuroprompt.data import DataConfig, PromptData, clean, cut_points, is_plain, prepare, read_prompts, split_of
+from neuroprompt.data import (
+    DataConfig,
+    PromptData,
+    check_folder,
+    clean,
+    cut_points,
+    is_plain,
+    prepare,
+    read_prompts,
+    split_of,
+)
 
 EXPERTS = [
     f"{subject}, {style}, {extra}"
@@ -154,3 +164,27 @@ def test_splits_depend_on_the_first_words_alone():
     shares = [split_of(f"subject number {i} here") for i in range(20_000)]
     assert 0.007 < shares.count("validation") / len(shares) < 0.013
     assert 0.007 < shares.count("test") / len(shares) < 0.013
+
+
+def test_saving_replaces_prepared_data_alone(source, tmp_path):
+    data, folder = prepare(config(source)), tmp_path / "data" / "mine"
+    data.save(folder, config(source))
+    (folder / "note.txt").touch()
+    (tmp_path / "data" / ".mine.part").mkdir()  # of a killed run
+    data.save(folder, config(source))
+    assert not (folder / "note.txt").exists() and PromptData.load(folder).counts == data.counts
+    assert [path.name for path in folder.parent.iterdir()] == ["mine"]
+
+    other = tmp_path / "home"
+    other.mkdir()
+    (other / "letters.txt").touch()
+    for place in (other, other / "letters.txt"):
+        with pytest.raises(ValueError, match="is no prepared data, which could be replaced"):
+            data.save(place, config(source))
+    assert (other / "letters.txt").exists()
+    (folder / "more.parquet").touch()
+    with pytest.raises(ValueError, match=r"more\.parquet is in .*mine, which would be replaced"):
+        check_folder(folder, [folder / "more.parquet"])
+    (folder / "config.json").write_text('{"coun')
+    with pytest.raises(ValueError, match=r"config\.json is none of prepared data"):
+        PromptData.load(folder)

@@ -89,6 +89,7 @@ def parse_methods(
     - ``suffix``: the same ten modifiers for every prompt, the most frequent ones.
     - ``random``: ten random modifiers, drawn by their frequency with a seed that belongs to the prompt.
     - ``file:PATH``: prompts that somebody wrote; the i-th of the file (.txt, .csv, .jsonl) belongs to the i-th prompt.
+      It may be what ``neuroprompt enhance`` wrote.
     - ``best-of-8``: eight samples of the embedded policy, of which `reward` chooses; ``best-of-8:NAME`` of another
       policy. Each sample is drawn once, with seeds that `reward` itself never gives out, so that what is chosen is
       judged on pictures that had no part in the choice: its score is not inflated by the luck of the choice (selecting
@@ -260,7 +261,7 @@ def _baseline(name: str, seed: int, window: int, device: str | None, rows: int |
 
 
 def _written(name: str, path: str, rows: int | None) -> Method:
-    lines = read_lines(path)[:rows]
+    lines = read_lines(path, ("prompt", "text"))[:rows]  # what `enhance` wrote is its text
     if broken := next((line for line in lines if line.prompt is None), None):
         raise ValueError(f"{path}, line {broken.number}: {broken.error}")
     written = [line.prompt for line in lines]

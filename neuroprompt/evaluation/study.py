@@ -39,6 +39,7 @@ from neuroprompt.evaluation.study_effects import (
 from neuroprompt.evaluation.study_report import write_study
 from neuroprompt.evaluation.summary import Records, hold_share
 from neuroprompt.files import BusyError, sole_writer
+from neuroprompt.prompt_files import KEYS
 from neuroprompt.scoring import PromptReward
 
 
@@ -149,20 +150,21 @@ def load_classes(spec: str) -> dict[str, str]:
     a key `class` of a .jsonl file; nothing otherwise.
 
     Raises:
-        ValueError: A prompt has two classes.
+        ValueError: A prompt has two classes, or the file is broken.
     """
     path = Path(re.sub(r":\d+$", "", spec.strip()))
     if path.suffix.lower() not in (".csv", ".jsonl"):
         return {}
     classes: dict[str, str] = {}
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        if path.suffix.lower() == ".csv":
-            rows = list(csv.DictReader(file))
-        else:
-            rows = [json.loads(line) for line in file if line.strip()]
+    table = path.suffix.lower() == ".csv"
+    with path.open(encoding="utf-8-sig", newline="" if table else "\n") as file:
+        try:
+            rows = list(csv.DictReader(file) if table else map(json.loads, filter(str.strip, file)))
+        except (csv.Error, ValueError) as error:
+            raise ValueError(f"{path} is broken: {error}") from error
     for row in rows:
         if isinstance(row, dict) and row.get("class") not in (None, ""):
-            prompt, kind = row["prompt"], str(row["class"]).strip()
+            prompt, kind = next(row[key] for key in KEYS if key in row), str(row["class"]).strip()
             if classes.setdefault(prompt, kind) != kind:
                 raise ValueError(f"{path}: {prompt[:60]!r} is of class {classes[prompt]!r}, and of class {kind!r}")
     return classes

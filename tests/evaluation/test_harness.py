@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from neuroprompt.evaluation.statistics import bootstrap, compare
 from neuroprompt.evaluation.summary import (
     Records,
     find_chunks,
+    hold_share,
     kept_and_added,
     print_tables,
     read_records,
@@ -28,6 +30,7 @@ from neuroprompt.evaluation.summary import (
     tables,
     write_results,
 )
+from neuroprompt.files import BusyError
 from neuroprompt.image_files import read_metadata
 from neuroprompt.images import Drawing, ImageGenerator
 from neuroprompt.rewards import load_rewards
@@ -193,6 +196,47 @@ def test_a_killed_run_ends_with_the_same_numbers(undisturbed, tmp_path):
     )
     assert progress == [16, 20, 24, 26, 28, 30]  # the first chunk was kept
     assert numbers(folder) == numbers(undisturbed[0])
+
+
+def test_a_line_that_was_torn_when_all_was_there_is_cut_off(undisturbed, tmp_path, reward):
+    shutil.copytree(undisturbed[0], tmp_path / "torn")
+    records = tmp_path / "torn" / "records.jsonl"
+    whole = records.read_bytes()
+    records.write_bytes(whole + whole[:70])
+    results = evaluate(PROMPTS, make_methods(), reward, tmp_path / "torn", chunk_size=2, examples=0)
+    assert records.read_bytes() == whole and results["methods"].keys() == undisturbed[1]["methods"].keys()
+
+
+def test_a_broken_line_is_named(undisturbed, tmp_path, reward):
+    """Which no kill leaves: a power cut may."""
+    shutil.copytree(undisturbed[0], tmp_path / "broken")
+    records = tmp_path / "broken" / "records.jsonl"
+    lines = records.read_bytes().split(b"\n")
+    lines[3] = b"\0" * len(lines[3])
+    records.write_bytes(b"\n".join(lines))
+    for read in (
+        lambda: evaluate(PROMPTS, make_methods(), reward, tmp_path / "broken", chunk_size=2),
+        lambda: summarise(tmp_path / "broken"),
+    ):
+        with pytest.raises(ValueError, match=r"records\.jsonl, line 4 is broken \(.*cut the file off before it"):
+            read()
+
+
+def test_a_share_has_one_writer_and_the_end_has_one(undisturbed, reward, tmp_path):
+    def elsewhere(share, held):
+        """Another thread, which is another process to the locks, while this one holds a share."""
+        few = {"chunk_size": 2, "examples": 0, "share": share}
+        with ThreadPoolExecutor(1) as pool, hold_share(tmp_path, held):
+            return pool.submit(evaluate, PROMPTS, make_methods(), reward, tmp_path, **few).result()
+
+    with pytest.raises(BusyError, match=r"records-1-of-2\.jsonl is being written by process"):
+        elsewhere(share=(1, 2), held=(1, 2))
+    evaluate(PROMPTS, make_methods(), reward, tmp_path, chunk_size=2, share=(1, 2), examples=0)
+    assert elsewhere(share=(2, 2), held=(1, 1)) is None  # all is there, and the end is somebody else's
+    assert not (tmp_path / "results.json").exists()
+    assert evaluate(PROMPTS, make_methods(), reward, tmp_path, chunk_size=2, examples=0)
+    assert numbers(tmp_path) == numbers(undisturbed[0])
+    assert [path.name for path in tmp_path.iterdir() if "records" in path.name] == ["records.jsonl"]
 
 
 @settings(max_examples=60)

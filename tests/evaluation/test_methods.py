@@ -103,6 +103,8 @@ def test_written_prompts(parse, tmp_path):
     assert method(["boy on a horse", "a castle"]) == ["a rider at dawn", "a keep"]
     with pytest.raises(ValueError, match="has 2 prompts, and there are 1 plain ones"):
         method(["boy on a horse"])
+    (tmp_path / "made.jsonl").write_text('{"original": "a castle", "text": "a castle, 8k"}\n')  # by `enhance`
+    assert parse(f"plain,file:{tmp_path / 'made.jsonl'}")[1](["a castle"]) == ["a castle, 8k"]
     broken = tmp_path / "human.jsonl"
     broken.write_text('{"prompt": "a keep"}\n{"text": 1}\n', encoding="utf-8")
     with pytest.raises(ValueError, match=r"human\.jsonl, line 2: no \"prompt\""):
