@@ -354,7 +354,7 @@ def check_prompt(text: object, constraints: Constraints | None = None, window: i
 
 
 def finish(
-    head: str, tail: str, ended: bool, window: int, constraints: Constraints | None = None
+    head: str, tail: str, ended: bool, window: int | None, constraints: Constraints | None = None
 ) -> tuple[str, list[str]]:
     """Make a result of what the policy wrote: whole modifiers, none twice, inside the window, after the user's text.
 
@@ -362,7 +362,7 @@ def finish(
         head: The user's text; the result starts with it, verbatim.
         tail: The policy's continuation.
         ended: Whether the policy ended by itself; if not, its last modifier may be half a one and goes.
-        window: CLIP tokens that the result may have.
+        window: CLIP tokens that the result may have; None for any number.
         constraints: Met by `head` and `tail` together; modifiers that they need are kept.
 
     Returns:
@@ -385,14 +385,15 @@ def finish(
         kept = added.keep(keep)
         return Prompt(kept.segments, (*kept.separators[:-1], ""))
 
+    def fits(text: str) -> bool:
+        return window is None or count_clip_tokens(text) <= window
+
     for i in reversed(range(len(keep))):
-        if count_clip_tokens(head + str(result())) <= window:
+        if fits(head + str(result())):
             break
         keep[i] = needed[i]
     finished = result()
-    if constraints and not (
-        check(head + str(finished), constraints) and count_clip_tokens(head + str(finished)) <= window
-    ):
+    if constraints and not (check(head + str(finished), constraints) and fits(head + str(finished))):
         # What the policy wrote around the required phrases does not fit: the phrases by themselves do.
         finished = Prompt.parse(_listing(head, constraints)[len(head) :])
     return head + str(finished), list(finished.segments)

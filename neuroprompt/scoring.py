@@ -8,7 +8,8 @@ the *original* prompt's words, and returns one float:
 
 where s_c is the score of component c. The base b_c is the score of the original prompt drawn with the same seeds
 (common random numbers) where the component is `relative`; else it is the cap, so that a capped component is a penalty
-that is 0 where the cap is reached; else 0. σ_c is 1, or the spread of plain prompts' scores after `calibrate`.
+that is 0 where the cap is reached; else 0. σ_c is 1, or the spread of plain prompts' scores after `calibrate`. What the
+safety checker flagged is worth `flagged_reward` beside the original's own pictures (see `combined`).
 
 NeuroPrompts (Rosenman et al. 2024, eq. 2) is the preset ``neuroprompts``: PickScore, mean over images. Promptist (Hao
 et al. 2023, eq. 3 and 4) is ``promptist``: aesthetic gain + min(20·CLIP − 5.6, 0).
@@ -17,8 +18,8 @@ et al. 2023, eq. 3 and 4) is ``promptist``: aesthetic gain + min(20·CLIP − 5.
 import json
 import sqlite3
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -60,7 +61,7 @@ class RewardArguments:
         images_per_prompt: Pictures drawn of each prompt, with as many seeds.
         calibration_prompts: Plain prompts drawn before training, whose spread becomes each component's unit; 0 leaves
             the components in their own units.
-        flagged_reward: What a picture is worth that the safety checker flagged.
+        flagged_reward: What a picture that the safety checker flagged is worth, beside the original prompt's pictures.
         score_cache: File for the original prompts' scores; by default they are kept in memory.
         num_inference_steps, guidance_scale, image_size, generator_dtype, image_batch_size, compile_generator: Of the
             generator; by default its own.
@@ -82,7 +83,9 @@ class RewardArguments:
     calibration_prompts: int = field(
         default=0, metadata={"help": "Plain prompts whose spread becomes each component's unit; 0: raw units."}
     )
-    flagged_reward: float = field(default=-2.0, metadata={"help": "Worth of a picture that was flagged as unsafe."})
+    flagged_reward: float = field(
+        default=-2.0, metadata={"help": "Worth of a flagged picture beside the plain prompt's."}
+    )
     score_cache: str | None = field(default=None, metadata={"help": "File for the original prompts' scores."})
     num_inference_steps: int | None = field(default=None, metadata={"help": "Of the generator."})
     guidance_scale: float | None = field(default=None, metadata={"help": "Of the generator."})
@@ -96,8 +99,13 @@ class RewardArguments:
     reward_dtype: str | None = field(default=None, metadata={"help": "bfloat16, float16 or float32."})
 
 
-def build_reward(arguments: RewardArguments, device: str | None = None) -> "PromptReward":
-    """The reward that `arguments` describe, its models on `device` (by default the GPU if there is one)."""
+def build_reward(
+    arguments: RewardArguments, device: str | None = None, window: int | None = CLIP_WINDOW
+) -> "PromptReward":
+    """The reward that `arguments` describe, its models on `device` (by default the accelerator if there is one).
+
+    `window` is that of the policy that is rewarded: CLIP tokens of a rewritten prompt, or None for any number.
+    """
     preset = PRESETS.get(arguments.rewards, Preset(arguments.rewards, arguments.relative))
     config = generator_config(arguments)
     return PromptReward(
@@ -107,6 +115,7 @@ def build_reward(arguments: RewardArguments, device: str | None = None) -> "Prom
         images_per_prompt=arguments.images_per_prompt,
         flagged_reward=arguments.flagged_reward,
         cache=arguments.score_cache,
+        window=window,
     )
 
 
@@ -171,6 +180,45 @@ class Term(NamedTuple):
         return np.where(count > 0, self.weight / self.scale * (capped - base), 0.0)
 
 
+def combined(
+    terms: Mapping[str, Term],
+    scores: Mapping[str, np.ndarray],
+    flagged: np.ndarray,
+    plain: Mapping[str, np.ndarray] | None,
+    plain_flagged: np.ndarray | None,
+    flagged_reward: float,
+) -> np.ndarray:
+    """What pictures are worth: the equation at the head of this file, picture by picture. (…, seeds)
+
+    A flagged picture, which is black, is worth `flagged_reward` more (it is negative: less) than the original prompt's
+    pictures are. These are worth 0 by relative components; by the others their own mean, so that being flagged costs
+    about the same, whether the reward is a gain of 1 or a PickScore of 20. Where no picture of the original is known,
+    the mean of all pictures that are not flagged stands in for them.
+
+    Args:
+        terms: How each component counts, by name.
+        scores, flagged: Of the pictures, raw. (…, seeds)
+        plain, plain_flagged: Of the original prompts' pictures with the same seeds, in a shape that spreads over
+            these; None where they are not known and nothing is relative.
+        flagged_reward: In the unit of the reward.
+    """
+    against, against_flagged = (scores, flagged) if plain is None else (plain, plain_flagged)
+    total = np.zeros(flagged.shape)
+    for name, term in terms.items():
+        total = total + term.gain(scores[name], against[name], against_flagged)
+    if not flagged.any():
+        return total
+    known = ~flagged if plain is None else ~plain_flagged
+    base = np.zeros(known.shape)
+    for name, term in terms.items():
+        if not term.relative:
+            base = base + term.gain(against[name], against[name], against_flagged)
+    count = known.sum(-1, keepdims=True)
+    base = np.where(known, base, 0.0).sum(-1, keepdims=True) / np.maximum(1, count)
+    elsewhere = total[~flagged].mean() if not flagged.all() and not all(t.relative for t in terms.values()) else 0.0
+    return np.where(flagged, np.where(count > 0, base, elsewhere) + flagged_reward, total)
+
+
 class DrawingError(OSError):
     """A prompt that the generator or a reward fails on; the message names it."""
 
@@ -201,12 +249,12 @@ class PromptReward:
         relative: Which components count as improvements over the original: "all", "none", or names with commas.
         images_per_prompt: Seeds per prompt. They belong to the original prompt (and `seed`), so that the original and
             all its rewrites are drawn with the same ones.
-        flagged_reward: Worth of a flagged picture.
+        flagged_reward: Worth of a flagged picture beside the original's, in the unit of the reward.
         cache: File for the scores of original prompts (SQLite), which may be shared between processes and runs; None
             keeps them in memory.
         eos_token_id: Where set, a completion whose ids do not end with it was cut off, and its last modifier, which
             may be half a one, goes, as at inference.
-        window: CLIP tokens that a rewritten prompt may have.
+        window: CLIP tokens that a rewritten prompt may have; None for any number.
         seed: Another seed, other pictures.
 
     Attributes:
@@ -226,7 +274,7 @@ class PromptReward:
         flagged_reward: float = -2.0,
         cache: str | Path | None = None,
         eos_token_id: int | None = None,
-        window: int = CLIP_WINDOW,
+        window: int | None = CLIP_WINDOW,
         seed: int = 0,
     ):
         if images_per_prompt < 1:
@@ -288,18 +336,24 @@ class PromptReward:
             [original for _, original in everything for _ in range(k)],
             seeds,
         )
-        flagged = measured.flagged.reshape(-1, k)  # (rewrites and originals, seeds)
-        place = {prompt: n + i for i, prompt in enumerate(plain)}
-        original = [place[o] for o in originals] if plain else slice(0)
-        total = np.zeros((n, k))
+        scores = {name: of.reshape(-1, k) for name, of in measured.scores.items()}  # (rewrites and originals, seeds)
+        flagged = measured.flagged.reshape(-1, k)
+        own = {name: of[:n] for name, of in scores.items()}
+        known, known_flagged = None, None
+        if plain:
+            place = {prompt: n + i for i, prompt in enumerate(plain)}
+            rows = [place[original] for original in originals]
+            known, known_flagged = {name: of[rows] for name, of in scores.items()}, flagged[rows]
+        elif flagged.any():
+            known, known_flagged, more = self._originals_of(originals, flagged.any(1))
+            seconds = {phase: spent + more.seconds[phase] for phase, spent in measured.seconds.items()}
+            measured = replace(measured, seconds=seconds, images=measured.images + more.images)
+        total = combined(self.terms, own, flagged[:n], known, known_flagged, self.flagged_reward)
         self.last = {}
         for name, term in self.terms.items():
-            scores = measured.scores[name].reshape(-1, k)
-            total += term.gain(scores[:n], scores[original], flagged[original])
-            self.last[name] = float(scores[:n].mean())
+            self.last[name] = float(own[name].mean())
             if term.relative:
-                self.last[f"plain/{name}"] = float(scores[n:].mean())
-        total[flagged[:n]] = self.flagged_reward
+                self.last[f"plain/{name}"] = float(scores[name][n:].mean())
         self.last |= {f"seconds/{phase}": seconds for phase, seconds in measured.seconds.items()}
         self.last |= {
             "flagged": float(flagged[:n].mean()),
@@ -310,6 +364,23 @@ class PromptReward:
             for name, value in self.last.items():
                 log_metric(name, value)
         return total.mean(1)
+
+    def _originals_of(
+        self, originals: Sequence[str], wanted: np.ndarray
+    ) -> tuple[dict[str, np.ndarray], np.ndarray, Measured]:
+        """Scores and flags of the `wanted` (n,) originals' own pictures, (n, seeds); the others count as flagged."""
+        k = self.images_per_prompt
+        plain = list(dict.fromkeys(original for original, want in zip(originals, wanted, strict=True) if want))
+        texts = [prompt for prompt in plain for _ in range(k)]
+        measured = self.measure(texts, texts, [seed for prompt in plain for seed in self.seeds(prompt)])
+        place = {prompt: i for i, prompt in enumerate(plain)}
+        rows = [place.get(original, len(plain)) for original in originals]
+
+        def spread(values: np.ndarray, missing) -> np.ndarray:
+            return np.vstack([values.reshape(-1, k), np.full((1, k), missing)])[rows]
+
+        scores = {name: spread(of, 0.0) for name, of in measured.scores.items()}
+        return scores, spread(measured.flagged, True), measured
 
     @property
     def terms(self) -> dict[str, Term]:

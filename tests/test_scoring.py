@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from neuroprompt.enhancer import finish
 from neuroprompt.images import Drawing, ImageGenerator
 from neuroprompt.rewards import load_rewards
-from neuroprompt.scoring import PRESETS, DrawingError, PromptReward, RewardArguments, build_reward
+from neuroprompt.scoring import PRESETS, DrawingError, PromptReward, RewardArguments, Term, build_reward, combined
 
 ROUNDING = 5e-4  # of scores around 18: what a batch of another size costs in float32
 PROMPTS = ["boy on a horse", "a castle", "boy on a horse"]
@@ -162,6 +162,42 @@ def test_flagged_pictures_get_the_floor(generator, rewards):
     got, wanted = reward(PROMPTS, COMPLETIONS), steady(PROMPTS, COMPLETIONS)
     assert got[1] == -3.0 and reward.last["flagged"] == pytest.approx(1 / 3)
     assert got[0] == pytest.approx(wanted[0], abs=ROUNDING) and got[2] == pytest.approx(wanted[2], abs=ROUNDING)
+
+
+@pytest.mark.parametrize("spec, relative", [("pickscore:1.0", "none"), ("pickscore:1.0,clip:20@0.28", "pickscore")])
+def test_being_flagged_costs_the_same_whatever_the_scale_of_the_reward(generator, spec, relative):
+    """PickScore itself is about 20: a worth of -2 for one picture of two would be 11 less, and drown all else."""
+    rewards = load_rewards(spec, "embedded", "cpu")
+    reward = PromptReward(Flagging(generator, "blurry"), rewards, relative=relative, images_per_prompt=2)
+    got = reward(PROMPTS, COMPLETIONS)
+    plain = PromptReward(generator, rewards, relative=relative, images_per_prompt=2).score(PROMPTS, PROMPTS)
+    assert got[1] == pytest.approx(plain[1] - 2.0, abs=0.01)
+    assert reward.last["images"] == (6 if relative == "none" else 6 + 2) + 2  # and of the flagged one's original
+
+
+def test_of_an_original_that_is_flagged_itself_the_other_pictures_stand_in(generator, rewards):
+    flagged = np.array([[True, True], [False, False]])
+    scores = {"pickscore": np.array([[0.0, 0.0], [19.0, 21.0]])}
+    worth = combined({"pickscore": Term(1.0)}, scores, flagged, None, None, -2.0)
+    assert worth.tolist() == [[18.0, 18.0], [19.0, 21.0]]
+    alone = combined({"pickscore": Term(1.0)}, {"pickscore": np.zeros((1, 2))}, flagged[:1], None, None, -2.0)
+    assert alone.tolist() == [[-2.0, -2.0]]
+
+
+def test_the_window_of_the_policy_is_that_of_the_reward(generator, rewards):
+    """A rewrite that may be long is drawn as it is, and not cut to CLIP's window."""
+    tail = ", " + ", ".join(f"modifier number {i}" for i in range(60))
+    drawn = []
+
+    class Listening(Failing):
+        def draw(self, prompts, seeds):
+            drawn.extend(prompts)
+            return self.generator.draw(prompts, seeds)
+
+    for window, whole in ((77, False), (None, True), (400, True)):
+        PromptReward(Listening(generator, "-"), rewards, images_per_prompt=1, window=window)(["a castle"], [tail])
+        assert (f"a castle{tail}" in drawn) == whole
+        drawn.clear()
 
 
 def test_a_flagged_original_gives_neither_gain_nor_loss(generator, rewards):

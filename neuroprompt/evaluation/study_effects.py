@@ -19,7 +19,7 @@ from neuroprompt import __version__
 from neuroprompt.evaluation.statistics import Interval, sign_test
 from neuroprompt.evaluation.study_design import Axis, Design
 from neuroprompt.evaluation.summary import REWARD, SETTINGS, repository_commit
-from neuroprompt.scoring import Term
+from neuroprompt.scoring import Term, combined
 
 ALL = "all"
 """What all prompts together are called beside their classes."""
@@ -217,10 +217,8 @@ def _values(record: Mapping, terms: Mapping[str, Term], settings: Mapping) -> di
     }
     drawn = np.array([of is not None for of in record["flagged"]])[:, None]
     flagged = np.array([of or [False] * len(nothing) for of in record["flagged"]])
-    total = np.zeros(flagged.shape)
-    for name, term in terms.items():
-        total += term.gain(scores[name], scores[name][0], flagged[0])  # the first combination is the plain prompt
-    total[flagged] = settings["flagged_reward"]
+    plain = {name: of[0] for name, of in scores.items()}  # the first combination is the plain prompt
+    total = combined(terms, scores, flagged, plain, flagged[0], settings["flagged_reward"])
     return {
         REWARD: np.where(drawn, total, np.nan),
         **{name: np.where(flagged, np.nan, of) for name, of in scores.items()},

@@ -28,7 +28,7 @@ from neuroprompt import __version__
 from neuroprompt.evaluation.statistics import Interval, bootstrap, compare
 from neuroprompt.files import sole_writer, write_file
 from neuroprompt.prompts import CLIP_WINDOW
-from neuroprompt.scoring import Term
+from neuroprompt.scoring import Term, combined
 from neuroprompt.terminal import Terminal, visible
 
 SETTINGS, RECORDS = "settings.json", "records.jsonl"
@@ -410,13 +410,9 @@ class _MethodData:
 
 def combined_reward(data: _MethodData, plain: _MethodData | None, settings: Mapping) -> np.ndarray:
     """The reward of every picture, (prompts, seeds), from raw scores, as `PromptReward` has it."""
-    total = np.zeros(data.flagged.shape)
-    for name, component in settings["rewards"].items():
-        term = Term(**{field: component[field] for field in Term._fields})
-        against = plain or data  # where nothing is relative, nothing of it is read
-        total += term.gain(data.scores[name], against.scores[name], against.flagged)
-    total[data.flagged] = settings["flagged_reward"]
-    return total
+    terms = {name: Term(*(of[field] for field in Term._fields)) for name, of in settings["rewards"].items()}
+    against = (plain.scores, plain.flagged) if plain else (None, None)
+    return combined(terms, data.scores, data.flagged, *against, settings["flagged_reward"])
 
 
 def kept_and_added(original: str, text: str) -> tuple[float, list[str]]:

@@ -154,7 +154,7 @@ def load_reward_func(
         ValueError: There is no such function.
     """
     if not arguments.reward_func:
-        reward = build_reward(reward_arguments, str(config.device))
+        reward = build_reward(reward_arguments, str(config.device), getattr(config, "window", CLIP_WINDOW))
         reward.eos_token_id = tokenizer.eos_token_id
         if reward_arguments.calibration_prompts:
             reward.calibrate(prompts[: reward_arguments.calibration_prompts])

@@ -12,7 +12,7 @@ import numpy as np
 from neuroprompt.decoding import Constraints
 from neuroprompt.enhancer import PromptEnhancer, check_prompt
 from neuroprompt.prompts import CLIP_WINDOW
-from neuroprompt.scoring import PromptReward
+from neuroprompt.scoring import PromptReward, combined
 
 from .candidates import Space
 from .chat import Chat, Wish
@@ -172,13 +172,19 @@ def optimize(
 def worth(reward: PromptReward, rows: "Sequence[Row]", plain: "Sequence[Row]") -> np.ndarray:
     """What pictures are worth by the reward's own equation, against those of the original. (n,)
 
-    A picture that a reward says nothing finite of is worth as little as a flagged one.
+    A picture that a reward says nothing finite of counts as a flagged one.
     """
-    scores, original = (np.array([r[0] for r in of], np.float64).reshape(len(of), -1) for of in (rows, plain))
-    flagged, original_flagged = (np.array([r[1] for r in of], bool) for of in (rows, plain))
-    gains = [term.gain(scores[:, i], original[:, i], original_flagged) for i, term in enumerate(reward.terms.values())]
-    total = np.sum(gains, axis=0)
-    return np.where(np.isfinite(total) & ~flagged, total, reward.flagged_reward)
+    terms = reward.terms
+
+    def read(of: "Sequence[Row]") -> tuple[dict[str, np.ndarray], np.ndarray]:
+        columns = np.array([row[0] for row in of], np.float64).reshape(len(of), -1)
+        silent = ~np.isfinite(columns[:, [bool(term.weight) for term in terms.values()]]).all(1)
+        flagged = np.array([row[1] for row in of], bool)
+        return {
+            name: np.where(silent, 0.0, column) for name, column in zip(terms, columns.T, strict=True)
+        }, flagged | silent
+
+    return combined(terms, *read(rows), *read(plain), reward.flagged_reward)
 
 
 Row = tuple[Sequence[float], bool]
