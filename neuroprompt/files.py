@@ -7,7 +7,7 @@ import shlex
 import socket
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 from itertools import combinations
@@ -39,6 +39,21 @@ def write_file(path: str | Path, data: bytes) -> None:
             beside.unlink(missing_ok=True)
     except OSError as error:
         raise OSError(error.errno, error.strerror, str(path)) from error
+
+
+def write_step(path: str | Path, record: Mapping[str, object]) -> None:
+    """Add a record to a .jsonl file, in the place of those of its ``step`` and later ones.
+
+    These are what a killed training did after its last checkpoint, and now does again.
+    """
+    path, kept = Path(path), []
+    for line in path.read_bytes().split(b"\n") if path.exists() else ():
+        try:
+            if json.loads(line)["step"] < record["step"]:
+                kept.append(line)
+        except (ValueError, KeyError, TypeError):  # half a line of a kill, or the nothing after the last
+            continue
+    write_file(path, b"".join(line + b"\n" for line in [*kept, json.dumps(record, ensure_ascii=False).encode()]))
 
 
 def refuse_same_file(*paths: str | Path | None) -> None:

@@ -1,6 +1,7 @@
 """One writer for each output: between processes, after a kill, and on a disk without locks."""
 
 import errno
+import json
 import os
 import signal
 import subprocess
@@ -10,7 +11,7 @@ import time
 
 import pytest
 
-from neuroprompt.files import BusyError, refuse_same_file, sole_writer
+from neuroprompt.files import BusyError, refuse_same_file, sole_writer, write_step
 
 HOLD = """
 import sys, time
@@ -161,3 +162,14 @@ def test_one_file_by_two_names_is_refused(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match=r"new\.txt and sub/\.\./new\.txt would be"):
         refuse_same_file("new.txt", "sub/../new.txt")
     refuse_same_file("a.txt", "b.txt", "new.txt", "-", "-", None, None)
+
+
+def test_a_step_that_is_done_again_is_there_once(tmp_path):
+    path = tmp_path / "samples.jsonl"
+    for step in (3, 6, 9):
+        write_step(path, {"step": step, "text": "ä\u2028"})
+    with path.open("a") as file:
+        file.write('{"step": 12, "te')  # a kill
+    write_step(path, {"step": 6, "text": "again"})  # the last checkpoint was that of step 3
+    steps = [json.loads(line) for line in path.read_text("utf-8").split("\n")[:-1]]
+    assert steps == [{"step": 3, "text": "ä\u2028"}, {"step": 6, "text": "again"}]
