@@ -28,6 +28,7 @@ from torch import Tensor
 
 from neuroprompt.models import (
     ModelError,
+    check_tokenizer,
     check_weights,
     empty_cache,
     fingerprint,
@@ -231,6 +232,9 @@ class ImageGenerator:
                     **left_out,
                     **_load_models(str(name), Path(folder), index, left_out, config.variant, getattr(torch, dtype)),
                 )
+                for part in pipeline.components.values():
+                    if isinstance(part, transformers.PreTrainedTokenizerBase):
+                        check_tokenizer(str(name), part)
         except ModelError:
             raise
         except Exception as error:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import torch
+    from transformers import PreTrainedTokenizerBase
 
 _EMBEDDED = Path(__file__).parent / "assets"
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
@@ -208,6 +209,16 @@ def _numberless(name: str) -> str:
     return re.sub(r"\d+", "#", name)
 
 
+def check_tokenizer(what: str, tokenizer: "PreTrainedTokenizerBase") -> None:
+    """Refuse a tokenizer without words, which is what the libraries make where its files are missing.
+
+    Raises:
+        ModelError: It knows no more than its special tokens.
+    """
+    if len(tokenizer.get_vocab()) <= len(tokenizer.added_tokens_decoder) + 1:  # and a sign for spaces
+        raise ModelError(f"{what} has no tokenizer: copy the files of the one that it was trained with")
+
+
 # --- devices -----------------------------------------------------------------------------------------------------
 
 
@@ -297,4 +308,4 @@ def reason(error: BaseException) -> str:
     if is_out_of_memory(error):
         return "there is not enough memory for it"
     text = " ".join(str(error).split())
-    return re.split(r"(?<=[.:!]) ", text)[0][:300] if text else type(error).__name__
+    return re.split(r"(?<=[.!]) ", text)[0][:300] if text else type(error).__name__

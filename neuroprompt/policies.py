@@ -14,7 +14,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import cached_file
 
-from neuroprompt.models import ModelError, check_weights, locate, reason, reporting
+from neuroprompt.models import ModelError, check_tokenizer, check_weights, locate, reason, reporting
 
 
 def load_policy(
@@ -71,11 +71,9 @@ def load_tokenizer(name: str | Path, revision: str | None = None, **settings) ->
     source = locate(name, "policy", weights=False)
     try:
         tokenizer = AutoTokenizer.from_pretrained(source, revision=revision, trust_remote_code=False, **settings)
-        knows = tokenizer("a", add_special_tokens=False)["input_ids"]
     except Exception as error:
         raise ModelError(f"cannot load the tokenizer of {name} (tokenizer.json): {reason(error)}") from error
-    if not knows:  # the library makes one of no vocabulary, too
-        raise ModelError(f"{name} has no tokenizer: copy the files of the one that the model was trained with")
+    check_tokenizer(str(name), tokenizer)
     return tokenizer
 
 

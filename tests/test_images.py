@@ -4,12 +4,14 @@ import inspect
 import json
 import logging
 import os
+import re
 import shutil
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
 
 from neuroprompt.images import GeneratorConfig, ImageGenerator, prompt_windows
 from neuroprompt.models import ModelError
@@ -114,6 +116,31 @@ def test_the_negative_prompt_is_the_pipelines(load, name):
     own = own_pictures(generator, ["a castle", "a dog"], [0, 1], num_inference_steps=2, negative_prompt="blurry, ugly")
     assert (images - own).abs().max() < TOLERANCE
     assert (images - load(name)(["a castle", "a dog"], [0, 1])).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "own"),
+    [
+        ("qwen_image", {}, {"true_cfg_scale": 4.0, "negative_prompt": " "}),
+        ("qwen_image", {"negative_prompt": "blurry"}, {"true_cfg_scale": 4.0, "negative_prompt": "blurry"}),
+        ("qwen_image", {"true_cfg_scale": 1.0}, {"true_cfg_scale": 1.0}),
+        ("flux", {}, {}),
+        ("flux", {"true_cfg_scale": 3.0}, {"true_cfg_scale": 3.0, "negative_prompt": " "}),
+        ("flux", {"true_cfg_scale": 3.0, "negative_prompt": "x"}, {"true_cfg_scale": 3.0, "negative_prompt": "x"}),
+    ],
+)
+def test_guidance_has_another_name_in_pipelines_of_distilled_models(load, name, settings, own):
+    """true_cfg_scale weighs it there, and the pipeline leaves it out where no negative prompt is given."""
+    size = {"height": 32, "width": 32}
+    images = load(name, **settings, **size)(["a castle", "a dog, blue"], [0, 1])
+    pipeline = load(name, **size)
+    assert (
+        images - own_pictures(pipeline, ["a castle", "a dog, blue"], [0, 1], num_inference_steps=2, **size, **own)
+    ).abs().max() < TOLERANCE
+    plain = own_pictures(
+        pipeline, ["a castle", "a dog, blue"], [0, 1], num_inference_steps=2, true_cfg_scale=1.0, **size
+    )
+    assert ((images - plain).abs().max() > 1e-4) == (own.get("true_cfg_scale", 1.0) > 1)
 
 
 def test_schedulers_that_draw_noise_do_it_for_each_picture(load):
@@ -342,6 +369,12 @@ def test_the_config_says_what_the_pipeline_does(embedded, load):
     config = load(num_inference_steps=None).config
     assert (config.num_inference_steps, config.guidance_scale, config.height) == (50, 7.5, diffusion.SIDE)
     assert load("stable_diffusion_3").config.max_sequence_length == 256
+    qwen, flux = load("qwen_image", height=32, width=32).config, load("flux", height=32, width=32).config
+    assert (qwen.guidance_scale, qwen.true_cfg_scale) == (None, 4.0)
+    assert (flux.guidance_scale, flux.true_cfg_scale) == (
+        None,
+        1.0,
+    )  # made as FLUX.1-schnell, without distilled guidance
 
 
 def test_few_step_models_are_drawn_as_their_cards_say(checkpoints, tmp_path):
@@ -471,6 +504,38 @@ def test_models_that_cannot_be_loaded(checkpoints, tmp_path, monkeypatch):
     assert "AudioLDM2Pipeline" in refusal(folder)
     if not torch.cuda.is_available():
         assert "no CUDA device" in refusal("embedded", device="cuda")
+
+
+@pytest.mark.parametrize(
+    ("part", "key", "message"),
+    [
+        ("unet", "conv_out.weight", "the unet of .* is not what its config says: its files lack 1 of"),
+        ("text_encoder", "text_model.final_layer_norm.weight", "the text_encoder of .* lack 1 of"),
+        ("vae", "decoder.conv_out.bias", "the vae of .* lack 1 of"),
+    ],
+)
+def test_parts_that_are_not_what_they_say_are_refused(checkpoints, tmp_path, part, key, message):
+    folder = shutil.copytree(checkpoints("stable_diffusion"), tmp_path / "copy")
+    (file,) = (folder / part).glob("*.safetensors")
+    weights = load_file(file)
+    save_file(weights | {key: weights[key] * torch.nan}, file, {"format": "pt"})
+    assert f"{part} of {folder} is broken" in refusal(folder)
+    del weights[key]
+    save_file(weights, file, {"format": "pt"})
+    assert re.search(message, refusal(folder))
+
+
+def test_a_part_with_other_shapes_is_refused(checkpoints, tmp_path):
+    folder = shutil.copytree(checkpoints("stable_diffusion"), tmp_path / "copy")
+    config = json.loads((folder / "unet" / "config.json").read_text())
+    (folder / "unet" / "config.json").write_text(json.dumps(config | {"block_out_channels": [32, 64]}))
+    assert "cannot load the unet of" in refusal(folder)
+
+
+def test_a_generator_without_its_tokenizer_is_refused(checkpoints, tmp_path):
+    folder = shutil.copytree(checkpoints("stable_diffusion"), tmp_path / "copy")
+    shutil.rmtree(folder / "tokenizer")
+    assert "has no tokenizer: copy the files" in refusal(folder)
 
 
 def test_a_full_disk_is_said_so(monkeypatch):

@@ -103,7 +103,7 @@ def the_tokenizer_of_another(folder):
         (infinite, "holds numbers that are NaN or infinite"),
         (decoding_that_is_no_json, "has a generation_config.json that cannot be read"),
         (decoding_that_makes_no_sense, "whose temperature is 'hot': give a number from 0 up"),
-        (no_tokenizer, "has no tokenizer: copy the files"),
+        (no_tokenizer, "has no tokenizer: copy the files of the one"),
         (the_tokenizer_of_another, "is another model's: it has 50257 entries, and the model reads"),
     ],
 )

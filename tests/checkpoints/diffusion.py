@@ -1,9 +1,9 @@
-"""Tiny random checkpoints in the file layouts of the hub: Stable Diffusion 1.5, SDXL, Stable Diffusion 3 and Flux.
+"""Tiny random checkpoints in the file layouts of the hub: Stable Diffusion 1.5, XL and 3, Flux and Qwen-Image.
 
 Files, names of tensors, tokenizer formats and the fields of ``model_index.json`` are those of
 ``stable-diffusion-v1-5/stable-diffusion-v1-5``, ``stabilityai/stable-diffusion-xl-base-1.0``,
-``stabilityai/stable-diffusion-3-medium-diffusers`` and ``black-forest-labs/FLUX.1-schnell``; only the widths and depths
-are others. So whatever loads one of these loads the real one.
+``stabilityai/stable-diffusion-3-medium-diffusers``, ``black-forest-labs/FLUX.1-schnell`` and ``Qwen/Qwen-Image``; only
+the widths and depths are others. So whatever loads one of these loads the real one.
 """
 
 import json
@@ -13,10 +13,12 @@ from pathlib import Path
 import torch
 from diffusers import (
     AutoencoderKL,
+    AutoencoderKLQwenImage,
     EulerDiscreteScheduler,
     FlowMatchEulerDiscreteScheduler,
     FluxTransformer2DModel,
     PNDMScheduler,
+    QwenImageTransformer2DModel,
     SD3Transformer2DModel,
     UNet2DConditionModel,
 )
@@ -28,12 +30,15 @@ from transformers import (
     CLIPTextModel,
     CLIPTextModelWithProjection,
     PreTrainedModel,
+    Qwen2_5_VLConfig,
+    Qwen2_5_VLForConditionalGeneration,
     T5Config,
     T5EncoderModel,
     T5TokenizerFast,
 )
 
 from neuroprompt.prompts import clip_tokenizer
+from tests.checkpoints.policies import byte_level_bpe
 
 WIDTH = 16
 SIDE = 32  # pixels; latents are half as large
@@ -240,6 +245,56 @@ def flux(folder: Path) -> Path:
             "tokenizer_2": ["transformers", "T5TokenizerFast"],
             "transformer": ["diffusers", "FluxTransformer2DModel"],
             "vae": ["diffusers", "AutoencoderKL"],
+        },
+    )
+    return folder
+
+
+def qwen_image(folder: Path) -> Path:
+    """Qwen-Image: a language model that reads the text, a transformer without distilled guidance, a video's VAE."""
+    torch.manual_seed(0)
+    special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+    byte_level_bpe(folder / "tokenizer", 5000, special, place=4997)
+    names = {"pad_token": special[0], "eos_token": special[2], "tokenizer_class": "Qwen2Tokenizer"}
+    _write(folder / "tokenizer" / "tokenizer_config.json", names | {"model_max_length": 131072})
+    size = {"hidden_size": WIDTH, "intermediate_size": 2 * WIDTH}
+    text = size | {"num_hidden_layers": 1, "num_attention_heads": 2, "num_key_value_heads": 1, "vocab_size": 5000}
+    text |= {"bos_token_id": 4997, "eos_token_id": 4999}
+    rope = {"rope_type": "default", "mrope_section": [1, 1, 2], "rope_theta": 1e6}
+    vision = size | {"depth": 1, "num_heads": 2, "out_hidden_size": WIDTH, "fullatt_block_indexes": [0]}
+    config = Qwen2_5_VLConfig(text_config=text | {"rope_parameters": rope}, vision_config=vision)
+    Qwen2_5_VLForConditionalGeneration(config).save_pretrained(folder / "text_encoder")
+    QwenImageTransformer2DModel(
+        in_channels=16,
+        out_channels=4,
+        num_layers=1,
+        attention_head_dim=16,
+        num_attention_heads=2,
+        joint_attention_dim=WIDTH,
+        axes_dims_rope=(4, 4, 8),
+    ).save_pretrained(folder / "transformer")
+    AutoencoderKLQwenImage(
+        base_dim=8,
+        z_dim=4,
+        dim_mult=[1, 2],
+        num_res_blocks=1,
+        temperal_downsample=[False],
+        latents_mean=[0.0] * 4,
+        latents_std=[1.0] * 4,
+    ).save_pretrained(folder / "vae")
+    FlowMatchEulerDiscreteScheduler(
+        use_dynamic_shifting=True, shift_terminal=0.02, base_shift=0.5, max_shift=0.9, max_image_seq_len=8192
+    ).save_pretrained(folder / "scheduler")
+    _write(
+        folder / "model_index.json",
+        {
+            "_class_name": "QwenImagePipeline",
+            "_diffusers_version": "0.34.0.dev0",
+            "scheduler": ["diffusers", "FlowMatchEulerDiscreteScheduler"],
+            "text_encoder": ["transformers", "Qwen2_5_VLForConditionalGeneration"],
+            "tokenizer": ["transformers", "Qwen2Tokenizer"],
+            "transformer": ["diffusers", "QwenImageTransformer2DModel"],
+            "vae": ["diffusers", "AutoencoderKLQwenImage"],
         },
     )
     return folder

@@ -32,7 +32,7 @@ def gpt2(folder: Path, *, pickled: bool = False, tokenizer: bool = True) -> Path
     config_file = json.loads((folder / "config.json").read_text())
     _write(folder / "config.json", config_file | {"architectures": ["GPT2LMHeadModel"], "model_type": "gpt2"})
     if tokenizer:
-        _bpe_files(folder, 50257, [END], place=50256)
+        byte_level_bpe(folder, 50257, [END], place=50256)
         special = dict.fromkeys(("bos_token", "eos_token", "unk_token"), END)
         _write(
             folder / "tokenizer_config.json",
@@ -57,7 +57,7 @@ def smollm2(folder: Path) -> Path:
     special = [END, "<|im_start|>", "<|im_end|>", "<repo_name>", "<reponame>", "<file_sep>", "<filename>"]
     special += ["<gh_stars>", "<issue_start>", "<issue_comment>", "<issue_closed>", "<jupyter_start>"]
     special += ["<jupyter_text>", "<jupyter_code>", "<jupyter_output>", "<jupyter_script>", "<empty_output>"]
-    _bpe_files(folder, 49152, special, place=0)
+    byte_level_bpe(folder, 49152, special, place=0)
     _write(
         folder / "tokenizer_config.json",
         dict.fromkeys(("bos_token", "eos_token", "unk_token"), END)
@@ -80,7 +80,7 @@ def llama(folder: Path) -> Path:
     )
     _save(_random(config), folder)
     special = ["<pad>", "<|begin_of_text|>", "<|end_of_text|>"]
-    _bpe_files(folder, 5000, special, place=0)
+    byte_level_bpe(folder, 5000, special, place=0)
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     tokenizer.post_processor = processors.TemplateProcessing(
         single=f"{special[1]} $A", pair=f"{special[1]} $A {special[1]} $B", special_tokens=[(special[1], 1)]
@@ -110,7 +110,7 @@ def qwen2_instruct(folder: Path) -> Path:
     model.generation_config.pad_token_id = 151643
     model.generation_config.do_sample, model.generation_config.temperature = True, 0.7
     _save(model.bfloat16(), folder)
-    _bpe_files(folder, 151643 + 3, [END, "<|im_start|>", "<|im_end|>"], place=151643)
+    byte_level_bpe(folder, 151643 + 3, [END, "<|im_start|>", "<|im_end|>"], place=151643)
     _write(
         folder / "tokenizer_config.json",
         {
@@ -158,8 +158,9 @@ def _merges() -> tuple[dict[str, int], list]:
     return model["vocab"], model["merges"]
 
 
-def _bpe_files(folder: Path, size: int, special: list[str], place: int) -> None:
+def byte_level_bpe(folder: Path, size: int, special: list[str], place: int) -> None:
     """tokenizer.json, vocab.json and merges.txt of `size` entries, `special` at the ids from `place` on."""
+    folder.mkdir(parents=True, exist_ok=True)
     learnt, merges = _merges()
     ids = iter(i for i in range(size) if not place <= i < place + len(special))
     vocab = {entry: next(ids) for entry in sorted(learnt, key=learnt.__getitem__)}

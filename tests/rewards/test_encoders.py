@@ -1,8 +1,11 @@
 """CLIPs under all their names, with their texts remembered and their pickles refused."""
 
+import json
+
 import pytest
 import torch
 from open_clip import pretrained
+from safetensors.torch import load_file, save_file
 from transformers import CLIPModel
 
 from neuroprompt.models import ModelError
@@ -118,6 +121,37 @@ def test_the_fingerprint_is_of_weights_and_dtype_not_of_names(tmp_path):
     model.vision_model.encoder.layers[1].mlp.fc1.weight.data *= 1.001
     model.save_pretrained(here)
     assert load_reward("clip", here, "cpu").fingerprint != prints[0]
+
+
+@pytest.mark.parametrize(
+    ("kind", "key"),
+    [
+        ("clip_model", "text_model.encoder.layers.0.mlp.fc1.weight"),
+        ("open_clip_folder", "transformer.resblocks.0.mlp.c_fc.weight"),
+    ],
+)
+def test_a_clip_that_is_not_what_it_says_is_refused(encoders, tmp_path, kind, key):
+    folder = getattr(checkpoints, kind)(tmp_path / kind)
+    (file,) = folder.glob("*.safetensors")
+    weights = load_file(file)
+    save_file(weights | {key: weights[key] * torch.inf}, file, {"format": "pt"})
+    with pytest.raises(ModelError, match=r"is broken: .* NaN or infinite"):
+        encoders.load(folder)
+    del weights[key]
+    save_file(weights, file, {"format": "pt"})
+    with pytest.raises(ModelError, match=r"lack 1 of|Missing key"):
+        encoders.load(folder)
+
+
+def test_the_fingerprint_is_of_what_is_done_with_the_weights(tmp_path):
+    prints = set()
+    for activation, heads in (("quick_gelu", 2), ("gelu", 2), ("gelu", 4)):
+        folder = checkpoints.clip_model(tmp_path / f"{activation}-{heads}")
+        config = json.loads((folder / "config.json").read_text())
+        config["vision_config"] |= {"hidden_act": activation, "num_attention_heads": heads}
+        (folder / "config.json").write_text(json.dumps(config))
+        prints.add(load_reward("clip", folder, "cpu").fingerprint)
+    assert len(prints) == 3
 
 
 def test_wrong_places_are_one_line_errors(encoders, tmp_path, monkeypatch):
