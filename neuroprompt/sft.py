@@ -9,8 +9,6 @@ from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from rich.console import Console
-from rich.table import Table
 from transformers import Trainer, TrainerCallback
 from transformers.trainer_utils import get_last_checkpoint
 from trl import ModelConfig, SFTConfig, SFTTrainer, get_peft_config
@@ -18,6 +16,7 @@ from trl import ModelConfig, SFTConfig, SFTTrainer, get_peft_config
 from neuroprompt.data import DataConfig, PromptData, prepare
 from neuroprompt.enhancer import PromptEnhancer
 from neuroprompt.policies import load_policy, load_tokenizer
+from neuroprompt.samples import show_samples
 
 
 @dataclass
@@ -73,7 +72,7 @@ def train_sft(arguments: SFTArguments, data_config: DataConfig, config: SFTConfi
         eval_dataset=validation.select(range(min(arguments.eval_samples, len(validation)))),
         peft_config=get_peft_config(model_config),
     )
-    trainer.add_callback(SampleTable(trainer, arguments.sample_prompts))
+    trainer.add_callback(SampleRewrites(trainer, arguments.sample_prompts))
     trainer.accelerator.print(
         f"{trainer.accelerator.num_processes} process(es) on {trainer.accelerator.device.type}, "
         f"{sum(p.numel() for p in trainer.model.parameters() if p.requires_grad) / 1e6:.1f} M trainable parameters, "
@@ -124,8 +123,8 @@ class PolicyTrainer(SFTTrainer):
         return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
 
 
-class SampleTable(TrainerCallback):
-    """At each evaluation: rewrites of a few prompts, on the screen and in `samples.jsonl` of the run's folder."""
+class SampleRewrites(TrainerCallback):
+    """At each evaluation: rewrites of a few prompts (`samples.show_samples`)."""
 
     def __init__(self, trainer: SFTTrainer, prompts: list[str]):
         self.trainer = trainer
@@ -134,16 +133,8 @@ class SampleTable(TrainerCallback):
     def on_evaluate(self, args, state, control, **kwargs):
         if not state.is_world_process_zero or not self.prompts:
             return
-        rewrites = self._rewrite()
-        table = Table("plain", "rewritten", title=f"step {state.global_step}", title_justify="left")
-        for prompt, rewrite in zip(self.prompts, rewrites, strict=True):
-            table.add_row(prompt, rewrite)
-        Console(stderr=True).print(table)
-        with open(Path(args.output_dir) / "samples.jsonl", "a", encoding="utf-8") as file:
-            file.write(
-                json.dumps({"step": state.global_step, "samples": dict(zip(self.prompts, rewrites, strict=True))})
-                + "\n"
-            )
+        pairs = list(zip(self.prompts, self._rewrite(), strict=True))
+        show_samples(args.output_dir, state.global_step, ("plain", "rewritten"), pairs, dict(pairs))
 
     def _rewrite(self) -> list[str]:
         model = self.trainer.accelerator.unwrap_model(self.trainer.model)

@@ -1,14 +1,14 @@
 """What a person sees of a run: a progress bar, and at each evaluation rewrites with their rewards and pictures."""
 
-import json
 import math
 from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.table import Table
 from transformers import TrainerCallback
 from transformers.integrations import TensorBoardCallback
+
+from neuroprompt.samples import show_samples
 
 SHOWN = {"reward": "reward", "kl": "KL", "distinct_tails": "distinct", "images_per_s": "images/s"}
 
@@ -71,17 +71,18 @@ class SampleTable(TrainerCallback):
         samples = self.trainer.samples
         if not state.is_world_process_zero or not samples:
             return
-        table = Table("plain", "reference", "policy", "reward", title=f"step {state.global_step}", title_justify="left")
-        for sample in samples:
-            sft, policy = sample["sft"], sample["policy"]
-            gain = f"{sft.reward:.3f} → {policy.reward:.3f}"
-            table.add_row(policy.prompt, sft.completion, policy.completion, gain)
-        Console(stderr=True).print(table)
         folder = Path(args.output_dir)
-        folder.mkdir(parents=True, exist_ok=True)
-        record = {"step": state.global_step, "samples": [_record(s) for s in samples]}
-        with open(folder / "samples.jsonl", "a", encoding="utf-8") as file:
-            file.write(json.dumps(record, ensure_ascii=False) + "\n")
+        rows = [
+            (
+                sample["policy"].prompt,
+                sample["sft"].completion,
+                sample["policy"].completion,
+                f"{sample['sft'].reward:.3f} → {sample['policy'].reward:.3f}",
+            )
+            for sample in samples
+        ]
+        columns = ("plain", "reference", "policy", "reward")
+        show_samples(folder, state.global_step, columns, rows, [_record(sample) for sample in samples])
         reward = next((f for f in self.trainer.reward_funcs if hasattr(f, "measure") and hasattr(f, "seeds")), None)
         if reward is not None:
             self._draw(reward, samples, folder / "pictures" / f"step-{state.global_step:06d}.png", state.global_step)

@@ -117,7 +117,7 @@ def test_a_preference_for_tokens_is_learnt(tokenizer, tmp_path):
     metrics = run.evaluate()
     assert metrics["eval_reward"] >= 0.95 and metrics["eval_reward_plain"] == 0
     assert metrics["eval_gain_over_sft_low"] > 0.5 and metrics["eval_win_rate_over_sft"] == 1
-    assert logged(run, "explained_variance")[-1] > 0 or logged(run, "reward_std")[-1] < 0.1
+    assert max(logged(run, "explained_variance")) > 0.2  # the critic has come to know what is coming
 
 
 def test_what_belongs_to_the_prompt_teaches_nothing(tokenizer, tmp_path):
