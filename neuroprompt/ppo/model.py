@@ -23,11 +23,12 @@ class PolicyOutput(ModelOutput):
 
     Attributes:
         logits: For choosing each token. (tokens, vocab)
-        values: Of the state in which each token is chosen. (tokens,)
+        state_values: Of the state in which each token is chosen. (tokens,) Not `values`: an output is a dictionary, and
+            DeepSpeed and `DistributedDataParallel` call its method of that name.
     """
 
     logits: Tensor | None = None
-    values: Tensor | None = None
+    state_values: Tensor | None = None
 
 
 class PolicyWithValue(nn.Module):
@@ -74,7 +75,7 @@ class PolicyWithValue(nn.Module):
             hidden = choosing_positions(states[:, -completion_mask.shape[1] - 1 :], completion_mask)
         with torch.autocast(hidden.device.type, enabled=False):  # a regression, so in full precision
             values = self.value_head(hidden.to(self.value_head.weight.dtype)).squeeze(-1).float()
-        return PolicyOutput(logits=logits, values=values)
+        return PolicyOutput(logits=logits, state_values=values)
 
     def __getattr__(self, name: str):
         # `Trainer` asks the model for its config, gradient checkpointing and the like: those are the policy's.

@@ -26,8 +26,6 @@ from datasets import Dataset
 from torch import Tensor
 from torch.utils.data import DataLoader
 from transformers import (
-    AutoModelForCausalLM,
-    AutoTokenizer,
     PreTrainedModel,
     PreTrainedTokenizerBase,
     ProgressCallback,
@@ -37,7 +35,7 @@ from transformers import (
 from transformers.trainer_utils import get_last_checkpoint
 
 from neuroprompt.evaluation.statistics import compare
-from neuroprompt.models import locate
+from neuroprompt.policies import load_policy, load_tokenizer
 from neuroprompt.ppo.advantages import against_others, explained_variance, gae, token_rewards, whiten
 from neuroprompt.ppo.callbacks import RichProgress, SampleTable
 from neuroprompt.ppo.checkpoints import WholeCheckpoints
@@ -62,6 +60,7 @@ from neuroprompt.ppo.rollouts import (
     sample,
 )
 from neuroprompt.ppo.state import PPOState
+from neuroprompt.runs import keep_weights_in_float32
 
 logger = get_logger(__name__)
 
@@ -147,10 +146,9 @@ class PPOTrainer(WholeCheckpoints):
         args = args or PPOConfig("ppo")
         set_seed(args.seed)  # adapters are drawn at random
         if isinstance(model, str):
-            source = locate(model, "policy")
-            model = _load(source, args.model_init_kwargs or {})
-            processing_class = processing_class or AutoTokenizer.from_pretrained(source)
-        tokenizer = processing_class or AutoTokenizer.from_pretrained(model.config._name_or_path)
+            name, model = model, _load(model, args.model_init_kwargs or {})
+            processing_class = processing_class or load_tokenizer(name)
+        tokenizer = processing_class or load_tokenizer(model.config._name_or_path)
         if tokenizer.eos_token_id is None:
             raise ValueError("the tokenizer has no end-of-sequence token")
         if tokenizer.pad_token_id is None:
@@ -181,6 +179,7 @@ class PPOTrainer(WholeCheckpoints):
             optimizers=optimizers,
         )
         self._refuse_what_does_not_work()
+        keep_weights_in_float32(self)
         self.model_accepts_loss_kwargs = False  # the loss is scaled here, for accumulation and processes alike
         if self.reference is not None:
             self.reference.to(self.accelerator.device)
@@ -199,6 +198,7 @@ class PPOTrainer(WholeCheckpoints):
         self._baselines: dict[str, tuple[Dataset, list[Rewrite], list[Rewrite]]] = {}
         self._micro_step = 0
         self._gradient_norm = 0.0  # of this optimizer step, before clipping
+        self._left_out = False  # whether this optimizer step is
         self._update_started = self._update_seconds = 0.0
         self._step_kl = torch.zeros((), device=self.accelerator.device)
         self._updates = torch.zeros(len(_UPDATE_METRICS), device=self.accelerator.device)
@@ -276,10 +276,11 @@ class PPOTrainer(WholeCheckpoints):
             self.rollouts = self._collect(inputs)
         if micro % accumulation == 0:
             self._update_started = time.perf_counter()
-            self.ppo_state.record(steps_left_out=float(self.ppo_state.skip_rest))
+            self._left_out = self.ppo_state.skip_rest
+            self.ppo_state.record(steps_left_out=float(self._left_out))
         loss = torch.zeros((), device=self.accelerator.device)
         # A step that is left out has no gradients, and optimizers do not touch a parameter without one.
-        if not self.ppo_state.skip_rest:
+        if not self._left_out:
             loss = super().training_step(model, self._minibatch(micro))
             if (micro + 1) % accumulation == 0:
                 self._end_of_step()
@@ -302,7 +303,7 @@ class PPOTrainer(WholeCheckpoints):
             logprobs,
             inputs["logprobs"],
             inputs["advantages"],
-            outputs.values,
+            outputs.state_values,
             inputs["values"],
             inputs["returns"],
             args.cliprange,
@@ -436,7 +437,7 @@ class PPOTrainer(WholeCheckpoints):
             [row["prompt"] for row in rows], tokenizer, self._positions, args.window, args.max_new_tokens
         ).to(self.accelerator.device)
         noise = row_noise(args.seed, stream, step, indices, int(queries.budgets.max()))
-        with in_eval_mode(self.model), self.accelerator.autocast():
+        with in_eval_mode(self.model), self._autocast():
             ids, lengths = sample(
                 policy,
                 queries,
@@ -476,7 +477,7 @@ class PPOTrainer(WholeCheckpoints):
         by_length = (queries.mask.sum(1) + written.mask.sum(1)).argsort(stable=True)
         eos = self.processing_class.eos_token_id
         closed = eos_closed(written.ids, self._separators, self.args.min_modifiers) if self.args.min_modifiers else None
-        with in_eval_mode(self.model), self.accelerator.autocast():
+        with in_eval_mode(self.model), self._autocast():
             for part in by_length.split(self.args.per_device_train_batch_size):
                 mask = written.mask[part].bool()
                 inputs = model_inputs(queries.ids[part], queries.mask[part], written.ids[part], mask)
@@ -489,7 +490,7 @@ class PPOTrainer(WholeCheckpoints):
                 with self._reference() as reference:
                     logits, _ = completion_logits(reference, **inputs)
                 of_reference, _ = token_logprobs(logits, tokens, self.args.temperature, shut, eos)
-                for name, values in zip(names, (logprobs, outputs.values, entropy, of_reference), strict=True):
+                for name, values in zip(names, (logprobs, outputs.state_values, entropy, of_reference), strict=True):
                     block = torch.zeros(mask.shape, device=mask.device)
                     block[mask] = values
                     measured[name][part] = block
@@ -503,6 +504,14 @@ class PPOTrainer(WholeCheckpoints):
                 tensor = self.accelerator.pad_across_processes(tensor, dim=1, pad_first=name.startswith("prompt"))
             shared[name] = self.accelerator.gather(tensor)
         return shared
+
+    def _autocast(self):
+        """The arithmetic of the update's forward pass, for the forward passes that do not go through the wrapped model.
+
+        `Accelerator.autocast` does nothing under DeepSpeed.
+        """
+        bf16 = self.args.mixed_precision == "bf16"
+        return torch.autocast(self.accelerator.device.type, torch.bfloat16, enabled=bf16)
 
     @contextmanager
     def _reference(self):
@@ -704,12 +713,12 @@ class _Guard(TrainerCallback):
 
     def on_pre_optimizer_step(self, args, state, control, **kwargs):
         trainer = self.trainer
-        if all(p.grad is None for p in trainer.model.parameters()):
-            return  # of a step that is left out, or under DeepSpeed, which guards itself
+        if trainer._left_out:
+            return
         if math.isfinite(trainer._gradient_norm):
             trainer.ppo_state.skipped_in_a_row = 0
         else:
-            trainer.model.zero_grad(set_to_none=True)
+            trainer.model.zero_grad(set_to_none=True)  # DeepSpeed has left the step out by itself
             trainer._skip("the gradient is not finite")
 
     def on_step_end(self, args, state, control, **kwargs):
@@ -730,13 +739,8 @@ class _Guard(TrainerCallback):
 
 
 def _load(source: str, settings: dict) -> PreTrainedModel:
-    """The model at `source`; adapters (of a supervised stage with LoRA, say) are merged into theirs."""
-    settings = {"dtype": torch.float32, **settings}
-    if not (Path(source) / "adapter_config.json").is_file():
-        return AutoModelForCausalLM.from_pretrained(source, use_safetensors=True, **settings)
-    from peft import AutoPeftModelForCausalLM
-
-    return AutoPeftModelForCausalLM.from_pretrained(source, **settings).merge_and_unload()
+    """The model at `source`, in float32 unless `settings` say otherwise; adapters are merged into theirs."""
+    return load_policy(source, **{"dtype": torch.float32} | settings)
 
 
 def _by_name(data: Dataset | dict[str, Dataset] | None, name: str, more: Dataset | None) -> dict[str, Dataset]:

@@ -43,10 +43,10 @@ def test_a_padded_batch_is_its_rows(policy, separate):
 
     def loss(outputs, tokens):
         logprobs, _ = token_logprobs(outputs.logits, tokens, 0.7)
-        return (logprobs * outputs.values).sum()
+        return (logprobs * outputs.state_values).sum()
 
     outputs = model(**model_inputs(prompts, prompt_mask, completions, mask))
-    assert outputs.logits.shape == (11, 14) and outputs.values.shape == (11,)
+    assert outputs.logits.shape == (11, 14) and outputs.state_values.shape == (11,)
     loss(outputs, tokens).backward()
     padded = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
     model.zero_grad()
@@ -57,7 +57,7 @@ def test_a_padded_batch_is_its_rows(policy, separate):
         loss(one, completions[mask.bool()]).backward()
         single.append(one)
     assert torch.allclose(outputs.logits, torch.cat([o.logits for o in single]), atol=1e-5)
-    assert torch.allclose(outputs.values, torch.cat([o.values for o in single]), atol=1e-5)
+    assert torch.allclose(outputs.state_values, torch.cat([o.state_values for o in single]), atol=1e-5)
     for name, p in model.named_parameters():
         if name in padded:
             assert torch.allclose(padded[name], p.grad, atol=1e-4), name
@@ -72,14 +72,14 @@ def test_logits_are_the_models_own(policy):
         n, c = len(PROMPTS[row]), len(COMPLETIONS[row])
         assert torch.allclose(outputs.logits, whole.logits[0, n - 1 : n + c - 1], atol=1e-5)
         values = model.value_head(whole.hidden_states[-1][0, n - 1 : n + c - 1]).squeeze(-1)
-        assert torch.allclose(outputs.values, values, atol=1e-5)
+        assert torch.allclose(outputs.state_values, values, atol=1e-5)
     assert not policy.get_output_embeddings()._forward_pre_hooks
 
 
 def test_the_head_starts_at_zero(policy):
     prompts, prompt_mask, completions, mask = batch([0, 1])
     outputs = PolicyWithValue(policy)(**model_inputs(prompts, prompt_mask, completions, mask))
-    assert not outputs.values.any()
+    assert not outputs.state_values.any()
 
 
 def test_dropout_is_off_in_training_mode(policy):

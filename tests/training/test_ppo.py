@@ -94,12 +94,12 @@ def flags(**changes):
     return [str(part) for name, value in (SETTINGS | changes).items() for part in (f"--{name}", value)]
 
 
-def start(folder, *arguments, processes=1, **environment):
-    launcher = [sys.executable]
+def start(folder, *arguments, processes=1, launcher=None, script="training/ppo.py", **environment):
+    launcher = launcher or [sys.executable]
     if processes > 1:
         launcher += ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
     return subprocess.run(
-        [*launcher, str(ROOT / "training/ppo.py"), *arguments],
+        [*launcher, str(ROOT / script), *arguments],
         cwd=folder,
         env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", **environment},
         capture_output=True,
