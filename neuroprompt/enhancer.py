@@ -185,15 +185,22 @@ class PromptEnhancer:
         """
         single = isinstance(prompts, str)
         texts = [prompts] if single else list(prompts)
-        if num_return_sequences < 1 or num_beams < 1 or batch_size < 1:
-            raise ValueError("num_return_sequences, num_beams and batch_size must be at least 1")
         own = self.model.generation_config
         diversity = getattr(own, "diversity", DIVERSITY) if diversity is None else diversity
         temperature = (own.temperature or TEMPERATURE) if temperature is None else temperature
         if do_sample is None:
             do_sample = bool(own.do_sample) or num_return_sequences > 1
-        if diversity < 0:
-            raise ValueError("diversity must not be negative")
+        _check_ranges(
+            num_return_sequences=num_return_sequences,
+            num_beams=num_beams,
+            diversity=diversity,
+            temperature=temperature,
+            top_k=top_k,
+            top_p=top_p,
+            min_modifiers=min_modifiers,
+            window=window,
+            batch_size=batch_size,
+        )
         wishes = (
             [constraints] * len(texts) if constraints is None or isinstance(constraints, Constraints) else constraints
         )
@@ -243,6 +250,7 @@ class PromptEnhancer:
                         seed=seed,
                         clip_tokens=count_clip_tokens(text),
                         constraints=check(text, row.constraints) if row.constraints else None,
+                        warning=None if modifiers else _nothing(row),
                     )
                     for text, modifiers in of
                 ]
@@ -516,6 +524,19 @@ DIVERSITY = 0.7
 TEMPERATURE = 0.9
 
 
+_RANGES = {
+    "num_return_sequences": (1, 1_000_000),
+    "num_beams": (1, 10_000),
+    "diversity": (0, 10),
+    "temperature": (0.001, 1000),
+    "top_k": (0, math.inf),
+    "top_p": (1e-9, 1),
+    "min_modifiers": (0, 1_000_000),
+    "window": (3, 1_000_000),
+    "batch_size": (1, math.inf),
+}  # beyond, numbers overflow, and scores come to NaN: nothing would be written, or what nobody asked for
+
+
 class _Row(NamedTuple):
     text: str
     variant: int
@@ -546,9 +567,22 @@ def _unchanged(row: _Row, window: int, seed: int) -> EnhancedPrompt:
     )
 
 
+def _nothing(row: _Row) -> str:
+    """Why a result is the prompt as it was."""
+    why = f"nothing was added: nothing new that the policy wrote fits the window (CLIP tokens left: {row.room})"
+    forbidden = row.constraints.forbid if row.constraints else ()
+    return f"{why} without {', '.join(map(repr, forbidden))}" if forbidden else why
+
+
+def _check_ranges(**settings: float) -> None:
+    for name, value in settings.items():
+        low, high = _RANGES[name]
+        if not low <= value <= high:  # as NaN is not
+            most = "up" if high == math.inf else f"to {high:,}"
+            raise ValueError(f"{name} is {value}: give a number from {low} {most}")
+
+
 def _warpers(temperature: float, top_k: int, top_p: float) -> list[LogitsProcessor]:
-    if temperature <= 0 or not 0 < top_p <= 1 or top_k < 0:
-        raise ValueError("temperature must be above 0, top_p in (0, 1] and top_k at least 0")
     warpers: list[LogitsProcessor] = [TemperatureLogitsWarper(float(temperature))]
     if top_k:
         warpers.append(TopKLogitsWarper(top_k))

@@ -378,6 +378,12 @@ class ImageGenerator:
         return {name: x for name, x in named if name and x is not None}
 
     @property
+    def window(self) -> int | None:
+        """CLIP tokens that are read of a prompt, begin and end included; None where all are, or it is no CLIP alone."""
+        cuts = type(self.pipeline).__name__ in _CLIP_ONLY and self.config.long_prompts == "truncate"
+        return _clip_tokenizer(self.pipeline).model_max_length if cuts else None
+
+    @property
     def _guided(self) -> bool:
         return _guides(self.pipeline, getattr(self.config, _guidance(self.pipeline)))
 

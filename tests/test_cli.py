@@ -75,6 +75,13 @@ def test_file_to_file_with_a_broken_line(command, tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["in.jsonl", "out.jsonl"]
 
 
+def test_a_prompt_that_is_not_drawn_whole_is_said(command, tmp_path):
+    for chosen, said in (("truncate", "has 92 CLIP tokens, of which embedded reads the first 77"), ("chunk", "")):
+        settings = ["--steps", 1, "--set", f"long_prompts={chosen}", "-o", tmp_path / "a.png"]
+        code, _, err = command("image", "word " * 90, *settings)
+        assert code == 0 and said in err and bool(said) == bool(err), err
+
+
 def test_a_prompt_beyond_the_window_warns(command):
     code, out, err = command("enhance", "word " * 90)
     assert code == 0
@@ -96,6 +103,11 @@ def test_a_prompt_beyond_the_window_warns(command):
         (["enhance", "x", "--output", "missing/out.jsonl"], "there is no folder missing"),
         (["enhance", "x", "--output", "out.docx"], "are written to"),
         (["enhance", "x", "--temperature", "0", "-n", "2"], "temperature"),
+        (["enhance", "x", "--temperature", "inf"], "temperature is inf"),
+        (["enhance", "x", "--temperature", "1e-30"], "temperature is 1e-30"),
+        (["enhance", "x", "--diversity", "inf"], "diversity is inf"),
+        (["enhance", "x", "--min-modifiers", "9" * 20], f"min_modifiers is {'9' * 20}"),
+        (["enhance", "x", "-n", "9" * 20], f"num_return_sequences is {'9' * 20}"),
         (["enhance", "a blurry photo", "--forbid", "blurry"], "the prompt itself says 'blurry'"),
         (["enhance", "x", "--require", "fog", "--forbid", "fog"], "is also forbidden"),
         (["enhance", "x", "--require", "dark fog", "--forbid", "fog"], "contains the forbidden"),
@@ -388,6 +400,10 @@ def test_pickles_are_refused_with_the_reason(command, monkeypatch, tmp_path):
         ),
         (["image", "a cat", "-o", "a.png", "--size", "63"], "multiples of 8 pixels"),
         (["image", "a cat", "-o", "a.png", "--set", "cats"], "write name=value"),
+        (["image", "a cat", "-o", "a.png", "--set", "=9"], "write name=value"),
+        (["image", "a cat", "-o", "a.png", "--steps", "99999999999"], "--steps"),
+        (["grid", "a cat", "-o", "g.png", "--seeds", "99999999999"], "--seeds"),
+        (["grid", "a cat", "-o", "g.png", "--methods", f"best-of-{'9' * 20}"], f"num_return_sequences is {'9' * 20}"),
         (["image", "a cat", "-o", "a.png", "--set", "cats=9"], "no setting 'cats'"),
         (["image", "a cat", "-o", "a.png", "--set", "batch_size=1", "--set", "batch_size=2"], "batch_size twice"),
         (["score", "nothing.png", "--prompt", "a cat"], "there is no such file"),

@@ -133,8 +133,35 @@ def test_bad_arguments(enhancer):
         enhancer("a castle", seed=1, temperature=0.0)
     with pytest.raises(ValueError, match="sample"):
         enhancer("a castle", num_return_sequences=9, do_sample=False)
-    with pytest.raises(ValueError):
-        enhancer("a castle", num_beams=0)
+    for name, value in {
+        "num_return_sequences": 10**20, "num_beams": 0, "batch_size": 0, "min_modifiers": 10**20, "window": -1,
+        "temperature": math.inf, "diversity": math.inf, "top_k": -1, "top_p": math.nan,
+    }.items():  # fmt: skip
+        with pytest.raises(ValueError, match=f"^{name} is {value}: give a number from"):
+            enhancer("a castle", **{name: value})
+    for temperature in (1e-30, 1e30, math.nan):
+        with pytest.raises(ValueError, match="temperature"):
+            enhancer("a castle", do_sample=True, temperature=temperature)
+
+
+def test_the_ends_of_the_ranges_write_something(enhancer):
+    for arguments in (
+        {"do_sample": True, "temperature": 0.001},
+        {"do_sample": True, "temperature": 1000.0},
+        {"do_sample": True, "top_p": 1e-9},
+        {"do_sample": False, "diversity": 0.0},
+        {"min_modifiers": 1_000_000},
+        {"window": 1_000_000},
+    ):
+        assert enhancer("a castle", **arguments).modifiers, arguments
+
+
+@pytest.mark.parametrize("sample", [False, True])
+def test_why_nothing_was_added_is_said(enhancer, sample):
+    result = enhancer("a cat", window=5, do_sample=sample)
+    assert result.text == "a cat" and "CLIP tokens left: 1" in result.warning
+    result = enhancer("a cat", Constraints(forbid=[","]), do_sample=sample)
+    assert result.text == "a cat" and "','" in result.warning
 
 
 @settings(max_examples=40)

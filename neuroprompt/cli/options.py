@@ -38,7 +38,7 @@ _DRAWING = {"rich_help_panel": "Drawing", "show_default": "the model's own"}
 Generator = Annotated[
     str, typer.Option("--generator", "-g", help="embedded, a folder, or a hub id.", rich_help_panel="Drawing")
 ]
-Steps = Annotated[int | None, typer.Option(help="Denoising steps.", **_DRAWING)]
+Steps = Annotated[int | None, typer.Option(min=1, max=1000, help="Denoising steps.", **_DRAWING)]
 Guidance = Annotated[float | None, typer.Option(help="Scale of the guidance.", **_DRAWING)]
 Size = Annotated[int | None, typer.Option(help="Height and width in pixels.", **_DRAWING)]
 Negative = Annotated[str | None, typer.Option(help="Negative prompt.", **_DRAWING)]
@@ -138,7 +138,7 @@ def read_settings(texts: list[str]) -> dict[str, str | int | float | bool | None
     for text in texts:
         name, equals, value = text.partition("=")
         name = name.strip()
-        if not equals:
+        if not name or not equals:
             raise ValueError(f"--set {text!r}: write name=value, such as scheduler=DPMSolverMultistepScheduler")
         if name in settings:
             raise ValueError(f"--set gives {name} twice")

@@ -77,6 +77,7 @@ def image(
     check_output(output, SUFFIXES)
     from neuroprompt.enhancer import check_prompt
     from neuroprompt.models import reason
+    from neuroprompt.prompts import count_clip_tokens
 
     quiet_libraries()
     check_prompt(prompt)
@@ -88,6 +89,9 @@ def image(
         text = load_policy(model, device)(prompt, constraints).text
         say(text)
     draw = load_generator(generator, device, steps, guidance, size, negative, dtype, settings)
+    if draw.window and (tokens := count_clip_tokens(text)) > draw.window:
+        unread = f"the prompt has {tokens} CLIP tokens, of which {draw.name} reads the first {draw.window}"
+        say(f"{unread}: --set long_prompts=chunk has it read all", "warning:", "yellow")
     try:
         drawing = draw.draw([text], [seed])
     except RuntimeError as error:  # such as a size that no memory holds
@@ -207,7 +211,7 @@ def grid(
         str,
         typer.Option(help=f"The columns. {METHODS}"),
     ] = "plain,enhanced",
-    seeds: Annotated[int, typer.Option(min=1, help="Pictures a cell.")] = 1,
+    seeds: Annotated[int, typer.Option(min=1, max=10_000, help="Pictures a cell.")] = 1,
     seed: Annotated[int, typer.Option(min=0, help="The first picture's seed.")] = 0,
     title: Annotated[str, typer.Option(help="Above the grid.")] = "",
     cell_size: Annotated[
