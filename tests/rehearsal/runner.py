@@ -29,6 +29,7 @@ class Step:
         name: In the table; other steps name it in `after`.
         command: As the documents give it.
         changed: Arguments that are added to it: fewer steps, less data, the CPU.
+        launch: Arguments that are added for `accelerate launch`: fewer processes.
         after: Steps that must have succeeded before.
         makes: Files or folders that are there afterwards.
         needs: A module without which the step is skipped, by name.
@@ -39,6 +40,7 @@ class Step:
     name: str
     command: str
     changed: str = ""
+    launch: str = ""
     after: tuple[str, ...] = ()
     makes: tuple[str, ...] = ()
     needs: str | None = None
@@ -47,7 +49,10 @@ class Step:
 
     @property
     def arguments(self) -> list[str]:
-        return shlex.split(f"{self.command} {self.changed}", comments=True)
+        arguments = shlex.split(f"{self.command} {self.changed}", comments=True)
+        if self.launch:
+            arguments[2:2] = shlex.split(self.launch)
+        return arguments
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from tests.checkpoints.datasets import SUBJECTS, expert_prompts
 from tests.rehearsal.runner import Step
 
 SMALL = {
-    "sft": "--max_steps 2 --eval_samples 8 --dataset_num_proc 1 --use_cpu true",
+    "sft": "--max_steps 2 --minibatch_size 16 --eval_samples 8 --dataset_num_proc 1 --use_cpu true",
     "ppo": "--total_episodes 32 --rollout_batch_size 16 --minibatch_size 8 --max_queries 64 --eval_samples 2 "
     "--eval_iterations 1 --save_iterations 1 --use_cpu true",
     "grpo": "--total_episodes 32 --generation_batch_size 16 --minibatch_size 8 --max_queries 64 --save_iterations 1 "
@@ -202,6 +202,39 @@ def _launched() -> list[Step]:
             makes=("runs/embedded/ppo-2/model.safetensors",),
         ),
         Step(
+            "sft, ZeRO-2",
+            "accelerate launch --config_file configs/accelerate/zero2.yaml training/sft.py "
+            "--config configs/sft/gpt2_diffusiondb.yaml",
+            f"{SMALL['sft']} --output_dir runs/zero2/sft",
+            launch="--num_processes 2",
+            after=("prepare_data",),
+            makes=("runs/zero2/sft/model.safetensors",),
+            needs="deepspeed",
+            check=_is_plain_policy("runs/zero2/sft"),
+        ),
+        Step(
+            "ppo, ZeRO-2",
+            "accelerate launch --config_file configs/accelerate/zero2.yaml training/ppo.py "
+            "--config configs/ppo/gpt2_sd15_pickscore.yaml",
+            f"{SMALL['ppo']} --output_dir runs/zero2/ppo",
+            launch="--num_processes 2",
+            after=("sft/gpt2_diffusiondb",),
+            makes=("runs/zero2/ppo/model.safetensors",),
+            needs="deepspeed",
+            check=_is_plain_policy("runs/zero2/ppo"),
+        ),
+        Step(
+            "grpo, ZeRO-2",
+            "accelerate launch --config_file configs/accelerate/zero2.yaml training/grpo.py "
+            "--config configs/grpo/gpt2_sd15_pickscore.yaml",
+            f"{SMALL['grpo']} --output_dir runs/zero2/grpo",
+            launch="--num_processes 1",
+            after=("sft/gpt2_diffusiondb",),
+            makes=("runs/zero2/grpo/model.safetensors",),
+            needs="deepspeed",
+            check=_is_plain_policy("runs/zero2/grpo"),
+        ),
+        Step(
             "evaluate, two processes",
             "torchrun --nproc_per_node 2 -m neuroprompt.cli evaluate --prompts prompts.txt -o results/mine",
             f"{DRAW} -o results/two",
@@ -260,7 +293,7 @@ def _commands() -> list[Step]:
         ),
         Step(
             "README: study",
-            "neuroprompt study --axes style,booster --prompts prompts.csv -o results/modifiers",
+            "neuroprompt study --axes style,booster --prompts prompts.txt -o results/modifiers",
             f"{DRAW} --levels 2",
             makes=("results/modifiers/report.html",),
         ),
