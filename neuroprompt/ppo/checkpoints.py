@@ -1,10 +1,11 @@
-"""Checkpoints that are whole or not there."""
+"""Checkpoints that are whole or not there, and runs that end where they were to end, however often they are killed."""
 
 import os
 import shutil
 from pathlib import Path
 
-from transformers import Trainer
+from transformers import Trainer, TrainerState
+from transformers.trainer_utils import get_last_checkpoint
 
 
 class WholeCheckpoints(Trainer):
@@ -12,9 +13,23 @@ class WholeCheckpoints(Trainer):
 
     The library writes file by file under the checkpoint's own name: a kill in between would leave half a checkpoint to
     resume from. Here it writes to another folder beside it, which is then renamed.
+
+    And a run that is taken up from its last step is at its end: the library would do another one.
     """
 
     _staging: Path | None = None  # while a checkpoint is being written
+    _resumed_at = 0  # step
+
+    def train(self, resume_from_checkpoint: str | bool | None = None, *args, **kwargs):
+        """As `Trainer.train`."""
+        last = get_last_checkpoint(self.args.output_dir) if resume_from_checkpoint is True else resume_from_checkpoint
+        state = Path(last or "", "trainer_state.json")
+        self._resumed_at = TrainerState.load_from_json(str(state)).global_step if last and state.is_file() else 0
+        return super().train(resume_from_checkpoint, *args, **kwargs)
+
+    def set_initial_training_values(self, *args, **kwargs):
+        epochs, *others, max_steps = super().set_initial_training_values(*args, **kwargs)
+        return (0 if self._resumed_at >= max_steps else epochs, *others, max_steps)
 
     def _save_more(self, folder: Path) -> None:
         """What a checkpoint holds beside the library's; called on the process that saves."""
@@ -53,6 +68,17 @@ class WholeCheckpoints(Trainer):
 
 
 STAGING = "unfinished"  # the folder that checkpoints are written to before they get their name
+
+
+def save_policy(trainer: Trainer) -> None:
+    """Save what was trained to the run's own folder, where each file gets its name when it is whole."""
+    run = Path(trainer.args.output_dir)
+    trainer.save_model(str(run / STAGING))
+    trainer.accelerator.wait_for_everyone()
+    if trainer.accelerator.is_local_main_process and (run / STAGING).is_dir():
+        for path in (run / STAGING).iterdir():
+            os.replace(path, run / path.name)
+        (run / STAGING).rmdir()
 
 
 def _put_in_place(written: Path, final: Path) -> None:
