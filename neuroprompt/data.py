@@ -12,6 +12,7 @@ Every step is a function from `Dataset` to `Dataset` and the counts at each are 
 
 import hashlib
 import json
+import math
 import re
 import shutil
 from collections import Counter
@@ -22,6 +23,7 @@ from pathlib import Path
 
 import ftfy
 from datasets import Dataset, DatasetDict, load_dataset
+from datasets.exceptions import DatasetsError
 from rich.console import Console
 
 from neuroprompt.files import sole_writer
@@ -62,19 +64,21 @@ class DataConfig:
     There is no seed: cuts and splits are drawn from a hash of the text, so that they never move.
     """
 
-    source: str = ""
-    source_config: str | None = None
-    column: str | None = None
-    limit: int = 0
-    min_words: int = 2
-    max_clip_tokens: int = 77
-    max_nsfw: float = 0.5
-    near_duplicate: float = 0.8
-    max_per_prefix: int = 5
-    max_per_tail: int = 50
-    evaluation_files: list[str] = field(default_factory=list)
-    late_cuts: float = 0.15
-    num_proc: int = 2
+    source: str = field(default="", metadata={"help": "A .parquet, .csv, .jsonl or .txt file, or a hub data set."})
+    source_config: str | None = field(default=None, metadata={"help": "Its configuration, such as 2m_text_only."})
+    column: str | None = field(default=None, metadata={"help": "With the prompts; default: prompt, text or caption."})
+    limit: int = field(default=0, metadata={"help": "Read that many rows only; 0 reads all."})
+    min_words: int = field(default=2, metadata={"help": "Shorter prompts are dropped."})
+    max_clip_tokens: int = field(default=77, metadata={"help": "Longer prompts are dropped; begin and end count."})
+    max_nsfw: float = field(default=0.5, metadata={"help": "Highest score of adult content, where the source has one."})
+    near_duplicate: float = field(default=0.8, metadata={"help": "Jaccard similarity from which two count as one."})
+    max_per_prefix: int = field(default=5, metadata={"help": "At most so many that share their first six words."})
+    max_per_tail: int = field(default=50, metadata={"help": "At most so many that share their last four modifiers."})
+    evaluation_files: list[str] = field(
+        default_factory=list, metadata={"help": "Text files of prompts that must not be learnt, nor their extensions."}
+    )
+    late_cuts: float = field(default=0.15, metadata={"help": "Share of the pairs cut after some modifiers."})
+    num_proc: int = field(default=2, metadata={"help": "Processes."})
 
 
 @dataclass
@@ -144,8 +148,10 @@ def prepare(config: DataConfig, console: Console | None = None) -> PromptData:
     """Run all steps on `config.source`.
 
     Raises:
-        ValueError: The source has no prompt column, or nothing is left of it.
+        ValueError: A setting is out of range, a file is missing or broken, the source has no prompt column, or nothing
+            is left of it.
     """
+    _check(config)
     say = (console or Console(stderr=True)).print
     data = read_prompts(config)
     counts = {"read": len(data)}
@@ -189,11 +195,17 @@ def read_prompts(config: DataConfig) -> Dataset:
         if not path.is_file():
             raise ValueError(f"no such file: {path}")
         extra = {"delimiter": "\t"} if path.suffix == ".tsv" else {}
-        data = load_dataset(_READERS[path.suffix.lower()], data_files=str(path), split="train", **extra)
+        arguments = {"path": _READERS[path.suffix.lower()], "data_files": str(path), **extra}
+    elif path.is_file():
+        raise ValueError(f"{path}: prompts are read from {', '.join(_READERS)} files")
     elif hub:
-        data = load_dataset("parquet", data_files=hub, split="train")
+        arguments = {"path": "parquet", "data_files": hub}
     else:
-        data = load_dataset(config.source, config.source_config, split="train")
+        arguments = {"path": config.source, "name": config.source_config}
+    try:
+        data = load_dataset(**arguments, split="train")
+    except (DatasetsError, ValueError) as error:
+        raise ValueError(f"cannot read {config.source}: {error.__cause__ or error}") from error
     names = [config.column] if config.column else ["prompt", "Prompt", "text", "caption"]
     column = next((n for n in names if n in data.column_names), None)
     if column is None:
@@ -382,6 +394,28 @@ def _split(data: Dataset) -> DatasetDict:
     """The splits that have any rows (an empty one could be saved, but not loaded again)."""
     splits = [split_of(p) for p in data["prompt"][:]]
     return DatasetDict({s: data.select([i for i, of in enumerate(splits) if of == s]) for s in SPLITS if s in splits})
+
+
+def _check(config: DataConfig) -> None:
+    if not config.source:
+        raise ValueError("there is no source: give a .parquet, .csv, .jsonl or .txt file, or a hub data set")
+    for name, low, high in (
+        ("limit", 0, math.inf),
+        ("min_words", 1, math.inf),
+        ("max_clip_tokens", 3, math.inf),
+        ("max_nsfw", 0, math.inf),
+        ("near_duplicate", 0, 1),
+        ("max_per_prefix", 1, math.inf),
+        ("max_per_tail", 1, math.inf),
+        ("late_cuts", 0, 1),
+        ("num_proc", 1, math.inf),
+    ):
+        if not low <= getattr(config, name) <= high:
+            most = "up" if high == math.inf else f"to {high}"
+            raise ValueError(f"{name} is {getattr(config, name)}: give a number from {low} {most}")
+    for file in config.evaluation_files:
+        if not Path(file).is_file():
+            raise ValueError(f"there is no evaluation file {file}")
 
 
 # --- words -------------------------------------------------------------------------------------------------------

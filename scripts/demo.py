@@ -6,33 +6,41 @@ python scripts/demo.py "a castle by the sea" -o demo.png
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from transformers.utils import logging
+from rich.text import Text
 
-from neuroprompt.evaluation.comparison import compare_pictures
-from neuroprompt.evaluation.grid import save_grid
-from neuroprompt.evaluation.methods import parse_methods
-from neuroprompt.images import ImageGenerator
-from neuroprompt.rewards import load_rewards
-from neuroprompt.scoring import PromptReward
+from neuroprompt.cli import run
+from neuroprompt.cli.options import check_output, console, quiet_libraries
+from neuroprompt.image_files import SUFFIXES
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
+@app.command()
 def main(
     prompts: Annotated[list[str] | None, typer.Argument()] = None,
     output: Annotated[str, typer.Option("--output", "-o")] = "demo.png",
 ) -> None:
-    logging.disable_progress_bar()
-    console = Console(highlight=False)
+    """Rewrite plain prompts, and draw and score both."""
+    check_output(output, SUFFIXES)
+    from neuroprompt.evaluation.comparison import compare_pictures
+    from neuroprompt.evaluation.grid import save_grid
+    from neuroprompt.evaluation.methods import parse_methods
+    from neuroprompt.images import ImageGenerator
+    from neuroprompt.rewards import load_rewards
+    from neuroprompt.scoring import PromptReward
+
+    quiet_libraries()
     reward = PromptReward(
         ImageGenerator.from_pretrained(), load_rewards("pickscore,aesthetic,clip", "embedded"), images_per_prompt=2
     )
     methods = parse_methods("plain,enhanced")
     grid = compare_pictures(prompts or ["boy on a horse", "a castle"], methods, reward)
-    for row in grid.rows:
-        console.print(f"[bold]plain   [/] {row[0].prompt}\n[bold]enhanced[/] {row[1].prompt}", soft_wrap=True)
+    for plain, enhanced in grid.rows:
+        for name, text in (("plain   ", plain.prompt), ("enhanced", enhanced.prompt)):
+            console.line(Text.assemble((name, "bold"), " ", text))
     save_grid(grid, output)
-    console.print(f"[bold]drawn   [/] {output}")
+    console.line(Text.assemble(("drawn   ", "bold"), " ", output))
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run(app)

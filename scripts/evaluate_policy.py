@@ -9,73 +9,97 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
-from neuroprompt.data import PromptData
-from neuroprompt.enhancer import PromptEnhancer
-from neuroprompt.evaluation.perplexity import compare_perplexities
-from neuroprompt.evaluation.rewrites import rewrite_statistics
-from neuroprompt.prompt_files import read_lines
+from neuroprompt.cli import run
+from neuroprompt.cli.options import Device, Model, console, load_policy, read_prompts
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
+@app.command()
 def main(
-    model: Annotated[str, typer.Option(help="embedded, a folder, or a hub id.")] = "embedded",
+    model: Model = "embedded",
     data: Annotated[Path | None, typer.Option(help="Folder made by scripts/prepare_data.py: perplexities.")] = None,
     split: Annotated[str, typer.Option(help="Its split to evaluate on.")] = "test",
     prompts: Annotated[str | None, typer.Option(help="A .txt, .csv or .jsonl file of plain prompts: rewrites.")] = None,
-    seed: int = 0,
+    seed: Annotated[int, typer.Option(help="Another seed, other rewrites.")] = 0,
     output: Annotated[
         Path | None, typer.Option(help="Write the figures to this JSON file, or renew them there.")
     ] = None,
+    device: Device = None,
 ) -> None:
     """Evaluate a policy on held-out pairs and on plain prompts."""
     if not data and not prompts:
-        raise typer.BadParameter("give --data, --prompts, or both")
-    console = Console()
-    enhancer = PromptEnhancer.from_pretrained(model)
-    figures: dict = {"model": model}
-    if output and output.exists() and (earlier := json.loads(output.read_text()))["model"] == model:
-        figures = earlier  # what is not measured now is kept
+        raise ValueError("give --data, --prompts, or both")
+    figures = _earlier(output, model)  # what is not measured now is kept
+    texts = read_prompts(None, prompts) if prompts else []
+    from neuroprompt.data import PromptData
+    from neuroprompt.evaluation.perplexity import compare_perplexities
+    from neuroprompt.evaluation.rewrites import rewrite_statistics
+    from neuroprompt.files import write_file
+
+    pairs = PromptData.load(data).pairs if data else {}
+    if data and split not in pairs:
+        raise ValueError(f"{data} has no split {split!r}; it has {', '.join(pairs)}")
+    enhancer = load_policy(model, device)
     if data:
-        found = compare_perplexities(enhancer.model, enhancer.tokenizer, PromptData.load(data).pairs, split)
-        table = Table("model", title=f"held-out completions ({split})")
-        for column in ["loss", "per token", "per byte", "loss, new text", "per token", "per byte"]:
-            table.add_column(column, justify="right")
-        for name, of in found.items():
-            cells = [(f"{p.loss:.3f}", f"{p.per_token:,.1f}", f"{p.per_byte:.3f}") if p else ("", "", "") for p in of]
-            table.add_row(name, *cells[0], *cells[1])
-        console.print(table)
-        for p, what in zip(
-            next(iter(found.values())), ["all", "new text (no 8 tokens in a row of the train split)"], strict=True
-        ):
-            if p:
-                console.print(f"{what}: {p.tokens:,} tokens, {p.bytes:,} bytes")
-        figures["perplexity"] = {
-            name: {
-                kind: {"loss": p.loss, "per_token": p.per_token, "per_byte": p.per_byte, "tokens": p.tokens}
-                for kind, p in zip(["all", "new"], of, strict=True)
-                if p
-            }
-            for name, of in found.items()
-        }
+        figures["perplexity"] = _show_perplexities(
+            compare_perplexities(enhancer.model, enhancer.tokenizer, pairs, split), split
+        )
     if prompts:
-        texts = [line.prompt for line in read_lines(prompts) if line.prompt]
-        statistics = rewrite_statistics(enhancer(texts, seed=seed))
-        table = Table("rewrites", "", title=f"{Path(prompts).name}: {statistics.prompts:,} prompts")
-        for name, value in statistics.to_dict().items():
-            if isinstance(value, dict):
-                table.add_row(name.replace("_", " "), ", ".join(f"{k} {v:.1%}" for k, v in value.items()))
-            elif name == "mean_modifiers":
-                table.add_row("mean modifiers", f"{value:.1f}")
-            elif name != "prompts":
-                table.add_row(name.replace("_", " "), f"{value:.2%}")
-        console.print(table)
-        figures["rewrites"] = statistics.to_dict()
+        figures["rewrites"] = _show_rewrites(rewrite_statistics(enhancer(texts, seed=seed)), Path(prompts).name)
     if output:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        output.write_text(json.dumps(figures, indent=1) + "\n")
+        write_file(output, (json.dumps(figures, indent=1) + "\n").encode())
+
+
+def _earlier(output: Path | None, model: str) -> dict:
+    """The figures of this policy that the file has already."""
+    if output is None or not output.exists():
+        return {"model": model}
+    try:
+        earlier = json.loads(output.read_text("utf-8"))
+        return earlier if earlier["model"] == model else {"model": model}
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{output} is there, and holds no figures of a policy: give another file") from error
+
+
+def _show_perplexities(found: dict, split: str) -> dict:
+    table = Table("model", title=f"held-out completions ({split})")
+    for column in ["loss", "per token", "per byte", "loss, new text", "per token", "per byte"]:
+        table.add_column(column, justify="right")
+    for name, of in found.items():
+        cells = [(f"{p.loss:.3f}", f"{p.per_token:,.1f}", f"{p.per_byte:.3f}") if p else ("", "", "") for p in of]
+        table.add_row(name, *cells[0], *cells[1])
+    console.print(table)
+    for p, what in zip(
+        next(iter(found.values())), ["all", "new text (no 8 tokens in a row of the train split)"], strict=True
+    ):
+        if p:
+            console.print(f"{what}: {p.tokens:,} tokens, {p.bytes:,} bytes")
+    return {
+        name: {
+            kind: {"loss": p.loss, "per_token": p.per_token, "per_byte": p.per_byte, "tokens": p.tokens}
+            for kind, p in zip(["all", "new"], of, strict=True)
+            if p
+        }
+        for name, of in found.items()
+    }
+
+
+def _show_rewrites(statistics, source: str) -> dict:
+    table = Table("rewrites", "", title=Text(f"{source}: {statistics.prompts:,} prompts"))
+    for name, value in statistics.to_dict().items():
+        if isinstance(value, dict):
+            table.add_row(name.replace("_", " "), Text(", ".join(f"{k} {v:.1%}" for k, v in value.items())))
+        elif name == "mean_modifiers":
+            table.add_row("mean modifiers", f"{value:.1f}")
+        elif name != "prompts":
+            table.add_row(name.replace("_", " "), f"{value:.2%}")
+    console.print(table)
+    return statistics.to_dict()
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run(app)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from trl import TrlParser
 
+from neuroprompt.cli import run
 from neuroprompt.data import DataConfig, check_folder, prepare
 from neuroprompt.files import sole_writer
 
@@ -19,7 +20,8 @@ class OutputArguments:
 
 
 def main() -> None:
-    output, config = TrlParser((OutputArguments, DataConfig)).parse_args_and_config()
+    parser = TrlParser((OutputArguments, DataConfig), description=__doc__.split("\n")[0])
+    output, config = parser.parse_args_and_config()
     check_folder(output.output, [config.source, *config.evaluation_files])
     Path(output.output).parent.mkdir(parents=True, exist_ok=True)
     with sole_writer(output.output):
@@ -27,4 +29,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)
