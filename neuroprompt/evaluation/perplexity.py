@@ -15,6 +15,7 @@ from datasets import Dataset, DatasetDict
 from numpy.typing import NDArray
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from neuroprompt.policies import read_prompts
 from neuroprompt.prompts import Prompt
 
 Pairs = list[tuple[list[int], list[int]]]
@@ -74,7 +75,7 @@ def compare_perplexities(
 
 def encode_pairs(pairs: Dataset, tokenizer: PreTrainedTokenizerBase) -> Pairs:
     """The data set's columns `prompt` and `completion` as token ids, each completion closed by the end token."""
-    prompts = tokenizer(pairs["prompt"][:], add_special_tokens=False, return_attention_mask=False)["input_ids"]
+    prompts = read_prompts(tokenizer, pairs["prompt"][:])
     completions = tokenizer(pairs["completion"][:], add_special_tokens=False, return_attention_mask=False)["input_ids"]
     return [(p, c + [tokenizer.eos_token_id]) for p, c in zip(prompts, completions, strict=True)]
 
@@ -94,53 +95,64 @@ def policy_nats(model: PreTrainedModel, pairs: Pairs, batch_size: int = 32) -> f
             labels[i, len(prompt) : len(prompt) + len(completion)] = torch.tensor(completion)
         ids, labels = ids.to(model.device), labels.to(model.device)
         # Padding stands on the right, where a causal model does not look back from.
-        logits = model(ids).logits[:, :-1].float()  # (batch, length - 1, vocab)
-        total += torch.nn.functional.cross_entropy(
-            logits.flatten(0, 1), labels[:, 1:].flatten(), reduction="sum"
-        ).item()
+        chosen = labels[:, 1:] >= 0
+        logits = model(ids).logits[:, :-1][chosen].float()  # (tokens of completions, vocab)
+        total += torch.nn.functional.cross_entropy(logits, labels[:, 1:][chosen], reduction="sum").item()
     return total
 
 
 class KneserNey:
     """Interpolated Kneser-Ney n-gram model (Chen and Goodman, 1999, eq. 15-17), one discount per order.
 
-    N-grams are packed into 64-bit integers and counted by sorting; a look-up is a binary search.
+    An n-gram is one integer, whatever the vocabulary: the number of its first n - 1 tokens among all that stand before
+    a token, times the size of the vocabulary, plus its last token. They are counted by sorting; a look-up is a binary
+    search.
 
     Args:
         pairs: What to count: prompts and completions, both.
-        vocab_size: Below 2^15.
-        order: 1 to 4.
+        vocab_size: Of the tokenizer. What stands before the first token of a text is the token `vocab_size`.
+        order: n, of the longest n-grams.
     """
 
     def __init__(self, pairs: Pairs, vocab_size: int, order: int = 4):
-        if vocab_size >= 2**_BITS or not 1 <= order <= 4:
-            raise ValueError(f"n-grams of order {order} over {vocab_size} tokens do not fit 64 bits")
+        if order < 1:
+            raise ValueError(f"order is {order}: n-grams are of 1 token or more")
         self.order, self.vocab_size = order, vocab_size
-        grams = np.concatenate([_grams(p + c, order) for p, c in pairs])
-        self.tables = []
-        keys, counts = np.unique(grams, return_counts=True)
+        grams = np.concatenate([self.grams(p + c) for p, c in pairs])  # (tokens, order)
+        self._contexts: list[NDArray[np.int64]] = []  # of 1, 2 … order - 1 tokens: their integers, sorted
+        for n in range(1, order):
+            self._contexts.append(np.unique(self._number(grams[:, order - 1 - n : -1])))
+        self._tables = []
+        first, counts = np.unique(self._number(grams), return_index=True, return_counts=True)[1:]
         for n in range(order, 0, -1):
-            contexts, first = np.unique(keys >> _BITS, return_index=True)
+            grams = grams[first][:, -n:]  # the different ones, in the order of their integers
+            keys = self._number(grams)
+            contexts, first = np.unique(keys // (vocab_size + 1), return_index=True)
             totals = np.add.reduceat(counts, first)
             kinds = np.diff(np.append(first, len(keys)))
             ones, twos = (counts == 1).sum(), (counts == 2).sum()
             discount = ones / (ones + 2 * twos) if ones else 0.5
-            self.tables.append((keys, counts, contexts, totals, kinds, discount))
+            self._tables.append((keys, counts, contexts, totals, kinds, discount))
             # Lower orders count the distinct words before an n-gram, not its occurrences.
-            keys, counts = np.unique(keys & ((1 << _BITS * (n - 1)) - 1), return_counts=True)
+            first, counts = np.unique(self._number(grams[:, 1:]), return_index=True, return_counts=True)[1:]
+
+    def grams(self, tokens: list[int]) -> NDArray[np.int32]:
+        """The n-gram that ends at each token, (tokens, order)."""
+        padded = np.array([self.vocab_size] * (self.order - 1) + tokens, dtype=np.int32)
+        return np.lib.stride_tricks.sliding_window_view(padded, self.order)
 
     def nats(self, pairs: Pairs) -> float:
         """Total negative log-likelihood of the completions after their prompts."""
-        grams = np.concatenate([_grams(p + c, self.order)[len(p) :] for p, c in pairs])
+        grams = np.concatenate([self.grams(p + c)[len(p) :] for p, c in pairs])
         return float(-np.log(self.probability(grams)).sum())
 
-    def probability(self, grams: NDArray[np.int64]) -> NDArray[np.float64]:
-        """P(last token | the ones before) of packed n-grams."""
+    def probability(self, grams: NDArray[np.integer]) -> NDArray[np.float64]:
+        """P(last token | the ones before) of n-grams, (n-grams, order)."""
         p = np.full(len(grams), 1.0 / self.vocab_size)
         for n in range(1, self.order + 1):
-            keys, counts, contexts, totals, kinds, discount = self.tables[self.order - n]
-            gram = grams & ((1 << _BITS * n) - 1)
-            context = gram >> _BITS
+            keys, counts, contexts, totals, kinds, discount = self._tables[self.order - n]
+            gram = self._number(grams[:, -n:])
+            context = gram // (self.vocab_size + 1)
             at = np.searchsorted(contexts, context).clip(max=len(contexts) - 1)
             known = contexts[at] == context
             where = np.searchsorted(keys, gram).clip(max=len(keys) - 1)
@@ -148,6 +160,17 @@ class KneserNey:
             mixed = (np.maximum(count - discount, 0) + discount * kinds[at] * p) / totals[at]
             p = np.where(known, mixed, p)
         return p
+
+    def _number(self, grams: NDArray[np.integer]) -> NDArray[np.int64]:
+        """The integers of n-grams, (n-grams, n); below 0 where the first n - 1 tokens never stood before a token."""
+        numbers = np.zeros(len(grams), dtype=np.int64)
+        for n, token in enumerate(grams.T):
+            if n:
+                contexts = self._contexts[n - 1]
+                at = np.searchsorted(contexts, numbers).clip(max=len(contexts) - 1)
+                numbers = np.where(contexts[at] == numbers, at, -1)
+            numbers = np.where(numbers < 0, -1, numbers * (self.vocab_size + 1) + token)
+        return numbers
 
 
 class FixedSuffix:
@@ -160,7 +183,8 @@ class FixedSuffix:
     def __init__(self, train: Pairs, completions: Sequence[str], tokenizer: PreTrainedTokenizerBase, size: int = 10):
         counts = Counter(m for c in completions for m in Prompt.parse(c).segments)
         self.modifiers = [m for m, _ in counts.most_common(size)]
-        self.suffix = np.array(tokenizer(", " + ", ".join(self.modifiers))["input_ids"] + [tokenizer.eos_token_id])
+        suffix = tokenizer(", " + ", ".join(self.modifiers), add_special_tokens=False)["input_ids"]
+        self.suffix = np.array(suffix + [tokenizer.eos_token_id])
         tokens = np.bincount(np.concatenate([c for _, c in train]), minlength=len(tokenizer)) + 1.0
         self.frequency = tokens / tokens.sum()
         self.weight = 0.5
@@ -197,15 +221,3 @@ def _repeats(train: Pairs, completions: list[list[int]], size: int = 8) -> NDArr
         return not len(found) or bool((known[np.searchsorted(known, found).clip(max=len(known) - 1)] == found).any())
 
     return np.array([repeats(c) for c in completions])
-
-
-_BITS = 15
-
-
-def _grams(tokens: list[int], order: int) -> NDArray[np.int64]:
-    """The packed n-gram that ends at each token; before the first stands the padding 2^15 - 1."""
-    padded = np.array([2**_BITS - 1] * (order - 1) + tokens, dtype=np.int64)
-    packed = np.zeros(len(tokens), dtype=np.int64)
-    for i in range(order):
-        packed = (packed << _BITS) | padded[i : i + len(tokens)]
-    return packed

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 from datasets import Dataset, DatasetDict
+from transformers import GPT2Config, GPT2LMHeadModel
 
 from neuroprompt.evaluation.perplexity import (
     FixedSuffix,
@@ -14,6 +15,7 @@ from neuroprompt.evaluation.perplexity import (
     encode_pairs,
     policy_nats,
 )
+from neuroprompt.prompts import clip_tokenizer
 
 PAIRS = Dataset.from_dict(
     {
@@ -40,8 +42,7 @@ def test_kneser_ney_sums_to_one(order):
     pairs = [(generator.integers(5, size=3).tolist(), generator.integers(5, size=6).tolist()) for _ in range(40)]
     model = KneserNey(pairs, vocab_size=6, order=order)
     for history in itertools.product(range(6), repeat=order - 1):
-        grams = [sum(t << 15 * (order - 1 - i) for i, t in enumerate((*history, w))) for w in range(6)]
-        p = model.probability(np.array(grams))
+        p = model.probability(np.array([(*history, w) for w in range(6)]))
         assert (p > 0).all()
         assert p.sum() == pytest.approx(1, abs=1e-12)
 
@@ -60,7 +61,21 @@ def test_kneser_ney_bigram_by_hand():
     total = sum(c for (h, _), c in bigrams.items() if h == 0)
     for w in range(3):
         expected = (max(bigrams.get((0, w), 0) - d, 0) + d * 2 * lower[w]) / total
-        assert model.probability(np.array([w]))[0] == pytest.approx(expected)
+        assert model.probability(np.array([[0, w]]))[0] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("vocab_size", [2**15 - 1, 2**15, 50_257, 151_936, 2**31 - 2])
+def test_kneser_ney_takes_any_vocabulary(vocab_size):
+    """What the tokens are called changes nothing."""
+    generator = np.random.default_rng(1)
+    lengths = generator.integers(1, 9, size=(80, 2))
+    pairs = [(generator.integers(40, size=p).tolist(), generator.integers(40, size=c).tolist()) for p, c in lengths]
+    names = generator.choice(vocab_size - 2, size=40, replace=False) + 2
+    names[:2] = 0, vocab_size - 1
+    renamed = [(names[p].tolist(), names[c].tolist()) for p, c in pairs]
+    train, test = slice(60), slice(60, None)
+    expected = KneserNey(pairs[train], vocab_size).nats(pairs[test])
+    assert KneserNey(renamed[train], vocab_size).nats(renamed[test]) == pytest.approx(expected, rel=1e-12)
 
 
 def test_fixed_suffix_prefers_its_suffix(enhancer):
@@ -84,6 +99,16 @@ def test_comparison(enhancer):
         assert new.bytes == len(novel["completion"])
         assert new.nats < everything.nats
     assert found["policy"][0].per_token == pytest.approx(math.exp(found["policy"][0].loss))
+
+
+def test_a_policy_of_a_large_vocabulary_is_compared():
+    """CLIP's tokenizer, which puts tokens around every text, and a model of its 49,408 entries."""
+    tokenizer = clip_tokenizer()
+    torch.manual_seed(0)
+    config = GPT2Config(vocab_size=len(tokenizer), n_positions=64, n_embd=8, n_layer=1, n_head=1)
+    found = compare_perplexities(GPT2LMHeadModel(config).eval(), tokenizer, DatasetDict(train=PAIRS, test=PAIRS))
+    assert found["policy"][0].loss == pytest.approx(math.log(len(tokenizer)), rel=0.01)  # it knows nothing
+    assert found["4-gram, Kneser-Ney"][0].loss < found["ten most frequent modifiers"][0].loss < found["policy"][0].loss
 
 
 def test_perplexity_units():
