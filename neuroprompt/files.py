@@ -10,9 +10,11 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
+from glob import escape
 from itertools import combinations
 from pathlib import Path
 
+import psutil
 from filelock import FileLock, Timeout
 
 
@@ -27,9 +29,12 @@ def write_file(path: str | Path, data: bytes) -> None:
         OSError: It cannot be written; what was there before is there still. `filename` is `path`.
     """
     path = Path(path)
-    beside = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    beside = path.with_name(f".{path.name}.{socket.gethostname()}-{os.getpid()}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        for left in path.parent.glob(f".{escape(path.name)}.{escape(socket.gethostname())}-*.partial"):
+            if not psutil.pid_exists(int(left.stem.rpartition("-")[2])):  # by a process that was killed
+                left.unlink(missing_ok=True)
         try:
             beside.write_bytes(data)
             with open(beside, "rb+") as file:

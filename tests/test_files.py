@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -11,8 +12,14 @@ import time
 
 import pytest
 
-from neuroprompt.files import BusyError, refuse_same_file, sole_writer, write_step
+from neuroprompt.files import BusyError, refuse_same_file, sole_writer, write_file, write_step
 
+KILLED_IN_WRITE = """
+import os, signal, sys
+from neuroprompt.files import write_file
+os.replace = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+write_file(sys.argv[1], b"new")
+"""
 HOLD = """
 import sys, time
 from neuroprompt.files import sole_writer
@@ -41,6 +48,18 @@ def hold():
         process.kill()
         process.wait()
         process.stdout.close()
+
+
+def test_a_kill_leaves_what_was_there_and_the_next_write_sweeps_up(tmp_path):
+    path = tmp_path / "a[1].txt"
+    write_file(path, b"old")
+    killed = subprocess.run([sys.executable, "-c", KILLED_IN_WRITE, path])
+    assert killed.returncode == -signal.SIGKILL
+    assert path.read_bytes() == b"old" and len(os.listdir(tmp_path)) == 2
+    beside = tmp_path / f".a[1].txt.{socket.gethostname()}-{os.getppid()}.partial"  # of one that lives
+    beside.touch()
+    write_file(path, b"newer")
+    assert path.read_bytes() == b"newer" and sorted(os.listdir(tmp_path)) == [beside.name, path.name]
 
 
 @pytest.mark.parametrize("inside", [False, True])

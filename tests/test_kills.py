@@ -1,0 +1,11 @@
+"""Some rounds of `python tests/kills.py`, which does a hundred: one of each command."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+
+def test_what_was_killed_comes_to_the_same_end():
+    kills = Path(__file__).with_name("kills.py")
+    done = subprocess.run([sys.executable, kills, "--rounds", "5"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
