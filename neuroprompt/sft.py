@@ -9,24 +9,36 @@ from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import trl
 from transformers import Trainer, TrainerCallback
+from transformers.trainer_pt_utils import LengthGroupedSampler
 from transformers.trainer_utils import get_last_checkpoint
-from trl import ModelConfig, SFTConfig, SFTTrainer, get_peft_config
+from trl import ModelConfig, SFTTrainer, get_peft_config
 
 from neuroprompt.data import DataConfig, PromptData, prepare
 from neuroprompt.enhancer import PromptEnhancer
+from neuroprompt.files import write_file
+from neuroprompt.planning import only_planned, plan_sft
 from neuroprompt.policies import load_policy, load_tokenizer
+from neuroprompt.ppo.checkpoints import WholeCheckpoints, save_policy
+from neuroprompt.runs import GlobalBatch, keep_weights_in_float32
 from neuroprompt.samples import show_samples
 
 
 @dataclass
+class SFTConfig(GlobalBatch, trl.SFTConfig):
+    """TRL's, with pairs of a step that are counted over all processes."""
+
+
+@dataclass
 class SFTArguments:
-    """What `training/sft.py` takes beside TRL's `SFTConfig` and `ModelConfig` and this project's `DataConfig`.
+    """What `training/sft.py` takes beside `SFTConfig`, TRL's `ModelConfig` and `DataConfig`.
 
     Args:
         data_dir: Folder of prepared data. Made from `source` where it does not exist yet.
         eval_samples: At most so many validation pairs are evaluated.
         sample_prompts: Plain prompts that are rewritten at each evaluation, to be read by a person.
+        dry_run: Print what the run would take (`neuroprompt.planning`), and stop before anything is loaded.
     """
 
     data_dir: str = field(default="", metadata={"help": "Folder of prepared data; made from `source` if it is absent."})
@@ -40,6 +52,7 @@ class SFTArguments:
         ],
         metadata={"help": "Plain prompts that are rewritten at each evaluation."},
     )
+    dry_run: bool = field(default=False, metadata={"help": "Print models, memory and steps, and stop."})
 
 
 def train_sft(arguments: SFTArguments, data_config: DataConfig, config: SFTConfig, model_config: ModelConfig) -> None:
@@ -50,6 +63,8 @@ def train_sft(arguments: SFTArguments, data_config: DataConfig, config: SFTConfi
     """
     if not arguments.data_dir:
         raise ValueError("data_dir is not set: give a folder of prepared data, or where to put it")
+    if only_planned(plan_sft(arguments, config, model_config), arguments.dry_run):
+        return
     data = load_or_prepare(arguments.data_dir, data_config, config)
     if "validation" not in data.pairs:
         raise ValueError(
@@ -80,10 +95,10 @@ def train_sft(arguments: SFTArguments, data_config: DataConfig, config: SFTConfi
     )
     trainer.train(resume_from_checkpoint=checkpoint_to_resume(config))
     metrics = trainer.evaluate()
-    trainer.save_model()
+    save_policy(trainer)
     if trainer.accelerator.is_main_process:
         folder = Path(config.output_dir)
-        (folder / "log_history.json").write_text(json.dumps(trainer.state.log_history, indent=1))
+        write_file(folder / "log_history.json", json.dumps(trainer.state.log_history, indent=1).encode())
         (folder / "training_args.bin").unlink(missing_ok=True)  # a pickle, which nothing needs beside the policy
     trainer.accelerator.print(f"held-out loss {metrics['eval_loss']:.4f}; the policy is in {config.output_dir}")
 
@@ -110,12 +125,22 @@ def checkpoint_to_resume(config) -> str | None:
     return str(wanted)
 
 
-class PolicyTrainer(SFTTrainer):
-    """`SFTTrainer`, with the library's plain cross-entropy on a CPU.
+class PolicyTrainer(WholeCheckpoints, SFTTrainer):
+    """`SFTTrainer`, with the same pairs in a step on any number of processes, and plain cross-entropy on a CPU.
 
     TRL computes the loss in chunks of the vocabulary, forwards and backwards, so that the logits are never held at
     once. That saves memory on a GPU; on a CPU with a small vocabulary it only costs time.
     """
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        keep_weights_in_float32(self)
+
+    def _get_train_sampler(self, train_dataset=None):
+        sampler = super()._get_train_sampler(train_dataset)
+        if isinstance(sampler, LengthGroupedSampler):
+            sampler.batch_size = self.args.minibatch_size  # the library groups what one process takes of it
+        return sampler
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         if self.accelerator.device.type == "cpu":

@@ -3,14 +3,17 @@
     accelerate launch training/grpo.py --config configs/grpo/embedded.yaml
     accelerate launch training/grpo.py --algorithm rloo --config configs/grpo/embedded.yaml
 
-The command line beats the YAML file. Add `--resume_from_checkpoint true` to go on after the last checkpoint.
+The command line beats the YAML file. Add `--resume_from_checkpoint true` to go on after the last checkpoint, or
+`--dry_run` to see what a run takes, without weights and without a GPU.
 """
 
 import argparse
 
 from accelerate import PartialState
-from trl import GRPOConfig, ModelConfig, RLOOConfig, TrlParser
+from trl import ModelConfig, TrlParser
 
+from neuroprompt.planning import for_any_machine
+from neuroprompt.ppo.config import GRPOConfig, RLOOConfig
 from neuroprompt.ppo.training import QueryArguments, train_grpo
 from neuroprompt.scoring import RewardArguments
 
@@ -21,7 +24,9 @@ def main() -> None:
     chosen, rest = first.parse_known_args()  # it decides which arguments there are
     config_class = {"grpo": GRPOConfig, "rloo": RLOOConfig}[chosen.algorithm]
     parser = TrlParser((QueryArguments, RewardArguments, config_class, ModelConfig), description=__doc__.split("\n")[0])
-    train_grpo(*parser.parse_args_and_config(rest))
+    with for_any_machine(rest):
+        arguments = parser.parse_args_and_config(rest)
+    train_grpo(*arguments)
     PartialState().destroy_process_group()  # or its threads may abort the interpreter's exit
 
 

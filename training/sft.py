@@ -4,19 +4,25 @@
     accelerate launch training/sft.py --config configs/sft/embedded.yaml --source my_prompts.txt --data_dir data/mine
     torchrun --nproc_per_node 2 training/sft.py --config configs/sft/embedded.yaml      # two processes on a CPU
 
-The command line beats the YAML file. Add `--resume_from_checkpoint true` to go on after the last checkpoint.
+The command line beats the YAML file. Add `--resume_from_checkpoint true` to go on after the last checkpoint, or
+`--dry_run` to see what a run takes, without weights and without a GPU.
 """
 
+import sys
+
 from accelerate import PartialState
-from trl import ModelConfig, SFTConfig, TrlParser
+from trl import ModelConfig, TrlParser
 
 from neuroprompt.data import DataConfig
-from neuroprompt.sft import SFTArguments, train_sft
+from neuroprompt.planning import for_any_machine
+from neuroprompt.sft import SFTArguments, SFTConfig, train_sft
 
 
 def main() -> None:
     parser = TrlParser((SFTArguments, DataConfig, SFTConfig, ModelConfig), description=__doc__.split("\n")[0])
-    train_sft(*parser.parse_args_and_config())
+    with for_any_machine(sys.argv):
+        arguments = parser.parse_args_and_config()
+    train_sft(*arguments)
     PartialState().destroy_process_group()  # or its threads may abort the interpreter's exit
 
 

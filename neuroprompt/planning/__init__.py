@@ -15,6 +15,6 @@ libraries take beside tensors (context, workspaces of convolutions, fragmentatio
 """
 
 from neuroprompt.planning.plan import Layout, Part, Plan
-from neuroprompt.planning.runs import for_any_machine, plan_grpo, plan_ppo, plan_sft
+from neuroprompt.planning.runs import for_any_machine, only_planned, plan_grpo, plan_ppo, plan_sft
 
-__all__ = ["Layout", "Part", "Plan", "for_any_machine", "plan_grpo", "plan_ppo", "plan_sft"]
+__all__ = ["Layout", "Part", "Plan", "for_any_machine", "only_planned", "plan_grpo", "plan_ppo", "plan_sft"]

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from neuroprompt.decoding.neurologic import CACHE
-from neuroprompt.images import ImageGenerator, _denoiser, _guides
+from neuroprompt.images import ImageGenerator, _denoiser
 from neuroprompt.planning.skeletons import peak_bytes
 from neuroprompt.ppo.losses import token_logprobs
 
@@ -23,7 +23,8 @@ def generate(policy: PreTrainedModel, rows: int, prompt: int, completion: int, a
     def step(length: int, **cache) -> None:
         with autocast():
             logits = policy(input_ids=_ids(rows, length), use_cache=True, logits_to_keep=1, **cache).logits
-        torch.softmax(logits[:, -1].float(), dim=-1).cumsum(-1, dtype=torch.float64)
+        scaled = logits[:, -1].float() / 1.0
+        torch.softmax(scaled, dim=-1).cumsum(-1, dtype=torch.float64)
 
     def fill(length: int) -> None:
         nonlocal cache
@@ -94,7 +95,7 @@ def draw(generator: ImageGenerator) -> tuple[int, bool]:
     """Bytes of drawing a batch, and whether the denoiser's part is in it (those of other kinds than U-Nets are not)."""
     pipeline, config = generator.pipeline, generator.config
     denoiser, vae, count = _denoiser(pipeline), pipeline.vae, config.batch_size
-    rows = count * (2 if _guides(pipeline, config.guidance_scale) else 1)
+    rows = count * (2 if generator._guided else 1)
     side = config.height // pipeline.vae_scale_factor, config.width // pipeline.vae_scale_factor
 
     def denoise() -> None:

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
+import trl
+from accelerate import PartialState
 from torch import nn
 from transformers import (
     BlipTextConfig,
@@ -18,16 +20,16 @@ from transformers import (
     TrainingArguments,
     training_args,
 )
-from trl import GRPOConfig, ModelConfig, RLOOConfig, SFTConfig, get_peft_config
+from trl import ModelConfig, get_peft_config
 
 from neuroprompt.data import PromptData
 from neuroprompt.enhancer import TOKENS_PER_CLIP_TOKEN
 from neuroprompt.images import ImageGenerator, _as_its_card_says, _pick_dtype
-from neuroprompt.models import locate
+from neuroprompt.models import ModelError, locate
 from neuroprompt.planning import passes, skeletons
 from neuroprompt.planning.plan import Layout, Part, Plan
 from neuroprompt.planning.skeletons import parameters, weight_bytes
-from neuroprompt.ppo.config import PPOConfig
+from neuroprompt.ppo.config import GRPOConfig, PPOConfig, RLOOConfig
 from neuroprompt.ppo.model import disable_dropout
 from neuroprompt.prompts import CLIP_WINDOW
 from neuroprompt.rewards import aesthetic, clip, parse_spec, pickscore
@@ -42,7 +44,7 @@ if TYPE_CHECKING:
 SPECIAL_TOKENS = 2  # of CLIP's window: its begin and its end
 
 
-def plan_sft(arguments: "SFTArguments", config: SFTConfig, model_config: ModelConfig) -> Plan:
+def plan_sft(arguments: "SFTArguments", config: trl.SFTConfig, model_config: ModelConfig) -> Plan:
     """What `neuroprompt.sft.train_sft` takes.
 
     Raises:
@@ -58,7 +60,8 @@ def plan_sft(arguments: "SFTArguments", config: SFTConfig, model_config: ModelCo
         return [Part(f"update: {rows} texts of {length} tokens", size)]
 
     batch = rows * config.gradient_accumulation_steps * layout.processes
-    pairs = len(PromptData.load(arguments.data_dir).pairs["train"]) if Path(arguments.data_dir).is_dir() else None
+    there = arguments.data_dir and Path(arguments.data_dir).is_dir()
+    pairs = len(PromptData.load(arguments.data_dir).pairs["train"]) if there else None
     steps = config.max_steps
     if steps < 0 and pairs is not None:
         steps = math.ceil(math.ceil(pairs / batch) * config.num_train_epochs)
@@ -106,7 +109,7 @@ def plan_ppo(
     positions = getattr(policy.config, "max_position_embeddings", None) or 10**9
     prompt, completion = _lengths(arguments, config, positions)
     rows, autocast = config.per_device_train_batch_size, _autocast(config)
-    written = config.rollout_batch_size // layout.processes
+    written = config.rollouts // layout.processes
 
     @cache
     def phases() -> list[Part]:
@@ -118,15 +121,7 @@ def plan_ppo(
             Part(f"update: {rows} rewrites", passes.update(policy, critic, rows, **size())),
         ]
 
-    iterations = math.ceil(config.max_steps / config.steps_per_iteration) if config.max_steps > 0 else None
-    schedule = {
-        "an iteration": f"{config.rollout_batch_size:,} rewrites of "
-        f"{config.rollout_batch_size // config.completions_per_prompt:,} prompts, "
-        f"{config.steps_per_iteration} optimizer steps of {config.minibatch_size:,} rewrites",
-        "iterations": f"{iterations:,}, {config.max_steps:,} optimizer steps" if iterations else "by num_train_epochs",
-        **_counts(arguments, reward_arguments, config.rollout_batch_size, config.completions_per_prompt, iterations),
-        **_events(config, config.max_steps, f"{arguments.eval_samples:,} prompts", config.steps_per_iteration),
-    }
+    schedule = _schedule(arguments, reward_arguments, config, config.completions_per_prompt)
     return Plan(
         f"PPO of {model_config.model_name_or_path}",
         _device(config),
@@ -158,7 +153,7 @@ def plan_grpo(
         frozen.insert(0, Part("reference", weight_bytes(policy), parameters(policy)))
     rows, autocast = config.per_device_train_batch_size, _autocast(config)
     prompt, completion = CLIP_WINDOW - SPECIAL_TOKENS - arguments.min_room, config.max_completion_length
-    written = rows * config.steps_per_generation
+    written = config.rollouts // layout.processes
 
     @cache
     def phases() -> list[Part]:
@@ -171,16 +166,8 @@ def plan_grpo(
             ),
         ]
 
-    batch = written * layout.processes
-    steps = config.steps_per_generation * config.num_iterations // config.gradient_accumulation_steps
-    iterations = math.ceil(config.max_steps / steps) if config.max_steps > 0 else None
-    schedule = {
-        "an iteration": f"{batch:,} rewrites of {batch // config.num_generations:,} prompts, {steps} optimizer steps",
-        "iterations": f"{iterations:,}, {config.max_steps:,} optimizer steps" if iterations else "by num_train_epochs",
-        **_counts(arguments, reward_arguments, batch, config.num_generations, iterations),
-        **_events(config, config.max_steps, f"{arguments.eval_samples:,} prompts", steps),
-    }
-    name = "GRPO" if isinstance(config, GRPOConfig) else "RLOO"
+    schedule = _schedule(arguments, reward_arguments, config, config.num_generations)
+    name = "GRPO" if isinstance(config, trl.GRPOConfig) else "RLOO"
     return Plan(
         f"{name} of {model_config.model_name_or_path}",
         _device(config),
@@ -193,6 +180,15 @@ def plan_grpo(
         Path(config.output_dir),
         _notes(arguments),
     )
+
+
+def only_planned(plan: Plan, dry_run: bool) -> bool:
+    """Show the plan, where no more than that is asked for; else let it refuse what cannot be."""
+    if dry_run and PartialState().is_main_process:
+        print(plan)
+    if not dry_run:
+        plan.check()
+    return dry_run
 
 
 @contextmanager
@@ -221,7 +217,13 @@ def _device(config: TrainingArguments) -> torch.device:
 def _policy(config: TrainingArguments, model_config: ModelConfig, adapters: bool = True) -> PreTrainedModel:
     settings = {"dtype": model_config.dtype} | (getattr(config, "model_init_kwargs", None) or {})
     dtype = None if settings["dtype"] in (None, "auto") else getattr(torch, str(settings["dtype"]))
-    source = locate(model_config.model_name_or_path or "embedded", "policy")
+    name = model_config.model_name_or_path or "embedded"
+    if name.count("/") > 1 and not Path(name).expanduser().exists():
+        raise ModelError(
+            f"there is no folder {name!r}: train what is to be there first, or plan (--dry_run) with the model that it "
+            "starts from as --model_name_or_path"
+        )
+    source = locate(name, "policy")
     policy = skeletons.causal_lm(source, dtype, model_config.attn_implementation, model_config.model_revision)
     if adapters and (peft_config := get_peft_config(model_config)):
         from peft import get_peft_model
@@ -374,24 +376,32 @@ def _image_reward(dtype: torch.dtype) -> tuple[nn.Module, Callable]:
 # --- a run's numbers ---------------------------------------------------------------------------------------------
 
 
-def _counts(
-    arguments: "QueryArguments", rewards: RewardArguments, rewrites: int, of_a_prompt: int, iterations: int | None
+def _schedule(
+    arguments: "QueryArguments", rewards: RewardArguments, config: PPOConfig | GRPOConfig | RLOOConfig, of_a_prompt: int
 ) -> dict[str, str]:
-    """Rewrites and pictures; those of a plain prompt are drawn once, where the reward is a gain over them."""
-    total = rewrites * (iterations or 0)
-    counts = {"rewrites": f"{total:,}" if iterations else "by num_train_epochs"}
-    if arguments.reward_func:
-        return counts
-    k = rewards.images_per_prompt
-    preset = PRESETS.get(rewards.rewards)
-    relative = (preset.relative if preset else rewards.relative) != "none"
-    plain = min(rewrites // of_a_prompt * (iterations or 1), arguments.max_queries or 10**12) * k * relative
-    counts["pictures of an iteration"] = f"{rewrites * k:,}" + (
-        f", and up to {rewrites // of_a_prompt * k:,} of plain prompts that are new" if relative else ""
-    )
-    if iterations:
-        counts["pictures"] = f"{total * k:,}" + (f", and up to {plain:,} of plain prompts" if relative else "")
-    return counts
+    """Iterations, rewrites and pictures; those of a plain prompt are drawn once, where the reward is a gain on them."""
+    steps, prompts = config.steps_per_iteration, config.rollouts // of_a_prompt
+    known = config.max_steps > 0  # else by passes over the data, whose size is not known here
+    iterations = math.ceil(config.max_steps / steps) if known else 0
+    counts = {
+        "an iteration": f"{config.rollouts:,} rewrites of {prompts:,} prompts, {steps:,} optimizer steps of "
+        f"{config.minibatch_size:,} rewrites",
+        "on each process": f"{config.rollouts // config.world_size:,} rewrites; of a step "
+        f"{config.gradient_accumulation_steps:,} x {config.per_device_train_batch_size:,}",
+        "iterations": f"{iterations:,}, {config.max_steps:,} optimizer steps" if known else "by num_train_epochs",
+    }
+    if not arguments.reward_func:
+        k, preset = rewards.images_per_prompt, PRESETS.get(rewards.rewards)
+        relative = (preset.relative if preset else rewards.relative) != "none"
+        plain = min(prompts * iterations, arguments.max_queries or prompts * iterations)
+        counts["pictures of an iteration"] = f"{config.rollouts * k:,}" + (
+            f", and up to {prompts * k:,} of plain prompts that are new" if relative else ""
+        )
+        if known:
+            counts["pictures"] = f"{config.rollouts * iterations * k:,}" + (
+                f", and up to {plain * k:,} of plain prompts" if relative else ""
+            )
+    return counts | _events(config, config.max_steps, f"{arguments.eval_samples:,} prompts", steps)
 
 
 def _events(config: TrainingArguments, steps: int, held_out: str, iteration: int | None = None) -> dict[str, str]:

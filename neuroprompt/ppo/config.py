@@ -1,29 +1,95 @@
-"""The arguments of `PPOTrainer`."""
+"""The arguments of `PPOTrainer`, and of TRL's trainers where they are to count as it does."""
 
 from dataclasses import dataclass, field
 from typing import ClassVar
 
+import trl
 from transformers import TrainingArguments
 
 from neuroprompt.ppo.kl import KL_ESTIMATORS
 from neuroprompt.prompts import CLIP_WINDOW
+from neuroprompt.runs import GlobalBatch
 
 
 @dataclass
-class PPOConfig(TrainingArguments):
+class Iterations(GlobalBatch):
+    """A base for a `TrainingArguments` of a trainer that learns from what the policy writes.
+
+    An *iteration* is one batch of rollouts and the `steps_per_iteration` optimizer steps made from it: so many
+    minibatches, so many times. Steps (`max_steps`, `logging_steps`, `eval_steps`, `save_steps`) are optimizer steps, as
+    in every `Trainer`.
+
+    Args:
+        total_episodes: Completions in the whole run, in whole iterations. `max_steps`, where it is set, comes before
+            it; None leaves the length to that or to `num_train_epochs`.
+        eval_iterations: Evaluate every so many iterations; sets `eval_steps`, and `eval_strategy` to steps.
+        save_iterations: Write a checkpoint every so many iterations, likewise.
+    """
+
+    total_episodes: int | None = field(default=None, metadata={"help": "Completions in the whole run."})
+    eval_iterations: int | None = field(default=None, metadata={"help": "Evaluate every so many iterations."})
+    save_iterations: int | None = field(default=None, metadata={"help": "Write a checkpoint every so many iterations."})
+
+    # Other defaults than the libraries'.
+    logging_steps: float | None = field(default=None, metadata={"help": "Optimizer steps; by default an iteration."})
+
+    _NAMES: ClassVar[dict[str, str]]  # of the arguments that the two properties below read
+
+    @property
+    def rollouts(self) -> int:
+        """Completions of an iteration, over all processes."""
+        raise NotImplementedError
+
+    @property
+    def passes(self) -> int:
+        """Over the rollouts of an iteration."""
+        raise NotImplementedError
+
+    @property
+    def steps_per_iteration(self) -> int:
+        """Optimizer steps made from a batch of rollouts."""
+        return self.passes * self.rollouts // self.minibatch_size
+
+    def _derive(self) -> None:
+        for name in ("rollouts", "passes"):
+            if (value := getattr(self, name)) < 1:
+                raise ValueError(f"{self._NAMES[name]} is {value}: it must be at least 1")
+        if self.rollouts % self.minibatch_size:
+            raise ValueError(
+                f"{self._NAMES['rollouts']} is {self.rollouts}: it must be a multiple of {self.minibatch_size}, the "
+                "minibatch_size (if that is not set, per_device_train_batch_size · gradient_accumulation_steps · "
+                "processes)"
+            )
+        if self.logging_steps is None:
+            self.logging_steps = self.steps_per_iteration
+        for event, by_default in (("eval", None), ("save", 500)):
+            iterations, given = getattr(self, f"{event}_iterations"), getattr(self, f"{event}_steps")
+            if iterations is None:
+                continue
+            steps = iterations * self.steps_per_iteration
+            if iterations < 1:
+                raise ValueError(f"{event}_iterations is {iterations}: it must be at least 1")
+            if given not in (by_default, steps):
+                raise ValueError(
+                    f"{event}_steps is {given} and {event}_iterations {iterations}, which is {steps} steps: leave one "
+                    f"out (--{event}_iterations none)"
+                )
+            setattr(self, f"{event}_strategy", "steps")
+            setattr(self, f"{event}_steps", steps)
+        if self.max_steps <= 0 and self.total_episodes is not None:
+            self.max_steps = -(-self.total_episodes // self.rollouts) * self.steps_per_iteration
+
+
+@dataclass
+class PPOConfig(Iterations, TrainingArguments):
     """What `PPOTrainer` takes beside `transformers.TrainingArguments`, of which it is one.
 
-    An *iteration* is one batch of rollouts and the updates made from it. Steps (`max_steps`, `logging_steps`,
-    `eval_steps`, `save_steps`) are optimizer steps, as in every `Trainer`; an iteration has
-    ``num_ppo_epochs · rollout_batch_size / (per_device_train_batch_size · gradient_accumulation_steps · processes)``
-    of them (`steps_per_iteration`).
+    An iteration (see `Iterations`) has ``num_ppo_epochs · rollout_batch_size / minibatch_size`` optimizer steps.
 
     Args:
         rollout_batch_size: Completions per iteration, over all processes.
         completions_per_prompt: Completions of each prompt in an iteration. With more than one, a completion earns what
             its score is above the mean of the others' (`advantages.against_others`).
-        total_episodes: Completions in the whole run; sets `max_steps`. None leaves that to `max_steps` or
-            `num_train_epochs`.
         num_ppo_epochs: Passes over each batch of rollouts.
         temperature: Of sampling; all log-probabilities are those at this temperature.
         max_new_tokens: Tokens of a completion at most; None leaves that to `window`.
@@ -63,7 +129,6 @@ class PPOConfig(TrainingArguments):
 
     rollout_batch_size: int = field(default=64, metadata={"help": "Completions per iteration, over all processes."})
     completions_per_prompt: int = field(default=1, metadata={"help": "More than one are judged against each other."})
-    total_episodes: int | None = field(default=None, metadata={"help": "Completions in the whole run."})
     num_ppo_epochs: int = field(default=4, metadata={"help": "Passes over each batch of rollouts."})
     temperature: float = field(default=1.0, metadata={"help": "Of sampling, and of all log-probabilities."})
     max_new_tokens: int | None = field(default=None, metadata={"help": "Tokens of a completion at most."})
@@ -97,7 +162,6 @@ class PPOConfig(TrainingArguments):
     # Other defaults than the library's.
     learning_rate: float = field(default=1e-5, metadata={"help": "Of AdamW."})
     adam_epsilon: float = field(default=1e-5, metadata={"help": "Of AdamW."})
-    logging_steps: float | None = field(default=None, metadata={"help": "Optimizer steps; by default an iteration."})
     metric_for_best_model: str | None = field(default="reward", metadata={"help": "Of the evaluation."})
     greater_is_better: bool | None = field(default=True, metadata={"help": "Whether more of it is better."})
     remove_unused_columns: bool | None = field(default=False, metadata={"help": "Rewards may read any column."})
@@ -106,43 +170,23 @@ class PPOConfig(TrainingArguments):
 
     _VALID_DICT_FIELDS: ClassVar = [*TrainingArguments._VALID_DICT_FIELDS, "model_init_kwargs"]
 
-    def __post_init__(self):
-        log_by_iteration, evaluate_by_log = self.logging_steps is None, self.eval_steps is None
-        if log_by_iteration:
-            self.logging_steps = 1  # how many processes there are is known after the library's own initialisation
-        super().__post_init__()
-        self._check()
-        if log_by_iteration:
-            self.logging_steps = self.steps_per_iteration
-            if evaluate_by_log:
-                self.eval_steps = self.logging_steps
-        if self.total_episodes is not None:
-            self.max_steps = -(-self.total_episodes // self.rollout_batch_size) * self.steps_per_iteration
+    _NAMES: ClassVar = {"rollouts": "rollout_batch_size", "passes": "num_ppo_epochs"}
 
     @property
-    def minibatch_size(self) -> int:
-        """Completions in an optimizer step, over all processes."""
-        return self.per_device_train_batch_size * self.gradient_accumulation_steps * self.world_size
+    def rollouts(self) -> int:
+        return self.rollout_batch_size
 
     @property
-    def steps_per_iteration(self) -> int:
-        """Optimizer steps made from a batch of rollouts."""
-        return self.num_ppo_epochs * self.rollout_batch_size // self.minibatch_size
+    def passes(self) -> int:
+        return self.num_ppo_epochs
 
-    def _check(self) -> None:
-        if self.rollout_batch_size < 1 or self.rollout_batch_size % self.minibatch_size:
-            raise ValueError(
-                f"rollout_batch_size is {self.rollout_batch_size}: it must be a multiple of {self.minibatch_size}, "
-                f"which is per_device_train_batch_size {self.per_device_train_batch_size} · "
-                f"gradient_accumulation_steps {self.gradient_accumulation_steps} · {self.world_size} process(es)"
-            )
+    def _derive(self) -> None:
+        super()._derive()
         if self.completions_per_prompt < 1 or self.rollout_batch_size % self.completions_per_prompt:
             raise ValueError(
                 f"completions_per_prompt is {self.completions_per_prompt}: it must divide rollout_batch_size, "
                 f"{self.rollout_batch_size}"
             )
-        if self.num_ppo_epochs < 1:
-            raise ValueError(f"num_ppo_epochs is {self.num_ppo_epochs}: it must be at least 1")
         if self.temperature <= 0:
             raise ValueError(f"temperature is {self.temperature}: it must be above 0")
         if self.kl_estimator not in KL_ESTIMATORS:
@@ -151,3 +195,38 @@ class PPOConfig(TrainingArguments):
             raise ValueError("without a window, max_new_tokens must say where completions end")
         if self.fp16:
             raise ValueError("fp16's gradient scaler cannot leave a step out: use bf16, or float32")
+
+
+@dataclass
+class _Generations(Iterations):
+    """A base for the configs of TRL's trainers that generate."""
+
+    _NAMES: ClassVar = {"rollouts": "generation_batch_size", "passes": "num_iterations"}
+
+    @property
+    def rollouts(self) -> int:
+        if self.generation_batch_size is not None:
+            return self.generation_batch_size
+        return (
+            self.minibatch_size
+            // self.gradient_accumulation_steps
+            * (self.steps_per_generation or self.gradient_accumulation_steps)
+        )
+
+    @property
+    def passes(self) -> int:
+        return self.num_iterations
+
+
+@dataclass
+class GRPOConfig(_Generations, trl.GRPOConfig):
+    """TRL's, with the counts of `Iterations`.
+
+    An iteration is a generation: `generation_batch_size` completions over all processes (by default one optimizer
+    step's), `num_iterations` passes.
+    """
+
+
+@dataclass
+class RLOOConfig(_Generations, trl.RLOOConfig):
+    """TRL's, likewise."""

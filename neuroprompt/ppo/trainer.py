@@ -478,7 +478,7 @@ class PPOTrainer(WholeCheckpoints):
         eos = self.processing_class.eos_token_id
         closed = eos_closed(written.ids, self._separators, self.args.min_modifiers) if self.args.min_modifiers else None
         with in_eval_mode(self.model), self._autocast():
-            for part in by_length.split(self.args.per_device_train_batch_size):
+            for part in by_length.split(self.args.rows_at_once):
                 mask = written.mask[part].bool()
                 inputs = model_inputs(queries.ids[part], queries.mask[part], written.ids[part], mask)
                 tokens = written.ids[part][mask]

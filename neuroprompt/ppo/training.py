@@ -12,18 +12,22 @@ import torch
 from datasets import Dataset
 from torch import nn
 from transformers import TrainingArguments
-from trl import GRPOConfig, GRPOTrainer, ModelConfig, RLOOConfig, RLOOTrainer, get_peft_config
+from trl import GRPOTrainer, ModelConfig, RLOOTrainer, get_peft_config
 
 from neuroprompt.data import PromptData
 from neuroprompt.enhancer import check_prompt
+from neuroprompt.files import write_file
 from neuroprompt.models import locate
+from neuroprompt.planning import only_planned, plan_grpo, plan_ppo
 from neuroprompt.policies import load_policy, load_tokenizer
-from neuroprompt.ppo.config import PPOConfig
+from neuroprompt.ppo.checkpoints import WholeCheckpoints, save_policy
+from neuroprompt.ppo.config import GRPOConfig, PPOConfig, RLOOConfig
 from neuroprompt.ppo.model import position_ids
 from neuroprompt.ppo.reward_functions import RewardFunc
 from neuroprompt.ppo.trainer import PPOTrainer
 from neuroprompt.prompt_files import read_lines
 from neuroprompt.prompts import CLIP_WINDOW, count_clip_tokens
+from neuroprompt.runs import keep_weights_in_float32
 from neuroprompt.scoring import RewardArguments, build_reward
 from neuroprompt.sft import checkpoint_to_resume
 
@@ -43,6 +47,7 @@ class QueryArguments:
         eval_samples: Evaluate on so many of them; 0 does not evaluate.
         min_room: CLIP tokens that a prompt must leave in the window; longer prompts are left out.
         reward_func: ``package.module:function`` in place of the images' reward.
+        dry_run: Print what the run would take (`neuroprompt.planning`), and stop before anything is loaded.
     """
 
     queries: str = field(default="", metadata={"help": "Prepared data, or a .txt, .csv or .jsonl file of prompts."})
@@ -51,12 +56,13 @@ class QueryArguments:
     eval_samples: int = field(default=64, metadata={"help": "Evaluate on so many; 0 does not evaluate."})
     min_room: int = field(default=16, metadata={"help": "CLIP tokens that a prompt must leave in the window."})
     reward_func: str | None = field(default=None, metadata={"help": "package.module:function, instead of images."})
+    dry_run: bool = field(default=False, metadata={"help": "Print models, memory, pictures and steps, and stop."})
 
 
 def train_ppo(
     arguments: QueryArguments, reward_arguments: RewardArguments, config: PPOConfig, model_config: ModelConfig
-) -> PPOTrainer:
-    """Train by PPO, evaluate, and save the policy to `config.output_dir`.
+) -> PPOTrainer | None:
+    """Train by PPO, evaluate, and save the policy to `config.output_dir`; with `dry_run`, only say what that takes.
 
     `config.resume_from_checkpoint` takes a checkpoint folder, or "true" for the last one of `config.output_dir` (and
     starts afresh where there is none, so that one command starts and resumes a run).
@@ -64,6 +70,8 @@ def train_ppo(
     Raises:
         TrainingStopped: A guard stopped the run.
     """
+    if only_planned(plan_ppo(arguments, reward_arguments, config, model_config), arguments.dry_run):
+        return None
     train, held_out = load_queries(arguments, config.window)
     source = _prepare_model(config, model_config)
     tokenizer = load_tokenizer(source, revision=model_config.model_revision)
@@ -91,13 +99,18 @@ def train_grpo(
     reward_arguments: RewardArguments,
     config: GRPOConfig | RLOOConfig,
     model_config: ModelConfig,
-) -> GRPOTrainer | RLOOTrainer:
+) -> GRPOTrainer | RLOOTrainer | None:
     """The same with TRL's `GRPOTrainer`, or its `RLOOTrainer` where `config` is one of that."""
+    if only_planned(plan_grpo(arguments, reward_arguments, config, model_config), arguments.dry_run):
+        return None
     train, held_out = load_queries(arguments, CLIP_WINDOW)
     source = _prepare_model(config, model_config)
     tokenizer = load_tokenizer(source, revision=model_config.model_revision, padding_side="left")
-    trainer_class = GRPOTrainer if isinstance(config, GRPOConfig) else RLOOTrainer
-    trainer = trainer_class(
+
+    class TRLTrainer(WholeCheckpoints, GRPOTrainer if isinstance(config, GRPOConfig) else RLOOTrainer):
+        """TRL's, whose checkpoints are whole."""
+
+    trainer = TRLTrainer(
         model=load_policy(source, trust_remote_code=config.trust_remote_code, **config.model_init_kwargs),
         reward_funcs=[load_reward_func(arguments, reward_arguments, config, tokenizer, train["prompt"])],
         args=config,
@@ -106,6 +119,7 @@ def train_grpo(
         processing_class=tokenizer,
         peft_config=get_peft_config(model_config),
     )
+    keep_weights_in_float32(trainer)
     for model in (trainer.model, trainer.ref_model):
         if model is not None:
             number_positions(trainer.accelerator.unwrap_model(model))
@@ -235,10 +249,10 @@ def _finish(trainer, held_out: Dataset | None):
         metrics = trainer.evaluate()
         shown = {name: value for name, value in metrics.items() if "reward" in name or "gain" in name}
         trainer.accelerator.print("  ".join(f"{name} {value:.4g}" for name, value in shown.items()))
-    trainer.save_model()
+    save_policy(trainer)
     if trainer.accelerator.is_main_process:
         folder = Path(trainer.args.output_dir)
-        (folder / "log_history.json").write_text(json.dumps(trainer.state.log_history, indent=1))
+        write_file(folder / "log_history.json", json.dumps(trainer.state.log_history, indent=1).encode())
         (folder / "training_args.bin").unlink(missing_ok=True)  # a pickle, which nothing needs beside the policy
     trainer.accelerator.print(f"the policy is in {trainer.args.output_dir}")
     return trainer

