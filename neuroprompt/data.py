@@ -27,6 +27,7 @@ from datasets.exceptions import DatasetsError
 from rich.console import Console
 
 from neuroprompt.files import sole_writer
+from neuroprompt.models import ModelError, check_hub
 from neuroprompt.modifiers import categorise
 from neuroprompt.prompts import Prompt, count_clip_tokens, modifier_key, normalise
 
@@ -203,7 +204,11 @@ def read_prompts(config: DataConfig) -> Dataset:
     else:
         arguments = {"path": config.source, "name": config.source_config}
     try:
+        if not path.exists():
+            check_hub(config.source, "dataset")
         data = load_dataset(**arguments, split="train")
+    except ModelError as error:
+        raise ValueError(str(error)) from error
     except (DatasetsError, ValueError) as error:
         raise ValueError(f"cannot read {config.source}: {error.__cause__ or error}") from error
     names = [config.column] if config.column else ["prompt", "Prompt", "text", "caption"]

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 _EMBEDDED = Path(__file__).parent / "assets"
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
+_PATIENCE = 10  # seconds for the hub's first answer
 _DECISIVE = (".safetensors", ".json", ".txt", ".model")
 
 
@@ -89,7 +90,7 @@ def check_hub(name: str, kind: str = "model") -> None:
     Raises:
         ModelError: There is no such repository, it is gated, or the hub cannot be reached; and it is not in the cache.
     """
-    from huggingface_hub import HfApi, constants
+    from huggingface_hub import constants, get_session
     from huggingface_hub.errors import (
         GatedRepoError,
         HfHubHTTPError,
@@ -98,13 +99,21 @@ def check_hub(name: str, kind: str = "model") -> None:
         RepositoryNotFoundError,
     )
     from huggingface_hub.file_download import repo_folder_name
+    from huggingface_hub.utils import build_hf_headers, hf_raise_for_status, validate_repo_id
 
-    cached = Path(constants.HF_HUB_CACHE, repo_folder_name(repo_id=name, repo_type=kind), "snapshots").is_dir()
-    problem = None
     try:
-        HfApi().auth_check(name, repo_type=kind)
+        validate_repo_id(name)
     except HFValidationError:
-        raise ModelError(f"there is no folder {name!r}, and the hub has no such ids: an id is owner/name") from None
+        raise ModelError(f"there is no folder {name!r}, and no such id on the hub: one is owner/name") from None
+    cached = Path(constants.HF_HUB_CACHE, repo_folder_name(repo_id=name, repo_type=kind), "snapshots").is_dir()
+    if kind == "dataset" and not cached:
+        import datasets  # which keeps what it made of files in a cache of its own
+
+        cached = Path(datasets.config.HF_DATASETS_CACHE, name.replace("/", "___")).is_dir()
+    problem = None
+    try:  # as `HfApi.auth_check`, which would wait for ever
+        url = f"{constants.ENDPOINT}/api/{kind}s/{name}/auth-check"
+        hf_raise_for_status(get_session().get(url, headers=build_hf_headers(), timeout=_PATIENCE))
     except OfflineModeIsEnabled:
         problem = f"{name} is not in the hub's cache, and HF_HUB_OFFLINE is set: unset it, or give a folder"
     except GatedRepoError:
@@ -236,7 +245,7 @@ def pick_device(device: "str | torch.device | None" = None) -> "torch.device":
     accelerator = torch.accelerator.current_accelerator(check_available=True)
     if device is None:
         return accelerator or torch.device("cpu")
-    name, found = str(device), accelerator.type if accelerator else "no accelerator"
+    name, instead = str(device), f", but {accelerator.type}" if accelerator else ""
     try:
         device = torch.device(name)
     except RuntimeError as error:
@@ -245,7 +254,7 @@ def pick_device(device: "str | torch.device | None" = None) -> "torch.device":
         return device
     if accelerator is None or device.type != accelerator.type:
         shown = device.type.upper() if device.type == "cuda" else device.type
-        raise ModelError(f"there is no {shown} device here, but {found}: leave the device out, or set it to cpu")
+        raise ModelError(f"there is no {shown} device{instead}: leave the device out, or set it to cpu")
     if (device.index or 0) >= (count := torch.accelerator.device_count()):
         raise ModelError(f"there is no device {name!r}: there are {count}, counted from {device.type}:0")
     return device

@@ -32,7 +32,8 @@ Forbid = Annotated[list[str] | None, typer.Option(help="A phrase that must not b
 Auto = Annotated[list[str] | None, typer.Option(help="A category of which the policy picks a term itself.", **_PHRASES)]
 Model = Annotated[str, typer.Option("--model", "-m", help="The policy: embedded, a folder, or a hub id.")]
 Device = Annotated[
-    str | None, typer.Option(help="cpu, cuda, cuda:1 …; by default the GPU if there is one.", show_default=False)
+    str | None,
+    typer.Option(help="cpu, cuda, cuda:1, mps, xpu …; by default the accelerator if there is one.", show_default=False),
 ]
 _DRAWING = {"rich_help_panel": "Drawing", "show_default": "the model's own"}
 Generator = Annotated[
@@ -193,9 +194,10 @@ def process_share() -> tuple[int, int]:
 
 
 def own_device() -> str | None:
-    """A GPU for each of the processes on this machine; None leaves the choice to the models."""
+    """An accelerator for each of the processes on this machine; None leaves the choice to the models."""
     import torch
 
-    if "LOCAL_RANK" not in os.environ or not torch.cuda.is_available():
+    accelerator = torch.accelerator.current_accelerator(check_available=True)
+    if "LOCAL_RANK" not in os.environ or accelerator is None:
         return None
-    return f"cuda:{int(os.environ['LOCAL_RANK']) % torch.cuda.device_count()}"
+    return f"{accelerator.type}:{int(os.environ['LOCAL_RANK']) % torch.accelerator.device_count()}"

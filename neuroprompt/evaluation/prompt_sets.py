@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
 
+from neuroprompt.models import check_hub
 from neuroprompt.prompt_files import SUFFIXES, read_lines
 from neuroprompt.prompts import Prompt
 
@@ -144,6 +145,9 @@ def read_prompt_set(prompt_set: PromptSet, name: str) -> list[str]:
 
     # Streamed, so that two million prompts (or the pictures beside them) are not fetched for a few thousand.
     try:
+        place = prompt_set.files[0] if prompt_set.files else prompt_set.reader
+        if hub := re.fullmatch(r"(?:hf://datasets/)?([\w.-]+/[\w.-]+)(/.*)?", place):
+            check_hub(hub[1], "dataset")
         rows = load_dataset(
             prompt_set.reader,
             data_files=list(prompt_set.files) or None,

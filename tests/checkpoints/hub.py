@@ -7,6 +7,7 @@ before those libraries are imported.
 
 import json
 import re
+from collections.abc import Collection
 from hashlib import sha1, sha256
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -24,14 +25,18 @@ _INFO = re.compile(
 class Hub:
     """Serves ``folder/models/<owner>/<name>`` and ``folder/datasets/<owner>/<name>``; a context manager.
 
+    Args:
+        folder: What it serves.
+        gated: Names that it gives to nobody.
+
     Attributes:
         url: For ``HF_ENDPOINT``.
         asked: Every (repository, file) that was downloaded or looked up, in order; what is missing included.
     """
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, gated: Collection[str] = ()):
         self.asked: list[tuple[str, str]] = []
-        handler = type("Handler", (_Handler,), {"folder": Path(folder), "asked": self.asked})
+        handler = type("Handler", (_Handler,), {"folder": Path(folder), "asked": self.asked, "gated": gated})
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
         self.url = f"http://127.0.0.1:{self._server.server_port}"
 
@@ -48,6 +53,7 @@ class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     folder: ClassVar[Path]
     asked: ClassVar[list]
+    gated: ClassVar[Collection[str]]
 
     def do_HEAD(self) -> None:
         self._answer(body=False)
@@ -72,7 +78,7 @@ class _Handler(BaseHTTPRequestHandler):
             if not repository.is_dir():
                 return self._missing("RepoNotFound")
             if question == "auth-check":
-                return self._json({})
+                return self._missing("GatedRepo") if name in self.gated else self._json({})
             if question == "tree":
                 entries = _entries(repository, repository / (inside or ""))
                 return self._json(entries) if entries is not None else self._missing("EntryNotFound")
