@@ -3,6 +3,7 @@
 import json
 import sys
 from contextlib import nullcontext
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -113,16 +114,17 @@ def enhance(
         if wrong := next((line for line in _checked(chunks[0], constraints, window) if line.error), None):
             raise ValueError(wrong.error)
     results = None if output == "-" else ResultFile(output, json.dumps([model, settings, repr(constraints)]), variants)
-    read = broken = 0
-    with results or nullcontext(), progress_bar(disable=not input or not sys.stderr.isatty()) as progress:
+    read = broken = made = 0
+    quiet = not input or not sys.stderr.isatty()
+    with results or nullcontext(), progress_bar(disable=quiet) as progress:
         enhancer = load_policy(model, device)
-        task = progress.add_task("rewriting", total=_count_lines(input))
+        task = progress.add_task("rewriting", total=None if quiet else _count_lines(input))
         for lines in chunks:
             lines = _checked(lines, constraints, window)
             good = [line.prompt for line in lines if line.error is None]
             todo = [text for text in good if not (results and results.take_up(text))]
-            if todo and results and results.taken_up == read - broken + len(good) - len(todo) > 0:
-                say(f"taking up {output} after {results.taken_up} prompts")  # what is new begins in these lines
+            if todo and not made and results and results.taken_up:
+                say(f"taking up {output} after {results.taken_up} prompts")
             enhanced = enhancer(todo, constraints, **settings)
             flat = [e for of in enhanced for e in (of if isinstance(of, list) else [of])]
             if results:
@@ -138,7 +140,7 @@ def enhance(
             wrong = [line for line in lines if line.error is not None]
             for line in wrong:
                 say(line.error, f"line {line.number}:", "red")
-            read, broken = read + len(lines), broken + len(wrong)
+            read, broken, made = read + len(lines), broken + len(wrong), made + len(todo)
             progress.advance(task, len(lines))
         if not read and input != "-":
             raise ValueError(f"{input} holds no prompts")
@@ -180,8 +182,8 @@ def _checked(lines, constraints, window):
 
 
 def _count_lines(path: str | None) -> int | None:
-    """About how many there are to come; None where nobody knows."""
-    if path is None or path == "-":
+    """About how many there are to come; None where only reading would tell, as of a pipe."""
+    if path is None or not Path(path).is_file():
         return None
     with open(path, "rb") as file:
         return sum(block.count(b"\n") for block in iter(lambda: file.read(2**20), b""))
