@@ -21,7 +21,7 @@ def expert_prompts(count: int) -> list[str]:
     return prompts
 
 
-def diffusiondb(folder: Path, count: int = 4000) -> Path:
+def diffusiondb(folder: Path, count: int = 2500) -> Path:
     """poloclub/diffusiondb: metadata.parquet beside a loading script, which `datasets` does not run any more."""
     (folder / "diffusiondb.py").parent.mkdir(parents=True, exist_ok=True)
     (folder / "diffusiondb.py").write_text("raise SystemExit('the code of a data set was run')\n")
@@ -46,7 +46,7 @@ def diffusiondb(folder: Path, count: int = 4000) -> Path:
     return folder
 
 
-def stable_diffusion_prompts(folder: Path, count: int = 2000) -> Path:
+def stable_diffusion_prompts(folder: Path, count: int = 1000) -> Path:
     """Gustavosta/Stable-Diffusion-Prompts: one column, "Prompt"."""
     (folder / "data").mkdir(parents=True, exist_ok=True)
     pd.DataFrame({"Prompt": expert_prompts(count)}).to_parquet(folder / "data" / "train.parquet")

@@ -14,10 +14,10 @@ from tests.checkpoints.datasets import SUBJECTS, expert_prompts
 from tests.rehearsal.runner import Step
 
 SMALL = {
-    "sft": "--max_steps 2 --minibatch_size 16 --eval_samples 8 --dataset_num_proc 1 --use_cpu true",
-    "ppo": "--total_episodes 32 --rollout_batch_size 16 --minibatch_size 8 --max_queries 64 --eval_samples 2 "
+    "sft": "--max_steps 2 --minibatch_size 8 --eval_samples 8 --dataset_num_proc 1 --use_cpu true",
+    "ppo": "--total_episodes 16 --rollout_batch_size 8 --minibatch_size 4 --max_queries 64 --eval_samples 2 "
     "--eval_iterations 1 --save_iterations 1 --use_cpu true",
-    "grpo": "--total_episodes 32 --generation_batch_size 16 --minibatch_size 8 --max_queries 64 --save_iterations 1 "
+    "grpo": "--total_episodes 16 --generation_batch_size 8 --minibatch_size 4 --max_queries 64 --save_iterations 1 "
     "--use_cpu true",
 }
 DRAW = "--seeds 1 --steps 1"
@@ -96,7 +96,7 @@ def _from_hub_to_policy() -> list[Step]:
             "ppo, resumed",
             "accelerate launch training/ppo.py --config configs/ppo/gpt2_sd15_pickscore.yaml "
             "--resume_from_checkpoint true",
-            SMALL["ppo"].replace("--total_episodes 32", "--total_episodes 48"),
+            SMALL["ppo"].replace("--total_episodes 16", "--total_episodes 24"),
             after=("ppo/gpt2_sd15_pickscore", "enhance with it"),
             check=_has_steps(policy, 3),
         ),
