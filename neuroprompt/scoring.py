@@ -30,6 +30,7 @@ from torch import Tensor
 
 from neuroprompt.enhancer import finish
 from neuroprompt.images import GeneratorConfig, ImageGenerator
+from neuroprompt.models import synchronize
 from neuroprompt.prompts import CLIP_WINDOW
 from neuroprompt.rewards import RewardSet, load_rewards
 
@@ -449,7 +450,7 @@ class PromptReward:
             try:
                 began = time.perf_counter()
                 images, flagged = self.generator.draw([distinct[i][0] for i in part], [distinct[i][2] for i in part])
-                _wait_for(images)
+                synchronize(images.device)
                 drawn = time.perf_counter()
                 scores = self.rewards([distinct[i][1] for i in part], images)
                 columns = [*(scores[name].double() for name in names), flagged.double()]
@@ -513,9 +514,3 @@ class _ScoreCache:
         rows = [(k, r.tobytes()) for k, r in zip(keys, table, strict=True) if k is not None and np.isfinite(r).all()]
         with self._database:  # one transaction: all or nothing
             self._database.executemany("INSERT OR REPLACE INTO scores VALUES (?, ?)", rows)
-
-
-def _wait_for(images: Tensor) -> None:
-    """GPUs work on behind the program's back; seconds are to be those of the work."""
-    if images.device.type == "cuda":
-        torch.cuda.synchronize(images.device)

@@ -35,6 +35,7 @@ from transformers import (
 from transformers.trainer_utils import get_last_checkpoint
 
 from neuroprompt.evaluation.statistics import compare
+from neuroprompt.models import synchronize
 from neuroprompt.policies import load_policy, load_tokenizer
 from neuroprompt.ppo.advantages import against_others, explained_variance, gae, token_rewards, whiten
 from neuroprompt.ppo.callbacks import RichProgress, SampleTable
@@ -524,8 +525,7 @@ class PPOTrainer(WholeCheckpoints):
         """Clock a part of the iteration."""
         start = time.perf_counter()
         yield
-        if self.accelerator.device.type == "cuda":
-            torch.cuda.synchronize()  # what was only queued would be clocked as the next part
+        synchronize(self.accelerator.device)  # what was only queued would be clocked as the next part
         self.ppo_state.record(**{f"seconds/{name}": time.perf_counter() - start})
 
     # --- guards --------------------------------------------------------------------------------------------------
@@ -724,8 +724,8 @@ class _Guard(TrainerCallback):
     def on_step_end(self, args, state, control, **kwargs):
         trainer = self.trainer
         last_of_iteration = not trainer._micro_step % trainer.micro_steps_per_iteration
-        if last_of_iteration and trainer.accelerator.device.type == "cuda":
-            torch.cuda.synchronize()
+        if last_of_iteration:
+            synchronize(trainer.accelerator.device)
         trainer._update_seconds += time.perf_counter() - trainer._update_started
         if last_of_iteration:
             trainer.ppo_state.record(**{"seconds/update": trainer._update_seconds})
