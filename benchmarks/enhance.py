@@ -10,6 +10,7 @@ import statistics
 import time
 from typing import Annotated
 
+import neuroprompt.threads  # noqa: F401 (before torch)  # isort: skip
 import torch
 import typer
 from rich.console import Console

@@ -9,12 +9,12 @@ The command line beats the YAML file. Add `--resume_from_checkpoint true` to go 
 
 import argparse
 
-from accelerate import PartialState
-from trl import ModelConfig, TrlParser
+import neuroprompt.threads  # noqa: F401 (before torch)  # isort: skip
+from trl import ModelConfig
 
-from neuroprompt.planning import for_any_machine
 from neuroprompt.ppo.config import GRPOConfig, RLOOConfig
 from neuroprompt.ppo.training import QueryArguments, train_grpo
+from neuroprompt.runs import read_arguments, run_training
 from neuroprompt.scoring import RewardArguments
 
 
@@ -23,12 +23,9 @@ def main() -> None:
     first.add_argument("--algorithm", choices=("grpo", "rloo"), default="grpo")
     chosen, rest = first.parse_known_args()  # it decides which arguments there are
     config_class = {"grpo": GRPOConfig, "rloo": RLOOConfig}[chosen.algorithm]
-    parser = TrlParser((QueryArguments, RewardArguments, config_class, ModelConfig), description=__doc__.split("\n")[0])
-    with for_any_machine(rest):
-        arguments = parser.parse_args_and_config(rest)
-    train_grpo(*arguments)
-    PartialState().destroy_process_group()  # or its threads may abort the interpreter's exit
+    classes = (QueryArguments, RewardArguments, config_class, ModelConfig)
+    train_grpo(*read_arguments(classes, __doc__.split("\n")[0], rest))
 
 
 if __name__ == "__main__":
-    main()
+    run_training(main)

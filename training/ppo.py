@@ -9,29 +9,21 @@ The command line beats the YAML file. Add `--resume_from_checkpoint true` to go 
 `--dry_run` to see what a run takes, without weights and without a GPU.
 """
 
-import sys
+from trl import ModelConfig
 
-from accelerate import PartialState
-from trl import ModelConfig, TrlParser
-
-from neuroprompt.planning import for_any_machine
 from neuroprompt.ppo import PPOConfig, TrainingStopped
 from neuroprompt.ppo.training import QueryArguments, train_ppo
+from neuroprompt.runs import read_arguments, run_training
 from neuroprompt.scoring import RewardArguments
 
 
-def main() -> None:
-    parser = TrlParser((QueryArguments, RewardArguments, PPOConfig, ModelConfig), description=__doc__.split("\n")[0])
-    stopped = None
-    with for_any_machine(sys.argv):
-        arguments = parser.parse_args_and_config()
+def main() -> str | None:
+    arguments = read_arguments((QueryArguments, RewardArguments, PPOConfig, ModelConfig), __doc__.split("\n")[0])
     try:
         train_ppo(*arguments)
     except TrainingStopped as reason:
-        stopped = f"stopped: {reason}"
-    PartialState().destroy_process_group()  # or its threads may abort the interpreter's exit
-    sys.exit(stopped)
+        return f"stopped: {reason}"
 
 
 if __name__ == "__main__":
-    main()
+    run_training(main)

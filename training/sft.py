@@ -8,23 +8,16 @@ The command line beats the YAML file. Add `--resume_from_checkpoint true` to go 
 `--dry_run` to see what a run takes, without weights and without a GPU.
 """
 
-import sys
-
-from accelerate import PartialState
-from trl import ModelConfig, TrlParser
+from trl import ModelConfig
 
 from neuroprompt.data import DataConfig
-from neuroprompt.planning import for_any_machine
+from neuroprompt.runs import read_arguments, run_training
 from neuroprompt.sft import SFTArguments, SFTConfig, train_sft
 
 
 def main() -> None:
-    parser = TrlParser((SFTArguments, DataConfig, SFTConfig, ModelConfig), description=__doc__.split("\n")[0])
-    with for_any_machine(sys.argv):
-        arguments = parser.parse_args_and_config()
-    train_sft(*arguments)
-    PartialState().destroy_process_group()  # or its threads may abort the interpreter's exit
+    train_sft(*read_arguments((SFTArguments, DataConfig, SFTConfig, ModelConfig), __doc__.split("\n")[0]))
 
 
 if __name__ == "__main__":
-    main()
+    run_training(main)

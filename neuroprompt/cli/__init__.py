@@ -8,6 +8,8 @@ from typing import NoReturn
 
 import typer
 
+import neuroprompt.threads  # noqa: F401 (before a command loads torch)
+
 # isort: off
 from neuroprompt.cli import rewriting, pictures, experiments, study  # noqa: F401 (commands join the app, in this order)
 from neuroprompt.cli.options import app, say
