@@ -67,7 +67,7 @@ def evaluate(
     against: Annotated[
         str, typer.Option(help="Further methods that the others are compared with, such as sft.", show_default=False)
     ] = "",
-    seeds: Annotated[int, typer.Option(min=1, help="Pictures of each prompt.")] = 4,
+    seeds: Annotated[int, typer.Option(min=1, max=10_000, help="Pictures of each prompt.")] = 4,
     seed: Annotated[int, typer.Option(min=0, help="Another seed, other pictures and rewrites.")] = 0,
     title: Annotated[str, typer.Option(help="Of the report.")] = "",
     generator: Generator = "embedded",
@@ -153,10 +153,12 @@ def optimize(
             help="The best prompt's picture (.png, .jpg, .webp; of one prompt), or all that was found (.jsonl).",
         ),
     ] = None,
-    budget: Annotated[int, typer.Option(min=2, help="Pictures per prompt.")] = 64,
+    budget: Annotated[int, typer.Option(min=2, max=1_000_000, help="Pictures per prompt.")] = 64,
     strategy: Annotated[str, typer.Option(help="bayes, evolve, beam, halving, or best-of-n.")] = "bayes",
     held_out: Annotated[int, typer.Option(min=0, help="Pictures with fresh seeds for an honest estimate.")] = 8,
-    seeds: Annotated[int, typer.Option(min=1, help="Pictures of the plain prompt, which others are set against.")] = 2,
+    seeds: Annotated[
+        int, typer.Option(min=1, max=10_000, help="Pictures of the plain prompt, which others are set against.")
+    ] = 2,
     seed: Annotated[int, typer.Option(min=0, help="Another seed, another search.")] = 0,
     state: Annotated[
         str | None, typer.Option(help="File that the search is kept in, and taken up from.", show_default=False)

@@ -64,7 +64,7 @@ def study(
     max_combinations: Annotated[
         int, typer.Option(min=2, help="All combinations up to so many; beyond, a balanced fraction of so many.")
     ] = 64,
-    seeds: Annotated[int, typer.Option(min=1, help="Pictures of each prompt and combination.")] = 2,
+    seeds: Annotated[int, typer.Option(min=1, max=10_000, help="Pictures of each prompt and combination.")] = 2,
     seed: Annotated[int, typer.Option(min=0, help="Another seed, other pictures, another fraction.")] = 0,
     shard: Annotated[str, typer.Option(help="i/n: do the i-th of n shares of the prompts.")] = "1/1",
     merge: Annotated[bool, typer.Option("--merge", help="Put the shards in these folders together.")] = False,
