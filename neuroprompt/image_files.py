@@ -260,10 +260,12 @@ def _texts(picture: Image.Image, metadata: PictureInfo | Mapping[str, Any] | Non
 def _parameters(picture: Image.Image, info: PictureInfo) -> str:
     """A1111's lines: the prompt, the negative prompt, and the settings as a list."""
     config = info.config
+    guidance, true_cfg = config.get("guidance_scale"), config.get("true_cfg_scale")
     settings = {
         "Steps": config.get("num_inference_steps"),
         "Sampler": _SAMPLERS.get(config.get("scheduler", ""), config.get("scheduler")),
-        "CFG scale": config.get("guidance_scale"),
+        "CFG scale": guidance if true_cfg is None else true_cfg,
+        "Distilled CFG Scale": None if true_cfg is None else guidance,  # as Forge calls it
         "Seed": info.seed,
         "Size": f"{picture.width}x{picture.height}",
         "Model": info.model,

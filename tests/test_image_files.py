@@ -4,6 +4,7 @@ import json
 import os
 import struct
 import tracemalloc
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -46,6 +47,12 @@ def test_a_saved_picture_carries_what_made_it(tmp_path, image, suffix):
     exact = suffix in (".png", ".webp")
     assert (back - image).abs().max() <= (0.5 / 255 + 1e-6 if exact else 0.5)
     assert back.shape == image.shape
+
+
+def test_guidance_of_distilled_models_is_named_as_forge_does(tmp_path, image):
+    config = CONFIG | {"guidance_scale": 3.5, "true_cfg_scale": 1.0}
+    save_image(image, tmp_path / "a.png", replace(INFO, config=config))
+    assert "CFG scale: 1.0, Distilled CFG Scale: 3.5, " in read_metadata(tmp_path / "a.png")["parameters"]
 
 
 def test_png_chunks_and_exif_are_where_a1111_has_them(tmp_path, image):

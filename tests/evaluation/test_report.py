@@ -11,8 +11,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from neuroprompt.evaluation.harness import evaluate
+from neuroprompt.evaluation.methods import parse_methods
 from neuroprompt.evaluation.plots import curve_plot, difference_plot, forest_plot
-from neuroprompt.evaluation.report import report_html, write_report
+from neuroprompt.evaluation.report import how_drawn, report_html, write_report
+from neuroprompt.images import ImageGenerator
+from neuroprompt.rewards import load_rewards
+from neuroprompt.scoring import PromptReward
+from tests.checkpoints import diffusion
 
 HISTORY = [{"step": i, "epoch": 0.1 * i, "reward": i**0.5, "kl": 0.01 * i, "odd": "text"} for i in range(20)]
 
@@ -109,3 +115,22 @@ def test_an_interval_is_coloured_by_its_side_of_zero():
 
     assert (colour(0.1, 0.2), colour(-0.2, -0.1), colour(-0.1, 0.1)) == ("better", "worse", "line")
     assert "3 prompts better, 2 worse, 1 equal" in difference_plot("t", [1.0, 2.0, 3.0, 0.0, -1.0, -1.0])
+
+
+def test_guidance_is_said_by_its_name():
+    config = {"num_inference_steps": 8, "guidance_scale": 3.0}
+    assert how_drawn("embedded", config) == "embedded, 8 steps, guidance 3"
+    assert how_drawn("flux", config | {"true_cfg_scale": 1.0}) == "flux, 8 steps, guidance 3, true CFG 1"
+    assert how_drawn("qwen", config | {"guidance_scale": None, "true_cfg_scale": 4.0}) == "qwen, 8 steps, true CFG 4"
+    assert how_drawn("x", config | {"guidance_scale": None}, fingerprint="0") == "x, 8 steps"
+
+
+def test_a_generator_without_a_guidance_scale_is_evaluated(tmp_path):
+    """As Qwen-Image, from the pictures to the page, example pictures included."""
+    generator = ImageGenerator.from_pretrained(
+        diffusion.qwen_image(tmp_path / "qwen"), device="cpu", num_inference_steps=1, height=32, width=32
+    )
+    reward = PromptReward(generator, load_rewards("clip", "embedded", "cpu"), images_per_prompt=1)
+    evaluate(["a castle", "a red fox"], parse_methods("plain,suffix"), reward, tmp_path / "results")
+    text = (tmp_path / "results" / "report.html").read_text("utf-8")
+    assert "1 steps, true CFG 4 · rewards" in text
