@@ -1,7 +1,9 @@
 """The optimiser: on a reward whose optimum is known, a policy that knows nothing of it, and once on embedded models."""
 
+import itertools
 import json
 import random
+import re
 import shutil
 import signal
 import socket
@@ -527,7 +529,12 @@ def test_a_chat_models_proposals_are_drawn_and_kept(server, tmp_path):
     path, headers, body = server.requests[-1]
     assert path == "/v1/chat/completions" and headers["Authorization"] == "Bearer secret"
     assert body["model"] == "tiny" and "a castle" in body["messages"][0]["content"]
-    assert result.measured[-1].text in server.requests[-1][2]["messages"][0]["content"] or len(result.measured) > 8
+    contents = [body["messages"][0]["content"] for _, _, body in server.requests]
+    shown = [re.findall(r"^([+-]\d\.\d{3})  (a castle.*)$", content, re.MULTILINE) for content in contents]
+    for earlier, later in itertools.pairwise(shown):  # the model learns from what was drawn, the best last
+        assert {text for _, text in later} <= {text for text, _, _ in world.drawn} and later != earlier
+        assert [float(value) for value, _ in later] == sorted(float(value) for value, _ in later)
+    assert len(shown) > 1 and result.text in dict(map(reversed, shown[-1]))
     assert "secret" not in state.read_text()
     asked = len(server.requests)
     assert search("a castle", "evolve", 24, World(), chat=chat, state=state) == result

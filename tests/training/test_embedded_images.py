@@ -179,7 +179,7 @@ def test_tokenizer_represents_any_text(text):
     ids = tokenizer(text, truncation=True).input_ids
     assert len(ids) <= 77 and ids[0] == tokenizer.bos_token_id and ids[-1] == tokenizer.eos_token_id
     assert all(0 <= i < len(tokenizer) for i in ids)
-    assert tokenizer.unk_token_id not in ids[1:-1] or tokenizer.unk_token_id == tokenizer.eos_token_id
+    assert tokenizer.unk_token_id == tokenizer.eos_token_id not in ids[1:-1]
 
 
 def test_tokenizer_ignores_case_and_decodes():
