@@ -71,7 +71,7 @@ def load_reward(
         name: One of `REWARDS`.
         model: ``embedded``, a folder or file, or a hub id; the published weights by default. What each reward knows
             stands in its module.
-        device: Such as ``cuda``; by default the GPU if there is one.
+        device: Such as ``cuda``; by default the accelerator if there is one.
         dtype: ``fp32``, ``fp16`` or ``bf16``; by default float32 on a CPU and float16 elsewhere.
         encoders: Where CLIPs are looked for and kept, so that rewards share them; it has its own device and dtype.
         options: Of the reward's own `load`.
