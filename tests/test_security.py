@@ -9,19 +9,20 @@ import pytest
 import torch
 from datasets import Dataset
 from transformers import AutoTokenizer
-from trl import GRPOConfig, ModelConfig, SFTConfig
+from trl import ModelConfig
 
 from neuroprompt.data import DataConfig
 from neuroprompt.enhancer import PromptEnhancer
 from neuroprompt.evaluation.peers import Peer, PeerRewriter
 from neuroprompt.images import ImageGenerator
 from neuroprompt.models import ModelError, locate
-from neuroprompt.ppo.config import PPOConfig
+from neuroprompt.planning import skeletons
+from neuroprompt.ppo.config import GRPOConfig, PPOConfig
 from neuroprompt.ppo.trainer import PPOTrainer
 from neuroprompt.ppo.training import QueryArguments, train_grpo
 from neuroprompt.rewards import load_reward
 from neuroprompt.scoring import RewardArguments
-from neuroprompt.sft import SFTArguments, train_sft
+from neuroprompt.sft import SFTArguments, SFTConfig, train_sft
 from tests.checkpoints import malicious
 
 
@@ -67,7 +68,7 @@ def ask_a_peer(folder: Path) -> None:
 @pytest.mark.parametrize("trick", malicious.POLICIES)
 def test_of_a_policy(safe, trick):
     malicious.policy(safe.folder, safe.canary, trick)
-    for load in (enhance, train, ask_a_peer):
+    for load in (enhance, train, ask_a_peer, skeletons.causal_lm):
         safe(lambda load=load: load(safe.folder))
 
 
@@ -89,6 +90,7 @@ def test_of_a_policy_that_trl_trains(safe, trick, monkeypatch):
 def test_of_a_generator(safe, trick):
     malicious.generator(safe.folder, safe.canary, trick)
     safe(lambda: ImageGenerator.from_pretrained(safe.folder, device="cpu", num_inference_steps=1)(["a castle"], [0]))
+    safe(lambda: skeletons.pipeline(str(safe.folder), torch.float32))
 
 
 @pytest.mark.parametrize("trick", malicious.CLIPS)
@@ -96,6 +98,8 @@ def test_of_a_clip(safe, trick):
     malicious.clip(safe.folder, safe.canary, trick)
     name = safe.folder if trick == "transformers" else f"local-dir:{safe.folder}"
     safe(lambda: load_reward("clip", name, "cpu")(["a castle"], torch.rand(1, 3, 32, 32)))
+    plan = skeletons.clip if trick == "transformers" else skeletons.open_clip_model
+    safe(lambda: plan(str(name), torch.float32))
 
 
 def test_the_canary_sings(safe):

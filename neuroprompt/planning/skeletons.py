@@ -23,6 +23,7 @@ from torch.utils._pytree import tree_leaves
 from transformers import AutoConfig, AutoModelForCausalLM, CLIPConfig, CLIPImageProcessor, CLIPModel, PreTrainedModel
 
 from neuroprompt.models import ModelError, reporting
+from neuroprompt.rewards.encoders import check_open_clip
 
 UNALLOCATED = torch.device("meta")  # as a context: what is made in it has no memory
 _FAKES = FakeTensorMode()  # one for all, since fakes of two do not mix
@@ -69,6 +70,7 @@ def open_clip_model(name: str, dtype: torch.dtype) -> nn.Module:
     logging.disable(logging.WARNING)  # it warns of weights that are not loaded
     try:
         with reporting(f"the config of {name}"), UNALLOCATED:
+            check_open_clip(name)
             return open_clip.create_model(name, load_weights=False, pretrained_text=False, device="meta").to(dtype)
     finally:
         logging.disable(before)

@@ -243,11 +243,10 @@ class Encoders:
             folder = Path(locate(place, "clip"))  # refuses what is missing, and pickles
             if not (folder / HF_SAFE_WEIGHTS_NAME).is_file():
                 raise ModelError(f"{place} is no open_clip folder: it holds no {HF_SAFE_WEIGHTS_NAME}")
-            _check_config(name, folder / HF_CONFIG_NAME)
+            check_open_clip(f"local-dir:{folder}")
             return OpenClipEncoder.load(f"local-dir:{folder}", self.device, self.dtype)
         if schema == "hf-hub":
-            check_hub(place)
-            _check_config(name, Path(hf_hub_download(place, HF_CONFIG_NAME)))
+            check_open_clip(name)
             hf_hub_download(place, HF_SAFE_WEIGHTS_NAME)  # open_clip would go on to a pickle where there is none
             return OpenClipEncoder.load(name, self.device, self.dtype)
         config = get_pretrained_cfg(name, tag)
@@ -261,6 +260,34 @@ class Encoders:
         file = str(Path(file).with_suffix(".safetensors")) if file else HF_SAFE_WEIGHTS_NAME
         weights = Path(hf_hub_download(repository, file))
         return OpenClipEncoder.load(name, self.device, self.dtype, weights, config)
+
+
+# What a model's own config may say of its tokenizer. The rest would be handed on to transformers, as trust_remote_code.
+_TOKENIZER_SETTINGS = {"additional_special_tokens", "clean", "context_length", "language", "strip_sep_token"}
+
+
+def check_open_clip(name: str) -> None:
+    """Refuse an open_clip config that has other models loaded, with the code that comes with them.
+
+    Args:
+        name: ``hf-hub:org/name`` or ``local-dir:folder``; architectures are the library's own.
+
+    Raises:
+        ModelError: The config is one; what is wrong with it otherwise comes as it is.
+    """
+    schema, _, place = name.partition(":")
+    if schema not in ("hf-hub", "local-dir"):
+        return
+    if schema == "hf-hub":
+        check_hub(place)
+    file = Path(place, HF_CONFIG_NAME) if schema == "local-dir" else Path(hf_hub_download(place, HF_CONFIG_NAME))
+    config = json.loads(file.read_text("utf-8"))["model_cfg"]
+    text, vision = config["text_cfg"], config["vision_cfg"]
+    if unknown := sorted(set(text.get("tokenizer_kwargs") or {}) - _TOKENIZER_SETTINGS):
+        raise ModelError(f"{name} sets {unknown[0]} of its tokenizer, and no code that comes with a model is run")
+    elsewhere = text.get("hf_model_name") or vision.get("timm_model_name", "")
+    if "hf_model_name" in text or ":" in elsewhere:
+        raise ModelError(f"{name} takes a part of itself from {elsewhere!r}, and only what is in it is loaded")
 
 
 class EmbeddingReward(ABC):
@@ -292,21 +319,6 @@ class EmbeddingReward(ABC):
         """
         check_batch(prompts, images)
         return self.score(prompts, self.encoder.encode_images(images))
-
-
-# What a model's own config may say of its tokenizer. The rest would be handed on to transformers, as trust_remote_code.
-_TOKENIZER_SETTINGS = {"additional_special_tokens", "clean", "context_length", "language", "strip_sep_token"}
-
-
-def _check_config(name: str, file: Path) -> None:
-    """Refuse an open_clip config by which other models are loaded, with the code that comes with them."""
-    config = json.loads(file.read_text("utf-8"))["model_cfg"]
-    text, vision = config["text_cfg"], config["vision_cfg"]
-    if unknown := sorted(set(text.get("tokenizer_kwargs") or {}) - _TOKENIZER_SETTINGS):
-        raise ModelError(f"{name} sets {unknown[0]} of its tokenizer, and no code that comes with a model is run")
-    elsewhere = text.get("hf_model_name") or vision.get("timm_model_name", "")
-    if "hf_model_name" in text or ":" in elsewhere:
-        raise ModelError(f"{name} takes a part of itself from {elsewhere!r}, and only what is in it is loaded")
 
 
 def _open_clip_name(name: str) -> tuple[str, str | None] | None:
