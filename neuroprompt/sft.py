@@ -4,7 +4,6 @@ TRL's `SFTTrainer` does the training; what stands here is what the project adds:
 of sample rewrites at each evaluation. `training/sft.py` is the entry point.
 """
 
-import json
 from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,16 +11,23 @@ from pathlib import Path
 import trl
 from transformers import Trainer, TrainerCallback
 from transformers.trainer_pt_utils import LengthGroupedSampler
-from transformers.trainer_utils import get_last_checkpoint
 from trl import ModelConfig, SFTTrainer, get_peft_config
 
 from neuroprompt.data import DataConfig, PromptData, prepare
 from neuroprompt.enhancer import PromptEnhancer
-from neuroprompt.files import write_file
+from neuroprompt.files import sole_writer
 from neuroprompt.planning import only_planned, plan_sft
 from neuroprompt.policies import load_policy, load_tokenizer
 from neuroprompt.ppo.checkpoints import WholeCheckpoints, save_policy
-from neuroprompt.runs import GlobalBatch, keep_weights_in_float32
+from neuroprompt.runs import (
+    GlobalBatch,
+    announce,
+    check,
+    checkpoint_to_resume,
+    keep_weights_in_float32,
+    prepare_first,
+    writing,
+)
 from neuroprompt.samples import show_samples
 
 
@@ -61,46 +67,40 @@ def train_sft(arguments: SFTArguments, data_config: DataConfig, config: SFTConfi
     `config.resume_from_checkpoint` takes a checkpoint folder, or "true" for the last one of `config.output_dir` (and
     starts afresh where there is none, so that one command starts and resumes a run).
     """
+    check(config, model_config)
     if not arguments.data_dir:
         raise ValueError("data_dir is not set: give a folder of prepared data, or where to put it")
     if only_planned(plan_sft(arguments, config, model_config), arguments.dry_run):
         return
-    data = load_or_prepare(arguments.data_dir, data_config, config)
-    if "validation" not in data.pairs:
-        raise ValueError(
-            f"{arguments.data_dir} has no validation split: 1 % of the prompts, so some hundreds are needed"
+    with writing(config):
+        data = load_or_prepare(arguments.data_dir, data_config, config)
+        if "validation" not in data.pairs:
+            raise ValueError(
+                f"{arguments.data_dir} has no validation split: 1 % of the prompts, so some hundreds are needed"
+            )
+        validation = data.pairs["validation"]
+        settings = {
+            "attn_implementation": model_config.attn_implementation,
+            "dtype": model_config.dtype,
+            "revision": model_config.model_revision,
+            "trust_remote_code": config.trust_remote_code,
+            **(config.model_init_kwargs or {}),
+        }
+        config.model_init_kwargs = None  # for a model that TRL would load
+        trainer = PolicyTrainer(
+            model=load_policy(model_config.model_name_or_path, **settings),
+            processing_class=load_tokenizer(model_config.model_name_or_path, revision=model_config.model_revision),
+            args=config,
+            train_dataset=data.pairs["train"],
+            eval_dataset=validation.select(range(min(arguments.eval_samples, len(validation)))),
+            peft_config=get_peft_config(model_config),
         )
-    validation = data.pairs["validation"]
-    settings = {
-        "attn_implementation": model_config.attn_implementation,
-        "dtype": model_config.dtype,
-        "revision": model_config.model_revision,
-        "trust_remote_code": config.trust_remote_code,
-        **(config.model_init_kwargs or {}),
-    }
-    config.model_init_kwargs = None  # for a model that TRL would load
-    trainer = PolicyTrainer(
-        model=load_policy(model_config.model_name_or_path, **settings),
-        processing_class=load_tokenizer(model_config.model_name_or_path, revision=model_config.model_revision),
-        args=config,
-        train_dataset=data.pairs["train"],
-        eval_dataset=validation.select(range(min(arguments.eval_samples, len(validation)))),
-        peft_config=get_peft_config(model_config),
-    )
-    trainer.add_callback(SampleRewrites(trainer, arguments.sample_prompts))
-    trainer.accelerator.print(
-        f"{trainer.accelerator.num_processes} process(es) on {trainer.accelerator.device.type}, "
-        f"{sum(p.numel() for p in trainer.model.parameters() if p.requires_grad) / 1e6:.1f} M trainable parameters, "
-        f"{len(trainer.train_dataset):,} pairs"
-    )
-    trainer.train(resume_from_checkpoint=checkpoint_to_resume(config))
-    metrics = trainer.evaluate()
-    save_policy(trainer)
-    if trainer.accelerator.is_main_process:
-        folder = Path(config.output_dir)
-        write_file(folder / "log_history.json", json.dumps(trainer.state.log_history, indent=1).encode())
-        (folder / "training_args.bin").unlink(missing_ok=True)  # a pickle, which nothing needs beside the policy
-    trainer.accelerator.print(f"held-out loss {metrics['eval_loss']:.4f}; the policy is in {config.output_dir}")
+        trainer.add_callback(SampleRewrites(trainer, arguments.sample_prompts))
+        announce(trainer, f"{len(trainer.train_dataset):,} pairs")
+        trainer.train(resume_from_checkpoint=checkpoint_to_resume(config))
+        metrics = trainer.evaluate()
+        save_policy(trainer)
+        trainer.accelerator.print(f"held-out loss {metrics['eval_loss']:.4f}; the policy is in {config.output_dir}")
 
 
 def load_or_prepare(folder: str, data_config: DataConfig, config: SFTConfig) -> PromptData:
@@ -108,21 +108,11 @@ def load_or_prepare(folder: str, data_config: DataConfig, config: SFTConfig) -> 
     with config.main_process_first(desc="preparing the data"):
         if not Path(folder).exists():
             if not data_config.source:
-                raise ValueError(f"there is no {folder}, and no `source` to make it from")
-            prepare(data_config).save(folder, data_config)
+                raise ValueError(f"there is no {folder}, and no source to make it from: {prepare_first(folder)}")
+            Path(folder).parent.mkdir(parents=True, exist_ok=True)
+            with sole_writer(folder):
+                prepare(data_config).save(folder, data_config)
     return PromptData.load(folder)
-
-
-def checkpoint_to_resume(config) -> str | None:
-    """What `resume_from_checkpoint` of a `TrainingArguments` stands for: a folder, or None for a fresh start."""
-    wanted = config.resume_from_checkpoint
-    if wanted is None or str(wanted).lower() in {"false", "no"}:
-        return None
-    if str(wanted).lower() in {"true", "last"}:
-        return get_last_checkpoint(config.output_dir) if Path(config.output_dir).is_dir() else None
-    if not Path(wanted).is_dir():
-        raise ValueError(f"there is no checkpoint {wanted}")
-    return str(wanted)
 
 
 class PolicyTrainer(WholeCheckpoints, SFTTrainer):

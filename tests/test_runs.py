@@ -1,6 +1,12 @@
-"""What a run derives from its config: the same optimisation on any number of processes, under any launcher."""
+"""What a run derives from its config: the same optimisation on any number of processes, under any launcher.
+
+And what it refuses before anything is loaded, in one line.
+"""
 
 import math
+import runpy
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -166,3 +172,93 @@ def test_processes_that_never_met(monkeypatch):
     monkeypatch.setattr(runs, "processes", lambda: 2)
     with pytest.raises(ValueError, match=r"says 2 process\(es\), and torch finds 1"):
         PPOConfig("run", use_cpu=True, report_to="none")
+
+
+# --- one line, before anything is loaded --------------------------------------------------------------------------
+
+
+def enter(monkeypatch, capsys, kind, *arguments):
+    """The exit code of an entry point, and what it wrote to standard error."""
+    monkeypatch.setattr(sys, "argv", [f"training/{kind}.py", *map(str, arguments)])
+    monkeypatch.delenv("NEUROPROMPT_TRACEBACK", raising=False)
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as end:
+        runpy.run_path(str(ROOT / "training" / f"{kind}.py"), run_name="__main__")
+    return end.value.code, capsys.readouterr().err
+
+
+@pytest.mark.parametrize("kind", ["sft", "ppo", "grpo"])
+def test_what_is_wrong_with_the_arguments(kind, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    good = ["--config", ROOT / "configs" / kind / "embedded.yaml", "--output_dir", "run", "--bf16", "false"]
+    files = {
+        "misspelt.yaml": "learning_rat: 1",
+        "broken.yaml": "a: [1,\nb",
+        "list.yaml": "- a",
+        "latin.yaml": "output_dir: caf\xe9",
+    }
+    for name, text in files.items():
+        (tmp_path / name).write_bytes(text.encode("latin-1"))
+    cases = [
+        (["--config", "nowhere.yaml"], "nowhere.yaml: No such file or directory"),
+        (["--config"], "--config takes a YAML file"),
+        (["--config", "misspelt.yaml"], "misspelt.yaml: there is no argument 'learning_rat': 'learning_rate'?"),
+        (["--config", "broken.yaml"], "broken.yaml is no YAML"),
+        (["--config", "list.yaml"], "Config file list.yaml must contain a YAML mapping"),
+        (["--config", "latin.yaml"], "latin.yaml is no YAML"),
+        ([*good, "--minibatch_sise", "3"], "there is no argument 'minibatch_sise': 'minibatch_size'?"),
+        ([*good, "--max_steps", "many"], "argument --max_steps/--max-steps: invalid int value: 'many'"),
+        ([*good, "--minibatch_size", "0"], "minibatch_size is 0"),
+        ([*good, "--model_name_or_path", "./nothing"], "there is no folder"),
+        ([*good, "--model_name_or_path", "runs/of/old"], "there is no folder 'runs/of/old': train"),
+        ([*good, "--dtype", "bfloat16", "--use_peft", "false"], "dtype is bfloat16"),
+        ([*good, "--report_to", "clearml"], "report_to is clearml, which is not installed: pip install clearml"),
+    ]
+    for arguments, message in cases:
+        code, error = enter(monkeypatch, capsys, kind, *arguments)
+        assert code == 2 and f"error: {message}" in error and error.count("\n") == 1, (arguments, error)
+    assert {f.name for f in tmp_path.iterdir()} == set(files)  # nothing was begun
+
+
+def test_missing_data_says_how_to_make_it(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    command = "run `python scripts/prepare_data.py --source FILE_OR_HUB_DATA_SET --output data/mine` first"
+    for kind in ("ppo", "grpo"):
+        config = ["--config", ROOT / "configs" / kind / "embedded.yaml", "--queries", "data/mine"]
+        code, error = enter(monkeypatch, capsys, kind, *config, "--reward_func", "math:sqrt")
+        assert code == 2 and f"error: there is no folder data/mine: {command}" in error
+    config = ["--config", ROOT / "configs/sft/embedded.yaml", "--model_name_or_path", "embedded-sft", "--bf16", "false"]
+    code, error = enter(monkeypatch, capsys, "sft", *config, "--data_dir", "data/mine", "--source", "")
+    assert code == 2 and f"error: there is no data/mine, and no source to make it from: {command}" in error
+
+
+@pytest.mark.parametrize("missing", ["tensorboard", "peft", "deepspeed"])
+def test_a_package_that_is_not_there(missing, monkeypatch, capsys):
+    """As after a plain `pip install neuroprompt`."""
+    there = runs.find_spec
+    monkeypatch.setattr(runs, "find_spec", lambda name: None if name == missing else there(name))
+    if missing == "tensorboard":
+        monkeypatch.setattr(runs, "get_available_reporting_integrations", list)
+    if missing == "deepspeed":
+        monkeypatch.setenv("ACCELERATE_USE_DEEPSPEED", "true")
+    for kind in ("sft", "ppo", "grpo"):
+        config = ["--config", ROOT / "configs" / kind / "embedded.yaml", "--bf16", "false", "--use_peft", "true"]
+        code, error = enter(monkeypatch, capsys, kind, *config, "--report_to", "tensorboard")
+        extra = "deepspeed" if missing == "deepspeed" else "train"
+        assert code == 2 and f'pip install "neuroprompt[{extra}]"' in error and error.count("\n") == 1
+
+
+def test_a_folder_has_one_run_at_a_time(tmp_path, monkeypatch, capsys):
+    script = f"from neuroprompt.files import sole_writer\nwith sole_writer({str(tmp_path / 'run')!r}, inside=True):\n"
+    script += "    print('begun', flush=True)\n    input()"
+    other = subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    try:
+        assert other.stdout.readline() == b"begun\n"
+        for kind in ("sft", "ppo", "grpo"):
+            config = ["--config", ROOT / "configs" / kind / "embedded.yaml", "--bf16", "false"]
+            config += ["--model_name_or_path", "embedded-sft", "--output_dir", tmp_path / "run"]
+            config += [] if kind == "sft" else ["--reward_func", "math:sqrt"]
+            code, error = enter(monkeypatch, capsys, kind, *config)
+            assert code == 2 and f"is being written by process {other.pid}" in error
+    finally:
+        other.communicate(b"\n")

@@ -177,8 +177,12 @@ class Plan:
         if not self.layout.zero:
             lines.append(_line(Part(f"with DeepSpeed ZeRO-2 on {zero.layout.processes}", zero.memory), indent=""))
         lines += [_line(Part(f"on the disk: {self.saves} checkpoint(s) and the policy", self.disk), indent=""), ""]
-        lines += [f"{name:34}{value}" for name, value in self.schedule.items()]
-        return "\n".join(lines + [""] * bool(self.notes) + self.notes)
+        return "\n".join([*lines, self.numbers] + [""] * bool(self.notes) + self.notes)
+
+    @property
+    def numbers(self) -> str:
+        """The schedule, a line each."""
+        return "\n".join(f"{name:34}{value}" for name, value in self.schedule.items())
 
 
 REMEDY = (

@@ -183,11 +183,11 @@ def plan_grpo(
 
 
 def only_planned(plan: Plan, dry_run: bool) -> bool:
-    """Show the plan, where no more than that is asked for; else let it refuse what cannot be."""
-    if dry_run and PartialState().is_main_process:
-        print(plan)
+    """Show the plan, where no more than that is asked for; else its numbers, once it has refused what cannot be."""
     if not dry_run:
         plan.check()
+    if PartialState().is_main_process:
+        print(plan if dry_run else plan.numbers, flush=True)
     return dry_run
 
 
@@ -390,10 +390,12 @@ def _schedule(
         f"{config.gradient_accumulation_steps:,} x {config.per_device_train_batch_size:,}",
         "iterations": f"{iterations:,}, {config.max_steps:,} optimizer steps" if known else "by num_train_epochs",
     }
+    held_out = f"{arguments.eval_samples:,} prompts" if arguments.eval_samples else ""
     if not arguments.reward_func:
         k, preset = rewards.images_per_prompt, PRESETS.get(rewards.rewards)
         relative = (preset.relative if preset else rewards.relative) != "none"
         plain = min(prompts * iterations, arguments.max_queries or prompts * iterations)
+        held_out += f" and {arguments.eval_samples * k:,} pictures (thrice the first time)" if held_out else ""
         counts["pictures of an iteration"] = f"{config.rollouts * k:,}" + (
             f", and up to {prompts * k:,} of plain prompts that are new" if relative else ""
         )
@@ -401,14 +403,14 @@ def _schedule(
             counts["pictures"] = f"{config.rollouts * iterations * k:,}" + (
                 f", and up to {plain * k:,} of plain prompts" if relative else ""
             )
-    return counts | _events(config, config.max_steps, f"{arguments.eval_samples:,} prompts", steps)
+    return counts | _events(config, config.max_steps, held_out, steps)
 
 
 def _events(config: TrainingArguments, steps: int, held_out: str, iteration: int | None = None) -> dict[str, str]:
     """What is evaluated and saved when."""
 
     def every(interval: float | None) -> str:
-        interval = int(interval) if interval and interval >= 1 else int((interval or 0) * max(0, steps)) or 1
+        interval = int(interval) if interval and interval >= 1 else math.ceil((interval or 0) * max(0, steps)) or 1
         shown = f"every {interval:,} steps"
         if iteration:
             shown += f" ({interval / iteration:g} iterations)"
@@ -418,7 +420,9 @@ def _events(config: TrainingArguments, steps: int, held_out: str, iteration: int
         return {"no": "never", "epoch": "after each pass over the data"}.get(strategy.value) or every(interval)
 
     return {
-        "evaluation": f"{held_out}, {when(config.eval_strategy, config.eval_steps)}, and at the end",
+        "evaluation": f"{held_out}: {when(config.eval_strategy, config.eval_steps)}, and at the end"
+        if held_out
+        else "none",
         "checkpoints": f"{when(config.save_strategy, config.save_steps)}"
         + (f", the last {config.save_total_limit} stay" if config.save_total_limit else ""),
     }

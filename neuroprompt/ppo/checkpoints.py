@@ -1,11 +1,15 @@
 """Checkpoints that are whole or not there, and runs that end where they were to end, however often they are killed."""
 
+import json
 import os
 import shutil
 from pathlib import Path
 
 from transformers import Trainer, TrainerState
+from transformers.trainer import TRAINING_ARGS_NAME
 from transformers.trainer_utils import get_last_checkpoint
+
+from neuroprompt.files import write_file
 
 
 class WholeCheckpoints(Trainer):
@@ -71,14 +75,17 @@ STAGING = "unfinished"  # the folder that checkpoints are written to before they
 
 
 def save_policy(trainer: Trainer) -> None:
-    """Save what was trained to the run's own folder, where each file gets its name when it is whole."""
+    """Save what was trained to the run's own folder, and its log; each file gets its name when it is whole."""
     run = Path(trainer.args.output_dir)
     trainer.save_model(str(run / STAGING))
     trainer.accelerator.wait_for_everyone()
     if trainer.accelerator.is_local_main_process and (run / STAGING).is_dir():
+        (run / STAGING / TRAINING_ARGS_NAME).unlink(missing_ok=True)  # a pickle, which nothing needs beside the policy
         for path in (run / STAGING).iterdir():
             os.replace(path, run / path.name)
         (run / STAGING).rmdir()
+    if trainer.accelerator.is_main_process:
+        write_file(run / "log_history.json", json.dumps(trainer.state.log_history, indent=1).encode())
 
 
 def _put_in_place(written: Path, final: Path) -> None:

@@ -1,9 +1,9 @@
 """What `training/ppo.py` and `training/grpo.py` do: queries and a reward from their arguments, then a trainer's run."""
 
 import importlib
-import json
 import os
 import sys
+from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,12 +11,11 @@ from typing import TYPE_CHECKING
 import torch
 from datasets import Dataset
 from torch import nn
-from transformers import TrainingArguments
+from transformers import IntervalStrategy, TrainingArguments
 from trl import GRPOTrainer, ModelConfig, RLOOTrainer, get_peft_config
 
 from neuroprompt.data import PromptData
 from neuroprompt.enhancer import check_prompt
-from neuroprompt.files import write_file
 from neuroprompt.models import locate
 from neuroprompt.planning import only_planned, plan_grpo, plan_ppo
 from neuroprompt.policies import load_policy, load_tokenizer
@@ -27,9 +26,8 @@ from neuroprompt.ppo.reward_functions import RewardFunc
 from neuroprompt.ppo.trainer import PPOTrainer
 from neuroprompt.prompt_files import read_lines
 from neuroprompt.prompts import CLIP_WINDOW, count_clip_tokens
-from neuroprompt.runs import keep_weights_in_float32
+from neuroprompt.runs import announce, check, checkpoint_to_resume, keep_weights_in_float32, prepare_first, writing
 from neuroprompt.scoring import RewardArguments, build_reward
-from neuroprompt.sft import checkpoint_to_resume
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -70,28 +68,29 @@ def train_ppo(
     Raises:
         TrainingStopped: A guard stopped the run.
     """
+    check(config, model_config)
+    if not arguments.eval_samples:
+        _leave_evaluation_out(config)
     if only_planned(plan_ppo(arguments, reward_arguments, config, model_config), arguments.dry_run):
         return None
     train, held_out = load_queries(arguments, config.window)
-    source = _prepare_model(config, model_config)
-    tokenizer = load_tokenizer(source, revision=model_config.model_revision)
-    trainer = PPOTrainer(
-        model=source,
-        reward_funcs=load_reward_func(arguments, reward_arguments, config, tokenizer, train["prompt"]),
-        args=config,
-        train_dataset=train,
-        eval_dataset=held_out,
-        processing_class=tokenizer,
-        peft_config=get_peft_config(model_config),
-    )
-    trainer.accelerator.print(
-        f"{trainer.accelerator.num_processes} process(es) on {trainer.accelerator.device.type}, "
-        f"{sum(p.numel() for p in trainer.model.parameters() if p.requires_grad) / 1e6:.1f} M trainable parameters, "
-        f"{len(train):,} prompts, {config.rollout_batch_size} completions and {config.steps_per_iteration} steps an "
-        "iteration"
-    )
-    trainer.train(resume_from_checkpoint=checkpoint_to_resume(config))
-    return _finish(trainer, held_out)
+    if held_out is None:
+        _leave_evaluation_out(config)
+    with writing(config):
+        source = _prepare_model(config, model_config)
+        tokenizer = load_tokenizer(source, revision=model_config.model_revision)
+        trainer = PPOTrainer(
+            model=source,
+            reward_funcs=load_reward_func(arguments, reward_arguments, config, tokenizer, train["prompt"]),
+            args=config,
+            train_dataset=train,
+            eval_dataset=held_out,
+            processing_class=tokenizer,
+            peft_config=get_peft_config(model_config),
+        )
+        announce(trainer, f"{len(train):,} prompts")
+        trainer.train(resume_from_checkpoint=checkpoint_to_resume(config))
+        return _finish(trainer, held_out)
 
 
 def train_grpo(
@@ -101,33 +100,43 @@ def train_grpo(
     model_config: ModelConfig,
 ) -> GRPOTrainer | RLOOTrainer | None:
     """The same with TRL's `GRPOTrainer`, or its `RLOOTrainer` where `config` is one of that."""
+    check(config, model_config)
+    if not arguments.eval_samples:
+        _leave_evaluation_out(config)
     if only_planned(plan_grpo(arguments, reward_arguments, config, model_config), arguments.dry_run):
         return None
     train, held_out = load_queries(arguments, CLIP_WINDOW)
-    source = _prepare_model(config, model_config)
-    tokenizer = load_tokenizer(source, revision=model_config.model_revision, padding_side="left")
+    if held_out is None:
+        _leave_evaluation_out(config)
+    with writing(config):
+        source = _prepare_model(config, model_config)
+        tokenizer = load_tokenizer(source, revision=model_config.model_revision, padding_side="left")
 
-    class TRLTrainer(WholeCheckpoints, GRPOTrainer if isinstance(config, GRPOConfig) else RLOOTrainer):
-        """TRL's, whose checkpoints are whole."""
+        class TRLTrainer(WholeCheckpoints, GRPOTrainer if isinstance(config, GRPOConfig) else RLOOTrainer):
+            """TRL's, whose checkpoints are whole, and whose policy has its adapters merged."""
 
-    trainer = TRLTrainer(
-        model=load_policy(source, trust_remote_code=config.trust_remote_code, **config.model_init_kwargs),
-        reward_funcs=[load_reward_func(arguments, reward_arguments, config, tokenizer, train["prompt"])],
-        args=config,
-        train_dataset=train,
-        eval_dataset=held_out,
-        processing_class=tokenizer,
-        peft_config=get_peft_config(model_config),
-    )
-    keep_weights_in_float32(trainer)
-    for model in (trainer.model, trainer.ref_model):
-        if model is not None:
-            number_positions(trainer.accelerator.unwrap_model(model))
-    trainer.train(resume_from_checkpoint=checkpoint_to_resume(config))
-    _finish(trainer, held_out)
-    if model_config.use_peft and trainer.accelerator.is_main_process:
-        _merge_adapters(trainer.accelerator.unwrap_model(trainer.model), Path(config.output_dir))
-    return trainer
+            def save_model(self, output_dir=None, _internal_call=False):
+                super().save_model(output_dir, _internal_call)
+                if model_config.use_peft and not _internal_call and self.args.should_save:
+                    policy = self.accelerator.unwrap_model(self.model)
+                    _merge_adapters(policy, Path(output_dir or self.args.output_dir))
+
+        trainer = TRLTrainer(
+            model=load_policy(source, trust_remote_code=config.trust_remote_code, **config.model_init_kwargs),
+            reward_funcs=[load_reward_func(arguments, reward_arguments, config, tokenizer, train["prompt"])],
+            args=config,
+            train_dataset=train,
+            eval_dataset=held_out,
+            processing_class=tokenizer,
+            peft_config=get_peft_config(model_config),
+        )
+        keep_weights_in_float32(trainer)
+        for model in (trainer.model, trainer.ref_model):
+            if model is not None:
+                number_positions(trainer.accelerator.unwrap_model(model))
+        announce(trainer, f"{len(train):,} prompts")
+        trainer.train(resume_from_checkpoint=checkpoint_to_resume(config))
+        return _finish(trainer, held_out)
 
 
 def load_queries(arguments: QueryArguments, window: int | None) -> tuple[Dataset, Dataset | None]:
@@ -202,6 +211,10 @@ def number_positions(model: nn.Module) -> None:
 # --- details -----------------------------------------------------------------------------------------------------
 
 
+def _leave_evaluation_out(config: TrainingArguments) -> None:
+    config.eval_strategy, config.load_best_model_at_end = IntervalStrategy.NO, False
+
+
 def _prepare_model(config: PPOConfig | GRPOConfig | RLOOConfig, model_config: ModelConfig) -> str:
     """Where the model is loaded from; how goes into `config`."""
     config.model_init_kwargs = {
@@ -215,7 +228,7 @@ def _prepare_model(config: PPOConfig | GRPOConfig | RLOOConfig, model_config: Mo
 
 def _merge_adapters(model: "PeftModel", folder: Path) -> None:
     """Write a plain policy in the place of the adapters that TRL leaves, whose base may be gone later."""
-    model.merge_and_unload().save_pretrained(folder)
+    deepcopy(model).merge_and_unload().save_pretrained(folder)
     for name in ("adapter_config.json", "adapter_model.safetensors", "README.md"):
         (folder / name).unlink(missing_ok=True)
 
@@ -225,6 +238,8 @@ def _read_queries(path: str) -> tuple[list[str], list[str]]:
     if Path(path).is_dir():
         plain = PromptData.load(path).plain
         return list(plain["train"]["prompt"]), list(plain["validation"]["prompt"]) if "validation" in plain else []
+    if not Path(path).exists() and not Path(path).suffix:
+        raise ValueError(f"there is no folder {path}: {prepare_first(path)}")
     lines = read_lines(path)
     if broken := next((line for line in lines if line.prompt is None), None):
         raise ValueError(f"{path}, line {broken.number}: {broken.error}")
@@ -250,9 +265,5 @@ def _finish(trainer, held_out: Dataset | None):
         shown = {name: value for name, value in metrics.items() if "reward" in name or "gain" in name}
         trainer.accelerator.print("  ".join(f"{name} {value:.4g}" for name, value in shown.items()))
     save_policy(trainer)
-    if trainer.accelerator.is_main_process:
-        folder = Path(trainer.args.output_dir)
-        write_file(folder / "log_history.json", json.dumps(trainer.state.log_history, indent=1).encode())
-        (folder / "training_args.bin").unlink(missing_ok=True)  # a pickle, which nothing needs beside the policy
     trainer.accelerator.print(f"the policy is in {trainer.args.output_dir}")
     return trainer
