@@ -20,6 +20,11 @@ def visible(text: str) -> str:
     return _UNSAFE.sub(lambda found: repr(found[0])[1:-1], text)
 
 
+def counted(number: int, noun: str) -> str:
+    """ "1 prompt", "2,000 prompts"."""
+    return f"{number:,} {noun}{'s' * (number != 1)}"
+
+
 class Terminal(Console):
     """A `Console` on which no text is a control sequence, wherever it stands: in a line, a table, a progress bar."""
 

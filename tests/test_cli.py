@@ -14,6 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
+import neuroprompt
 from neuroprompt.cli import main, run
 from neuroprompt.cli.options import say, show
 from neuroprompt.image_files import PictureInfo, read_metadata, save_image
@@ -224,10 +225,22 @@ def test_modifiers(command):
     assert all(name in command("modifiers", "--limit", 2)[1] for name in ["artist", "vibe"])
 
 
-def test_help_has_examples(command):
-    code, out, _ = command("enhance", "--help")
-    assert code == 0
-    assert "boy on a horse" in out
+def test_help_has_examples_each_on_a_line(command):
+    for name in ("enhance", "modifiers", "image", "score", "grid", "evaluate", "optimize", "study"):
+        code, out, _ = command(name, "--help")
+        lines = [line.strip() for line in out.partition("Examples:")[2].splitlines() if line.strip()]
+        assert code == 0 and lines, name
+        assert all(line.startswith(("neuroprompt ", "accelerate launch", "cat ")) for line in lines), lines
+
+
+def test_the_version(command):
+    assert command("--version") == (0, f"neuroprompt {neuroprompt.__version__}\n", "")
+
+
+def test_a_terminal_shows_a_rewrite_on_one_safe_line(command, monkeypatch):
+    monkeypatch.setattr("neuroprompt.cli.rewriting.sys.stdout.isatty", lambda: True)
+    code, out, _ = command("enhance", "a cat\x1b[31m\nerror: no")
+    assert code == 0 and out.startswith(r"a cat\x1b[31m\nerror: no, ") and out.count("\n") == 1
 
 
 def test_a_killed_run_is_taken_up(tmp_path, enhancer):

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from rich.table import Table
 from rich.text import Text
 
-from neuroprompt.terminal import Terminal, visible
+from neuroprompt.terminal import Terminal, counted, visible
 
 HOSTILE = "\x1b]0;owned\x07\x1b[2J\x9b31m\u202egnp.exe\u2066\u2028\u2029\x85\x7f\0\udc80"
 UNSAFE = re.compile("[\0-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -51,3 +51,7 @@ def test_whatever_is_printed_no_control_character_comes_through(text):
 
 def test_text_is_not_read_as_markup_or_emoji():
     assert shown(lambda terminal: terminal.line("a [red]cat[/] :cat:")) == "a [red]cat[/] :cat:\n"
+
+
+def test_one_is_no_plural():
+    assert [counted(n, "prompt") for n in (0, 1, 2, 2000)] == ["0 prompts", "1 prompt", "2 prompts", "2,000 prompts"]

@@ -31,6 +31,7 @@ from neuroprompt.cli.options import (
     app,
     check_output,
     console,
+    examples,
     load_generator,
     load_policy,
     load_reward,
@@ -46,10 +47,13 @@ from neuroprompt.cli.options import (
 
 
 @app.command(
-    epilog="Examples: neuroprompt evaluate --prompts prompts.txt -o results/mine · neuroprompt evaluate --prompts "
-    "partiprompts:200 --methods plain,suffix,enhanced,best-of-8 --seeds 4 -o results/parti · neuroprompt evaluate "
-    "--prompts prompts.txt --methods plain,policy:runs/ppo,file:human.txt --generator stabilityai/sd-turbo "
-    "--rewards pickscore,aesthetic:0,hps:0 -o results/turbo · accelerate launch -m neuroprompt.cli evaluate …"
+    epilog=examples(
+        "neuroprompt evaluate --prompts prompts.txt -o results/mine",
+        "neuroprompt evaluate --prompts partiprompts:200 --methods plain,suffix,enhanced,best-of-8 -o results/parti",
+        "neuroprompt evaluate --prompts prompts.txt --methods plain,policy:runs/ppo,file:human.txt "
+        "--generator stabilityai/sd-turbo --rewards pickscore,aesthetic:0,hps:0 -o results/turbo",
+        "accelerate launch -m neuroprompt.cli evaluate …",
+    )
 )
 def evaluate(
     output: Annotated[str, typer.Option("--output", "-o", help="Folder for the results.", show_default=False)],
@@ -136,9 +140,12 @@ def evaluate(
 
 
 @app.command(
-    epilog='Examples: neuroprompt optimize "boy on a horse" --budget 64 -o best.png · neuroprompt optimize --input '
-    'prompts.txt --state search.json -o finds.jsonl --to-pairs data/finds · neuroprompt optimize "a castle" '
-    "--rewards pickscore:1,clip:0,aesthetic:0 --strategy evolve --chat-url http://localhost:8080/v1 --chat-model qwen3"
+    epilog=examples(
+        'neuroprompt optimize "boy on a horse" --budget 64 -o best.png',
+        "neuroprompt optimize --input prompts.txt --state search.json -o finds.jsonl --to-pairs data/finds",
+        'neuroprompt optimize "a castle" --rewards pickscore:1,clip:0,aesthetic:0 --strategy evolve '
+        "--chat-url http://localhost:8080/v1 --chat-model qwen3",
+    )
 )
 def optimize(
     prompt: Annotated[list[str] | None, typer.Argument(help="Plain prompts.", show_default=False)] = None,

@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
+from neuroprompt import __version__
 from neuroprompt.terminal import Terminal, visible
 
 app = typer.Typer(
@@ -18,7 +20,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
-    help="Plain image prompts in, expert ones out.",
 )
 console = Terminal(highlight=False)
 errors = Terminal(stderr=True, highlight=False)
@@ -69,6 +70,26 @@ METHODS = (
     "Of plain, enhanced, sft, ppo, policy:FOLDER, suffix, random, best-of-N, search-N, file:PATH, template:FILE.yaml; "
     "a policy also with +constraints."
 )
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        print(f"neuroprompt {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _every_command(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version, and exit.")
+    ] = False,
+) -> None:
+    """Plain image prompts in, expert ones out."""
+
+
+def examples(*commands: str) -> str:
+    """A command's `epilog`: each example on a line of its own."""
+    return "\n\n".join(["Examples:", *map(escape, commands)])
 
 
 def say(text: str, label: str = "", style: str = "") -> None:

@@ -31,6 +31,7 @@ from neuroprompt.cli.options import (
     check_output,
     console,
     errors,
+    examples,
     load_generator,
     load_policy,
     load_reward,
@@ -44,8 +45,11 @@ from neuroprompt.terminal import visible
 
 
 @app.command(
-    epilog='Examples: neuroprompt image "boy on a horse" -o out.png · neuroprompt image "boy on a horse" --enhance '
-    '--style watercolor -o out.png · neuroprompt image "a castle" --generator stabilityai/sd-turbo -o castle.png'
+    epilog=examples(
+        'neuroprompt image "boy on a horse" -o out.png',
+        'neuroprompt image "boy on a horse" --enhance --style watercolor -o out.png',
+        'neuroprompt image "a castle" --generator stabilityai/sd-turbo -o castle.png',
+    )
 )
 def image(
     prompt: Annotated[str, typer.Argument(help="What to draw.", show_default=False)],
@@ -102,8 +106,11 @@ def image(
 
 
 @app.command(
-    epilog='Examples: neuroprompt score --prompt "boy on a horse" a.png b.png · neuroprompt score drawn_by_us.png · '
-    'neuroprompt score --prompt "a castle" --reward-model published --rewards pickscore,hps *.jpg --json'
+    epilog=examples(
+        'neuroprompt score --prompt "boy on a horse" a.png b.png',
+        "neuroprompt score drawn_by_us.png",
+        'neuroprompt score --prompt "a castle" --reward-model published --rewards pickscore,hps *.jpg --json',
+    )
 )
 def score(
     images: Annotated[list[str], typer.Argument(help="Picture files.", show_default=False)],
@@ -188,10 +195,12 @@ def _judge(rewards: str, model: str | None, generators: set[str], device: str | 
 
 
 @app.command(
-    epilog='Examples: neuroprompt grid "boy on a horse" "a castle" -o grid.png · neuroprompt grid --input prompts.txt '
-    '--rows 6 --seeds 4 -o grid.html · neuroprompt grid "a fox" --methods plain,suffix,enhanced+constraints '
-    "--style watercolor -o grid.png --html · neuroprompt grid --input prompts.txt --methods plain,file:mine.txt -o "
-    "grid.webp"
+    epilog=examples(
+        'neuroprompt grid "boy on a horse" "a castle" -o grid.png',
+        "neuroprompt grid --input prompts.txt --rows 6 --seeds 4 -o grid.html",
+        'neuroprompt grid "a fox" --methods plain,suffix,enhanced+constraints --style watercolor -o grid.png --html',
+        "neuroprompt grid --input prompts.txt --methods plain,file:mine.txt -o grid.webp",
+    )
 )
 def grid(
     prompt: Annotated[list[str] | None, typer.Argument(help="Plain prompts: the rows.", show_default=False)] = None,

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -19,11 +18,14 @@ from neuroprompt.cli.options import (
     Model,
     Require,
     app,
+    console,
+    examples,
     load_policy,
     progress_bar,
     read_constraints,
     say,
 )
+from neuroprompt.terminal import counted
 
 CATEGORY_STYLES = {
     "artist": "magenta",
@@ -37,9 +39,13 @@ CATEGORY_STYLES = {
 
 
 @app.command(
-    epilog='Examples: neuroprompt enhance "boy on a horse" · neuroprompt enhance "boy on a horse" -n 4 --seed 7 · '
-    "neuroprompt enhance --input prompts.txt --output out.jsonl · cat prompts.txt | neuroprompt enhance --input - · "
-    'neuroprompt enhance "boy on a horse" --artist "alphonse mucha" --require "golden hour|sunset" --forbid blurry'
+    epilog=examples(
+        'neuroprompt enhance "boy on a horse"',
+        'neuroprompt enhance "boy on a horse" -n 4 --seed 7',
+        "neuroprompt enhance --input prompts.txt --output out.jsonl",
+        "cat prompts.txt | neuroprompt enhance --input -",
+        'neuroprompt enhance "boy on a horse" --artist "alphonse mucha" --require "golden hour|sunset" --forbid blurry',
+    )
 )
 def enhance(
     prompt: Annotated[list[str] | None, typer.Argument(help="Prompts to rewrite.", show_default=False)] = None,
@@ -124,7 +130,7 @@ def enhance(
             good = [line.prompt for line in lines if line.error is None]
             todo = [text for text in good if not (results and results.take_up(text))]
             if todo and not made and results and results.taken_up:
-                say(f"taking up {output} after {results.taken_up} prompts")
+                say(f"taking up {output} after {counted(results.taken_up, 'prompt')}")
             enhanced = enhancer(todo, constraints, **settings)
             flat = [e for of in enhanced for e in (of if isinstance(of, list) else [of])]
             if results:
@@ -148,7 +154,12 @@ def enhance(
         raise typer.Exit(1)
 
 
-@app.command(epilog="Examples: neuroprompt modifiers · neuroprompt modifiers artist --search monet --limit 0")
+@app.command(
+    epilog=examples(
+        "neuroprompt modifiers",
+        "neuroprompt modifiers artist --search monet --limit 0",
+    )
+)
 def modifiers(
     category: Annotated[str | None, typer.Argument(help="artist, style, format, perspective, booster or vibe.")] = None,
     search: Annotated[str | None, typer.Option("--search", "-s", help="Only terms that hold these letters.")] = None,
@@ -157,7 +168,6 @@ def modifiers(
     """What there is to choose from, and how many of DiffusionDB's prompts hold it."""
     from neuroprompt.modifiers import CATEGORIES, suggestions
 
-    console = Console(highlight=False)
     for name in [category] if category else CATEGORIES:
         table = Table(name, "prompts", box=None)
         for term, count in suggestions(name, limit or None, search):
@@ -191,7 +201,6 @@ def _count_lines(path: str | None) -> int | None:
 
 def _print(enhanced) -> None:
     """For a person: the user's words bold, the modifiers coloured by category."""
-    console = Console(highlight=False)
     for e in enhanced:
         text = Text(e.text)
         text.stylize("bold", 0, len(e.original))
@@ -200,4 +209,4 @@ def _print(enhanced) -> None:
             at = e.text.index(modifier.text, at)
             text.stylize(CATEGORY_STYLES[modifier.category], at, at + len(modifier.text))
             at += len(modifier.text)
-        console.print(text, soft_wrap=True)
+        console.line(text)

@@ -20,6 +20,7 @@ from neuroprompt.cli.options import (
     WeightedRewards,
     app,
     console,
+    examples,
     load_generator,
     own_device,
     process_share,
@@ -30,11 +31,14 @@ from neuroprompt.cli.options import (
 
 
 @app.command(
-    epilog="Examples: neuroprompt study --axes style,booster --prompts prompts.csv --generators embedded -o "
-    'results/modifiers · neuroprompt study --axes "booster=highly detailed|8k|masterpiece,vibe" --prompts '
-    "partiprompts:200 --generators stabilityai/sd-turbo,stabilityai/sdxl-turbo -o results/turbo · accelerate launch "
-    "scripts/study.py … · neuroprompt study … --shard 2/4 -o shard2 · neuroprompt study --merge shard1 shard2 shard3 "
-    "shard4 -o results/whole"
+    epilog=examples(
+        "neuroprompt study --axes style,booster --prompts prompts.csv --generators embedded -o results/modifiers",
+        'neuroprompt study --axes "booster=highly detailed|8k|masterpiece,vibe" --prompts partiprompts:200 '
+        "--generators stabilityai/sd-turbo,stabilityai/sdxl-turbo -o results/turbo",
+        "accelerate launch scripts/study.py …",
+        "neuroprompt study … --shard 2/4 -o shard2",
+        "neuroprompt study --merge shard1 shard2 shard3 shard4 -o results/whole",
+    )
 )
 def study(
     output: Annotated[str, typer.Option("--output", "-o", help="Folder for the results.", show_default=False)],

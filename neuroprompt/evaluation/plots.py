@@ -7,6 +7,8 @@ import html
 import math
 from collections.abc import Mapping, Sequence
 
+from neuroprompt.terminal import counted
+
 _WIDTH = 420
 _ROW = 26
 _FONT = 12
@@ -63,7 +65,9 @@ def difference_plot(title: str, differences: Sequence[float]) -> str:
     parts.append(f'<path d="M{left} {axis(0):.1f}H{_WIDTH - 14}" stroke="var(--quiet)"/>')
     better, worse = sum(v > 0 for v in values), sum(v < 0 for v in values)
     ties = f", {n - better - worse} equal" if n - better - worse else ""
-    parts.append(_text(left, height - 8, f"{better} prompts better, {worse} worse{ties}", "start", colour="quiet"))
+    parts.append(
+        _text(left, height - 8, f"{counted(better, 'prompt')} better, {worse} worse{ties}", "start", colour="quiet")
+    )
     return _svg(title, height, parts)
 
 

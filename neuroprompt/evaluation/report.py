@@ -17,6 +17,7 @@ from neuroprompt.evaluation.plots import curve_plot, difference_plot, forest_plo
 from neuroprompt.evaluation.summary import RECORDS, REWARD, Table, tables, write_whole
 from neuroprompt.evaluation.web import PALETTE, data_uri
 from neuroprompt.image_files import read_metadata
+from neuroprompt.terminal import counted
 
 _WEBP_LIMIT = 16383  # pixels a side
 _CURVES = (
@@ -60,9 +61,9 @@ def report_html(results: Mapping, folder: str | Path, log_history: Sequence[Mapp
     sections += [_learning_curves(log_history)] if log_history else []
     sections += [_examples(results, folder), _downloads(folder, log_history)]
     settings = results["settings"]
-    seeds = settings["images_per_prompt"]
+    counts = {"prompt": results["prompts"], "method": len(results["methods"]), "seed": settings["images_per_prompt"]}
     facts = [
-        f"{results['prompts']:,} prompts × {len(results['methods'])} methods × {seeds} seed{'s' if seeds > 1 else ''}",
+        " × ".join(counted(number, noun) for noun, number in counts.items()),
         how_drawn(**settings["generator"]),
         "rewards " + ", ".join(f"{name} × {of['weight']:g}" for name, of in settings["rewards"].items()),
         f"neuroprompt {results['neuroprompt']}" + (f" ({results['commit'][:12]})" if results["commit"] else ""),

@@ -18,7 +18,7 @@ from neuroprompt.evaluation.report import PAGE, STYLE, file_size, how_drawn, htm
 from neuroprompt.evaluation.study_effects import ALL
 from neuroprompt.evaluation.summary import REWARD, Table, csv_text, format_interval, markdown_text, write_whole
 from neuroprompt.evaluation.web import data_uri
-from neuroprompt.terminal import Terminal
+from neuroprompt.terminal import Terminal, counted
 
 _KEYS = ("generator", "class", "measure", "axis", "modifier")
 _FEWEST = 6
@@ -83,8 +83,8 @@ def study_html(results: Mapping, folder: Path) -> str:
     settings = results["settings"]
     seeds, tried = settings["images_per_prompt"], results["combinations"]["tried"]
     facts = [
-        f"{results['prompts']:,} prompts × {tried} of {results['combinations']['possible']:,} combinations × {seeds} "
-        f"seed{'s' if seeds > 1 else ''}",
+        f"{counted(results['prompts'], 'prompt')} × {tried} of {results['combinations']['possible']:,} combinations × "
+        f"{counted(seeds, 'seed')}",
         *(how_drawn(**of) for of in settings["generators"]),
         "rewards " + ", ".join(f"{name} × {of['weight']:g}" for name, of in settings["rewards"].items()),
         f"neuroprompt {results['neuroprompt']}" + (f" ({results['commit'][:12]})" if results["commit"] else ""),
@@ -112,7 +112,7 @@ def _verdicts(results: Mapping) -> Table:
         helps, hurts = sum(of["low"] > 0 for of in told), sum(of["high"] < 0 for of in told)
         ends = [_number(end(of["mean"] for of in there), "+.3g") if there else "–" for end in (min, max)]
         rows.append([f"{axis}: {modifier}", str(helps), str(hurts), str(len(found) - helps - hurts), *ends])
-    where = f"{len(generators)} generator{'s' * (len(generators) > 1)}"
+    where = counted(len(generators), "generator")
     where += f" × {len(groups)} classes of prompts" if len(groups) > 1 else ""
     return Table(
         "Where does it help?",
@@ -136,8 +136,8 @@ def _effects(results: Mapping, kind: str, measure: str) -> Table:
     classes = f" (class {kind})" if len(results["classes"]) > 1 and kind != ALL else ""
     return Table(
         f"Effect on {'the reward' if measure == REWARD else measure}{classes}",
-        f"{results['classes'][kind]:,} prompts: what the modifier adds, against nothing on its axis, with its 95 % "
-        "bootstrap interval, and the share of prompts that it makes better (a tie is half a one).",
+        f"{counted(results['classes'][kind], 'prompt')}: what the modifier adds, against nothing on its axis, with its "
+        "95 % bootstrap interval, and the share of prompts that it makes better (a tie is half a one).",
         ["modifier", *(cell for generator in generators for cell in (generator, "better"))],
         rows,
     )

@@ -29,7 +29,7 @@ from neuroprompt.evaluation.statistics import Interval, bootstrap, compare
 from neuroprompt.files import sole_writer, write_file
 from neuroprompt.prompts import CLIP_WINDOW
 from neuroprompt.scoring import Term, combined
-from neuroprompt.terminal import Terminal, visible
+from neuroprompt.terminal import Terminal, counted, visible
 
 SETTINGS, RECORDS = "settings.json", "records.jsonl"
 REWARD = "reward"
@@ -272,12 +272,11 @@ def tables(results: Mapping) -> list[Table]:
     """The tables of an evaluation: rewards, differences to the first method, the prompts themselves, latency last."""
     methods, first = results["methods"], results["baseline"]
     scores = list(next(iter(methods.values()))["scores"])
-    k = results["settings"]["images_per_prompt"]
-    seeds = f"{k} seed{'s' if k > 1 else ''}"
+    prompts, seeds = (counted(results["prompts"], "prompt"), counted(results["settings"]["images_per_prompt"], "seed"))
     made = [
         Table(
             "Rewards",
-            f"Mean and 95 % bootstrap interval over {results['prompts']:,} prompts, {seeds} each, the same for all.",
+            f"Mean and 95 % bootstrap interval over {prompts}, {seeds} each, the same for all.",
             ["method", REWARD, *scores],
             [
                 [name, format_interval(of[REWARD]), *(format_interval(of["scores"][s]) for s in scores)]
