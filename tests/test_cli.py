@@ -182,6 +182,7 @@ def test_what_stops_a_program_is_one_line(capsys):
         raise error
 
     assert ends(lambda: fail(MemoryError())) == (2, "error: there is not enough memory\n")
+    assert ends(lambda: torch.empty(2**50))[1].startswith("error: there is not enough memory (")
     assert ends(lambda: fail(OverflowError("2e99 is\ntoo large"))) == (2, "error: 2e99 is too large\n")
     assert ends(lambda: json.loads("[" * 200_000))[0] == 2
     assert ends(lambda: fail(KeyboardInterrupt())) == (130, "stopped\n")

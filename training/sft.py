@@ -8,6 +8,7 @@ The command line beats the YAML file. Add `--resume_from_checkpoint true` to go 
 `--dry_run` to see what a run takes, without weights and without a GPU.
 """
 
+import neuroprompt.threads  # noqa: F401 (before torch)  # isort: skip
 from trl import ModelConfig
 
 from neuroprompt.data import DataConfig

@@ -13,6 +13,7 @@ import neuroprompt.threads  # noqa: F401 (before a command loads torch)
 # isort: off
 from neuroprompt.cli import rewriting, pictures, experiments, study  # noqa: F401 (commands join the app, in this order)
 from neuroprompt.cli.options import app, say
+from neuroprompt.models import is_out_of_memory
 # isort: on
 
 __all__ = ["main", "run"]
@@ -41,33 +42,32 @@ def run(program: typer.Typer | Callable[[], object]) -> NoReturn:
         except (KeyboardInterrupt, typer.Abort):
             say("stopped")
             sys.exit(_INTERRUPTED)
-        except _UsageError as error:
-            if error.format_message():  # there is none where the help was shown instead
-                say(
-                    _line(error) + (f" (see {error.ctx.command_path} --help)" if error.ctx else ""),
-                    "error:",
-                    "bold red",
-                )
-            sys.exit(2)
-        except (ValueError, TypeError, OSError, OverflowError, RecursionError, MemoryError) as error:
-            if os.environ.get("NEUROPROMPT_TRACEBACK"):
+        except Exception as error:
+            mendable = isinstance(error, _MENDABLE) or is_out_of_memory(error)
+            if not mendable or os.environ.get("NEUROPROMPT_TRACEBACK"):
                 raise
-            say(_line(error), "error:", "bold red")
+            if line := _line(error):
+                say(line, "error:", "bold red")
             sys.exit(2)
 
 
 _INTERRUPTED = 130
 (_UsageError,) = typer.BadParameter.__bases__  # by version, Typer has Click beside it or within
+_MENDABLE = (_UsageError, ValueError, TypeError, OSError, OverflowError, RecursionError, MemoryError)
 
 
-def _line(error: BaseException) -> str:
-    text = str(error)
-    if isinstance(error, OSError) and error.filename and error.strerror:
-        text = f"{error.filename}: {error.strerror}"  # without Python's "[Errno 28]"
+def _line(error: Exception | Warning) -> str:
     if isinstance(error, _UsageError):
         text = error.format_message().rstrip(".")
-    if isinstance(error, MemoryError) and not text:
-        text = "there is not enough memory"
+        if not text:  # the help was shown instead
+            return ""
+        text += f" (see {error.ctx.command_path} --help)" if error.ctx else ""
+    elif isinstance(error, OSError) and error.filename and error.strerror:
+        text = f"{error.filename}: {error.strerror}"  # without Python's "[Errno 28]"
+    elif isinstance(error, MemoryError) or is_out_of_memory(error):
+        text = f"there is not enough memory ({error})" if str(error) else "there is not enough memory"
+    else:
+        text = str(error)
     return " ".join(text.split()) or type(error).__name__
 
 
