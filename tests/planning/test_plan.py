@@ -6,18 +6,20 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from datasets import Dataset
 from transformers import AutoModelForCausalLM
-from trl import GRPOConfig, ModelConfig, RLOOConfig, SFTConfig
+from trl import ModelConfig
 
-from benchmarks.memory import STARTS, plan, published, row
+from benchmarks.memory import STARTS, plan, published
 from neuroprompt.models import ModelError, locate
 from neuroprompt.planning import Layout, plan_grpo, plan_ppo, plan_sft
 from neuroprompt.planning import plan as plan_module
 from neuroprompt.ppo import PPOConfig, PPOTrainer
+from neuroprompt.ppo.config import GRPOConfig, RLOOConfig
 from neuroprompt.ppo.training import QueryArguments
 from neuroprompt.scoring import RewardArguments
-from neuroprompt.sft import SFTArguments
+from neuroprompt.sft import SFTArguments, SFTConfig
 from tests.ppo.conftest import tiny_policy, tokenizer  # noqa: F401
 
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -65,7 +67,8 @@ def test_what_is_held_and_saved_is_what_a_run_holds_and_saves(tiny, separate_val
     assert made.saves == 1
 
 
-def test_the_plan_of_a_run_says_what_it_will_do():
+def test_the_plan_of_a_run_says_what_it_will_do(monkeypatch):
+    monkeypatch.setattr(plan_module, "device_memory", lambda device: None)  # as where there is no GPU
     with published():
         made = plan(CONFIGS / "ppo" / "gpt2_sd15_pickscore.yaml", [])
     assert {part.name: part.parameters for part in made.held} == {
@@ -78,11 +81,8 @@ def test_the_plan_of_a_run_says_what_it_will_do():
         "generator: safety_checker, float16": 303_981_588,
         "reward: yuvalkirstain/PickScore_v1, float16": 986_109_441,
     }
-    assert made.schedule["rewrites"] == "12,800"
     assert made.schedule["pictures"] == "51,200"  # NeuroPrompts' reward does not draw the plain prompts
-    text = str(made)
-    for shown in ("PPO of openai-community/gpt2", "1 process(es) on cuda", "986,109,441", "ZeRO-2 on 8"):
-        assert shown in text
+    assert str(made) in (CONFIGS.parent / "docs" / "gpu.md").read_text("utf-8")
 
 
 @pytest.mark.parametrize("config", sorted(f"{f.parent.name}/{f.name}" for f in CONFIGS.glob("*o/*.yaml")))
@@ -119,7 +119,7 @@ def test_the_trainers_of_trl(kind, tmp_path):
     )
     rewards = RewardArguments(images_per_prompt=3, reward_model="embedded")
     made = plan_grpo(QueryArguments(), rewards, config, ModelConfig(model_name_or_path="embedded"))
-    assert made.schedule["an iteration"] == "32 rewrites of 4 prompts, 8 optimizer steps"
+    assert made.schedule["an iteration"] == "32 rewrites of 4 prompts, 8 optimizer steps of 8 rewrites"
     assert made.schedule["pictures"] == "192, and up to 24 of plain prompts"
     assert "reference" in [part.name for part in made.held]
 
@@ -146,9 +146,8 @@ def test_zero_2_cuts_moments_and_gradients_and_brings_its_buffer(tiny):
     assert replace(cut, layout=replace(cut.layout, offload=True)).held[1].bytes == 0
 
 
-def test_a_generator_that_waits_in_the_cpus_memory_is_not_held(tmp_path, monkeypatch):
+def test_a_generator_that_waits_in_the_cpus_memory_is_not_held(tmp_path):
     config = PPOConfig(str(tmp_path), rollout_batch_size=16, use_cpu=True, report_to="none")
-    monkeypatch.setattr("neuroprompt.images._set_up", lambda *_: None)
 
     def generator(**settings):
         rewards = RewardArguments(generator_settings=settings, generator_dtype="float32", reward_model="embedded")
@@ -157,7 +156,6 @@ def test_a_generator_that_waits_in_the_cpus_memory_is_not_held(tmp_path, monkeyp
         return held, next(part.bytes for part in made.peaks if part.name.startswith("draw"))
 
     held, drawing = generator()
-    assert generator(cpu_offload="sequential") == (0, drawing)
     assert generator(cpu_offload="model") == (0, drawing + 4 * 5_714_248)  # the U-Net, while it works
     assert held > 4 * 5_714_248
 
@@ -195,15 +193,6 @@ def test_free_disk_of_a_folder_that_is_not_there_yet(tmp_path):
     assert plan_module.free_disk(tmp_path / "a" / "b") > 0
 
 
-def test_the_table_has_a_line_for_each_config():
-    with published():
-        cells = row(CONFIGS / "ppo" / "embedded.yaml", [], 8)
-    assert cells[0] == "`ppo/embedded`"
-    assert len(cells) == 7
-
-
 def test_what_a_config_starts_from_is_made_by_one_of_ours():
-    import yaml
-
     made = {yaml.safe_load(f.read_text())["output_dir"] for f in CONFIGS.glob("sft/*.yaml")} | {"runs/embedded/init"}
     assert set(STARTS) <= made

@@ -1,0 +1,81 @@
+"""`--dry_run` of the three entry points: on a machine without GPU, weights or data, from config.json files alone."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from trl import ModelConfig, TrlParser
+
+from benchmarks.memory import published
+from neuroprompt.data import DataConfig
+from neuroprompt.models import ModelError
+from neuroprompt.planning import for_any_machine
+from neuroprompt.planning import plan as plan_module
+from neuroprompt.ppo import PPOConfig
+from neuroprompt.ppo.config import GRPOConfig
+from neuroprompt.ppo.training import QueryArguments, train_grpo, train_ppo
+from neuroprompt.scoring import RewardArguments
+from neuroprompt.sft import SFTArguments, SFTConfig, train_sft
+
+ROOT = Path(__file__).parents[2]
+NO_GPU = pytest.mark.skipif(torch.accelerator.is_available(), reason="of machines without a GPU")
+
+
+def train(kind, *arguments):
+    """The body of an entry point."""
+    train, own = {
+        "sft": (train_sft, (SFTArguments, DataConfig, SFTConfig, ModelConfig)),
+        "ppo": (train_ppo, (QueryArguments, RewardArguments, PPOConfig, ModelConfig)),
+        "grpo": (train_grpo, (QueryArguments, RewardArguments, GRPOConfig, ModelConfig)),
+    }[kind]
+    with for_any_machine(arguments):
+        parsed = TrlParser(own).parse_args_and_config(list(arguments))
+    return train(*parsed)
+
+
+@NO_GPU
+@pytest.mark.parametrize(
+    ("kind", "config", "model", "seen"),
+    [
+        ("sft", "gpt2_diffusiondb", "openai-community/gpt2", "pairs of a step"),
+        ("ppo", "gpt2_sd15_pickscore", "openai-community/gpt2", "859,520,964"),
+        ("grpo", "gpt2_sd15_pickscore", "openai-community/gpt2", "986,109,441"),
+    ],
+)
+def test_it_says_what_a_run_takes_and_stops(kind, config, model, seen, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    with published():
+        made = train(
+            kind,
+            "--config",
+            str(ROOT / "configs" / kind / f"{config}.yaml"),
+            "--model_name_or_path",
+            model,
+            "--dry_run",
+        )
+    assert made is None
+    shown = capsys.readouterr().out
+    assert seen in shown and "1 process(es) on cuda" in shown
+    assert not list(tmp_path.iterdir())  # neither data nor run
+
+
+@NO_GPU
+def test_what_is_no_dry_run_still_wants_its_gpu():
+    with pytest.raises(ValueError, match="bf16"):
+        train("ppo", "--config", str(ROOT / "configs/ppo/gpt2_sd15_pickscore.yaml"))
+
+
+def test_a_policy_that_is_still_to_be_trained(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ModelError, match="there is no folder 'runs/gpt2_diffusiondb/sft': train what is to be there"):
+        train("ppo", "--config", str(ROOT / "configs/ppo/gpt2_sd15_pickscore.yaml"), "--dry_run")
+
+
+@pytest.mark.parametrize("kind", ["sft", "ppo", "grpo"])
+def test_a_run_that_cannot_be_stops_before_models_and_data_are_loaded(kind, tmp_path, monkeypatch):
+    monkeypatch.setattr(plan_module, "free_disk", lambda folder: 0)
+    config = str(ROOT / "configs" / kind / "embedded.yaml")
+    start = ("--model_name_or_path", "embedded", "--output_dir", str(tmp_path / "run"), "--bf16", "false")
+    data = ("--data_dir", "nowhere") if kind == "sft" else ("--queries", "nowhere.txt")
+    with pytest.raises(ModelError, match="free some"):
+        train(kind, "--config", config, *start, *data)
