@@ -125,7 +125,7 @@ class ResultFile:
             if error is None:
                 self._begin()
                 os.fsync(self._file.fileno())
-            if not self._size:
+            if not self.part.stat().st_size:
                 self.part.unlink()
             elif error is None:
                 self._put_in_place()

@@ -140,6 +140,10 @@ def test_results_appear_whole_and_are_taken_up(tmp_path, suffix):
         raise KeyboardInterrupt
     assert killed.part.read_bytes() == part and not other.part.exists()
 
+    with pytest.raises(MemoryError), ResultFile(str(path), "same"):
+        raise MemoryError  # before anything is taken up
+    assert killed.part.read_bytes() == part
+
     with ResultFile(str(path), "same") as again:
         assert again.take_up("a") and again.take_up("b") and not again.take_up("c")
         again.write(records("c"))
