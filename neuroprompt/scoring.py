@@ -209,14 +209,15 @@ def combined(
         total = total + term.gain(scores[name], against[name], against_flagged)
     if not flagged.any():
         return total
-    known = ~flagged if plain is None else ~plain_flagged
-    base = np.zeros(known.shape)
+    base = np.zeros(against_flagged.shape)
     for name, term in terms.items():
         if not term.relative:
             base = base + term.gain(against[name], against[name], against_flagged)
+    known = ~against_flagged & np.isfinite(base)
     count = known.sum(-1, keepdims=True)
     base = np.where(known, base, 0.0).sum(-1, keepdims=True) / np.maximum(1, count)
-    elsewhere = total[~flagged].mean() if not flagged.all() and not all(t.relative for t in terms.values()) else 0.0
+    others = total[~flagged & np.isfinite(total)]
+    elsewhere = others.mean() if len(others) and not all(term.relative for term in terms.values()) else 0.0
     return np.where(flagged, np.where(count > 0, base, elsewhere) + flagged_reward, total)
 
 

@@ -425,16 +425,18 @@ def test_numbers_from_raw_scores(seed, k, n):
         write_folder(Path(folder), scores, flagged, rewards)
         results = summarise(folder)
         write_results(results, folder)  # and nothing in it is NaN
-    wanted = []
+    values = np.full((n, k), np.nan)
     for i in range(n):
         base = [scores["a"][0, i, j] for j in range(k) if not flagged[0, i, j]]
-        values = []
         for j in range(k):
             a, b = scores["a"][1, i, j], min(scores["b"][1, i, j], 0.3)
-            value = (2.0 / 0.5 * (a - np.mean(base)) if base else 0.0) + (b - 0.3)
-            values.append(-2.0 if flagged[1, i, j] else value)
-        there = [v for v in values if np.isfinite(v)]
-        wanted += [np.mean(there)] if there else []
+            values[i, j] = (2.0 / 0.5 * (a - np.mean(base)) if base else 0.0) + (b - 0.3)
+    others = values[~flagged[1] & np.isfinite(values)]
+    for i, j in zip(*np.nonzero(flagged[1]), strict=True):  # worth 2 less than the original's pictures are
+        plain = [min(scores["b"][0, i, s], 0.3) - 0.3 for s in range(k) if not flagged[0, i, s]]
+        plain = [worth for worth in plain if np.isfinite(worth)] or list(others) or [0.0]
+        values[i, j] = np.mean(plain) - 2.0
+    wanted = [np.nanmean(row) for row in values if np.isfinite(row).any()]
     got = results["methods"]["m1"]["reward"]
     assert (got["mean"] if got else None) == (pytest.approx(np.mean(wanted)) if wanted else None)
     pairs = [
