@@ -21,6 +21,7 @@ SMALL = {
     "--use_cpu true",
 }
 DRAW = "--seeds 1 --steps 1"
+CPU = "--generator_dtype float32 --reward_dtype float32"  # which knows no float16
 
 NOT_REHEARSED = {
     "make ": "what installs and starts the rest",
@@ -80,7 +81,7 @@ def _from_hub_to_policy() -> list[Step]:
             Step(
                 f"{kind}/{name}",
                 f"accelerate launch training/{kind}.py --config configs/{kind}/{name}.yaml",
-                SMALL[kind],
+                f"{SMALL[kind]} {CPU}",
                 after=(f"sft/{sft}",),
                 makes=(f"{run}/model.safetensors", f"{run}/log_history.json"),
                 check=_is_plain_policy(run),
@@ -96,7 +97,7 @@ def _from_hub_to_policy() -> list[Step]:
             "ppo, resumed",
             "accelerate launch training/ppo.py --config configs/ppo/gpt2_sd15_pickscore.yaml "
             "--resume_from_checkpoint true",
-            SMALL["ppo"].replace("--total_episodes 16", "--total_episodes 24"),
+            f"{SMALL['ppo']} {CPU} --total_episodes 24",
             after=("ppo/gpt2_sd15_pickscore", "enhance with it"),
             check=_has_steps(policy, 3),
         ),
@@ -116,7 +117,8 @@ def _from_hub_to_policy() -> list[Step]:
         ),
         Step(
             "grid with it",
-            f'neuroprompt grid "boy on a horse" "a castle" --model {policy} --generator {sd15} -o grid_sd15.png',
+            f'neuroprompt grid "boy on a horse" "a castle" --methods plain,policy:{policy} --generator {sd15} '
+            "-o grid_sd15.png",
             DRAW,
             after=("ppo, resumed",),
             makes=("grid_sd15.png",),
@@ -216,7 +218,7 @@ def _launched() -> list[Step]:
             "ppo, ZeRO-2",
             "accelerate launch --config_file configs/accelerate/zero2.yaml training/ppo.py "
             "--config configs/ppo/gpt2_sd15_pickscore.yaml",
-            f"{SMALL['ppo']} --output_dir runs/zero2/ppo",
+            f"{SMALL['ppo']} {CPU} --output_dir runs/zero2/ppo",
             launch="--num_processes 2",
             after=("sft/gpt2_diffusiondb",),
             makes=("runs/zero2/ppo/model.safetensors",),
@@ -227,7 +229,7 @@ def _launched() -> list[Step]:
             "grpo, ZeRO-2",
             "accelerate launch --config_file configs/accelerate/zero2.yaml training/grpo.py "
             "--config configs/grpo/gpt2_sd15_pickscore.yaml",
-            f"{SMALL['grpo']} --output_dir runs/zero2/grpo",
+            f"{SMALL['grpo']} {CPU} --output_dir runs/zero2/grpo",
             launch="--num_processes 1",
             after=("sft/gpt2_diffusiondb",),
             makes=("runs/zero2/grpo/model.safetensors",),
