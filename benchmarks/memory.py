@@ -205,7 +205,7 @@ def _of_pictures() -> Iterator[tuple[str, int, int]]:
     real = ImageGenerator.from_pretrained("embedded", device="cpu", config=config)
     made = ImageGenerator(skeletons.pipeline(locate("embedded", "stable-diffusion"), torch.float32), real.config)
     drawn = measured_bytes(lambda: real.draw(["a castle"] * ROWS, list(range(ROWS))))
-    yield "draw", passes.draw(made)[0], drawn
+    yield "draw", passes.draw(made), drawn
 
     encoder = skeletons.clip(locate("embedded", "clip"), torch.float32)
     estimate = passes.score(encoder, encoder.get_image_features, encoder.config.vision_config.image_size, made)

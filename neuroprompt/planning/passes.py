@@ -91,8 +91,8 @@ def language_modelling(policy: PreTrainedModel, rows: int, length: int, autocast
 
 
 @torch.no_grad()
-def draw(generator: ImageGenerator) -> tuple[int, bool]:
-    """Bytes of drawing a batch, and whether the denoiser's part is in it (those of other kinds than U-Nets are not)."""
+def draw(generator: ImageGenerator) -> int:
+    """Bytes of drawing a batch: of a U-Net's step or of the decoder; of other denoisers the decoder's alone."""
     pipeline, config = generator.pipeline, generator.config
     denoiser, vae, count = _denoiser(pipeline), pipeline.vae, config.batch_size
     rows = count * (2 if generator._guided else 1)
@@ -118,8 +118,7 @@ def draw(generator: ImageGenerator) -> tuple[int, bool]:
         pictures = vae.decode(torch.zeros(count, vae.config.latent_channels, *side, dtype=vae.dtype)).sample
         pictures.float()
 
-    unet = hasattr(pipeline, "unet")
-    return max(peak_bytes(decode, vae), peak_bytes(denoise, denoiser) if unet else 0), unet
+    return max(peak_bytes(decode, vae), peak_bytes(denoise, denoiser) if hasattr(pipeline, "unet") else 0)
 
 
 @torch.no_grad()

@@ -5,12 +5,12 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 import trl
 from accelerate import PartialState
-from torch import nn
+from torch import Tensor, nn
 from transformers import (
     BlipTextConfig,
     BlipTextModel,
@@ -56,8 +56,8 @@ def plan_sft(arguments: "SFTArguments", config: trl.SFTConfig, model_config: Mod
 
     @cache
     def phases() -> list[Part]:
-        size = passes.language_modelling(policy, rows, length, autocast, logits=on_cpu)
-        return [Part(f"update: {rows} texts of {length} tokens", size)]
+        size = partial(passes.language_modelling, policy, rows, length, autocast, logits=on_cpu)
+        return [_phase(f"update: {rows} texts of {length} tokens", size)]
 
     batch = rows * config.gradient_accumulation_steps * layout.processes
     there = arguments.data_dir and Path(arguments.data_dir).is_dir()
@@ -113,12 +113,12 @@ def plan_ppo(
 
     @cache
     def phases() -> list[Part]:
-        size = partial(dict, prompt=prompt, completion=completion, autocast=autocast)
+        sizes = {"prompt": prompt, "completion": completion, "autocast": autocast}
         return [
-            Part(f"generate: {written:,} rewrites", passes.generate(policy, written, **size())),
+            _phase(f"generate: {written:,} rewrites", partial(passes.generate, policy, written, **sizes)),
             *pictures(),
-            Part(f"logprobs: {rows} rewrites", passes.logprobs(policy, rows, **size())),
-            Part(f"update: {rows} rewrites", passes.update(policy, critic, rows, **size())),
+            _phase(f"logprobs: {rows} rewrites", partial(passes.logprobs, policy, rows, **sizes)),
+            _phase(f"update: {rows} rewrites", partial(passes.update, policy, critic, rows, **sizes)),
         ]
 
     schedule = _schedule(arguments, reward_arguments, config, config.completions_per_prompt)
@@ -158,11 +158,14 @@ def plan_grpo(
     @cache
     def phases() -> list[Part]:
         return [
-            Part(f"generate: {written:,} rewrites", passes.generate(policy, written, prompt, completion, autocast)),
+            _phase(
+                f"generate: {written:,} rewrites",
+                partial(passes.generate, policy, written, prompt, completion, autocast),
+            ),
             *pictures(),
-            Part(
+            _phase(
                 f"update: {rows} rewrites",
-                passes.language_modelling(policy, rows, prompt + completion, autocast, logits=False),
+                partial(passes.language_modelling, policy, rows, prompt + completion, autocast, logits=False),
             ),
         ]
 
@@ -209,6 +212,15 @@ def for_any_machine(arguments: Sequence[str]) -> Iterator[None]:
 def _device(config: TrainingArguments) -> torch.device:
     """Where the run is to be: a GPU, unless the CPU is asked for."""
     return torch.device("cuda") if config.device.type == "cpu" and not config.use_cpu else config.device
+
+
+def _phase(name: str, run: Callable[[], int]) -> Part:
+    """A phase; it is an estimate, so where a model's passes cannot be followed (experts are chosen by values, say) the
+    plan says so and goes on."""
+    try:
+        return Part(name, run())
+    except Exception as error:
+        return Part(f"{name} (not estimated: {type(error).__name__})", 0)
 
 
 # --- the policy --------------------------------------------------------------------------------------------------
@@ -272,20 +284,23 @@ def _pictures(
         Part(f"generator: {name}, {dtypes[name]}", 0 if offload else weight_bytes(m), parameters(m))
         for name, m in models.items()
     ]
-    for name, (model, _) in encoders.items():
+    for name, model, _ in encoders:
         dtype = str(next(model.parameters()).dtype).removeprefix("torch.")
         parts.append(Part(f"reward: {name}, {dtype}", weight_bytes(model), parameters(model)))
     if heads:
         parts.append(Part("rewards' heads", weight_bytes(*heads), parameters(*heads)))
 
     def phases() -> list[Part]:
-        size, whole = passes.draw(generator)
-        if offload == "model":
-            size += max(map(weight_bytes, models.values()))
         shown = f"{generator.config.batch_size} pictures of {generator.config.width} x {generator.config.height}"
-        missing = "" if whole else " (decoder alone)"
-        scored = [passes.score(model, encode, _picture_size(model), generator) for model, encode in encoders.values()]
-        return [Part(f"draw: {shown}{missing}", size), Part(f"score: {shown}", max(scored, default=0))]
+        waits = max(map(weight_bytes, models.values())) if offload == "model" else 0
+        drawing = "" if hasattr(generator.pipeline, "unet") else ", the decoder alone"  # of others it is not known
+        return [
+            _phase(f"draw: {shown}{drawing}", lambda: waits + passes.draw(generator)),
+            _phase(
+                f"score: {shown}",
+                lambda: max(passes.score(m, encode, _picture_size(m), generator) for _, m, encode in encoders),
+            ),
+        ]
 
     return parts, phases
 
@@ -301,39 +316,49 @@ def _generator(arguments: RewardArguments, device: torch.device) -> ImageGenerat
     )
 
 
-def _rewards(
-    arguments: RewardArguments, dtype: torch.dtype
-) -> tuple[dict[str, tuple[nn.Module, Callable]], list[nn.Module]]:
-    """The rewards' encoders by name, each once, with what reads pictures; and the heads on top of them."""
+class _Encoder(NamedTuple):
+    """What rewards read pictures through."""
+
+    name: str
+    model: nn.Module
+    encode: Callable[[Tensor], object]
+
+
+def _rewards(arguments: RewardArguments, dtype: torch.dtype) -> tuple[list[_Encoder], list[nn.Module]]:
+    """The rewards' encoders, each once (as `Encoders.load`), and the heads on top of them."""
     preset = PRESETS.get(arguments.rewards)
-    encoders: dict[str, tuple[nn.Module, Callable]] = {}
+    encoders: dict[str, _Encoder] = {}
     heads: list[nn.Module] = []
-    for name, own_model, _, _ in parse_spec(preset.rewards if preset else arguments.rewards):
-        model, kind = own_model or arguments.reward_model, "clip"
-        if name == "pickscore":
-            model, kind = model or pickscore.MODEL, "pickscore"
-        elif name == "clip":
-            model = model or clip.MODEL
-        elif name == "hps":
-            model = "ViT-H-14"
-        elif name == "aesthetic":
-            head, model = _aesthetic(model)
-            heads.append(head)
+
+    def share(name: str, kind: str = "clip") -> None:
+        of_open_clip = _open_clip_name(name)
+        source = name if of_open_clip else locate(name, kind)
+        if source in encoders:
+            return
+        if of_open_clip:
+            model = skeletons.open_clip_model(of_open_clip[0], dtype)
+            encoders[source] = _Encoder(name, model, model.encode_image)
         else:
-            encoders["ImageReward"] = _image_reward(dtype)
-            continue
-        if model not in encoders:
-            encoders[model] = _encoder(model, kind, dtype)
-    return encoders, heads
+            model = skeletons.clip(source, dtype)
+            shown = Path(source).name if Path(source).is_dir() else name
+            encoders[source] = _Encoder(shown, model, model.get_image_features)
 
-
-def _encoder(name: str, kind: str, dtype: torch.dtype) -> tuple[nn.Module, Callable]:
-    """As `Encoders.load`, without weights."""
-    if found := _open_clip_name(name):
-        model = skeletons.open_clip_model(found[0], dtype)
-        return model, model.encode_image
-    model = skeletons.clip(locate(name, kind), dtype)
-    return model, model.get_image_features
+    for name, own_model, _, _ in parse_spec(preset.rewards if preset else arguments.rewards):
+        model = own_model or arguments.reward_model
+        if name == "pickscore":
+            share(model or pickscore.MODEL, "pickscore")
+        elif name == "clip":
+            share(model or clip.MODEL)
+        elif name == "aesthetic":
+            head, encoder = _aesthetic(model)
+            heads.append(head)
+            share(encoder)
+        elif name == "hps":
+            model = skeletons.open_clip_model("ViT-H-14", dtype)
+            encoders[name] = _Encoder(name, model, model.encode_image)
+        else:
+            encoders[name] = _Encoder(name, *_image_reward(dtype))
+    return list(encoders.values()), heads
 
 
 def _aesthetic(model: str | None) -> tuple[nn.Module, str]:

@@ -8,7 +8,7 @@ import pytest
 import torch
 import yaml
 from datasets import Dataset
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, MixtralConfig, MixtralForCausalLM
 from trl import ModelConfig
 
 from benchmarks.memory import STARTS, plan, published
@@ -144,6 +144,48 @@ def test_zero_2_cuts_moments_and_gradients_and_brings_its_buffer(tiny):
     assert cut.held[1].bytes == 3 * size // 8  # moments and a copy of the weights, an eighth of each
     assert one.peaks[-1].bytes - cut.peaks[-1].bytes == size - size // 8 - 4000
     assert replace(cut, layout=replace(cut.layout, offload=True)).held[1].bytes == 0
+
+
+def test_each_encoder_of_the_rewards_is_held_once(tmp_path):
+    config = PPOConfig(str(tmp_path), rollout_batch_size=16, use_cpu=True, report_to="none")
+
+    def held(rewards, **more):
+        made = plan_ppo(
+            QueryArguments(),
+            RewardArguments(rewards=rewards, **more),
+            config,
+            ModelConfig(model_name_or_path="embedded"),
+        )
+        return {part.name: part.parameters for part in made.held if part.name.startswith("reward")}
+
+    with published():
+        assert held("pickscore,clip,aesthetic,hps,image_reward") == {
+            "reward: yuvalkirstain/PickScore_v1, float32": 986_109_441,
+            "reward: ViT-L-14:openai, float32": 427_616_513,  # of clip and aesthetic
+            "reward: hps, float32": 986_109_441,
+            "reward: image_reward, float32": 303_301_632  # ViT-L/16
+            + 108_891_648  # BERT's base, without its pooler
+            + 12 * 2_757_120,  # the layers in which it reads the picture
+            "rewards' heads": 927_969,
+        }
+    own = held("pickscore,clip,aesthetic", reward_model="embedded")
+    assert list(own) == ["reward: pickscore, float32", "reward: clip, float32", "rewards' heads"]
+
+
+def test_a_model_whose_passes_cannot_be_followed_has_a_plan_all_the_same(tiny):
+    experts = MixtralConfig(
+        vocab_size=14,
+        hidden_size=16,
+        intermediate_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        num_key_value_heads=2,
+        num_local_experts=2,
+    )
+    MixtralForCausalLM(experts).save_pretrained(tiny / "policy")
+    _, made = ppo(tiny)
+    assert made.peaks[-1].name.startswith("update: 8 rewrites (not estimated: ")
+    assert made.memory > sum(part.bytes for part in made.held)  # by the gradients
 
 
 def test_a_generator_that_waits_in_the_cpus_memory_is_not_held(tmp_path):
