@@ -30,6 +30,12 @@ NOT_REHEARSED = {
     "python -m training.embedded.images": "the suite runs it in small: tests/training/test_embedded_images.py",
     "python training/embedded/images/build_images.py": "wants npm packages: tests/training/test_embedded_images.py",
     "python scripts/rehearse.py": "this is it",
+    "accelerate launch --config_file configs/accelerate/multi_": "several GPUs; tests/test_runs.py works out what each "
+    "config comes to on 1 to 16 processes, and two of them are rehearsed",
+    "accelerate launch --multi_gpu": "likewise",
+    "torchrun --nproc_per_node 2 scripts/study.py": "the suite runs shards: tests/evaluation/test_study.py",
+    "neuroprompt evaluate --prompts configs/ppo/queries/test.txt:300 --methods plain,suffix,random,sft,": "wants "
+    "the eight policies of the README's table; its parts are rehearsed",
 }
 """Beginnings of documented commands that are left out, and why."""
 
@@ -60,6 +66,11 @@ def _from_hub_to_policy() -> list[Step]:
             "python scripts/prepare_data.py --source poloclub/diffusiondb --source_config 2m_text_only "
             "--output data/diffusiondb",
             makes=("data/diffusiondb/README.md", "data/diffusiondb/pairs", "data/diffusiondb/plain"),
+        ),
+        Step(
+            "the plan",
+            "accelerate launch training/ppo.py --config configs/ppo/gpt2_sd15_pickscore.yaml "
+            "--model_name_or_path openai-community/gpt2 --dry_run",
         ),
         Step(
             "prepare_data (Gustavosta)",
@@ -149,6 +160,57 @@ def _embedded() -> list[Step]:
             after=("init_policy",),
             makes=("runs/embedded/sft/model.safetensors",),
             check=_is_plain_policy("runs/embedded/sft"),
+        ),
+        Step(
+            "embedded: export",
+            "python training/embedded/export_policy.py weights --run runs/embedded/sft "
+            "--output neuroprompt/assets/policy",
+            after=("sft/embedded",),
+            makes=("neuroprompt/assets/policy/model.safetensors",),
+        ),
+        Step(
+            "embedded: figures",
+            "python scripts/evaluate_policy.py --data data/discord --prompts partiprompts.txt "
+            "--output results/policy.json",
+            after=("prepare_data (a file)",),
+            makes=("results/policy.json",),
+        ),
+        Step(
+            "embedded: card",
+            "python training/embedded/export_policy.py card --run runs/embedded/sft --data data/discord "
+            "--figures results/policy.json --prompts partiprompts.txt --output neuroprompt/assets/policy",
+            after=("embedded: export", "embedded: figures"),
+            makes=("neuroprompt/assets/policy/README.md",),
+        ),
+        Step(
+            "embedded: PPO",
+            "accelerate launch training/ppo.py --config configs/ppo/embedded.yaml "
+            "--model_name_or_path runs/embedded/sft",
+            f"{SMALL['ppo']} --output_dir runs/embedded/ppo-own",
+            after=("sft/embedded",),
+            makes=("runs/embedded/ppo-own/model.safetensors",),
+        ),
+        Step(
+            "embedded: export after PPO",
+            "python training/embedded/export_policy.py ppo --run runs/embedded/ppo --before runs/embedded/sft "
+            "--output neuroprompt/assets --diversity 0.85 --temperature 0.7",
+            "--run runs/embedded/ppo-own",
+            after=("embedded: PPO", "embedded: card"),
+            makes=("neuroprompt/assets/policy-sft/difference.safetensors",),
+        ),
+        Step(
+            "embedded: PPO's figures",
+            "neuroprompt evaluate --prompts configs/ppo/queries/test.txt:300 --methods plain,sft,ppo --against sft "
+            "-o results/ppo",
+            f"{DRAW} --prompts configs/ppo/queries/test.txt:6",
+            makes=("results/ppo/report.html",),
+        ),
+        Step(
+            "embedded: PPO's card",
+            "python training/embedded/export_policy.py ppo-card --run runs/embedded/ppo --figures results/ppo "
+            "--output neuroprompt/assets/policy",
+            "--run runs/embedded/ppo-own",
+            after=("embedded: export after PPO", "embedded: PPO's figures"),
         ),
         *(
             Step(
@@ -319,6 +381,24 @@ def _commands() -> list[Step]:
             f"{DRAW} --levels 2 --prompts partiprompts:2",
             makes=("results/turbo/report.html",),
         ),
+        Step(
+            "evaluate, launched",
+            "accelerate launch -m neuroprompt.cli evaluate --prompts prompts.txt -o results/mine",
+            f"{DRAW} -o results/launched",
+            makes=("results/launched/report.html",),
+        ),
+        Step(
+            "study: classes",
+            "neuroprompt study --axes style,booster --prompts prompts.csv --generators embedded -o results/modifiers",
+            f"{DRAW} --levels 2 -o results/classes",
+            makes=("results/classes/report.html",),
+        ),
+        Step(
+            "study: launched",
+            "accelerate launch scripts/study.py --axes style,booster --prompts prompts.csv -o results/modifiers",
+            f"{DRAW} --levels 2 -o results/launched-study",
+            makes=("results/launched-study/report.html",),
+        ),
         *(
             Step(
                 f"study: shard {i}",
@@ -333,20 +413,6 @@ def _commands() -> list[Step]:
             "-o results/merged",
             after=("study: shard 1", "study: shard 2"),
             makes=("results/merged/report.html",),
-        ),
-        Step(
-            "embedded: export",
-            "python training/embedded/export_policy.py weights --run runs/embedded/sft "
-            "--output neuroprompt/assets/policy",
-            after=("sft/embedded",),
-            makes=("neuroprompt/assets/policy/model.safetensors",),
-        ),
-        Step(
-            "embedded: figures",
-            "python scripts/evaluate_policy.py --data data/discord --prompts partiprompts.txt "
-            "--output results/policy.json",
-            after=("prepare_data (a file)",),
-            makes=("results/policy.json",),
         ),
     ]
 
