@@ -95,7 +95,8 @@ class GeneratorConfig:
             if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
                 raise ValueError(f"{name} is {value!r}: give a whole number from 1 up")
         for name in ("guidance_scale", "true_cfg_scale"):
-            if (value := getattr(self, name)) is not None and not 0 <= value < float("inf"):
+            value = getattr(self, name)
+            if value is not None and not (isinstance(value, int | float) and 0 <= value < float("inf")):
                 raise ValueError(f"{name} is {value!r}: give a number from 0 up; 0 is no guidance")
         for name, choices in _CHOICES.items():
             if getattr(self, name) not in choices:

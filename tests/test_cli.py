@@ -415,6 +415,7 @@ def test_pickles_are_refused_with_the_reason(command, monkeypatch, tmp_path):
         (["image", "a cat", "-o", "a.png", "--size", "63"], "multiples of 8 pixels"),
         (["image", "a cat", "-o", "a.png", "--set", "cats"], "write name=value"),
         (["image", "a cat", "-o", "a.png", "--set", "=9"], "write name=value"),
+        (["image", "a cat", "-o", "a.png", "--set", "guidance_scale=[[["], "guidance_scale is '[[['"),
         (["image", "a cat", "-o", "a.png", "--steps", "99999999999"], "--steps"),
         (["grid", "a cat", "-o", "g.png", "--seeds", "99999999999"], "--seeds"),
         (["grid", "a cat", "-o", "g.png", "--methods", f"best-of-{'9' * 20}"], f"num_return_sequences is {'9' * 20}"),
