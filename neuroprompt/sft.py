@@ -20,11 +20,11 @@ from neuroprompt.planning import only_planned, plan_sft
 from neuroprompt.policies import load_policy, load_tokenizer
 from neuroprompt.ppo.checkpoints import WholeCheckpoints, save_policy
 from neuroprompt.runs import (
+    Float32Weights,
     GlobalBatch,
     announce,
     check,
     checkpoint_to_resume,
-    keep_weights_in_float32,
     prepare_first,
     writing,
 )
@@ -115,16 +115,12 @@ def load_or_prepare(folder: str, data_config: DataConfig, config: SFTConfig) -> 
     return PromptData.load(folder)
 
 
-class PolicyTrainer(WholeCheckpoints, SFTTrainer):
+class PolicyTrainer(Float32Weights, WholeCheckpoints, SFTTrainer):
     """`SFTTrainer`, with the same pairs in a step on any number of processes, and plain cross-entropy on a CPU.
 
     TRL computes the loss in chunks of the vocabulary, forwards and backwards, so that the logits are never held at
     once. That saves memory on a GPU; on a CPU with a small vocabulary it only costs time.
     """
-
-    def __init__(self, *args, **kwargs):
-        super().__init__(*args, **kwargs)
-        keep_weights_in_float32(self)
 
     def _get_train_sampler(self, train_dataset=None):
         sampler = super()._get_train_sampler(train_dataset)

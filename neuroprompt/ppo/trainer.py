@@ -61,7 +61,7 @@ from neuroprompt.ppo.rollouts import (
     sample,
 )
 from neuroprompt.ppo.state import PPOState
-from neuroprompt.runs import keep_weights_in_float32
+from neuroprompt.runs import Float32Weights
 
 logger = get_logger(__name__)
 
@@ -101,7 +101,7 @@ class Rewrite(NamedTuple):
     ended: bool
 
 
-class PPOTrainer(WholeCheckpoints):
+class PPOTrainer(Float32Weights, WholeCheckpoints):
     """Improves a causal language model by PPO.
 
     Args:
@@ -180,7 +180,6 @@ class PPOTrainer(WholeCheckpoints):
             optimizers=optimizers,
         )
         self._refuse_what_does_not_work()
-        keep_weights_in_float32(self)
         self.model_accepts_loss_kwargs = False  # the loss is scaled here, for accumulation and processes alike
         if self.reference is not None:
             self.reference.to(self.accelerator.device)

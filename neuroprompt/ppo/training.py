@@ -26,7 +26,7 @@ from neuroprompt.ppo.reward_functions import RewardFunc
 from neuroprompt.ppo.trainer import PPOTrainer
 from neuroprompt.prompt_files import read_lines
 from neuroprompt.prompts import CLIP_WINDOW, count_clip_tokens
-from neuroprompt.runs import announce, check, checkpoint_to_resume, keep_weights_in_float32, prepare_first, writing
+from neuroprompt.runs import Float32Weights, announce, check, checkpoint_to_resume, prepare_first, writing
 from neuroprompt.scoring import RewardArguments, build_reward
 
 if TYPE_CHECKING:
@@ -112,7 +112,9 @@ def train_grpo(
         source = _prepare_model(config, model_config)
         tokenizer = load_tokenizer(source, revision=model_config.model_revision, padding_side="left")
 
-        class TRLTrainer(WholeCheckpoints, GRPOTrainer if isinstance(config, GRPOConfig) else RLOOTrainer):
+        trainer_class = GRPOTrainer if isinstance(config, GRPOConfig) else RLOOTrainer
+
+        class TRLTrainer(Float32Weights, WholeCheckpoints, trainer_class):
             """TRL's, whose checkpoints are whole, and whose policy has its adapters merged."""
 
             def save_model(self, output_dir=None, _internal_call=False):
@@ -130,7 +132,6 @@ def train_grpo(
             processing_class=tokenizer,
             peft_config=get_peft_config(model_config),
         )
-        keep_weights_in_float32(trainer)
         for model in (trainer.model, trainer.ref_model):
             if model is not None:
                 number_positions(trainer.accelerator.unwrap_model(model))
