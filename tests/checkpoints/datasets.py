@@ -1,6 +1,7 @@
 """Data sets of the model hub in small: their files, columns and types, with made-up rows."""
 
 import json
+import random
 from pathlib import Path
 
 import pandas as pd
@@ -11,13 +12,14 @@ SUBJECTS = [line.strip() for line in Path("configs/ppo/queries/train.txt").read_
 
 
 def expert_prompts(count: int) -> list[str]:
-    """Subjects with three to six modifiers each, all different; every third is a plain subject of three words."""
-    terms = {category: [term for term, _ in suggestions(category, 40)] for category in CATEGORIES}
+    """Subjects with three to nine modifiers each, all different; every third is a plain subject of a few words."""
+    terms = [term for category in CATEGORIES for term, _ in suggestions(category, 40)]
+    draw = random.Random(0)
     prompts = []
     for i in range(count):
         subject = f"{SUBJECTS[i % len(SUBJECTS)]} number {i}"
-        chosen = [of[(i * 7 + 3 * n) % len(of)] for n, of in enumerate(terms.values())][: 3 + i % 4]
-        prompts.append(subject if i % 3 == 0 else ", ".join([subject, *chosen]))
+        modifiers = draw.sample(terms, draw.randint(3, 9)) if i % 3 else []
+        prompts.append(", ".join([subject, *modifiers]))
     return prompts
 
 
