@@ -110,6 +110,7 @@ def plan_ppo(
     prompt, completion = _lengths(arguments, config, positions)
     rows, autocast = config.per_device_train_batch_size, _autocast(config)
     written = config.rollouts // layout.processes
+    measured = min(written, config.rows_at_once)
 
     @cache
     def phases() -> list[Part]:
@@ -117,7 +118,7 @@ def plan_ppo(
         return [
             _phase(f"generate: {written:,} rewrites", partial(passes.generate, policy, written, **sizes)),
             *pictures(),
-            _phase(f"logprobs: {rows} rewrites", partial(passes.logprobs, policy, rows, **sizes)),
+            _phase(f"logprobs: {measured} rewrites", partial(passes.logprobs, policy, measured, **sizes)),
             _phase(f"update: {rows} rewrites", partial(passes.update, policy, critic, rows, **sizes)),
         ]
 

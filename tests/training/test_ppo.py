@@ -158,6 +158,13 @@ def test_two_processes_do_what_one_does(workspace):
         assert values == pytest.approx([e[key] for e in one.state.log_history if key in e], abs=1e-5), key
 
 
+def test_without_evaluation(workspace):
+    """Whatever the config says about it: the samples decide."""
+    settings = {"eval_iterations": 1, "save_steps": 4, "load_best_model_at_end": "true"}
+    run = here(output_dir="run", max_steps=2, eval_samples=0, **settings)
+    assert run.state.global_step == 2 and not any("eval_reward" in entry for entry in run.state.log_history)
+
+
 @pytest.mark.parametrize(("config_class", "adapters"), [(GRPOConfig, False), (GRPOConfig, True), (RLOOConfig, False)])
 def test_trls_trainers_take_the_same(workspace, config_class, adapters):
     (workspace / "all_arguments.py").write_text(
