@@ -29,7 +29,7 @@ def generate(policy: PreTrainedModel, rows: int, prompt: int, completion: int, a
     def fill(length: int) -> None:
         nonlocal cache
         with autocast():
-            cache = policy(input_ids=_ids(rows, length), use_cache=True, logits_to_keep=1).past_key_values
+            cache = policy(input_ids=_ids(rows, length), use_cache=True, logits_to_keep=1)[CACHE]
 
     cache = None
     first = peak_bytes(lambda: step(prompt), policy)
