@@ -7,6 +7,7 @@ one line, and the run's folder gets its one writer. Nothing of it takes long, or
 import difflib
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -37,6 +38,10 @@ def run_training(main: Callable[[], object]) -> NoReturn:
             result = main()
             failed = False
             return result
+        except Exception:
+            if int(os.environ.get("LOCAL_RANK", 0)):
+                time.sleep(GRACE)
+            raise
         finally:
             # Gloo's threads may abort the interpreter's exit; NCCL would wait for processes that know of no error.
             group = torch.distributed.is_initialized() and torch.distributed.get_backend()
@@ -44,6 +49,11 @@ def run_training(main: Callable[[], object]) -> NoReturn:
                 torch.distributed.destroy_process_group()
 
     run(program)
+
+
+# Seconds in which a machine's first process says what is wrong. Once it ends, the launcher ends the others, which would
+# say the same, or that they have lost it.
+GRACE = 10
 
 
 def read_arguments(

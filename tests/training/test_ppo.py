@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 from trl import ModelConfig, TrlParser
 
+from neuroprompt.files import sole_writer
 from neuroprompt.ppo.config import GRPOConfig, PPOConfig, RLOOConfig
 from neuroprompt.ppo.training import QueryArguments, load_queries, load_reward_func, number_positions, train_grpo
 from neuroprompt.scoring import RewardArguments
@@ -156,6 +157,14 @@ def test_two_processes_do_what_one_does(workspace):
     for key in ("reward", "reward_std", "kl", "entropy", "policy_loss", "value_loss", "distinct_tails", "eos_rate"):
         values = [entry[key] for entry in history if key in entry]
         assert values == pytest.approx([e[key] for e in one.state.log_history if key in e], abs=1e-5), key
+
+
+def test_what_is_wrong_is_said_once(workspace):
+    """The first process finds the folder taken; the second loses it, and is ended before it can say so."""
+    with sole_writer("run", inside=True):
+        done = start(workspace, *flags(output_dir="run"), processes=2)
+    assert done.returncode == 1 and done.stderr.count("error: run is being written by process") == 1
+    assert "[rank" not in done.stderr and not list(Path("run").iterdir())
 
 
 def test_without_evaluation(workspace):
