@@ -1,6 +1,6 @@
 """Kills at random moments, pairs of writers among them: what is taken up afterwards is what an undisturbed run makes.
 
-    python tests/kills.py --rounds 100
+    python tests/kills.py --kills 100
 
 Each round runs one command in a folder of its own and kills it (SIGKILL) at a random moment of its length: alone, or
 with a twin that was started at the same time, or with an heir that is started as soon as it is dead and killed, too.
@@ -24,6 +24,7 @@ import traceback
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 from typing import Annotated
 
@@ -258,7 +259,7 @@ def prepare(folder: Path) -> None:
 
 
 def main(
-    rounds: Annotated[int, typer.Option(min=1, help="Rounds, over all commands.")] = 100,
+    kills: Annotated[int, typer.Option(min=1, help="How many, over all commands.")] = 100,
     seed: Annotated[int, typer.Option(help="Another seed, other moments.")] = 0,
     only: Annotated[str, typer.Option(help="One command's name.", show_default=False)] = "",
 ) -> None:
@@ -280,7 +281,9 @@ def main(
             if undisturbed.code:
                 raise RuntimeError(f"{command.name} fails undisturbed: {undisturbed.said}")
             command.seconds, command.wanted = time.monotonic() - began, read_folder(folder / "out")
-        for i in range(rounds):
+        for i in count():
+            if sum(command.counts["kills"] for command in commands) >= kills:
+                break
             folder = Path(scratch, f"round-{i}")
             found = commands[i % len(commands)].play(inputs, folder, rng)
             for line in found:
@@ -307,7 +310,6 @@ def _import_everything() -> None:
     import peft  # noqa: F401
     from transformers import GPT2LMHeadModel, PreTrainedTokenizerFast  # noqa: F401
     from trl import SFTTrainer  # noqa: F401
-
 
 
 if __name__ == "__main__":
