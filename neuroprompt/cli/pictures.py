@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, NamedTuple
 
 import typer
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from neuroprompt.cli.options import (
@@ -139,7 +139,7 @@ def score(
     quiet_libraries()
     judge = _judge(rewards, reward_model, {origin.generator for _, origin in origins}, device)
     names = [c.reward.name for c in judge.components]
-    table = Table("picture", *names, box=None)
+    table = Table(Column("picture", overflow="fold"), *names, box=None)  # two that differ at the end differ here
     show = len(origins) > 2 and sys.stderr.isatty()
     for path, (wish, _) in track(origins, "scoring", console=errors, transient=True, disable=not show):
         try:
