@@ -20,7 +20,9 @@ def main(
     ] = None,
     jobs: Annotated[int, typer.Option(min=1, help="Steps at a time.")] = 2,
     here: Annotated[bool, typer.Option("--here", help="Run in this environment, not in a fresh one.")] = False,
-    table: Annotated[Path | None, typer.Option(help="File for the table, as Markdown.")] = None,
+    table: Annotated[
+        Path | None, typer.Option(help="File for the table, as Markdown; in docs/gpu.md it gets its place.")
+    ] = None,
 ) -> None:
     import sys
 

@@ -35,7 +35,7 @@ def main(arguments: str) -> int:
     for command, places in forgotten:
         console.print(f"[bold red]no step runs[/] {escape(command)} ({', '.join(places)})")
     if wanted["table"]:
-        Path(wanted["table"]).write_text(_markdown(chosen, outcomes), "utf-8")
+        _put(_markdown(chosen, outcomes), Path(wanted["table"]))
     console.print(", ".join(f"{count} {state}" for state, count in done.items()))
     for beginning, why in NOT_REHEARSED.items():
         console.print(f"not rehearsed: {beginning.strip()} …: {why}")
@@ -62,6 +62,15 @@ def _forgotten(everything: Iterable[Step]) -> list[tuple[str, list[str]]]:
         for command, places in documented_commands().items()
         if command not in run and not command.startswith(tuple(NOT_REHEARSED))
     ]
+
+
+def _put(table: str, path: Path) -> None:
+    """Write the table to a file; in one that has a place for it, there."""
+    begin, end = "<!-- rehearsal -->\n", "<!-- /rehearsal -->"
+    text = path.read_text("utf-8") if path.exists() else ""
+    if begin in text and end in text:
+        table = text.partition(begin)[0] + begin + table + end + text.partition(end)[2]
+    path.write_text(table, "utf-8")
 
 
 def _markdown(chosen: list[Step], outcomes: dict[str, Outcome]) -> str:

@@ -15,9 +15,9 @@ from tests.rehearsal.runner import Step
 
 SMALL = {
     "sft": "--max_steps 2 --minibatch_size 8 --eval_samples 8 --dataset_num_proc 1 --use_cpu true",
-    "ppo": "--total_episodes 16 --rollout_batch_size 8 --minibatch_size 4 --max_queries 64 --eval_samples 2 "
+    "ppo": "--total_episodes 8 --rollout_batch_size 8 --minibatch_size 4 --max_queries 64 --eval_samples 2 "
     "--eval_iterations 1 --save_iterations 1 --use_cpu true",
-    "grpo": "--total_episodes 16 --generation_batch_size 8 --minibatch_size 4 --max_queries 64 --save_iterations 1 "
+    "grpo": "--total_episodes 8 --generation_batch_size 8 --minibatch_size 4 --max_queries 64 --save_iterations 1 "
     "--use_cpu true",
 }
 DRAW = "--seeds 1 --steps 1"
@@ -108,9 +108,9 @@ def _from_hub_to_policy() -> list[Step]:
             "ppo, resumed",
             "accelerate launch training/ppo.py --config configs/ppo/gpt2_sd15_pickscore.yaml "
             "--resume_from_checkpoint true",
-            f"{SMALL['ppo']} {CPU} --total_episodes 24",
+            f"{SMALL['ppo']} {CPU} --total_episodes 16",
             after=("ppo/gpt2_sd15_pickscore", "enhance with it"),
-            check=_has_steps(policy, 3),
+            check=_has_steps(policy, 2),
         ),
         Step(
             "enhance with it",
@@ -270,7 +270,7 @@ def _launched() -> list[Step]:
             "accelerate launch --config_file configs/accelerate/zero2.yaml training/sft.py "
             "--config configs/sft/gpt2_diffusiondb.yaml",
             f"{SMALL['sft']} --output_dir runs/zero2/sft",
-            launch="--num_processes 2",
+            launch="--num_processes 1",
             after=("prepare_data",),
             makes=("runs/zero2/sft/model.safetensors",),
             needs="deepspeed",
