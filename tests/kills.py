@@ -23,6 +23,7 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
@@ -108,6 +109,8 @@ class Process:
         """How it ended, once it has."""
         if self._code is None:
             self._code = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+            with suppress(ProcessLookupError):
+                os.killpg(self.pid, signal.SIGKILL)  # the workers of `datasets` outlive a process that is killed
         return self._code
 
     @property
@@ -124,6 +127,7 @@ def _run(arguments: list[str], folder: Path, log: int) -> None:
     """In the fork: run the command, and end with its exit code."""
     code = 0
     try:
+        os.setpgid(0, 0)
         os.chdir(folder)
         os.dup2(log, 1)
         os.dup2(log, 2)
