@@ -33,17 +33,17 @@ class Iterations(GlobalBatch):
     # Other defaults than the libraries'.
     logging_steps: float | None = field(default=None, metadata={"help": "Optimizer steps; by default an iteration."})
 
-    _NAMES: ClassVar[dict[str, str]]  # of the arguments that the two properties below read
+    _NAMES: ClassVar[dict[str, str]]  # what a trainer calls the arguments that the two properties below read
 
     @property
     def rollouts(self) -> int:
         """Completions of an iteration, over all processes."""
-        raise NotImplementedError
+        return getattr(self, self._NAMES["rollouts"])
 
     @property
     def passes(self) -> int:
         """Over the rollouts of an iteration."""
-        raise NotImplementedError
+        return getattr(self, self._NAMES["passes"])
 
     @property
     def steps_per_iteration(self) -> int:
@@ -172,14 +172,6 @@ class PPOConfig(Iterations, TrainingArguments):
 
     _NAMES: ClassVar = {"rollouts": "rollout_batch_size", "passes": "num_ppo_epochs"}
 
-    @property
-    def rollouts(self) -> int:
-        return self.rollout_batch_size
-
-    @property
-    def passes(self) -> int:
-        return self.num_ppo_epochs
-
     def _derive(self) -> None:
         super()._derive()
         if self.completions_per_prompt < 1 or self.rollout_batch_size % self.completions_per_prompt:
@@ -212,10 +204,6 @@ class _Generations(Iterations):
             // self.gradient_accumulation_steps
             * (self.steps_per_generation or self.gradient_accumulation_steps)
         )
-
-    @property
-    def passes(self) -> int:
-        return self.num_iterations
 
 
 @dataclass
