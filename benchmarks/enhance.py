@@ -10,7 +10,6 @@ import statistics
 import time
 from typing import Annotated
 
-import neuroprompt.threads  # noqa: F401 (before torch)  # isort: skip
 import torch
 import typer
 from rich.console import Console
