@@ -1,6 +1,6 @@
 """Rewrites of a few prompts at each evaluation of a training, to be read by a person."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.table import Table
@@ -28,5 +28,4 @@ def show_samples(
     for row in rows:
         table.add_row(*(Text(text) for text in row))
     Terminal(stderr=True).print(table)
-    record: Mapping[str, object] = {"step": step, "samples": samples}
-    write_step(Path(folder) / SAMPLES, record)
+    write_step(Path(folder) / SAMPLES, {"step": step, "samples": samples})

@@ -13,12 +13,12 @@ from transformers import Trainer, TrainerCallback
 from transformers.trainer_pt_utils import LengthGroupedSampler
 from trl import ModelConfig, SFTTrainer, get_peft_config
 
+from neuroprompt.checkpoints import WholeCheckpoints, save_policy
 from neuroprompt.data import DataConfig, PromptData, prepare
 from neuroprompt.enhancer import PromptEnhancer
 from neuroprompt.files import sole_writer
 from neuroprompt.planning import only_planned, plan_sft
 from neuroprompt.policies import load_policy, load_tokenizer
-from neuroprompt.ppo.checkpoints import WholeCheckpoints, save_policy
 from neuroprompt.runs import (
     Float32Weights,
     GlobalBatch,

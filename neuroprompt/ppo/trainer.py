@@ -34,12 +34,12 @@ from transformers import (
 )
 from transformers.trainer_utils import get_last_checkpoint
 
+from neuroprompt.checkpoints import WholeCheckpoints
 from neuroprompt.evaluation.statistics import compare
 from neuroprompt.models import synchronize
 from neuroprompt.policies import load_policy, load_tokenizer
 from neuroprompt.ppo.advantages import against_others, explained_variance, gae, token_rewards, whiten
 from neuroprompt.ppo.callbacks import RichProgress, SampleTable
-from neuroprompt.ppo.checkpoints import WholeCheckpoints
 from neuroprompt.ppo.config import PPOConfig
 from neuroprompt.ppo.kl import KLController, estimate_kl
 from neuroprompt.ppo.losses import ppo_loss, token_logprobs

@@ -14,12 +14,12 @@ from torch import nn
 from transformers import IntervalStrategy, TrainingArguments
 from trl import GRPOTrainer, ModelConfig, RLOOTrainer, get_peft_config
 
+from neuroprompt.checkpoints import WholeCheckpoints, save_policy
 from neuroprompt.data import PromptData
 from neuroprompt.enhancer import check_prompt
 from neuroprompt.models import locate
 from neuroprompt.planning import only_planned, plan_grpo, plan_ppo
 from neuroprompt.policies import load_policy, load_tokenizer
-from neuroprompt.ppo.checkpoints import WholeCheckpoints, save_policy
 from neuroprompt.ppo.config import GRPOConfig, PPOConfig, RLOOConfig
 from neuroprompt.ppo.model import position_ids
 from neuroprompt.ppo.reward_functions import RewardFunc
@@ -111,7 +111,6 @@ def train_grpo(
     with writing(config):
         source = _prepare_model(config, model_config)
         tokenizer = load_tokenizer(source, revision=model_config.model_revision, padding_side="left")
-
         trainer_class = GRPOTrainer if isinstance(config, GRPOConfig) else RLOOTrainer
 
         class TRLTrainer(Float32Weights, WholeCheckpoints, trainer_class):
