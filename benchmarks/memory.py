@@ -33,10 +33,10 @@ from neuroprompt.ppo.config import GRPOConfig
 from neuroprompt.ppo.losses import token_logprobs
 from neuroprompt.ppo.model import PolicyWithValue, disable_dropout
 from neuroprompt.ppo.rollouts import Queries, sample
-from neuroprompt.ppo.training import QueryArguments
 from neuroprompt.rewards import load_reward
 from neuroprompt.scoring import RewardArguments
-from neuroprompt.sft import SFTArguments, SFTConfig
+from neuroprompt.training.ppo import QueryArguments
+from neuroprompt.training.sft import SFTArguments, SFTConfig
 
 ROOT = Path(__file__).parents[1]
 PUBLISHED = Path(__file__).with_name("published")

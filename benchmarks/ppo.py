@@ -53,9 +53,9 @@ from trl import ModelConfig, TrlParser
 from neuroprompt.images import GeneratorConfig
 from neuroprompt.models import locate
 from neuroprompt.ppo import PPOConfig, PPOTrainer
-from neuroprompt.ppo.training import QueryArguments, load_queries, load_reward_func
 from neuroprompt.rewards import Component, RewardSet
 from neuroprompt.scoring import PromptReward, RewardArguments
+from neuroprompt.training.ppo import QueryArguments, load_queries, load_reward_func
 
 ROOT = Path(__file__).resolve().parents[1]
 EMBEDDED = ROOT / "configs/ppo/embedded.yaml"

@@ -25,13 +25,13 @@ import typer
 from rich.console import Console
 
 from neuroprompt.enhancer import TEMPERATURE, PromptEnhancer
-from neuroprompt.evaluation.statistics import bootstrap, compare
 from neuroprompt.scoring import PromptReward, RewardArguments, build_reward
 from neuroprompt.search import STRATEGIES, SearchConfig, optimize
 from neuroprompt.search.candidates import Space
 from neuroprompt.search.posterior import Posterior
 from neuroprompt.search.proposals import Terms
 from neuroprompt.search.strategies import Search
+from neuroprompt.statistics import bootstrap, compare
 
 PROMPTS = (
     "boy on a horse|a castle|a red apple|portrait of an old fisherman|a dragon over a city|a bowl of strawberries|"

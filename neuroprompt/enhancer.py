@@ -20,23 +20,21 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
 from transformers import (
     GenerationConfig,
     LogitsProcessor,
     LogitsProcessorList,
     PreTrainedModel,
     PreTrainedTokenizerBase,
-    TemperatureLogitsWarper,
-    TopKLogitsWarper,
-    TopPLogitsWarper,
 )
 
-from neuroprompt.decoding import ConstraintError, Constraints, Satisfaction, check, neurologic
-from neuroprompt.models import ModelError, float64_device, pick_device
+from neuroprompt.completions import SEPARATORS, _listing, check_prompt, finish
+from neuroprompt.decoding import Constraints, Satisfaction, check, neurologic
+from neuroprompt.decoding.processors import GumbelNoise, MinModifiers, NoRepeatedNGrams, sampling_warpers
+from neuroprompt.models import ModelError, pick_device
 from neuroprompt.modifiers import categorise
 from neuroprompt.policies import load_policy, load_tokenizer, read_prompts
-from neuroprompt.prompts import CLIP_WINDOW, Prompt, count_clip_tokens, modifier_key
+from neuroprompt.prompts import CLIP_WINDOW, count_clip_tokens
 
 
 class Modifier(NamedTuple):
@@ -220,7 +218,7 @@ class PromptEnhancer:
             eos_token_id=self.tokenizer.eos_token_id,
             pad_token_id=self.tokenizer.pad_token_id,
         )
-        warpers = _warpers(temperature, top_k, top_p)
+        warpers = sampling_warpers(temperature, top_k, top_p)
         noise = 1.0 if do_sample else diversity
         variants = num_return_sequences if do_sample else 1
         rows = [
@@ -335,183 +333,8 @@ class PromptEnhancer:
         yield from ((logprobs * scored).sum(1) / scored.sum(1).clamp(min=1)).tolist()
 
 
-def sampled_by_default(model: PreTrainedModel, temperature: float) -> None:
-    """Let the policy's `generation_config` say that it is sampled, and at which temperature."""
-    settings = model.generation_config
-    settings._from_model_config = False  # with it, the library reads no settings but the model config's
-    settings.do_sample, settings.temperature = True, temperature
-
-
-def check_prompt(text: object, constraints: Constraints | None = None, window: int = CLIP_WINDOW) -> None:
-    """Raise what `PromptEnhancer` would raise for this prompt: see there."""
-    if not isinstance(text, str):
-        raise TypeError(f"a prompt must be a string, not {type(text).__name__}")
-    if not text.strip(SEPARATORS):
-        raise ValueError("the prompt is empty")
-    if "\0" in text:
-        raise ValueError("the prompt holds a NUL character")
-    if not constraints:
-        return
-    constraints.refuse(text)
-    shortest = _listing(text, constraints)
-    if shortest != text and (tokens := count_clip_tokens(shortest)) > window:
-        raise ConstraintError(
-            f"with what is required {text[:60]!r} takes {tokens} CLIP tokens, and the window has {window}: "
-            "require less, or allow more"
-        )
-
-
-def finish(
-    head: str, tail: str, ended: bool, window: int | None, constraints: Constraints | None = None
-) -> tuple[str, list[str]]:
-    """Make a result of what the policy wrote: whole modifiers, none twice, inside the window, after the user's text.
-
-    Args:
-        head: The user's text; the result starts with it, verbatim.
-        tail: The policy's continuation.
-        ended: Whether the policy ended by itself; if not, its last modifier may be half a one and goes.
-        window: CLIP tokens that the result may have; None for any number.
-        constraints: Met by `head` and `tail` together; modifiers that they need are kept.
-
-    Returns:
-        The result and the modifiers added.
-    """
-    added = Prompt.parse(tail)
-    if head != head.rstrip(SEPARATORS):  # "a castle, ": the user has set the separator
-        gap = "" if head[-1].isspace() else " "
-        added = Prompt(added.segments, (gap, *added.separators[1:]))
-    needed = _needed(head, added, constraints)
-    seen = {modifier_key(s) for s in Prompt.parse(head).segments}
-    keep = []
-    for i, segment in enumerate(added.segments):
-        key = modifier_key(segment)
-        half = not ended and i == len(added.segments) - 1
-        keep.append(needed[i] or (key not in seen and not half and not _DANGLING.search(segment)))
-        seen.add(key)
-
-    def result() -> Prompt:
-        kept = added.keep(keep)
-        return Prompt(kept.segments, (*kept.separators[:-1], ""))
-
-    def fits(text: str) -> bool:
-        return window is None or count_clip_tokens(text) <= window
-
-    for i in reversed(range(len(keep))):
-        if fits(head + str(result())):
-            break
-        keep[i] = needed[i]
-    finished = result()
-    if constraints and not (check(head + str(finished), constraints) and fits(head + str(finished))):
-        # What the policy wrote around the required phrases does not fit: the phrases by themselves do.
-        finished = Prompt.parse(_listing(head, constraints)[len(head) :])
-    return head + str(finished), list(finished.segments)
-
-
-def _needed(head: str, added: Prompt, constraints: Constraints | None) -> list[bool]:
-    """Which of the added segments hold (a part of) a phrase that meets a clause."""
-    if not constraints:
-        return [False] * len(added.segments)
-    matches = [m for m in check(head + str(added), constraints).matches if m]
-    needed, at = [], len(head)
-    for separator, segment in zip(added.separators, added.segments, strict=False):
-        start, at = at + len(separator), at + len(separator) + len(segment)
-        needed.append(any(m.start < at and m.end > start for m in matches))
-    return needed
-
-
-def _listing(head: str, constraints: Constraints) -> str:
-    """The shortest text that meets the clauses: the head, and a phrase for each that it leaves open."""
-    missing = [
-        min(phrases, key=len)
-        for phrases, match in zip(constraints.clauses, check(head, constraints).matches, strict=True)
-        if not match
-    ]
-    gap = ", " if head == head.rstrip(SEPARATORS) else "" if head[-1].isspace() else " "
-    return head + gap * bool(missing) + ", ".join(missing)
-
-
-class NoRepeatedNGrams(LogitsProcessor):
-    """Closes the tokens that would complete an n-gram which the row holds already.
-
-    As `transformers.NoRepeatNGramLogitsProcessor`, by comparisons of tensors instead of a loop over rows and tokens.
-    """
-
-    def __init__(self, size: int):
-        self.size = size
-
-    def select(self, prompts: Tensor) -> None:
-        """Nothing here belongs to a prompt, so that prompts may leave the batch (see `neurologic`)."""
-
-    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
-        n = self.size
-        if input_ids.shape[1] < n:
-            return scores
-        windows = input_ids.unfold(1, n, 1)  # (rows, windows, n)
-        last = input_ids[:, None, input_ids.shape[1] - n + 1 :]  # (rows, 1, n - 1)
-        begun = (windows[..., :-1] == last).all(-1)  # (rows, windows)
-        closed = torch.where(begun, -math.inf, 0.0).to(scores.dtype)
-        return scores.scatter_add(1, windows[..., -1], closed)
-
-
-class MinModifiers(LogitsProcessor):
-    """Closes the end of the sequence to those that have not written `count` separators yet.
-
-    Args:
-        separators: Which tokens hold a separator. (vocab,)
-        eos_token_id: The end of the sequence.
-        count: Modifiers that must be begun.
-        prompt_length: Tokens of the (padded) input, which do not count.
-    """
-
-    def __init__(self, separators: Tensor, eos_token_id: int, count: int, prompt_length: int):
-        self.separators, self.eos, self.count, self.start = separators, eos_token_id, count, prompt_length
-
-    def select(self, prompts: Tensor) -> None:
-        """Nothing here belongs to a prompt, so that prompts may leave the batch (see `neurologic`)."""
-
-    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
-        begun = self.separators[input_ids[:, self.start :]].sum(1)  # (rows,)
-        scores[:, self.eos] = scores[:, self.eos].masked_fill(begun < self.count, -math.inf)
-        return scores
-
-
-class GumbelNoise(LogitsProcessor):
-    """Turns an argmax into a sample (the Gumbel-max trick), with noise that belongs to the prompt and not to the batch.
-
-    The noise of a token is a hash (SplitMix64; Steele et al., 2014) of the seed, the step and the token, so that
-    a prompt is sampled alike in any batch, on any device, and without a generator per row.
-
-    Args:
-        seeds: One per prompt; its beams share it. (prompts,)
-        prompt_length: Tokens of the (padded) input: steps count from there.
-        scale: 1 makes an argmax a sample; less draws a search away from the mode by as much.
-    """
-
-    def __init__(self, seeds: Tensor, prompt_length: int, scale: float = 1.0):
-        self.seeds, self.start, self.scale = seeds.to(float64_device(seeds.device)), prompt_length, scale
-
-    def select(self, prompts: Tensor) -> None:
-        """Keep the noise of these prompts; the others have left the batch."""
-        self.seeds = self.seeds[prompts.to(self.seeds.device)]
-
-    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
-        step = input_ids.shape[1] - self.start
-        tokens = torch.arange(scores.shape[1], device=self.seeds.device)
-        bits = _splitmix(_splitmix(self.seeds + step)[:, None] + tokens)  # (prompts, vocab)
-        uniform = ((bits >> 11) & (2**53 - 1)).double().add_(0.5).mul_(2.0**-53)
-        noise = -self.scale * torch.log(-torch.log(uniform)).to(scores.dtype).to(scores.device)
-        return (scores.view(len(noise), -1, scores.shape[1]) + noise[:, None]).view_as(scores)
-
-
 # --- details -----------------------------------------------------------------------------------------------------
 
-SEPARATORS = " \t\r\n,;|"
-# A modifier cut off after its connective, or before it ("art by …"), or inside a bracket.
-_DANGLING = re.compile(
-    r"(?:^|\s)(?:by|and|of|in|the|a|an|with|from|style of|on|at|to)$|^(?:art|style|trending|painted|drawn|inspired)$|"
-    r"[(\[{][^)\]}]*$",
-    re.IGNORECASE,
-)
 # Small vocabularies cut words finer than CLIP's 49,408 entries do.
 TOKENS_PER_CLIP_TOKEN = 1.25
 # What a required token is worth in nats. A policy after PPO is sure of itself and puts off what it would not write:
@@ -582,23 +405,6 @@ def _check_ranges(**settings: float) -> None:
             raise ValueError(f"{name} is {value}: give a number from {low} {most}")
 
 
-def _warpers(temperature: float, top_k: int, top_p: float) -> list[LogitsProcessor]:
-    warpers: list[LogitsProcessor] = [TemperatureLogitsWarper(float(temperature))]
-    if top_k:
-        warpers.append(TopKLogitsWarper(top_k))
-    if top_p < 1:
-        warpers.append(TopPLogitsWarper(top_p))
-    return warpers
-
-
 def _row_seed(seed: int, row: _Row) -> int:
     digest = blake2b(f"{seed}:{row.variant}:{row.text}".encode("utf-8", "surrogatepass"), digest_size=8).digest()
     return int.from_bytes(digest, "big", signed=True)
-
-
-def _splitmix(x: Tensor) -> Tensor:
-    """SplitMix64's finaliser on int64 (arithmetic wraps around; shifts are made logical by a mask)."""
-    x = x * -7046029254386353131  # 0x9E3779B97F4A7C15
-    x = (x ^ ((x >> 30) & (2**34 - 1))) * -4658895280553007687  # 0xBF58476D1CE4E5B9
-    x = (x ^ ((x >> 27) & (2**37 - 1))) * -7723592293110705685  # 0x94D049BB133111EB
-    return x ^ ((x >> 31) & (2**33 - 1))

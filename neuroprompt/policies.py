@@ -152,3 +152,10 @@ def _check_decoding(what: str, file: Path | None) -> None:
         number = isinstance(value, int | float) and not isinstance(value, bool)
         if value is not None and not (number and 0 <= value < math.inf):
             raise ModelError(f"{what} has a generation_config.json whose {name} is {value!r}: give a number from 0 up")
+
+
+def sampled_by_default(model: PreTrainedModel, temperature: float) -> None:
+    """Let the policy's `generation_config` say that it is sampled, and at which temperature."""
+    settings = model.generation_config
+    settings._from_model_config = False  # with it, the library reads no settings but the model config's
+    settings.do_sample, settings.temperature = True, temperature

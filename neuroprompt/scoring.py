@@ -28,7 +28,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from neuroprompt.enhancer import finish
+from neuroprompt.completions import finish
 from neuroprompt.images import GeneratorConfig, ImageGenerator
 from neuroprompt.models import synchronize
 from neuroprompt.prompts import CLIP_WINDOW

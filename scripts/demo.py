@@ -23,9 +23,9 @@ def main(
     """Rewrite plain prompts, and draw and score both."""
     check_output(output, SUFFIXES)
     from neuroprompt.evaluation.comparison import compare_pictures
-    from neuroprompt.evaluation.grid import save_grid
     from neuroprompt.evaluation.methods import parse_methods
     from neuroprompt.images import ImageGenerator
+    from neuroprompt.pages.grid import save_grid
     from neuroprompt.rewards import load_rewards
     from neuroprompt.scoring import PromptReward
 

@@ -328,7 +328,7 @@ def test_the_checkouts_script_is_the_same_grid(command, monkeypatch, tmp_path):
 
 
 def test_a_grid_that_its_format_cannot_hold_is_not_lost(command, monkeypatch, tmp_path):
-    monkeypatch.setattr("neuroprompt.evaluation.grid.image.MAX_PIXELS", 1000)
+    monkeypatch.setattr("neuroprompt.pages.grid.image.MAX_PIXELS", 1000)
     monkeypatch.chdir(tmp_path)
     few = ["--methods", "plain", "--steps", 1, "--rewards", "aesthetic"]
     code, _, err = command("grid", "a cat", *few, "-o", "g.png")

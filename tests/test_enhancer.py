@@ -9,8 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import GenerationConfig
 
+from neuroprompt.completions import finish
 from neuroprompt.decoding import ConstraintError, Constraints
-from neuroprompt.enhancer import EnhancedPrompt, GumbelNoise, PromptEnhancer, finish
+from neuroprompt.decoding.processors import GumbelNoise
+from neuroprompt.enhancer import EnhancedPrompt, PromptEnhancer
 from neuroprompt.models import ModelError
 from neuroprompt.prompts import Prompt, count_clip_tokens, modifier_key
 

@@ -9,7 +9,8 @@ from huggingface_hub import constants
 
 from neuroprompt.cli.options import own_device
 from neuroprompt.data import DataConfig, read_prompts
-from neuroprompt.enhancer import GumbelNoise, PromptEnhancer
+from neuroprompt.decoding.processors import GumbelNoise
+from neuroprompt.enhancer import PromptEnhancer
 from neuroprompt.evaluation.peers import Peer, PeerRewriter
 from neuroprompt.images import GeneratorConfig, ImageGenerator, _pick_dtype
 from neuroprompt.models import (

@@ -16,7 +16,7 @@ from neuroprompt.enhancer import PromptEnhancer
 from neuroprompt.models import ModelError, locate
 from neuroprompt.policies import load_policy, load_tokenizer, read_prompts
 from neuroprompt.ppo.rollouts import encode
-from neuroprompt.sft import PolicyTrainer
+from neuroprompt.training.sft import PolicyTrainer
 from tests.checkpoints import policies
 
 PROMPTS = ["boy on a horse", "a castle at night", "日本の城 🏯"]

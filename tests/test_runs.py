@@ -19,9 +19,9 @@ from trl import ModelConfig, TrlParser
 from neuroprompt import runs
 from neuroprompt.data import DataConfig
 from neuroprompt.ppo.config import GRPOConfig, PPOConfig, RLOOConfig
-from neuroprompt.ppo.training import QueryArguments
 from neuroprompt.scoring import RewardArguments
-from neuroprompt.sft import SFTArguments, SFTConfig
+from neuroprompt.training.ppo import QueryArguments
+from neuroprompt.training.sft import SFTArguments, SFTConfig
 
 ROOT = Path(__file__).parents[1]
 ACCELERATE = sorted((ROOT / "configs/accelerate").glob("*.yaml"))

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from neuroprompt.enhancer import finish
+from neuroprompt.completions import finish
 from neuroprompt.images import Drawing, ImageGenerator
 from neuroprompt.rewards import load_rewards
 from neuroprompt.scoring import PRESETS, DrawingError, PromptReward, RewardArguments, Term, build_reward, combined

@@ -11,7 +11,7 @@ import pytest
 
 from neuroprompt.data import DataConfig
 
-SCRIPTS = Path(__file__).parents[1] / "scripts"
+CHECKOUT = Path(__file__).parents[1]
 
 
 @pytest.fixture
@@ -22,7 +22,7 @@ def script(monkeypatch, capsys, tmp_path):
     def run(name, *arguments):
         monkeypatch.setattr(sys, "argv", [name, *map(str, arguments)])
         with pytest.raises(SystemExit) as ended:
-            runpy.run_path(str(SCRIPTS / name), run_name="__main__")
+            runpy.run_path(str(CHECKOUT / name), run_name="__main__")
         captured = capsys.readouterr()
         return ended.value.code or 0, captured.out, captured.err
 
@@ -32,23 +32,38 @@ def script(monkeypatch, capsys, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["prepare_data.py", "--output", "out"], "there is no source"),
-        (["prepare_data.py", "--output", "out", "--source", "no.txt"], "no such file: no.txt"),
-        (["prepare_data.py", "--output", "out", "--source", "a.png"], "a.png: prompts are read from .parquet"),
-        (["prepare_data.py", "--output", "out", "--source", "broken.jsonl"], "cannot read broken.jsonl"),
-        (["prepare_data.py", "--output", "out", "--source", "a.txt", "--num_proc", 0], "num_proc is 0"),
-        (["prepare_data.py", "--output", "out", "--source", "a.txt", "--near_duplicate", 2], "near_duplicate is 2.0"),
-        (["prepare_data.py", "--output", "out", "--source", "a.txt", "--late_cuts", "nan"], "late_cuts is nan"),
-        (["prepare_data.py", "--output", "out", "--source", "a.txt", "--evaluation_files", "no"], "evaluation file no"),
-        (["prepare_data.py", "--output", "out", "--source", "a.txt", "--frob"], "--frob"),
-        (["evaluate_policy.py"], "give --data, --prompts, or both"),
-        (["evaluate_policy.py", "--prompts", "no.txt"], "cannot read no.txt"),
-        (["evaluate_policy.py", "--data", "no"], "no prepared data in no: run scripts/prepare_data.py first"),
-        (["evaluate_policy.py", "--prompts", "a.txt", "--output", "a.txt"], "holds no figures of a policy"),
-        (["evaluate_policy.py", "--prompts", "a.txt", "--model", "./no"], "there is no folder './no'"),
-        (["evaluate_policy.py", "--frob"], "No such option"),
-        (["demo.py", ""], "the prompt is empty"),
-        (["demo.py", "x", "-o", "no/such.png"], "there is no folder no"),
+        (["scripts/prepare_data.py", "--output", "out"], "there is no source"),
+        (["scripts/prepare_data.py", "--output", "out", "--source", "no.txt"], "no such file: no.txt"),
+        (["scripts/prepare_data.py", "--output", "out", "--source", "a.png"], "a.png: prompts are read from .parquet"),
+        (["scripts/prepare_data.py", "--output", "out", "--source", "broken.jsonl"], "cannot read broken.jsonl"),
+        (["scripts/prepare_data.py", "--output", "out", "--source", "a.txt", "--num_proc", 0], "num_proc is 0"),
+        (
+            ["scripts/prepare_data.py", "--output", "out", "--source", "a.txt", "--near_duplicate", 2],
+            "near_duplicate is 2.0",
+        ),
+        (["scripts/prepare_data.py", "--output", "out", "--source", "a.txt", "--late_cuts", "nan"], "late_cuts is nan"),
+        (
+            ["scripts/prepare_data.py", "--output", "out", "--source", "a.txt", "--evaluation_files", "no"],
+            "evaluation file no",
+        ),
+        (["scripts/prepare_data.py", "--output", "out", "--source", "a.txt", "--frob"], "--frob"),
+        (["training/embedded/evaluate_policy.py"], "give --data, --prompts, or both"),
+        (["training/embedded/evaluate_policy.py", "--prompts", "no.txt"], "cannot read no.txt"),
+        (
+            ["training/embedded/evaluate_policy.py", "--data", "no"],
+            "no prepared data in no: run scripts/prepare_data.py first",
+        ),
+        (
+            ["training/embedded/evaluate_policy.py", "--prompts", "a.txt", "--output", "a.txt"],
+            "holds no figures of a policy",
+        ),
+        (
+            ["training/embedded/evaluate_policy.py", "--prompts", "a.txt", "--model", "./no"],
+            "there is no folder './no'",
+        ),
+        (["training/embedded/evaluate_policy.py", "--frob"], "No such option"),
+        (["scripts/demo.py", ""], "the prompt is empty"),
+        (["scripts/demo.py", "x", "-o", "no/such.png"], "there is no folder no"),
     ],
 )
 def test_bad_input_is_one_line(script, arguments, message):
@@ -61,7 +76,7 @@ def test_bad_input_is_one_line(script, arguments, message):
 
 
 def test_every_option_of_the_data_is_explained(script):
-    code, out, _ = script("prepare_data.py", "--help")
+    code, out, _ = script("scripts/prepare_data.py", "--help")
     assert code == 0
     for field in dataclasses.fields(DataConfig):
         assert re.sub(r"\s+", "", field.metadata["help"]) in re.sub(r"\s+", "", out)
@@ -69,7 +84,7 @@ def test_every_option_of_the_data_is_explained(script):
 
 def test_a_policys_rewrites_are_measured_and_kept(script):
     Path("a.txt").write_text("a cat\na castle\n")
-    code, out, err = script("evaluate_policy.py", "--prompts", "a.txt", "--output", "figures.json")
+    code, out, err = script("training/embedded/evaluate_policy.py", "--prompts", "a.txt", "--output", "figures.json")
     assert code == 0 and "keep the text" in out and err == ""
     figures = json.loads(Path("figures.json").read_text())
     assert figures["model"] == "embedded" and figures["rewrites"]["prompts"] == 2

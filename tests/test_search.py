@@ -28,7 +28,6 @@ from hypothesis import strategies as st
 from neuroprompt.data import PromptData, split_of
 from neuroprompt.decoding import ConstraintError, Constraints, check
 from neuroprompt.enhancer import PromptEnhancer
-from neuroprompt.evaluation.statistics import bootstrap
 from neuroprompt.prompts import CLIP_WINDOW, Prompt, count_clip_tokens, modifier_key
 from neuroprompt.rewards import Component, RewardSet
 from neuroprompt.scoring import Measured, PromptReward, RewardArguments, build_reward
@@ -37,6 +36,7 @@ from neuroprompt.search.candidates import Space
 from neuroprompt.search.chat import Wish, read_answer
 from neuroprompt.search.posterior import Posterior
 from neuroprompt.search.proposals import PolicyProposals
+from neuroprompt.statistics import bootstrap
 
 TERMS = [
     f"{a} {b}"

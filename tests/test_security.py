@@ -19,10 +19,10 @@ from neuroprompt.models import ModelError, locate
 from neuroprompt.planning import skeletons
 from neuroprompt.ppo.config import GRPOConfig, PPOConfig
 from neuroprompt.ppo.trainer import PPOTrainer
-from neuroprompt.ppo.training import QueryArguments, train_grpo
 from neuroprompt.rewards import load_reward
 from neuroprompt.scoring import RewardArguments
-from neuroprompt.sft import SFTArguments, SFTConfig, train_sft
+from neuroprompt.training.ppo import QueryArguments, train_grpo
+from neuroprompt.training.sft import SFTArguments, SFTConfig, train_sft
 from tests.checkpoints import malicious
 
 
@@ -82,7 +82,7 @@ def test_of_a_policy_that_trl_trains(safe, trick, monkeypatch):
     safe(lambda: train_grpo(queries, RewardArguments(), GRPOConfig("run", num_generations=2, **common), model))
     pairs = Dataset.from_dict({"prompt": ["a castle"], "completion": [", 8k"]})
     data = SimpleNamespace(pairs={"train": pairs, "validation": pairs})
-    monkeypatch.setattr("neuroprompt.sft.load_or_prepare", lambda *_: data)
+    monkeypatch.setattr("neuroprompt.training.sft.load_or_prepare", lambda *_: data)
     safe(lambda: train_sft(SFTArguments(data_dir="data"), DataConfig(), SFTConfig("run", **common), model))
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 CHECKOUT = Path(__file__).parents[1]
-COMPUTE = [*(f"training/{name}.py" for name in ("sft", "ppo", "grpo")), "scripts/evaluate_policy.py", "scripts/demo.py",
+COMPUTE = [*(f"training/{name}.py" for name in ("sft", "ppo", "grpo")), "training/embedded/evaluate_policy.py", "scripts/demo.py",
            "scripts/enhance.py", "scripts/compare_grid.py", "scripts/study.py"]  # fmt: skip
 
 

@@ -13,7 +13,7 @@ from trl import ModelConfig
 
 from neuroprompt.data import DataConfig
 from neuroprompt.runs import read_arguments, run_training
-from neuroprompt.sft import SFTArguments, SFTConfig, train_sft
+from neuroprompt.training.sft import SFTArguments, SFTConfig, train_sft
 
 
 def main() -> None:

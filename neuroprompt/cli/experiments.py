@@ -102,7 +102,8 @@ def evaluate(
     from neuroprompt.evaluation import harness
     from neuroprompt.evaluation.methods import parse_methods
     from neuroprompt.evaluation.prompt_sets import load_prompts
-    from neuroprompt.evaluation.summary import RECORDS, hold_share, print_tables
+    from neuroprompt.evaluation.summary import print_tables
+    from neuroprompt.experiments import RECORDS, hold_share
     from neuroprompt.files import refuse_same_file
 
     files = [

@@ -79,7 +79,7 @@ def image(
     from neuroprompt.image_files import SUFFIXES, PictureInfo, save_image
 
     check_output(output, SUFFIXES)
-    from neuroprompt.enhancer import check_prompt
+    from neuroprompt.completions import check_prompt
     from neuroprompt.models import reason
     from neuroprompt.prompts import count_clip_tokens
 
@@ -131,7 +131,7 @@ def score(
     from rich.progress import track
     from torchvision.transforms.v2.functional import to_dtype, to_image
 
-    from neuroprompt.enhancer import check_prompt
+    from neuroprompt.completions import check_prompt
     from neuroprompt.image_files import load_images
 
     if prompt is not None:
@@ -247,8 +247,8 @@ def grid(
     device: Device = None,
 ) -> None:
     """Draw prompts side by side as several methods write them: same seeds, scores under each picture."""
-    from neuroprompt.evaluation.grid import HTML_SUFFIXES, save_grid
     from neuroprompt.image_files import SUFFIXES
+    from neuroprompt.pages.grid import HTML_SUFFIXES, save_grid
 
     page = Path(output).with_suffix(".html")
     check_output(output, SUFFIXES + HTML_SUFFIXES)

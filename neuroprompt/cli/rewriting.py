@@ -177,7 +177,7 @@ def modifiers(
 
 def _checked(lines, constraints, window):
     """The lines, prompts that the enhancer would refuse replaced by its errors."""
-    from neuroprompt.enhancer import check_prompt
+    from neuroprompt.completions import check_prompt
     from neuroprompt.prompt_files import Line
 
     checked = []

@@ -85,13 +85,13 @@ def study(
 ) -> None:
     """Draw prompts with many combinations of modifiers: what each modifier does, on which generator. Resumable."""
     quiet_libraries()
-    from neuroprompt.evaluation import study as library
     from neuroprompt.evaluation.prompt_sets import load_prompts
-    from neuroprompt.evaluation.study_design import make_design, parse_axes
-    from neuroprompt.evaluation.study_report import print_study
-    from neuroprompt.evaluation.summary import hold_share
+    from neuroprompt.experiments import hold_share
     from neuroprompt.rewards import load_rewards
     from neuroprompt.scoring import PromptReward
+    from neuroprompt.study import harness as library
+    from neuroprompt.study.design import make_design, parse_axes
+    from neuroprompt.study.report import print_study
 
     if bool(folders) != merge:
         raise ValueError("--merge puts folders together: give both, --merge and the folders")

@@ -5,9 +5,9 @@ from dataclasses import asdict
 
 from torch import Tensor
 
-from neuroprompt.evaluation.grid import Cell, Grid, Picture
 from neuroprompt.evaluation.methods import Method
-from neuroprompt.evaluation.report import how_drawn
+from neuroprompt.pages.grid import Cell, Grid, Picture
+from neuroprompt.pages.page import how_drawn
 from neuroprompt.scoring import PromptReward
 
 

@@ -20,7 +20,7 @@ import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, replace
+from dataclasses import replace
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -30,22 +30,21 @@ from torch import Tensor
 
 from neuroprompt.decoding import Constraints, check
 from neuroprompt.evaluation.comparison import compare_pictures
-from neuroprompt.evaluation.grid import save_grid
 from neuroprompt.evaluation.methods import Method
 from neuroprompt.evaluation.report import write_report
-from neuroprompt.evaluation.summary import (
+from neuroprompt.evaluation.summary import summarise, write_results
+from neuroprompt.experiments import (
     RECORDS,
-    SETTINGS,
     Records,
+    check_settings,
     find_chunks,
     gather_records,
     hold_share,
     read_records,
-    summarise,
-    write_results,
-    write_whole,
+    reward_settings,
 )
 from neuroprompt.files import BusyError, sole_writer
+from neuroprompt.pages.grid import save_grid
 from neuroprompt.prompts import count_clip_tokens
 from neuroprompt.rewards.encoders import EmbeddingReward
 from neuroprompt.scoring import PromptReward
@@ -260,70 +259,3 @@ def _settings(prompts: list[str], methods: Sequence[Method], reward: PromptRewar
         "chunk_size": chunk_size,
     }
     return json.loads(json.dumps(settings))
-
-
-def reward_settings(reward: PromptReward) -> dict:
-    """Everything that a picture's scores depend on besides its texts."""
-    return {
-        "rewards": {
-            c.reward.name: reward.terms[c.reward.name]._asdict() | {"fingerprint": c.reward.fingerprint}
-            for c in reward.rewards.components
-        },
-        "generator": {
-            "name": reward.generator.name,
-            "fingerprint": reward.generator.fingerprint,
-            "config": asdict(reward.generator.config),
-        },
-        "images_per_prompt": reward.images_per_prompt,
-        "seed": reward.seed,
-        "window": reward.window,
-        "flagged_reward": reward.flagged_reward,
-    }
-
-
-def check_settings(folder: Path, settings: dict, kind: str) -> None:
-    """Write the settings of an experiment that begins in this folder (made where missing), or compare with those there.
-
-    Args:
-        folder: Of the experiment.
-        settings: What its numbers depend on, as JSON types.
-        kind: What it is called in errors, with its article.
-
-    Raises:
-        ValueError: The folder holds an experiment with other settings (the first that differs is named), or records
-            without any.
-    """
-    path = folder / SETTINGS
-    if not path.exists():
-        if (folder / RECORDS).exists():
-            raise ValueError(f"{folder} holds records and no {SETTINGS}: give another folder, or remove {RECORDS}")
-        folder.mkdir(parents=True, exist_ok=True)
-        write_whole(path, json.dumps(settings, indent=2) + "\n")
-        return
-    try:
-        known = json.loads(path.read_text("utf-8"))
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path} is broken: give another folder, or remove it and {RECORDS}") from error
-    if difference := settings_difference(known, settings):
-        raise ValueError(
-            f"{folder} holds {kind} with other settings: {difference}; give another folder, or remove this one"
-        )
-
-
-def settings_difference(was: dict, now: dict) -> str | None:
-    """The first setting that differs, in words; None where all are the same, in the same order."""
-    known, wanted = _flat(was), _flat(now)
-    for key in [*known, *(k for k in wanted if k not in known)]:
-        if key not in known or key not in wanted or known[key] != wanted[key]:
-            before, after = (str(of.get(key, "not there"))[:60] for of in (known, wanted))
-            return f"{key} was {before}, and now it is {after}"
-    if moved := next((k for k, other in zip(known, wanted, strict=True) if k != other), None):
-        return f"{moved.partition('.')[0]} are in another order"
-    return None
-
-
-def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
-    """Nested dictionaries as one, with keys such as ``rewards.clip.weight``."""
-    if not isinstance(value, dict) or not value:
-        return {prefix: value}
-    return {k: v for key, of in value.items() for k, v in _flat(of, f"{prefix}.{key}" if prefix else key).items()}

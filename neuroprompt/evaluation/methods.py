@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from neuroprompt.completions import check_prompt, finish
 from neuroprompt.decoding import Constraints
-from neuroprompt.enhancer import TEMPERATURE, PromptEnhancer, check_prompt, finish
+from neuroprompt.enhancer import TEMPERATURE, PromptEnhancer
 from neuroprompt.evaluation.peers import Peer, PeerRewriter
 from neuroprompt.models import fingerprint, locate
 from neuroprompt.modifiers import CATEGORIES, vocabulary

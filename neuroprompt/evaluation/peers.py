@@ -28,7 +28,7 @@ from transformers import (
     TopPLogitsWarper,
 )
 
-from neuroprompt.enhancer import GumbelNoise
+from neuroprompt.decoding.processors import GumbelNoise
 from neuroprompt.models import ModelError, pick_device
 from neuroprompt.policies import load_policy, load_tokenizer
 

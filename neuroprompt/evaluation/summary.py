@@ -7,16 +7,12 @@ are bootstrap intervals over prompts, and two methods are compared prompt by pro
 import csv
 import io
 import json
-import os
 import re
-import subprocess
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from itertools import pairwise
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from rich.console import Console
@@ -25,133 +21,12 @@ from rich.text import Text
 from torch import Tensor
 
 from neuroprompt import __version__
-from neuroprompt.evaluation.statistics import Interval, bootstrap, compare
-from neuroprompt.files import sole_writer, write_file
+from neuroprompt.experiments import REWARD, SETTINGS, read_records, repository_commit, write_whole
+from neuroprompt.pages.tables import Table, csv_text, format_interval, markdown_text
 from neuroprompt.prompts import CLIP_WINDOW
 from neuroprompt.scoring import Term, combined
-from neuroprompt.terminal import Terminal, counted, visible
-
-SETTINGS, RECORDS = "settings.json", "records.jsonl"
-REWARD = "reward"
-"""What the combined reward is called beside its components."""
-
-
-@contextmanager
-def hold_share(folder: str | Path, share: tuple[int, int] = (1, 1)) -> Iterator[Path]:
-    """Let no other process do this share, the i-th of n, of an experiment, whose folder is made where missing.
-
-    Yields:
-        The file for the share's records: with one share, that of the whole.
-
-    Raises:
-        BusyError: One does it already.
-    """
-    number, shares = share
-    path = Path(folder, RECORDS if shares == 1 else f"records-{number}-of-{shares}.jsonl")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with sole_writer(path):
-        yield path
-
-
-class Records:
-    """The lines of an evaluation, appended as they are made; a context manager, for the one who may write the file.
-
-    Args:
-        path: The file. Where a killed run has left one, its whole chunks are kept, and the rest is cut off.
-        size: Lines of the chunk that begins with this record.
-    """
-
-    def __init__(self, path: Path, size: Callable[[dict], int]):
-        if path.exists():
-            os.truncate(path, max((end for _, _, end in whole_chunks(path, size)), default=0))
-        self._file = path.open("a", encoding="utf-8", newline="")
-
-    def write(self, records: Iterable[dict]) -> None:
-        self._file.writelines(json.dumps(record) + "\n" for record in records)
-        self._file.flush()
-        os.fsync(self._file.fileno())
-
-    def __enter__(self) -> "Records":
-        return self
-
-    def __exit__(self, *_) -> None:
-        self._file.close()
-
-
-def whole_chunks(path: Path, size: Callable[[dict], int]) -> Iterator[tuple[dict, int, int]]:
-    """The chunks of a file of records, up to the first that is not whole, as a kill leaves it: its first record, and
-    where it begins and ends, in bytes. `size` is that of `Records`.
-
-    Raises:
-        ValueError: A whole line is broken, which no kill does.
-    """
-    begin, end, chunk = 0, 0, []
-    with path.open("rb") as file:
-        for number, line in enumerate(file, 1):
-            if not line.endswith(b"\n"):
-                return
-            end += len(line)
-            chunk.append(_parse(line, path, number))
-            if len(chunk) == size(chunk[0]):
-                yield chunk[0], begin, end
-                begin, chunk = end, []
-
-
-def find_chunks(folder: Path, size: Callable[[dict], int]) -> dict[int, tuple[Path, int, int]]:
-    """The whole chunks of an evaluation, over the files of all its processes: by the index of their first prompt, the
-    file, and where in it they begin and end."""
-    found: dict[int, tuple[Path, int, int]] = {}
-    for path in sorted(folder.glob("records*.jsonl")):
-        with suppress(FileNotFoundError):  # another process has just gathered them
-            found |= {first["index"]: (path, begin, end) for first, begin, end in whole_chunks(path, size)}
-    return found
-
-
-def gather_records(folder: Path, chunks: Mapping[int, tuple[Path, int, int]]) -> None:
-    """Make one file of what several processes have written, in the order of the prompts, and nothing else in it.
-
-    Args:
-        folder: Of the evaluation; its `RECORDS` are the caller's to write.
-        chunks: All of them, as `find_chunks` finds them.
-    """
-    records, unfinished = folder / RECORDS, folder / f".{RECORDS}.part"
-    ordered = [at for _, at in sorted(chunks.items())]
-    length = sum(end - begin for _, begin, end in ordered)
-    if ordered != sorted(ordered) or {path for path, _, _ in ordered} != {records} or length != records.stat().st_size:
-        try:
-            with unfinished.open("wb") as whole:
-                for path, begin, end in ordered:
-                    with path.open("rb") as part:
-                        part.seek(begin)
-                        whole.write(part.read(end - begin))
-                whole.flush()
-                os.fsync(whole.fileno())
-            unfinished.replace(records)
-        finally:
-            unfinished.unlink(missing_ok=True)
-    for path in folder.glob("records-*-of-*.jsonl"):
-        path.unlink(missing_ok=True)
-
-
-def read_records(folder: str | Path) -> Iterator[dict]:
-    """The records of an evaluation, one after another.
-
-    Raises:
-        ValueError: A line is broken.
-    """
-    path = Path(folder, RECORDS)
-    with path.open("rb") as file:
-        for number, line in enumerate(file, 1):
-            yield _parse(line, path, number)
-
-
-def _parse(line: bytes, path: Path, number: int) -> dict:
-    try:
-        return json.loads(line)
-    except ValueError as error:
-        raise ValueError(
-            f"{path}, line {number} is broken ({error}): cut the file off before it, and what is missing is made again"
-        ) from error
+from neuroprompt.statistics import Interval, bootstrap, compare
+from neuroprompt.terminal import Terminal, counted
 
 
 def summarise(
@@ -229,43 +104,7 @@ def write_results(results: Mapping, folder: str | Path) -> None:
     write_whole(folder / "table.md", "\n\n".join(parts) + "\n")
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Write a file beside and rename it, so that there is never half of one."""
-    write_file(path, text.encode("utf-8", "replace"))
-
-
-def markdown_text(text: str) -> str:
-    """A text on one line of Markdown, where it is no cell's end, no HTML, link, code or emphasis."""
-    return re.sub(r"[\\`*\[\]<>|&~$]|(?<!\w)_|_(?!\w)", r"\\\g<0>", visible(text))
-
-
-def csv_text(text: str) -> str:
-    """A text as a cell of a CSV file that no spreadsheet takes for a formula (OWASP, "CSV injection").
-
-    One that begins with = + - @, with white space that hides one, or with ' gets a ' in front: to have every text back,
-    take a leading ' away.
-    """
-    return f"'{text}" if text.startswith(tuple("=+-@＝＋－＠\t\r\n'")) else text
-
-
 # --- tables ------------------------------------------------------------------------------------------------------
-
-
-class Table(NamedTuple):
-    """A table of texts: names, which may hold anything, in `columns` and in the first cell of a row, and figures."""
-
-    title: str
-    note: str
-    columns: list[str]
-    rows: list[list[str]]
-
-    def markdown(self) -> str:
-        def line(cells: Iterable[str]) -> str:
-            return f"| {' | '.join(cells)} |"
-
-        rule = "|---|" + "---:|" * (len(self.columns) - 1)
-        rows = (line([markdown_text(name), *figures]) for name, *figures in self.rows)
-        return "\n".join([self.note, "", line(map(markdown_text, self.columns)), rule, *rows])
 
 
 def tables(results: Mapping) -> list[Table]:
@@ -345,16 +184,6 @@ def _comparison_row(name: str, against: Mapping, scores: list[str]) -> list[str]
     of = against[REWARD]
     more = [f"{of['win_rate']:.1%}", f"{of['p_value']:.2g}"] if of else ["–", "–"]
     return [name, differences[0], *more, *differences[1:]]
-
-
-def format_interval(value: Mapping | None, signed: bool = False) -> str:
-    if value is None:
-        return "–"
-    # As many decimals as tell the interval's ends apart: rewards live on scales from 0.01 to 20.
-    width = value["high"] - value["low"]
-    decimals = 3 if width <= 0 else int(np.clip(np.ceil(1.5 - np.log10(width)), 1, 6))
-    mean, low, high = (f"{value[part]:{'+' * signed}.{decimals}f}" for part in ("mean", "low", "high"))
-    return f"{mean} [{low}, {high}]".replace("-", "−")
 
 
 def _cell(value: float | None, form: str) -> str:
@@ -524,21 +353,3 @@ def _csv(results: Mapping, folder: Path) -> str:
         row = [r["index"], *texts, r["clip_tokens"], r["satisfied"], int(flagged.sum())]
         rows.writerow([*row, *("" if np.isnan(m) else m for m in means), differences[r["method"]].get(r["index"], "")])
     return file.getvalue()
-
-
-def repository_commit() -> str | None:
-    """The commit of this package's own repository, with a + where files were changed since; None outside of one."""
-    here = Path(__file__)
-
-    def git(*arguments: str) -> str | None:
-        try:
-            made = subprocess.run(["git", "-C", here.parent, *arguments], capture_output=True, text=True, timeout=10)
-        except (OSError, subprocess.TimeoutExpired):
-            return None
-        return made.stdout.strip() if made.returncode == 0 else None
-
-    # An installed package may lie in somebody else's repository.
-    if git("ls-files", "--error-unmatch", here.parent.joinpath("__init__.py").name) is None:
-        return None
-    commit = git("rev-parse", "HEAD")
-    return commit and commit + "+" * bool(git("status", "--porcelain", "--untracked-files=no"))

@@ -38,14 +38,14 @@ from neuroprompt.rewards.loading import pick_dtype, read_weights, weights_file
 from neuroprompt.scoring import PRESETS, RewardArguments, generator_config
 
 if TYPE_CHECKING:
-    from neuroprompt.ppo.training import QueryArguments
-    from neuroprompt.sft import SFTArguments
+    from neuroprompt.training.ppo import QueryArguments
+    from neuroprompt.training.sft import SFTArguments
 
 SPECIAL_TOKENS = 2  # of CLIP's window: its begin and its end
 
 
 def plan_sft(arguments: "SFTArguments", config: trl.SFTConfig, model_config: ModelConfig) -> Plan:
-    """What `neuroprompt.sft.train_sft` takes.
+    """What `neuroprompt.training.sft.train_sft` takes.
 
     Raises:
         ModelError: The model is not there.
@@ -87,7 +87,7 @@ def plan_sft(arguments: "SFTArguments", config: trl.SFTConfig, model_config: Mod
 def plan_ppo(
     arguments: "QueryArguments", reward_arguments: RewardArguments, config: PPOConfig, model_config: ModelConfig
 ) -> Plan:
-    """What `neuroprompt.ppo.training.train_ppo` takes.
+    """What `neuroprompt.training.ppo.train_ppo` takes.
 
     Raises:
         ModelError: A model is not there.
@@ -143,7 +143,7 @@ def plan_grpo(
     config: GRPOConfig | RLOOConfig,
     model_config: ModelConfig,
 ) -> Plan:
-    """What `neuroprompt.ppo.training.train_grpo` takes.
+    """What `neuroprompt.training.ppo.train_grpo` takes.
 
     Raises:
         ModelError: A model is not there.

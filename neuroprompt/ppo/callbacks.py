@@ -91,8 +91,8 @@ class SampleTable(TrainerCallback):
         import numpy as np
         from PIL import Image
 
-        from neuroprompt.enhancer import finish
-        from neuroprompt.evaluation.grid import Cell, Grid, Picture, save_grid
+        from neuroprompt.completions import finish
+        from neuroprompt.pages.grid import Cell, Grid, Picture, save_grid
 
         kinds = {"plain": "plain", "sft": "reference", "policy": "policy"}
         jobs = []  # text, original, seed

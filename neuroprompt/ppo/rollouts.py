@@ -17,8 +17,9 @@ from torch import Tensor
 from torch.utils.data import Sampler
 from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 
+from neuroprompt.completions import SEPARATORS
 from neuroprompt.decoding.neurologic import CACHE
-from neuroprompt.enhancer import SEPARATORS, TOKENS_PER_CLIP_TOKEN
+from neuroprompt.enhancer import TOKENS_PER_CLIP_TOKEN
 from neuroprompt.models import float64_device
 from neuroprompt.policies import read_prompts
 from neuroprompt.ppo.model import position_ids

@@ -3,9 +3,9 @@
 import random
 from collections.abc import Sequence
 
+from neuroprompt.completions import finish
 from neuroprompt.decoding import Constraints, check
 from neuroprompt.decoding.constraints import occurrences
-from neuroprompt.enhancer import finish
 from neuroprompt.prompts import CLIP_WINDOW, Prompt, count_clip_tokens, modifier_key, normalise
 
 

@@ -9,8 +9,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from neuroprompt.completions import check_prompt
 from neuroprompt.decoding import Constraints
-from neuroprompt.enhancer import PromptEnhancer, check_prompt
+from neuroprompt.enhancer import PromptEnhancer
 from neuroprompt.prompts import CLIP_WINDOW
 from neuroprompt.scoring import PromptReward, combined
 

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from neuroprompt.evaluation.grid import Cell, Grid, Picture, save_grid
 from neuroprompt.evaluation.summary import summarise, write_results
+from neuroprompt.pages.grid import Cell, Grid, Picture, save_grid
 from tests.evaluation.test_harness import write_folder
 
 

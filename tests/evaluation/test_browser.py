@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from neuroprompt.evaluation.grid import Cell, Grid, Picture, save_grid
 from neuroprompt.evaluation.report import write_report
+from neuroprompt.pages.grid import Cell, Grid, Picture, save_grid
 from tests.evaluation.browser import Browser, find_chromium
 from tests.evaluation.test_report import HISTORY
 

@@ -18,23 +18,14 @@ from hypothesis import strategies as st
 
 from neuroprompt.evaluation.harness import _best_median_worst, evaluate
 from neuroprompt.evaluation.methods import Method, parse_methods
-from neuroprompt.evaluation.statistics import bootstrap, compare
-from neuroprompt.evaluation.summary import (
-    Records,
-    find_chunks,
-    hold_share,
-    kept_and_added,
-    print_tables,
-    read_records,
-    summarise,
-    tables,
-    write_results,
-)
+from neuroprompt.evaluation.summary import kept_and_added, print_tables, summarise, tables, write_results
+from neuroprompt.experiments import Records, find_chunks, hold_share, read_records
 from neuroprompt.files import BusyError
 from neuroprompt.image_files import read_metadata
 from neuroprompt.images import Drawing, ImageGenerator
 from neuroprompt.rewards import load_rewards
 from neuroprompt.scoring import PromptReward
+from neuroprompt.statistics import bootstrap, compare
 
 PROMPTS = ["boy on a horse", "a castle", "a red apple", "an owl at night", "two boats"]
 SPEC = "pickscore:1.0,aesthetic:0.25,clip:0.5@0.1"

@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 
 from neuroprompt.evaluation.harness import evaluate
 from neuroprompt.evaluation.methods import parse_methods
-from neuroprompt.evaluation.plots import curve_plot, difference_plot, forest_plot
-from neuroprompt.evaluation.report import how_drawn, report_html, write_report
+from neuroprompt.evaluation.report import report_html, write_report
 from neuroprompt.images import ImageGenerator
+from neuroprompt.pages.page import how_drawn
+from neuroprompt.pages.plots import curve_plot, difference_plot, forest_plot
 from neuroprompt.rewards import load_rewards
 from neuroprompt.scoring import PromptReward
 from tests.checkpoints import diffusion

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
-from neuroprompt.evaluation.summary import Table, csv_text, markdown_text
+from neuroprompt.pages.tables import Table, csv_text, markdown_text
 from neuroprompt.terminal import visible
 
 hostile_text = st.text(st.sampled_from("|`<>&*_[]()\\~$#!-\n\r\x1b\u202e ab1é猫'=+@\t"), min_size=1)

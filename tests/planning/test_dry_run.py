@@ -13,9 +13,9 @@ from neuroprompt.planning import for_any_machine
 from neuroprompt.planning import plan as plan_module
 from neuroprompt.ppo import PPOConfig
 from neuroprompt.ppo.config import GRPOConfig
-from neuroprompt.ppo.training import QueryArguments, train_grpo, train_ppo
 from neuroprompt.scoring import RewardArguments
-from neuroprompt.sft import SFTArguments, SFTConfig, train_sft
+from neuroprompt.training.ppo import QueryArguments, train_grpo, train_ppo
+from neuroprompt.training.sft import SFTArguments, SFTConfig, train_sft
 
 ROOT = Path(__file__).parents[2]
 NO_GPU = pytest.mark.skipif(torch.accelerator.is_available(), reason="of machines without a GPU")

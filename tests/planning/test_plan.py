@@ -17,9 +17,9 @@ from neuroprompt.planning import Layout, plan_grpo, plan_ppo, plan_sft
 from neuroprompt.planning import plan as plan_module
 from neuroprompt.ppo import PPOConfig, PPOTrainer
 from neuroprompt.ppo.config import GRPOConfig, RLOOConfig
-from neuroprompt.ppo.training import QueryArguments
 from neuroprompt.scoring import RewardArguments
-from neuroprompt.sft import SFTArguments, SFTConfig
+from neuroprompt.training.ppo import QueryArguments
+from neuroprompt.training.sft import SFTArguments, SFTConfig
 from tests.ppo.conftest import tiny_policy, tokenizer  # noqa: F401
 
 CONFIGS = Path(__file__).parents[2] / "configs"

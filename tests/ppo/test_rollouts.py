@@ -125,7 +125,7 @@ def test_long_and_empty_prompts(tokenizer):
 
 
 def test_the_mask_is_the_enhancers(tokenizer):
-    from neuroprompt.enhancer import MinModifiers
+    from neuroprompt.decoding.processors import MinModifiers
 
     ids = torch.tensor([[2, 5, 2, 6, 2, 0], [5, 6, 2, 7, 8, 0]])
     closed = eos_closed(ids, SEPARATORS, 2)

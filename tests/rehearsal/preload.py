@@ -11,9 +11,9 @@ from trl import GRPOTrainer, SFTTrainer  # noqa: F401
 
 import neuroprompt.cli
 import neuroprompt.evaluation.harness
-import neuroprompt.ppo.training
 import neuroprompt.search
-import neuroprompt.sft  # noqa: F401
+import neuroprompt.training.ppo
+import neuroprompt.training.sft  # noqa: F401
 from tests.checkpoints.published import tiny_open_clip
 
 tiny_open_clip(Path(os.environ["REHEARSAL_OPEN_CLIP"]))

@@ -170,7 +170,7 @@ def _embedded() -> list[Step]:
         ),
         Step(
             "embedded: figures",
-            "python scripts/evaluate_policy.py --data data/discord --prompts partiprompts.txt "
+            "python -m training.embedded.evaluate_policy --data data/discord --prompts partiprompts.txt "
             "--output results/policy.json",
             after=("prepare_data (a file)",),
             makes=("results/policy.json",),

@@ -16,8 +16,8 @@ from trl import ModelConfig, TrlParser
 
 from neuroprompt.files import sole_writer
 from neuroprompt.ppo.config import GRPOConfig, PPOConfig, RLOOConfig
-from neuroprompt.ppo.training import QueryArguments, load_queries, load_reward_func, number_positions, train_grpo
 from neuroprompt.scoring import RewardArguments
+from neuroprompt.training.ppo import QueryArguments, load_queries, load_reward_func, number_positions, train_grpo
 from tests.ppo.conftest import tiny_policy, tokenizer  # noqa: F401
 
 ROOT = Path(__file__).parents[2]
@@ -110,7 +110,7 @@ def start(folder, *arguments, processes=1, launcher=None, script="training/ppo.p
 
 def here(**changes):
     """The same in this process."""
-    from neuroprompt.ppo.training import train_ppo
+    from neuroprompt.training.ppo import train_ppo
 
     parser = TrlParser((QueryArguments, RewardArguments, PPOConfig, ModelConfig))
     return train_ppo(*parser.parse_args_and_config(flags(**changes)))

@@ -146,7 +146,7 @@ def test_data_without_a_held_out_split_is_refused(tmp_path):
     from datasets import Dataset, DatasetDict
     from trl import ModelConfig
 
-    from neuroprompt.sft import SFTArguments, SFTConfig, train_sft
+    from neuroprompt.training.sft import SFTArguments, SFTConfig, train_sft
 
     pairs = DatasetDict(train=Dataset.from_dict({"prompt": ["a cat"], "completion": [", 8k, fog"]}))
     plain = DatasetDict(train=Dataset.from_dict({"prompt": ["a dog on a hill"]}))

@@ -1,7 +1,7 @@
 """From a finished SFT run to what ships: half-precision safetensors, the tokenizer, and a model card.
 
     python training/embedded/export_policy.py weights --run runs/embedded/sft --output neuroprompt/assets/policy
-    python scripts/evaluate_policy.py --data data/discord --prompts partiprompts.txt --output results/policy.json
+    python -m training.embedded.evaluate_policy --data data/discord --prompts partiprompts.txt --output results/policy.json
     python training/embedded/export_policy.py card --run runs/embedded/sft --data data/discord \
         --figures results/policy.json --prompts partiprompts.txt --output neuroprompt/assets/policy
     python training/embedded/export_policy.py ppo --run runs/embedded/ppo --output neuroprompt/assets --temperature 0.7
@@ -23,9 +23,11 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 from neuroprompt.assets.difference import write_difference
-from neuroprompt.enhancer import PromptEnhancer, sampled_by_default
-from neuroprompt.evaluation.summary import read_records, tables
+from neuroprompt.enhancer import PromptEnhancer
+from neuroprompt.evaluation.summary import tables
+from neuroprompt.experiments import read_records
 from neuroprompt.models import locate
+from neuroprompt.policies import sampled_by_default
 from neuroprompt.prompt_files import read_lines
 
 app = typer.Typer(no_args_is_help=True, add_completion=False)
@@ -161,7 +163,7 @@ def card(
     run: Run,
     output: Output,
     data: Annotated[Path, typer.Option(help="Prepared data that the run was trained on.")],
-    figures: Annotated[Path, typer.Option(help="JSON of scripts/evaluate_policy.py.")],
+    figures: Annotated[Path, typer.Option(help="JSON of training/embedded/evaluate_policy.py.")],
     prompts: Annotated[str, typer.Option(help="File of plain prompts: its first ones are the samples.")],
 ) -> None:
     """Write the model card from the run's log, the data's counts and the evaluation."""
@@ -218,7 +220,7 @@ def card(
         f"a row stand in the train split, {perplexity['policy']['new']['tokens']:,} tokens. Users try many subjects "
         "with one long tail, which an n-gram table of the whole train split remembers and 7 M parameters do not.",
         "",
-        "`scripts/evaluate_policy.py` prints this and the next table.",
+        "`training/embedded/evaluate_policy.py` prints this and the next table.",
         "",
         f"## Rewrites of {rewrites['prompts']:,} PartiPrompts (default decoding)",
         "",

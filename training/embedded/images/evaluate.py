@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformers import CLIPModel
 
-from neuroprompt.evaluation.statistics import bootstrap, compare
+from neuroprompt.statistics import bootstrap, compare
 
 from .autoencoder import to_pixels
 from .captions import HIGH_WORDS, LOW_WORDS, STYLE_WORDS

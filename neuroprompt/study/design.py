@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from neuroprompt.enhancer import finish
+from neuroprompt.completions import finish
 from neuroprompt.modifiers import CATEGORIES, vocabulary
 from neuroprompt.prompts import CLIP_WINDOW, modifier_key
 

@@ -25,22 +25,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from hashlib import blake2b
 from pathlib import Path
 
-from neuroprompt.enhancer import check_prompt
-from neuroprompt.evaluation.harness import check_settings, reward_settings, settings_difference
-from neuroprompt.evaluation.study_design import Design
-from neuroprompt.evaluation.study_effects import (
-    ALL,
-    find_records,
-    generator_folders,
-    read_records,
-    read_settings,
-    summarise,
-)
-from neuroprompt.evaluation.study_report import write_study
-from neuroprompt.evaluation.summary import Records, hold_share
+from neuroprompt.completions import check_prompt
+from neuroprompt.experiments import Records, check_settings, hold_share, reward_settings, settings_difference
 from neuroprompt.files import BusyError, sole_writer
 from neuroprompt.prompt_files import KEYS
 from neuroprompt.scoring import PromptReward
+from neuroprompt.study.design import Design
+from neuroprompt.study.effects import ALL, find_records, generator_folders, read_records, read_settings, summarise
+from neuroprompt.study.report import write_study
 
 
 def study(

@@ -16,10 +16,10 @@ from pathlib import Path
 import numpy as np
 
 from neuroprompt import __version__
-from neuroprompt.evaluation.statistics import Interval, sign_test
-from neuroprompt.evaluation.study_design import Axis, Design
-from neuroprompt.evaluation.summary import REWARD, SETTINGS, repository_commit
+from neuroprompt.experiments import REWARD, SETTINGS, repository_commit
 from neuroprompt.scoring import Term, combined
+from neuroprompt.statistics import Interval, sign_test
+from neuroprompt.study.design import Axis, Design
 
 ALL = "all"
 """What all prompts together are called beside their classes."""

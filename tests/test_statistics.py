@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from neuroprompt.evaluation.statistics import bootstrap, compare, sign_test
+from neuroprompt.statistics import bootstrap, compare, sign_test
 
 
 @pytest.mark.parametrize(("size", "kind"), [(30, "normal"), (300, "skewed"), (12, "skewed")])

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from PIL import Image
 
-from neuroprompt.evaluation.grid.contents import (
+from neuroprompt.pages.grid.contents import (
     MISSING,
     SMALL,
     WITHHELD,
@@ -28,7 +28,7 @@ from neuroprompt.evaluation.grid.contents import (
     to_pil,
     users_words,
 )
-from neuroprompt.evaluation.web import PALETTE, data_uri
+from neuroprompt.pages.web import PALETTE, data_uri
 
 if TYPE_CHECKING:
     from torch import Tensor

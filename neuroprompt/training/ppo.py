@@ -15,8 +15,8 @@ from transformers import IntervalStrategy, TrainingArguments
 from trl import GRPOTrainer, ModelConfig, RLOOTrainer, get_peft_config
 
 from neuroprompt.checkpoints import WholeCheckpoints, save_policy
+from neuroprompt.completions import check_prompt
 from neuroprompt.data import PromptData
-from neuroprompt.enhancer import check_prompt
 from neuroprompt.models import locate
 from neuroprompt.planning import only_planned, plan_grpo, plan_ppo
 from neuroprompt.policies import load_policy, load_tokenizer

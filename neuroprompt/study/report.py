@@ -13,11 +13,12 @@ from pathlib import Path
 from rich.console import Console
 from rich.markdown import Markdown
 
-from neuroprompt.evaluation.plots import forest_plot, heat_map
-from neuroprompt.evaluation.report import PAGE, STYLE, file_size, how_drawn, html_table
-from neuroprompt.evaluation.study_effects import ALL
-from neuroprompt.evaluation.summary import REWARD, Table, csv_text, format_interval, markdown_text, write_whole
-from neuroprompt.evaluation.web import data_uri
+from neuroprompt.experiments import REWARD, write_whole
+from neuroprompt.pages.page import PAGE, STYLE, file_size, how_drawn, html_table
+from neuroprompt.pages.plots import forest_plot, heat_map
+from neuroprompt.pages.tables import Table, csv_text, format_interval, markdown_text
+from neuroprompt.pages.web import data_uri
+from neuroprompt.study.effects import ALL
 from neuroprompt.terminal import Terminal, counted
 
 _KEYS = ("generator", "class", "measure", "axis", "modifier")

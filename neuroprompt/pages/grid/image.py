@@ -7,7 +7,8 @@ from typing import NamedTuple
 
 from PIL import Image, ImageDraw
 
-from neuroprompt.evaluation.grid.contents import (
+from neuroprompt.image_files import on_white
+from neuroprompt.pages.grid.contents import (
     MISSING,
     SMALL,
     WITHHELD,
@@ -24,17 +25,7 @@ from neuroprompt.evaluation.grid.contents import (
     to_pil,
     users_words,
 )
-from neuroprompt.evaluation.grid.text import (
-    Span,
-    baseline,
-    centre,
-    font_of,
-    line_height_of,
-    text_scale,
-    text_width,
-    wrap,
-)
-from neuroprompt.image_files import on_white
+from neuroprompt.pages.grid.text import Span, baseline, centre, font_of, line_height_of, text_scale, text_width, wrap
 
 MAX_PIXELS = 2**27
 

@@ -1,7 +1,7 @@
 """What a policy knows and what it writes: held-out perplexity beside two baselines, and the soundness of its rewrites.
 
-python scripts/evaluate_policy.py --prompts partiprompts.txt
-python scripts/evaluate_policy.py --data data/discord --prompts partiprompts.txt --output results/policy.json
+python -m training.embedded.evaluate_policy --prompts partiprompts.txt
+python -m training.embedded.evaluate_policy --data data/discord --prompts partiprompts.txt --output results/policy.json
 """
 
 import json
@@ -36,9 +36,9 @@ def main(
     figures = _earlier(output, model)  # what is not measured now is kept
     texts = read_prompts(None, prompts) if prompts else []
     from neuroprompt.data import PromptData
-    from neuroprompt.evaluation.perplexity import compare_perplexities
-    from neuroprompt.evaluation.rewrites import rewrite_statistics
     from neuroprompt.files import write_file
+    from training.embedded.perplexity import compare_perplexities
+    from training.embedded.rewrites import rewrite_statistics
 
     pairs = PromptData.load(data).pairs if data else {}
     if data and split not in pairs:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from PIL import ImageFont
 
-from neuroprompt.evaluation.grid.contents import cut_pieces, printable
+from neuroprompt.pages.grid.contents import cut_pieces, printable
 
 
 class Span(NamedTuple):

@@ -1,7 +1,7 @@
 import pytest
 
 from neuroprompt.enhancer import EnhancedPrompt, Modifier, PromptEnhancer
-from neuroprompt.evaluation.rewrites import rewrite_statistics
+from training.embedded.rewrites import rewrite_statistics
 
 
 def rewrite(original, text, *modifiers):

@@ -1,7 +1,7 @@
 #!/usr/bin/env python
 """Build `neuroprompt/modifiers/*.txt`: what terms each category of modifiers has, and how often people use them.
 
-    python scripts/build_modifiers.py --sources DIR --prompts prompts.parquet --output neuroprompt/modifiers
+    python -m training.embedded.build_modifiers --sources DIR --prompts prompts.parquet --output neuroprompt/modifiers
 
 Terms come from published lists (`--sources` holds them under the names in `SOURCES`) and from the comma segments of
 real prompts (`--prompts`: a column `prompt`). Who decides the category of a term, the first that knows it:
@@ -43,7 +43,7 @@ SOURCES = {
 }
 
 HEADER = """\
-# {title}: {size:,} terms, the most frequent first; made by scripts/build_modifiers.py, do not edit by hand.
+# {title}: {size:,} terms, the most frequent first; made by training/embedded/build_modifiers.py, do not edit by hand.
 # Columns, by tabs: DiffusionDB prompts that hold the term; the term; `first` if it is to be suggested before the
 # others; other spellings, by " | ".
 # Counts: those of {published} terms are NeuroPrompts'; the others are the prompts among {prompts:,} of the Stable

@@ -7,11 +7,11 @@ method added; scores are set against the first column's, which were drawn with t
 
 from pathlib import Path
 
-from neuroprompt.evaluation.grid.contents import Cell, Grid, Picture
-from neuroprompt.evaluation.grid.image import draw_grid, layout_grid
-from neuroprompt.evaluation.grid.page import grid_html
 from neuroprompt.files import write_file
 from neuroprompt.image_files import SUFFIXES, save_image
+from neuroprompt.pages.grid.contents import Cell, Grid, Picture
+from neuroprompt.pages.grid.image import draw_grid, layout_grid
+from neuroprompt.pages.grid.page import grid_html
 
 __all__ = ["HTML_SUFFIXES", "Cell", "Grid", "Picture", "draw_grid", "grid_html", "layout_grid", "save_grid"]
 

@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from neuroprompt.evaluation.grid import Cell, Grid, Picture, draw_grid, grid_html, layout_grid, save_grid
-from neuroprompt.evaluation.grid.text import text_width
 from neuroprompt.image_files import read_metadata
+from neuroprompt.pages.grid import Cell, Grid, Picture, draw_grid, grid_html, layout_grid, save_grid
+from neuroprompt.pages.grid.text import text_width
 
 COLOURS = [(200, 30, 90), (20, 120, 220), (250, 180, 20), (40, 160, 60), (130, 60, 200), (90, 90, 10)]
 

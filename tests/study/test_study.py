@@ -14,17 +14,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from neuroprompt.evaluation.plots import heat_map
-from neuroprompt.evaluation.statistics import bootstrap, sign_test
-from neuroprompt.evaluation.study import load_classes, merge, study
-from neuroprompt.evaluation.study_design import Axis, make_design, parse_axes
-from neuroprompt.evaluation.study_effects import ALL, main_effects, spearman, summarise
-from neuroprompt.evaluation.study_report import print_study, write_study
 from neuroprompt.images import GeneratorConfig, ImageGenerator
 from neuroprompt.modifiers import vocabulary
+from neuroprompt.pages.plots import heat_map
 from neuroprompt.prompts import count_clip_tokens
 from neuroprompt.rewards import load_rewards
 from neuroprompt.scoring import PromptReward
+from neuroprompt.statistics import bootstrap, sign_test
+from neuroprompt.study.design import Axis, make_design, parse_axes
+from neuroprompt.study.effects import ALL, main_effects, spearman, summarise
+from neuroprompt.study.harness import load_classes, merge, study
+from neuroprompt.study.report import print_study, write_study
 
 PROMPTS = ["boy on a horse", "a castle", "a red apple", "an owl at night, 8k"]
 CLASSES = dict(zip(PROMPTS, ["being", "thing", "thing", "being"], strict=True))
@@ -361,7 +361,7 @@ def test_the_same_study_again(undisturbed, tmp_path):
 
 _KILLED = """
 import sys
-sys.path.insert(0, "tests/evaluation")
+sys.path.insert(0, "tests/study")
 import torch
 torch.set_num_threads(1)
 from test_study import make_rewards, run

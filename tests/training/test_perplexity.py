@@ -7,7 +7,8 @@ import torch
 from datasets import Dataset, DatasetDict
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from neuroprompt.evaluation.perplexity import (
+from neuroprompt.prompts import clip_tokenizer
+from training.embedded.perplexity import (
     FixedSuffix,
     KneserNey,
     Perplexity,
@@ -15,7 +16,6 @@ from neuroprompt.evaluation.perplexity import (
     encode_pairs,
     policy_nats,
 )
-from neuroprompt.prompts import clip_tokenizer
 
 PAIRS = Dataset.from_dict(
     {

@@ -1,0 +1,110 @@
+"""A rewrite as text: what may be asked, and how what a policy wrote becomes a finished prompt.
+
+The user's words stay as they are, at the head of the result; what follows are whole modifiers, none twice, and the
+whole fits the text encoder's window. No model is touched here: training, search, study and evaluation all make their
+prompts by these functions.
+"""
+
+import re
+
+from neuroprompt.decoding import ConstraintError, Constraints, check
+from neuroprompt.prompts import CLIP_WINDOW, Prompt, count_clip_tokens, modifier_key
+
+
+def check_prompt(text: object, constraints: Constraints | None = None, window: int = CLIP_WINDOW) -> None:
+    """Raise what `PromptEnhancer` would raise for this prompt: see there."""
+    if not isinstance(text, str):
+        raise TypeError(f"a prompt must be a string, not {type(text).__name__}")
+    if not text.strip(SEPARATORS):
+        raise ValueError("the prompt is empty")
+    if "\0" in text:
+        raise ValueError("the prompt holds a NUL character")
+    if not constraints:
+        return
+    constraints.refuse(text)
+    shortest = _listing(text, constraints)
+    if shortest != text and (tokens := count_clip_tokens(shortest)) > window:
+        raise ConstraintError(
+            f"with what is required {text[:60]!r} takes {tokens} CLIP tokens, and the window has {window}: "
+            "require less, or allow more"
+        )
+
+
+def finish(
+    head: str, tail: str, ended: bool, window: int | None, constraints: Constraints | None = None
+) -> tuple[str, list[str]]:
+    """Make a result of what the policy wrote: whole modifiers, none twice, inside the window, after the user's text.
+
+    Args:
+        head: The user's text; the result starts with it, verbatim.
+        tail: The policy's continuation.
+        ended: Whether the policy ended by itself; if not, its last modifier may be half a one and goes.
+        window: CLIP tokens that the result may have; None for any number.
+        constraints: Met by `head` and `tail` together; modifiers that they need are kept.
+
+    Returns:
+        The result and the modifiers added.
+    """
+    added = Prompt.parse(tail)
+    if head != head.rstrip(SEPARATORS):  # "a castle, ": the user has set the separator
+        gap = "" if head[-1].isspace() else " "
+        added = Prompt(added.segments, (gap, *added.separators[1:]))
+    needed = _needed(head, added, constraints)
+    seen = {modifier_key(s) for s in Prompt.parse(head).segments}
+    keep = []
+    for i, segment in enumerate(added.segments):
+        key = modifier_key(segment)
+        half = not ended and i == len(added.segments) - 1
+        keep.append(needed[i] or (key not in seen and not half and not _DANGLING.search(segment)))
+        seen.add(key)
+
+    def result() -> Prompt:
+        kept = added.keep(keep)
+        return Prompt(kept.segments, (*kept.separators[:-1], ""))
+
+    def fits(text: str) -> bool:
+        return window is None or count_clip_tokens(text) <= window
+
+    for i in reversed(range(len(keep))):
+        if fits(head + str(result())):
+            break
+        keep[i] = needed[i]
+    finished = result()
+    if constraints and not (check(head + str(finished), constraints) and fits(head + str(finished))):
+        # What the policy wrote around the required phrases does not fit: the phrases by themselves do.
+        finished = Prompt.parse(_listing(head, constraints)[len(head) :])
+    return head + str(finished), list(finished.segments)
+
+
+def _needed(head: str, added: Prompt, constraints: Constraints | None) -> list[bool]:
+    """Which of the added segments hold (a part of) a phrase that meets a clause."""
+    if not constraints:
+        return [False] * len(added.segments)
+    matches = [m for m in check(head + str(added), constraints).matches if m]
+    needed, at = [], len(head)
+    for separator, segment in zip(added.separators, added.segments, strict=False):
+        start, at = at + len(separator), at + len(separator) + len(segment)
+        needed.append(any(m.start < at and m.end > start for m in matches))
+    return needed
+
+
+def _listing(head: str, constraints: Constraints) -> str:
+    """The shortest text that meets the clauses: the head, and a phrase for each that it leaves open."""
+    missing = [
+        min(phrases, key=len)
+        for phrases, match in zip(constraints.clauses, check(head, constraints).matches, strict=True)
+        if not match
+    ]
+    gap = ", " if head == head.rstrip(SEPARATORS) else "" if head[-1].isspace() else " "
+    return head + gap * bool(missing) + ", ".join(missing)
+
+
+SEPARATORS = " \t\r\n,;|"
+
+
+# A modifier cut off after its connective, or before it ("art by …"), or inside a bracket.
+_DANGLING = re.compile(
+    r"(?:^|\s)(?:by|and|of|in|the|a|an|with|from|style of|on|at|to)$|^(?:art|style|trending|painted|drawn|inspired)$|"
+    r"[(\[{][^)\]}]*$",
+    re.IGNORECASE,
+)

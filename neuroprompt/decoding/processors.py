@@ -1,0 +1,99 @@
+"""Logits processors for rewriting: tensors alone, and nothing that depends on what else is in the batch."""
+
+import math
+
+import torch
+from torch import Tensor
+from transformers import LogitsProcessor, TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
+
+from neuroprompt.models import float64_device
+
+
+class NoRepeatedNGrams(LogitsProcessor):
+    """Closes the tokens that would complete an n-gram which the row holds already.
+
+    As `transformers.NoRepeatNGramLogitsProcessor`, by comparisons of tensors instead of a loop over rows and tokens.
+    """
+
+    def __init__(self, size: int):
+        self.size = size
+
+    def select(self, prompts: Tensor) -> None:
+        """Nothing here belongs to a prompt, so that prompts may leave the batch (see `neurologic`)."""
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        n = self.size
+        if input_ids.shape[1] < n:
+            return scores
+        windows = input_ids.unfold(1, n, 1)  # (rows, windows, n)
+        last = input_ids[:, None, input_ids.shape[1] - n + 1 :]  # (rows, 1, n - 1)
+        begun = (windows[..., :-1] == last).all(-1)  # (rows, windows)
+        closed = torch.where(begun, -math.inf, 0.0).to(scores.dtype)
+        return scores.scatter_add(1, windows[..., -1], closed)
+
+
+class MinModifiers(LogitsProcessor):
+    """Closes the end of the sequence to those that have not written `count` separators yet.
+
+    Args:
+        separators: Which tokens hold a separator. (vocab,)
+        eos_token_id: The end of the sequence.
+        count: Modifiers that must be begun.
+        prompt_length: Tokens of the (padded) input, which do not count.
+    """
+
+    def __init__(self, separators: Tensor, eos_token_id: int, count: int, prompt_length: int):
+        self.separators, self.eos, self.count, self.start = separators, eos_token_id, count, prompt_length
+
+    def select(self, prompts: Tensor) -> None:
+        """Nothing here belongs to a prompt, so that prompts may leave the batch (see `neurologic`)."""
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        begun = self.separators[input_ids[:, self.start :]].sum(1)  # (rows,)
+        scores[:, self.eos] = scores[:, self.eos].masked_fill(begun < self.count, -math.inf)
+        return scores
+
+
+class GumbelNoise(LogitsProcessor):
+    """Turns an argmax into a sample (the Gumbel-max trick), with noise that belongs to the prompt and not to the batch.
+
+    The noise of a token is a hash (SplitMix64; Steele et al., 2014) of the seed, the step and the token, so that
+    a prompt is sampled alike in any batch, on any device, and without a generator per row.
+
+    Args:
+        seeds: One per prompt; its beams share it. (prompts,)
+        prompt_length: Tokens of the (padded) input: steps count from there.
+        scale: 1 makes an argmax a sample; less draws a search away from the mode by as much.
+    """
+
+    def __init__(self, seeds: Tensor, prompt_length: int, scale: float = 1.0):
+        self.seeds, self.start, self.scale = seeds.to(float64_device(seeds.device)), prompt_length, scale
+
+    def select(self, prompts: Tensor) -> None:
+        """Keep the noise of these prompts; the others have left the batch."""
+        self.seeds = self.seeds[prompts.to(self.seeds.device)]
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        step = input_ids.shape[1] - self.start
+        tokens = torch.arange(scores.shape[1], device=self.seeds.device)
+        bits = _splitmix(_splitmix(self.seeds + step)[:, None] + tokens)  # (prompts, vocab)
+        uniform = ((bits >> 11) & (2**53 - 1)).double().add_(0.5).mul_(2.0**-53)
+        noise = -self.scale * torch.log(-torch.log(uniform)).to(scores.dtype).to(scores.device)
+        return (scores.view(len(noise), -1, scores.shape[1]) + noise[:, None]).view_as(scores)
+
+
+def sampling_warpers(temperature: float, top_k: int, top_p: float) -> list[LogitsProcessor]:
+    warpers: list[LogitsProcessor] = [TemperatureLogitsWarper(float(temperature))]
+    if top_k:
+        warpers.append(TopKLogitsWarper(top_k))
+    if top_p < 1:
+        warpers.append(TopPLogitsWarper(top_p))
+    return warpers
+
+
+def _splitmix(x: Tensor) -> Tensor:
+    """SplitMix64's finaliser on int64 (arithmetic wraps around; shifts are made logical by a mask)."""
+    x = x * -7046029254386353131  # 0x9E3779B97F4A7C15
+    x = (x ^ ((x >> 30) & (2**34 - 1))) * -4658895280553007687  # 0xBF58476D1CE4E5B9
+    x = (x ^ ((x >> 27) & (2**37 - 1))) * -7723592293110705685  # 0x94D049BB133111EB
+    return x ^ ((x >> 31) & (2**33 - 1))

@@ -1,0 +1,1 @@
+"""The study of modifiers: which of them helps which generator."""
