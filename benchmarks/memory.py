@@ -27,15 +27,16 @@ from trl import ModelConfig, TrlParser
 from neuroprompt.data import DataConfig
 from neuroprompt.images import GeneratorConfig, ImageGenerator
 from neuroprompt.models import locate
-from neuroprompt.planning import Layout, Plan, for_any_machine, passes, plan_grpo, plan_ppo, plan_sft, skeletons
 from neuroprompt.ppo import PPOConfig
 from neuroprompt.ppo.config import GRPOConfig
 from neuroprompt.ppo.losses import token_logprobs
 from neuroprompt.ppo.model import PolicyWithValue, disable_dropout
 from neuroprompt.ppo.rollouts import Queries, sample
 from neuroprompt.rewards import load_reward
+from neuroprompt.runs.arguments import for_any_machine
 from neuroprompt.scoring import RewardArguments
-from neuroprompt.training.ppo import QueryArguments
+from neuroprompt.training.planning import Layout, Plan, passes, plan_grpo, plan_ppo, plan_sft, skeletons
+from neuroprompt.training.queries import QueryArguments
 from neuroprompt.training.sft import SFTArguments, SFTConfig
 
 ROOT = Path(__file__).parents[1]

@@ -55,7 +55,8 @@ from neuroprompt.models import locate
 from neuroprompt.ppo import PPOConfig, PPOTrainer
 from neuroprompt.rewards import Component, RewardSet
 from neuroprompt.scoring import PromptReward, RewardArguments
-from neuroprompt.training.ppo import QueryArguments, load_queries, load_reward_func
+from neuroprompt.training.queries import QueryArguments, load_queries
+from neuroprompt.training.rewarded import load_reward_func
 
 ROOT = Path(__file__).resolve().parents[1]
 EMBEDDED = ROOT / "configs/ppo/embedded.yaml"

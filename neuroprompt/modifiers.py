@@ -2,8 +2,8 @@
 
 An expert prompt is a subject followed by modifiers, most of which are of six kinds: artist, style, format,
 perspective, booster and vibe (Rosenman et al., NeuroPrompts, EACL 2024, section 3.1). Each kind is a text file beside
-this one, `modifiers/<category>.txt`, made by `training/embedded/build_modifiers.py`: one term a line, with the number of
-DiffusionDB prompts that hold it. A term belongs to one category only.
+this one, `modifiers/<category>.txt`, made by `training/embedded/build_modifiers.py`: one term a line, with the number
+of DiffusionDB prompts that hold it. A term belongs to one category only.
 """
 
 import re

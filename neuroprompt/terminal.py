@@ -6,6 +6,7 @@ is printed for a person goes through here. Data for a pipe or a file does not: t
 """
 
 import re
+import sys
 
 from rich.console import Console
 from rich.text import Text
@@ -39,3 +40,22 @@ class Terminal(Console):
         """Print what is one line, whatever it holds: not wrapped, not read as markup."""
         text = Text(visible(text)) if isinstance(text, str) else text
         self.print(Text(r"\n").join(text.split("\n", allow_blank=True)), soft_wrap=True)
+
+
+console = Terminal(highlight=False)
+
+
+errors = Terminal(stderr=True, highlight=False)
+
+
+def say(text: str, label: str = "", style: str = "") -> None:
+    """A line for the person, on standard error, after a coloured label: `say(reason, "warning:", "yellow")`."""
+    errors.line(Text.assemble((label, style), " " * bool(label), visible(text)))
+
+
+def show(text: str | Text) -> None:
+    """A result on standard output: a line on a terminal, and for a pipe the text as it is."""
+    if sys.stdout.isatty():
+        console.line(text)
+    else:
+        print(text)

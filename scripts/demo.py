@@ -6,11 +6,12 @@ python scripts/demo.py "a castle by the sea" -o demo.png
 from typing import Annotated
 
 import typer
+from neuroprompt.programs import run
 from rich.text import Text
 
-from neuroprompt.cli import run
-from neuroprompt.cli.options import check_output, console, quiet_libraries
+from neuroprompt.cli.options import check_output, quiet_libraries
 from neuroprompt.image_files import SUFFIXES
+from neuroprompt.terminal import console
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 

@@ -7,9 +7,9 @@ python scripts/prepare_data.py --source poloclub/diffusiondb --source_config 2m_
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from neuroprompt.programs import run
 from trl import TrlParser
 
-from neuroprompt.cli import run
 from neuroprompt.data import DataConfig, check_folder, prepare
 from neuroprompt.files import sole_writer
 

@@ -12,13 +12,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from neuroprompt.programs import run
 from PIL import Image
 
 import neuroprompt
-from neuroprompt.cli import main, run
-from neuroprompt.cli.options import say, show
+from neuroprompt.cli import main
 from neuroprompt.image_files import PictureInfo, read_metadata, save_image
 from neuroprompt.rewards import load_rewards
+from neuroprompt.terminal import say, show
 
 
 def run_command(monkeypatch, capsys, *arguments, stdin=None):

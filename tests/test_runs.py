@@ -16,11 +16,11 @@ from hypothesis import strategies as st
 from transformers import TrainingArguments
 from trl import ModelConfig, TrlParser
 
-from neuroprompt import runs
 from neuroprompt.data import DataConfig
 from neuroprompt.ppo.config import GRPOConfig, PPOConfig, RLOOConfig
+from neuroprompt.runs import arguments as runs
 from neuroprompt.scoring import RewardArguments
-from neuroprompt.training.ppo import QueryArguments
+from neuroprompt.training.queries import QueryArguments
 from neuroprompt.training.sft import SFTArguments, SFTConfig
 
 ROOT = Path(__file__).parents[1]

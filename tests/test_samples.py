@@ -2,7 +2,7 @@
 
 import json
 
-from neuroprompt.samples import SAMPLES, show_samples
+from neuroprompt.runs.samples import SAMPLES, show_samples
 
 
 def test_prompts_are_no_markup(tmp_path, capsys):

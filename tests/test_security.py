@@ -16,12 +16,13 @@ from neuroprompt.enhancer import PromptEnhancer
 from neuroprompt.evaluation.peers import Peer, PeerRewriter
 from neuroprompt.images import ImageGenerator
 from neuroprompt.models import ModelError, locate
-from neuroprompt.planning import skeletons
 from neuroprompt.ppo.config import GRPOConfig, PPOConfig
 from neuroprompt.ppo.trainer import PPOTrainer
 from neuroprompt.rewards import load_reward
 from neuroprompt.scoring import RewardArguments
-from neuroprompt.training.ppo import QueryArguments, train_grpo
+from neuroprompt.training.grpo import train_grpo
+from neuroprompt.training.planning import skeletons
+from neuroprompt.training.queries import QueryArguments
 from neuroprompt.training.sft import SFTArguments, SFTConfig, train_sft
 from tests.checkpoints import malicious
 

@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 
 CHECKOUT = Path(__file__).parents[1]
-COMPUTE = [*(f"training/{name}.py" for name in ("sft", "ppo", "grpo")), "training/embedded/evaluate_policy.py", "scripts/demo.py",
-           "scripts/enhance.py", "scripts/compare_grid.py", "scripts/study.py"]  # fmt: skip
+COMPUTE = [
+    *(f"training/{name}.py" for name in ("sft", "ppo", "grpo", "embedded/evaluate_policy")),
+    *(f"scripts/{name}.py" for name in ("demo", "enhance", "compare_grid", "study")),
+]
 
 
 @pytest.mark.parametrize(("given", "kept"), [(None, "passive"), ("active", "active")])

@@ -13,9 +13,10 @@ import neuroprompt.threads  # noqa: F401 (before torch)  # isort: skip
 from trl import ModelConfig
 
 from neuroprompt.ppo.config import GRPOConfig, RLOOConfig
-from neuroprompt.runs import read_arguments, run_training
+from neuroprompt.runs.arguments import read_arguments, run_training
 from neuroprompt.scoring import RewardArguments
-from neuroprompt.training.ppo import QueryArguments, train_grpo
+from neuroprompt.training.grpo import train_grpo
+from neuroprompt.training.queries import QueryArguments
 
 
 def main() -> None:

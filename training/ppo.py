@@ -13,9 +13,10 @@ import neuroprompt.threads  # noqa: F401 (before torch)  # isort: skip
 from trl import ModelConfig
 
 from neuroprompt.ppo import PPOConfig, TrainingStopped
-from neuroprompt.runs import read_arguments, run_training
+from neuroprompt.runs.arguments import read_arguments, run_training
 from neuroprompt.scoring import RewardArguments
-from neuroprompt.training.ppo import QueryArguments, train_ppo
+from neuroprompt.training.ppo import train_ppo
+from neuroprompt.training.queries import QueryArguments
 
 
 def main() -> str | None:

@@ -12,7 +12,7 @@ import neuroprompt.threads  # noqa: F401 (before torch)  # isort: skip
 from trl import ModelConfig
 
 from neuroprompt.data import DataConfig
-from neuroprompt.runs import read_arguments, run_training
+from neuroprompt.runs.arguments import read_arguments, run_training
 from neuroprompt.training.sft import SFTArguments, SFTConfig, train_sft
 
 

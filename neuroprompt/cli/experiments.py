@@ -30,7 +30,6 @@ from neuroprompt.cli.options import (
     WeightedRewards,
     app,
     check_output,
-    console,
     examples,
     load_generator,
     load_policy,
@@ -41,9 +40,8 @@ from neuroprompt.cli.options import (
     quiet_libraries,
     read_constraints,
     read_prompts,
-    say,
-    show,
 )
+from neuroprompt.terminal import console, say, show
 
 
 @app.command(

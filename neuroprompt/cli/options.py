@@ -1,7 +1,6 @@
 """What the commands share: the app, options that several of them have, and how models are loaded for them."""
 
 import os
-import sys
 import warnings
 from pathlib import Path
 from typing import Annotated
@@ -9,10 +8,9 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.text import Text
 
 from neuroprompt import __version__
-from neuroprompt.terminal import Terminal, visible
+from neuroprompt.terminal import errors
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -21,8 +19,6 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-console = Terminal(highlight=False)
-errors = Terminal(stderr=True, highlight=False)
 
 _PHRASES = {"rich_help_panel": "Constraints", "show_default": False}
 Clause = Annotated[str | None, typer.Option(help='A phrase of this kind to be there; "a|b" is either.', **_PHRASES)]
@@ -90,19 +86,6 @@ def _every_command(
 def examples(*commands: str) -> str:
     """A command's `epilog`: each example on a line of its own."""
     return "\n\n".join(["Examples:", *map(escape, commands)])
-
-
-def say(text: str, label: str = "", style: str = "") -> None:
-    """A line for the person, on standard error, after a coloured label: `say(reason, "warning:", "yellow")`."""
-    errors.line(Text.assemble((label, style), " " * bool(label), visible(text)))
-
-
-def show(text: str | Text) -> None:
-    """A result on standard output: a line on a terminal, and for a pipe the text as it is."""
-    if sys.stdout.isatty():
-        console.line(text)
-    else:
-        print(text)
 
 
 def read_prompts(prompts: list[str] | None, input: str | None, rows: int | None = None) -> list[str]:

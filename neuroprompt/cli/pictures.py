@@ -29,8 +29,6 @@ from neuroprompt.cli.options import (
     Steps,
     app,
     check_output,
-    console,
-    errors,
     examples,
     load_generator,
     load_policy,
@@ -39,9 +37,8 @@ from neuroprompt.cli.options import (
     quiet_libraries,
     read_constraints,
     read_prompts,
-    say,
 )
-from neuroprompt.terminal import visible
+from neuroprompt.terminal import console, errors, say, visible
 
 
 @app.command(

@@ -18,14 +18,12 @@ from neuroprompt.cli.options import (
     Model,
     Require,
     app,
-    console,
     examples,
     load_policy,
     progress_bar,
     read_constraints,
-    say,
 )
-from neuroprompt.terminal import counted
+from neuroprompt.terminal import console, counted, say
 
 CATEGORY_STYLES = {
     "artist": "magenta",

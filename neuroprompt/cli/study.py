@@ -19,15 +19,14 @@ from neuroprompt.cli.options import (
     Steps,
     WeightedRewards,
     app,
-    console,
     examples,
     load_generator,
     own_device,
     process_share,
     progress_bar,
     quiet_libraries,
-    say,
 )
+from neuroprompt.terminal import console, say
 
 
 @app.command(

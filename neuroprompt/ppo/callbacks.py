@@ -8,7 +8,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from transformers import TrainerCallback
 from transformers.integrations import TensorBoardCallback
 
-from neuroprompt.samples import show_samples
+from neuroprompt.runs.samples import show_samples
 
 SHOWN = {"reward": "reward", "kl": "KL", "distinct_tails": "distinct", "images_per_s": "images/s"}
 

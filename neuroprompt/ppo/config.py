@@ -8,7 +8,7 @@ from transformers import TrainingArguments
 
 from neuroprompt.ppo.kl import KL_ESTIMATORS
 from neuroprompt.prompts import CLIP_WINDOW
-from neuroprompt.runs import GlobalBatch
+from neuroprompt.runs.sizes import GlobalBatch
 
 
 @dataclass

@@ -34,7 +34,6 @@ from transformers import (
 )
 from transformers.trainer_utils import get_last_checkpoint
 
-from neuroprompt.checkpoints import WholeCheckpoints
 from neuroprompt.models import synchronize
 from neuroprompt.policies import load_policy, load_tokenizer
 from neuroprompt.ppo.advantages import against_others, explained_variance, gae, token_rewards, whiten
@@ -60,7 +59,8 @@ from neuroprompt.ppo.rollouts import (
     sample,
 )
 from neuroprompt.ppo.state import PPOState
-from neuroprompt.runs import Float32Weights
+from neuroprompt.runs.checkpoints import WholeCheckpoints
+from neuroprompt.runs.deepspeed import Float32Weights
 from neuroprompt.statistics import compare
 
 logger = get_logger(__name__)

@@ -13,22 +13,16 @@ from transformers import Trainer, TrainerCallback
 from transformers.trainer_pt_utils import LengthGroupedSampler
 from trl import ModelConfig, SFTTrainer, get_peft_config
 
-from neuroprompt.checkpoints import WholeCheckpoints, save_policy
 from neuroprompt.data import DataConfig, PromptData, prepare
 from neuroprompt.enhancer import PromptEnhancer
 from neuroprompt.files import sole_writer
-from neuroprompt.planning import only_planned, plan_sft
 from neuroprompt.policies import load_policy, load_tokenizer
-from neuroprompt.runs import (
-    Float32Weights,
-    GlobalBatch,
-    announce,
-    check,
-    checkpoint_to_resume,
-    prepare_first,
-    writing,
-)
-from neuroprompt.samples import show_samples
+from neuroprompt.runs.checkpoints import WholeCheckpoints, checkpoint_to_resume, save_policy
+from neuroprompt.runs.deepspeed import Float32Weights
+from neuroprompt.runs.samples import show_samples
+from neuroprompt.runs.sizes import GlobalBatch
+from neuroprompt.runs.start import announce, check, prepare_first, writing
+from neuroprompt.training.planning import only_planned, plan_sft
 
 
 @dataclass
@@ -44,7 +38,7 @@ class SFTArguments:
         data_dir: Folder of prepared data. Made from `source` where it does not exist yet.
         eval_samples: At most so many validation pairs are evaluated.
         sample_prompts: Plain prompts that are rewritten at each evaluation, to be read by a person.
-        dry_run: Print what the run would take (`neuroprompt.planning`), and stop before anything is loaded.
+        dry_run: Print what the run would take (`neuroprompt.training.planning`), and stop before anything is loaded.
     """
 
     data_dir: str = field(default="", metadata={"help": "Folder of prepared data; made from `source` if it is absent."})

@@ -5,7 +5,7 @@ import os
 
 import torch
 
-from neuroprompt.checkpoints import save_policy
+from neuroprompt.runs.checkpoints import save_policy
 from tests.ppo.test_trainer import rich, trainer, weights
 
 

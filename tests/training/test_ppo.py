@@ -17,7 +17,9 @@ from trl import ModelConfig, TrlParser
 from neuroprompt.files import sole_writer
 from neuroprompt.ppo.config import GRPOConfig, PPOConfig, RLOOConfig
 from neuroprompt.scoring import RewardArguments
-from neuroprompt.training.ppo import QueryArguments, load_queries, load_reward_func, number_positions, train_grpo
+from neuroprompt.training.grpo import number_positions, train_grpo
+from neuroprompt.training.queries import QueryArguments, load_queries
+from neuroprompt.training.rewarded import load_reward_func
 from tests.ppo.conftest import tiny_policy, tokenizer  # noqa: F401
 
 ROOT = Path(__file__).parents[2]

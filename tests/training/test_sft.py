@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file
 
 from neuroprompt.data import DataConfig, PromptData, prepare
-from neuroprompt.runs import checkpoint_to_resume
+from neuroprompt.runs.checkpoints import checkpoint_to_resume
 
 ROOT = Path(__file__).parents[2]
 

@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from neuroprompt.programs import run
 from rich.table import Table
 from rich.text import Text
 
-from neuroprompt.cli import run
-from neuroprompt.cli.options import Device, Model, console, load_policy, read_prompts
+from neuroprompt.cli.options import Device, Model, load_policy, read_prompts
+from neuroprompt.terminal import console
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 

@@ -1,7 +1,8 @@
 """From a finished SFT run to what ships: half-precision safetensors, the tokenizer, and a model card.
 
     python training/embedded/export_policy.py weights --run runs/embedded/sft --output neuroprompt/assets/policy
-    python -m training.embedded.evaluate_policy --data data/discord --prompts partiprompts.txt --output results/policy.json
+    python -m training.embedded.evaluate_policy --data data/discord --prompts partiprompts.txt \
+        --output results/policy.json
     python training/embedded/export_policy.py card --run runs/embedded/sft --data data/discord \
         --figures results/policy.json --prompts partiprompts.txt --output neuroprompt/assets/policy
     python training/embedded/export_policy.py ppo --run runs/embedded/ppo --output neuroprompt/assets --temperature 0.7

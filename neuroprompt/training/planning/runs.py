@@ -1,8 +1,8 @@
 """The plans of the three trainings, from the same arguments as the trainings take."""
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import nullcontext
 from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -18,7 +18,6 @@ from transformers import (
     BlipVisionModel,
     PreTrainedModel,
     TrainingArguments,
-    training_args,
 )
 from trl import ModelConfig, get_peft_config
 
@@ -26,9 +25,6 @@ from neuroprompt.data import PromptData
 from neuroprompt.enhancer import TOKENS_PER_CLIP_TOKEN
 from neuroprompt.images import ImageGenerator, _as_its_card_says, _pick_dtype
 from neuroprompt.models import ModelError, locate
-from neuroprompt.planning import passes, skeletons
-from neuroprompt.planning.plan import Layout, Part, Plan
-from neuroprompt.planning.skeletons import parameters, weight_bytes
 from neuroprompt.ppo.config import GRPOConfig, PPOConfig, RLOOConfig
 from neuroprompt.ppo.model import disable_dropout
 from neuroprompt.prompts import CLIP_WINDOW
@@ -36,9 +32,12 @@ from neuroprompt.rewards import aesthetic, clip, parse_spec, pickscore
 from neuroprompt.rewards.encoders import _open_clip_name
 from neuroprompt.rewards.loading import pick_dtype, read_weights, weights_file
 from neuroprompt.scoring import PRESETS, RewardArguments, generator_config
+from neuroprompt.training.planning import passes, skeletons
+from neuroprompt.training.planning.plan import Layout, Part, Plan
+from neuroprompt.training.planning.skeletons import parameters, weight_bytes
 
 if TYPE_CHECKING:
-    from neuroprompt.training.ppo import QueryArguments
+    from neuroprompt.training.queries import QueryArguments
     from neuroprompt.training.sft import SFTArguments
 
 SPECIAL_TOKENS = 2  # of CLIP's window: its begin and its end
@@ -193,21 +192,6 @@ def only_planned(plan: Plan, dry_run: bool) -> bool:
     if PartialState().is_main_process:
         print(plan if dry_run else plan.numbers, flush=True)
     return dry_run
-
-
-@contextmanager
-def for_any_machine(arguments: Sequence[str]) -> Iterator[None]:
-    """Read the arguments of a dry run in here: where there is no GPU, one is planned for.
-
-    `TrainingArguments` refuses `bf16` there, as it should where more is to come than a plan.
-    """
-    allowed = training_args.is_torch_bf16_gpu_available
-    if "--dry_run" in arguments and not torch.accelerator.is_available():
-        training_args.is_torch_bf16_gpu_available = lambda: True
-    try:
-        yield
-    finally:
-        training_args.is_torch_bf16_gpu_available = allowed
 
 
 def _device(config: TrainingArguments) -> torch.device:

@@ -9,8 +9,8 @@ from transformers import PreTrainedModel
 
 from neuroprompt.decoding.neurologic import CACHE
 from neuroprompt.images import ImageGenerator, _denoiser
-from neuroprompt.planning.skeletons import peak_bytes
 from neuroprompt.ppo.losses import token_logprobs
+from neuroprompt.training.planning.skeletons import peak_bytes
 
 Autocast = Callable[[], AbstractContextManager]
 

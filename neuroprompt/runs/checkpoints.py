@@ -5,7 +5,7 @@ import os
 import shutil
 from pathlib import Path
 
-from transformers import Trainer, TrainerState
+from transformers import Trainer, TrainerState, TrainingArguments
 from transformers.trainer import TRAINING_ARGS_NAME
 from transformers.trainer_utils import get_last_checkpoint
 
@@ -109,3 +109,19 @@ def _rotate(run: Path, limit: int | None, best: str | None) -> None:
             os.replace(folder, doomed)
             extra -= 1
     shutil.rmtree(run / STAGING, ignore_errors=True)
+
+
+def checkpoint_to_resume(config: TrainingArguments) -> str | None:
+    """What `resume_from_checkpoint` stands for: a folder, or None for a fresh start.
+
+    Raises:
+        ValueError: There is no such folder.
+    """
+    wanted = config.resume_from_checkpoint
+    if wanted is None or str(wanted).lower() in {"false", "no"}:
+        return None
+    if str(wanted).lower() in {"true", "last"}:
+        return get_last_checkpoint(config.output_dir) if Path(config.output_dir).is_dir() else None
+    if not Path(wanted).is_dir():
+        raise ValueError(f"there is no checkpoint {wanted}")
+    return str(wanted)

@@ -7,7 +7,7 @@ import torch
 
 from benchmarks.memory import compared
 from neuroprompt.models import locate
-from neuroprompt.planning import passes, skeletons
+from neuroprompt.training.planning import passes, skeletons
 
 SIZES = {"rows": 16, "prompt": 20, "completion": 40, "autocast": nullcontext}
 

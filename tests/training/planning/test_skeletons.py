@@ -10,7 +10,7 @@ from torch import nn
 from transformers import AutoModelForCausalLM, CLIPModel, GPT2Config, GPT2LMHeadModel
 
 from neuroprompt.models import ModelError, locate
-from neuroprompt.planning.skeletons import (
+from neuroprompt.training.planning.skeletons import (
     UNALLOCATED,
     causal_lm,
     clip,

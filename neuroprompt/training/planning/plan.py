@@ -12,7 +12,7 @@ from torch import nn
 from transformers import TrainingArguments
 
 from neuroprompt.models import ModelError
-from neuroprompt.planning.skeletons import parameters, weight_bytes
+from neuroprompt.training.planning.skeletons import parameters, weight_bytes
 
 logger = logging.getLogger(__name__)
 

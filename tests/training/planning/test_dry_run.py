@@ -9,12 +9,14 @@ from trl import ModelConfig, TrlParser
 from benchmarks.memory import published
 from neuroprompt.data import DataConfig
 from neuroprompt.models import ModelError
-from neuroprompt.planning import for_any_machine
-from neuroprompt.planning import plan as plan_module
 from neuroprompt.ppo import PPOConfig
 from neuroprompt.ppo.config import GRPOConfig
+from neuroprompt.runs.arguments import for_any_machine
 from neuroprompt.scoring import RewardArguments
-from neuroprompt.training.ppo import QueryArguments, train_grpo, train_ppo
+from neuroprompt.training.grpo import train_grpo
+from neuroprompt.training.planning import plan as plan_module
+from neuroprompt.training.ppo import train_ppo
+from neuroprompt.training.queries import QueryArguments
 from neuroprompt.training.sft import SFTArguments, SFTConfig, train_sft
 
 ROOT = Path(__file__).parents[2]

@@ -13,12 +13,12 @@ from trl import ModelConfig
 
 from benchmarks.memory import STARTS, plan, published
 from neuroprompt.models import ModelError, locate
-from neuroprompt.planning import Layout, plan_grpo, plan_ppo, plan_sft
-from neuroprompt.planning import plan as plan_module
 from neuroprompt.ppo import PPOConfig, PPOTrainer
 from neuroprompt.ppo.config import GRPOConfig, RLOOConfig
 from neuroprompt.scoring import RewardArguments
-from neuroprompt.training.ppo import QueryArguments
+from neuroprompt.training.planning import Layout, plan_grpo, plan_ppo, plan_sft
+from neuroprompt.training.planning import plan as plan_module
+from neuroprompt.training.queries import QueryArguments
 from neuroprompt.training.sft import SFTArguments, SFTConfig
 from tests.ppo.conftest import tiny_policy, tokenizer  # noqa: F401
 
