@@ -8,6 +8,7 @@ from typing import NoReturn
 
 import typer
 
+import neuroprompt.threads  # noqa: F401 (before a program loads torch)
 from neuroprompt.models import is_out_of_memory
 from neuroprompt.terminal import say
 

@@ -18,7 +18,7 @@ from trl import ModelConfig, TrlParser
 
 from neuroprompt.data import DataConfig
 from neuroprompt.ppo.config import GRPOConfig, PPOConfig, RLOOConfig
-from neuroprompt.runs import arguments as runs
+from neuroprompt.runs import arguments, sizes, start
 from neuroprompt.scoring import RewardArguments
 from neuroprompt.training.queries import QueryArguments
 from neuroprompt.training.sft import SFTArguments, SFTConfig
@@ -40,7 +40,7 @@ CONFIGS = [
 
 def launched(monkeypatch, count, accelerate=None):
     """As if `accelerate launch --config_file accelerate` had started so many processes."""
-    monkeypatch.setattr(runs, "processes", lambda: count)
+    monkeypatch.setattr(sizes, "processes", lambda: count)
     monkeypatch.setattr(TrainingArguments, "world_size", property(lambda self: count))
     if accelerate is None:
         return
@@ -124,7 +124,7 @@ def test_as_many_at_once_as_there_may_be(share, count, at_once):
 def test_what_cannot_be_shared_is_said_with_what_can(minibatch, count):
     assume(minibatch % count)
     with pytest.raises(ValueError, match=f"minibatch_size is {minibatch}, which {count} process") as error:
-        runs.share_equally(minibatch, count)
+        sizes.share_equally(minibatch, count)
     fitting = str(error.value).split("(")[2].split(")")[0].split(", ")
     assert [int(n) for n in fitting] == [n for n in range(1, minibatch + 1) if minibatch % n == 0]
     assert "\n" not in str(error.value)
@@ -169,7 +169,7 @@ def test_what_contradicts_itself(changes, message):
 
 def test_processes_that_never_met(monkeypatch):
     """As where a cluster's scheduler sets WORLD_SIZE, and nothing was launched."""
-    monkeypatch.setattr(runs, "processes", lambda: 2)
+    monkeypatch.setattr(sizes, "processes", lambda: 2)
     with pytest.raises(ValueError, match=r"says 2 process\(es\), and torch finds 1"):
         PPOConfig("run", use_cpu=True, report_to="none")
 
@@ -214,9 +214,9 @@ def test_what_is_wrong_with_the_arguments(kind, tmp_path, monkeypatch, capsys):
         ([*good, "--dtype", "bfloat16", "--use_peft", "false"], "dtype is bfloat16"),
         ([*good, "--report_to", "clearml"], "report_to is clearml, which is not installed: pip install clearml"),
     ]
-    for arguments, message in cases:
-        code, error = enter(monkeypatch, capsys, kind, *arguments)
-        assert code == 2 and f"error: {message}" in error and error.count("\n") == 1, (arguments, error)
+    for given, message in cases:
+        code, error = enter(monkeypatch, capsys, kind, *given)
+        assert code == 2 and f"error: {message}" in error and error.count("\n") == 1, (given, error)
     assert {f.name for f in tmp_path.iterdir()} == set(files)  # nothing was begun
 
 
@@ -235,10 +235,11 @@ def test_missing_data_says_how_to_make_it(tmp_path, monkeypatch, capsys):
 @pytest.mark.parametrize("missing", ["tensorboard", "peft", "deepspeed"])
 def test_a_package_that_is_not_there(missing, monkeypatch, capsys):
     """As after a plain `pip install neuroprompt`."""
-    there = runs.find_spec
-    monkeypatch.setattr(runs, "find_spec", lambda name: None if name == missing else there(name))
+    there = start.find_spec
+    for module in (arguments, start):
+        monkeypatch.setattr(module, "find_spec", lambda name: None if name == missing else there(name))
     if missing == "tensorboard":
-        monkeypatch.setattr(runs, "get_available_reporting_integrations", list)
+        monkeypatch.setattr(start, "get_available_reporting_integrations", list)
     if missing == "deepspeed":
         monkeypatch.setenv("ACCELERATE_USE_DEEPSPEED", "true")
     for kind in ("sft", "ppo", "grpo"):

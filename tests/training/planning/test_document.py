@@ -9,7 +9,7 @@ import pytest
 from benchmarks.memory import MEASURES, plan, published, row
 from tests.rehearsal.documents import commands
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 TEXT = (ROOT / "docs" / "gpu.md").read_text("utf-8")
 
 

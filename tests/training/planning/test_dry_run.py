@@ -19,7 +19,7 @@ from neuroprompt.training.ppo import train_ppo
 from neuroprompt.training.queries import QueryArguments
 from neuroprompt.training.sft import SFTArguments, SFTConfig, train_sft
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 NO_GPU = pytest.mark.skipif(torch.accelerator.is_available(), reason="of machines without a GPU")
 
 

@@ -22,7 +22,7 @@ from neuroprompt.training.planning.skeletons import (
 )
 from tests.checkpoints import diffusion, rewards
 
-PUBLISHED = Path(__file__).parents[2] / "benchmarks" / "published"
+PUBLISHED = Path(__file__).parents[3] / "benchmarks" / "published"
 STABLE_DIFFUSION = PUBLISHED / "stable-diffusion-v1-5" / "stable-diffusion-v1-5"
 SDXL_TURBO = PUBLISHED / "stabilityai" / "sdxl-turbo"
 
