@@ -214,9 +214,9 @@ def test_what_is_wrong_with_the_arguments(kind, tmp_path, monkeypatch, capsys):
         ([*good, "--dtype", "bfloat16", "--use_peft", "false"], "dtype is bfloat16"),
         ([*good, "--report_to", "clearml"], "report_to is clearml, which is not installed: pip install clearml"),
     ]
-    for given, message in cases:
-        code, error = enter(monkeypatch, capsys, kind, *given)
-        assert code == 2 and f"error: {message}" in error and error.count("\n") == 1, (given, error)
+    for words, message in cases:
+        code, error = enter(monkeypatch, capsys, kind, *words)
+        assert code == 2 and f"error: {message}" in error and error.count("\n") == 1, (words, error)
     assert {f.name for f in tmp_path.iterdir()} == set(files)  # nothing was begun
 
 
