@@ -37,7 +37,7 @@ def main(
     methods = parse_methods("plain,enhanced")
     grid = compare_pictures(prompts or ["boy on a horse", "a castle"], methods, reward)
     for plain, enhanced in grid.rows:
-        for name, text in (("plain   ", plain.prompt), ("enhanced", enhanced.prompt)):
+        for name, text in (("plain   ", plain.text), ("enhanced", enhanced.text)):
             console.line(Text.assemble((name, "bold"), " ", text))
     save_grid(grid, output)
     console.line(Text.assemble(("drawn   ", "bold"), " ", output))

@@ -134,7 +134,7 @@ def _examples(results: Mapping, folder: Path) -> str:
         items = "".join(
             f"<dt>{html.escape(row['title'])}</dt>"
             + "".join(
-                f"<dd><b>{html.escape(column)}</b> {html.escape(cell['prompt'])}</dd>"
+                f"<dd><b>{html.escape(column)}</b> {html.escape(cell.get('text', cell.get('prompt')))}</dd>"
                 for column, cell in zip(grid["columns"], row["cells"], strict=True)
             )
             for row in grid["rows"]

@@ -293,7 +293,7 @@ def test_files_have_everything_in_them(tmp_path, suffix):
     assert difference.mean() < (2 if suffix in (".jpg", ".jpeg") else 1e-9)
     record = read_metadata(path)["neuroprompt"]
     assert record == grid.to_dict()
-    assert record["rows"][1]["cells"][1]["prompt"] == "a castle, highly detailed, sharp focus"
+    assert record["rows"][1]["cells"][1]["text"] == "a castle, highly detailed, sharp focus"
     assert record["rows"][0]["cells"][0]["pictures"] == [
         {"seed": 0, "scores": {"pickscore": 20.0, "clip": 0.25}, "flagged": False}
     ]

@@ -46,12 +46,12 @@ class Cell:
     """What a method made of a prompt: the prompt that was drawn, and a picture for each seed.
 
     Attributes:
-        prompt: The prompt that was drawn.
+        text: The finished prompt, which was drawn.
         pictures: One for each seed, side by side; None where one is missing.
-        original: The user's prompt; its words are bold in `prompt`.
+        original: The user's prompt; its words are bold in `text`.
     """
 
-    prompt: str
+    text: str
     pictures: Sequence[Picture | None]
     original: str = ""
 
@@ -114,7 +114,7 @@ class Grid:
             return {"seed": p.seed, "scores": scores, "flagged": p.flagged}
 
         def cell(c: Cell | None) -> dict | None:
-            return c and {"prompt": c.prompt, "original": c.original, "pictures": [picture(p) for p in c.pictures]}
+            return c and {"text": c.text, "original": c.original, "pictures": [picture(p) for p in c.pictures]}
 
         return {
             "kind": "grid",
@@ -185,14 +185,14 @@ def printable(text: str) -> str:
     return "".join(" " if unicodedata.category(c) in ("Cc", "Zl", "Zp") else c for c in text)
 
 
-def users_words(original: str, prompt: str) -> list[bool]:
-    """For each character of `prompt`, whether it is the user's: a rewrite begins with the user's text, and a prompt
+def users_words(original: str, text: str) -> list[bool]:
+    """For each character of `text`, whether it is the user's: a rewrite begins with the user's text, and a prompt
     that somebody wrote anew may have some of its words."""
-    own = [False] * len(prompt)
-    if original and prompt.startswith(original):
+    own = [False] * len(text)
+    if original and text.startswith(original):
         own[: len(original)] = [True] * len(original)
         return own
-    words = list(re.finditer(r"\w+", prompt[:_MAX_COMPARED]))
+    words = list(re.finditer(r"\w+", text[:_MAX_COMPARED]))
     theirs = re.findall(r"\w+", original[:_MAX_COMPARED].casefold())
     matcher = SequenceMatcher(None, theirs, [w[0].casefold() for w in words], autojunk=False)
     for _, start, length in matcher.get_matching_blocks():

@@ -272,7 +272,7 @@ class _ScoreTable:
 def _caption(cell: Cell | None, size: int, width: int) -> list[list[Span]]:
     if cell is None:
         return []
-    return wrap(cell.prompt, users_words(cell.original, cell.prompt), size, width, _CAPTION_LINES, _TEXT, _INK)
+    return wrap(cell.text, users_words(cell.original, cell.text), size, width, _CAPTION_LINES, _TEXT, _INK)
 
 
 def _pictures(grid: Grid) -> Iterator[Picture | None]:

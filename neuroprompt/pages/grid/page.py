@@ -83,13 +83,13 @@ def _cell_html(
         seed = "" if picture.seed is None else f", seed {picture.seed}"
         pictures.append(
             f'<button data-row="{row}" data-column="{column}" data-index="{k}" title="enlarge">'
-            f'<img src="{_picture_uri(picture.image)}" alt="{_escape(f"{title}: {cell.prompt}{seed}")}" '
+            f'<img src="{_picture_uri(picture.image)}" alt="{_escape(f"{title}: {cell.text}{seed}")}" '
             f'width="{width}" height="{height}"></button>'
         )
     across = len(pictures) if len(pictures) <= 3 else math.ceil(math.sqrt(len(pictures)))
     caption = "".join(
         f"<b>{_escape(text)}</b>" if own else _escape(text)
-        for text, own in cut_pieces(cell.prompt, users_words(cell.original, cell.prompt))
+        for text, own in cut_pieces(cell.text, users_words(cell.original, cell.text))
     )
     scores = "".join(_score_html(cell, first, name, form) for name, form in formats.items())
     return (
@@ -227,7 +227,7 @@ function show(i) {
   large.src = image.src;
   large.alt = image.alt;
   dialog.querySelector("strong").textContent = record.columns[column];
-  dialog.querySelector("p").textContent = cell.prompt;
+  dialog.querySelector("p").textContent = cell.text;
   dialog.querySelector("small").textContent = [...seed, ...scores].join(" · ");
   if (!dialog.open) dialog.showModal();
 }
