@@ -1,7 +1,7 @@
 # make demo       a virtual environment, the package, two prompts rewritten, and their pictures in demo.png
 # make test       the test suite
 # make rehearse   every config and documented command, on tiny models under the published names
-# make lint       ruff
+# make lint       ruff, and the house's floors (lint-imports)
 # With `uv` or another pip in INSTALL, or another interpreter in PYTHON, the same: make test PYTHON=python3.12
 
 VENV ?= .venv
@@ -22,6 +22,7 @@ rehearse: $(VENV)/.dev
 lint: $(VENV)/.dev
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/lint-imports --no-logo --no-cache
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)

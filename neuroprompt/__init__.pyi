@@ -1,0 +1,27 @@
+from .decoding import ConstraintError, Constraints, check, neurologic
+from .enhancer import EnhancedPrompt, PromptEnhancer
+from .images import GeneratorConfig, ImageGenerator
+from .ppo import PPOConfig, PPOTrainer
+from .prompts import count_clip_tokens
+from .rewards import load_reward, load_rewards
+from .scoring import PromptReward
+from .search import optimize
+
+__version__: str
+__all__ = [
+    "ConstraintError",
+    "Constraints",
+    "EnhancedPrompt",
+    "GeneratorConfig",
+    "ImageGenerator",
+    "PPOConfig",
+    "PPOTrainer",
+    "PromptEnhancer",
+    "PromptReward",
+    "check",
+    "count_clip_tokens",
+    "load_reward",
+    "load_rewards",
+    "neurologic",
+    "optimize",
+]
