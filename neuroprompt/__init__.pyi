@@ -1,4 +1,5 @@
-from .decoding import ConstraintError, Constraints, check, neurologic
+from .decoding import ConstraintError, Constraints, check
+from .decoding.neurologic import neurologic
 from .enhancer import EnhancedPrompt, PromptEnhancer
 from .images import GeneratorConfig, ImageGenerator
 from .ppo import PPOConfig, PPOTrainer

@@ -29,7 +29,8 @@ from transformers import (
 )
 
 from neuroprompt.completions import SEPARATORS, _listing, check_prompt, finish
-from neuroprompt.decoding import Constraints, Satisfaction, check, neurologic
+from neuroprompt.decoding import Constraints, Satisfaction, check
+from neuroprompt.decoding.neurologic import neurologic
 from neuroprompt.decoding.processors import GumbelNoise, MinModifiers, NoRepeatedNGrams, sampling_warpers
 from neuroprompt.models import ModelError, pick_device
 from neuroprompt.modifiers import categorise

@@ -1,4 +1,7 @@
-"""Constrained decoding: phrases required and forbidden, as one automaton, in a batched beam search."""
+"""Constrained decoding: phrases required and forbidden, as one automaton, in a batched beam search.
+
+Here is what a wish is, without PyTorch, so that a wrong one is refused at once; the search is in `neurologic`.
+"""
 
 from neuroprompt.decoding.constraints import (
     CATEGORIES,
@@ -9,7 +12,6 @@ from neuroprompt.decoding.constraints import (
     check,
     occurrences,
 )
-from neuroprompt.decoding.neurologic import neurologic
 
 __all__ = [
     "CATEGORIES",
@@ -18,6 +20,5 @@ __all__ = [
     "Match",
     "Satisfaction",
     "check",
-    "neurologic",
     "occurrences",
 ]

@@ -11,7 +11,8 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from transformers import LogitsProcessor, LogitsProcessorList, StoppingCriteria, StoppingCriteriaList
 
-from neuroprompt.decoding import ConstraintError, Constraints, check, neurologic
+from neuroprompt.decoding import ConstraintError, Constraints, check
+from neuroprompt.decoding.neurologic import neurologic
 from neuroprompt.decoding.automaton import Automaton
 from neuroprompt.decoding.vocabulary import Vocabulary
 
