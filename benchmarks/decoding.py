@@ -26,8 +26,8 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
 from neuroprompt.decoding import Constraints, check
-from neuroprompt.decoding.neurologic import neurologic
 from neuroprompt.decoding.automaton import Automaton
+from neuroprompt.decoding.neurologic import neurologic
 from neuroprompt.decoding.vocabulary import Vocabulary
 from neuroprompt.models import locate
 from neuroprompt.modifiers import vocabulary as terms

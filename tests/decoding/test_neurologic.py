@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from transformers import LogitsProcessor, LogitsProcessorList, StoppingCriteria, StoppingCriteriaList
 
 from neuroprompt.decoding import ConstraintError, Constraints, check
-from neuroprompt.decoding.neurologic import neurologic
 from neuroprompt.decoding.automaton import Automaton
+from neuroprompt.decoding.neurologic import neurologic
 from neuroprompt.decoding.vocabulary import Vocabulary
 
 PROMPTS = ["a boy on a horse", "portrait of", "an old house by the sea,", "fog"]
