@@ -202,7 +202,7 @@ def _of_policies() -> Iterator[tuple[str, int, int]]:
 
 
 def _of_pictures() -> Iterator[tuple[str, int, int]]:
-    config = GeneratorConfig(num_inference_steps=2, batch_size=ROWS, guidance_scale=3.0)
+    config = GeneratorConfig(steps=2, guidance=3.0, batch_size=ROWS)
     real = ImageGenerator.from_pretrained("embedded", device="cpu", config=config)
     made = ImageGenerator(skeletons.pipeline(locate("embedded", "stable-diffusion"), torch.float32), real.config)
     drawn = measured_bytes(lambda: real.draw(["a castle"] * ROWS, list(range(ROWS))))

@@ -121,7 +121,7 @@ def phases(
         f"{reward.generator.name}, {sum(p.numel() for p in policy.parameters()) / 1e6:.1f} M parameters in the policy; "
         f"{describe(str(settings.device))}, {figures['processes']} process(es)\n"
         f"an iteration: {settings.rollout_batch_size} rewrites, {drawn:.0f} pictures of "
-        f"{reward.generator.config.num_inference_steps} steps, {settings.steps_per_iteration} optimizer steps\n"
+        f"{reward.generator.config.steps} steps, {settings.steps_per_iteration} optimizer steps\n"
     )
     table(("phase", "s", "share"), [(name, f"{s:.3f}", f"{s / seconds:.1%}") for name, s in phase.items()])
     console.print(
@@ -367,7 +367,7 @@ def read(
 
 def full_size_reward(images: RewardArguments, settings: PPOConfig, tokenizer: PreTrainedTokenizerBase) -> PromptReward:
     """PickScore of Stable Diffusion's pictures, NeuroPrompts' reward, from random weights."""
-    drawing = GeneratorConfig(num_inference_steps=images.num_inference_steps, batch_size=images.image_batch_size)
+    drawing = GeneratorConfig(steps=images.num_inference_steps, batch_size=images.image_batch_size)
     generator, score = full_size_models(str(settings.device), drawing)
     return PromptReward(
         generator,

@@ -55,8 +55,8 @@ def main(
     where = device or ("cuda" if torch.cuda.is_available() else "cpu")
     config = GeneratorConfig(batch_size=batch_size)
     generator, score = full_size_models(where, config) if full_size else embedded_models(where, config)
-    for count in steps or [generator.config.num_inference_steps]:
-        settings = replace(generator.config, num_inference_steps=count)
+    for count in steps or [generator.config.steps]:
+        settings = replace(generator.config, steps=count)
         compare(ImageGenerator(generator.pipeline, settings, name=generator.name), score, prompts, loop_prompts, seeds)
 
 
@@ -92,7 +92,7 @@ def compare(generator: ImageGenerator, score: PickScore, prompts: int, loop_prom
     console.print(table)
     console.print(
         f"of our time: drawing {phases['draw'] / new:.0%}, scoring {phases['score'] / new:.0%}; "
-        f"{generator.config.num_inference_steps} steps, {generator.config.height} pixels, batches of {batch_size}"
+        f"{generator.config.steps} steps, {generator.config.size[1]} pixels, batches of {batch_size}"
     )
     if where.startswith("cuda"):
         with FlopCounterMode(display=False) as counter:
@@ -120,8 +120,8 @@ def loop(generator: ImageGenerator, score: PickScore, plain: list[str], texts: l
             for seed in range(seeds):
                 picture = pipeline(
                     prompt,
-                    num_inference_steps=config.num_inference_steps,
-                    guidance_scale=config.guidance_scale,
+                    num_inference_steps=config.steps,
+                    guidance_scale=config.guidance,
                     generator=torch.Generator("cpu").manual_seed(seed),
                 ).images[0]
                 with torch.no_grad():
@@ -175,7 +175,7 @@ def full_size_models(device: str, config: GeneratorConfig) -> tuple[ImageGenerat
             projection_dim=1024,
         )  # fmt: skip
         clip = CLIPModel(towers)
-    config = GeneratorConfig(config.num_inference_steps or 20, 7.5, batch_size=config.batch_size)
+    config = GeneratorConfig(config.steps or 20, 7.5, batch_size=config.batch_size)
     generator = ImageGenerator(pipeline.to(device, torch.bfloat16), config, name="SD 1.5 with random weights")
     preprocessing = Preprocessing(224, 224, mean=(0.481, 0.458, 0.408), std=(0.269, 0.261, 0.276))
     encoder = TransformersEncoder(clip.to(torch.bfloat16), pipeline.tokenizer, preprocessing, "random")

@@ -26,6 +26,15 @@ if TYPE_CHECKING:
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 MAX_PIXELS = 2**26
 """Pixels of the largest picture that is read (67 million, such as 8,192 x 8,192); in a file they may be a few bytes."""
+DIFFUSERS_NAMES = {
+    "steps": "num_inference_steps",
+    "guidance": "guidance_scale",
+    "true_cfg": "true_cfg_scale",
+    "negative": "negative_prompt",
+}
+"""What diffusers calls settings of a `GeneratorConfig`."""
+OLD_NAMES = {old: name for name, old in DIFFUSERS_NAMES.items()} | {"height": "size", "width": "size"}
+"""Their names by what they were once called, in pictures and results that are still about."""
 
 
 @dataclass(frozen=True)
@@ -34,14 +43,14 @@ class PictureInfo:
 
     Attributes:
         original: The user's prompt.
-        prompt: What was drawn; the enhanced prompt, or the original again.
+        text: The prompt that was drawn; the enhanced one, or the original again.
         seed: Of the noise.
         model: The generator's name.
         config: How it was drawn: `GeneratorConfig` as a dictionary.
     """
 
     original: str
-    prompt: str
+    text: str
     seed: int
     model: str
     config: Mapping[str, Any] = field(default_factory=dict)
@@ -120,8 +129,16 @@ def read_metadata(path: str | Path) -> dict[str, Any]:
         record = record["neuroprompt"]
     elif "neuroprompt" not in picture.info:
         record = None
-    made = {"parameters": found["parameters"], "neuroprompt": record}
+    made = {"parameters": found["parameters"], "neuroprompt": _current(record)}
     return {key: value for key, value in made.items() if value is not None}
+
+
+def current_settings(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A generator's settings, as a picture or a table of results says them, under the names of today."""
+    settings = {OLD_NAMES.get(name, name): value for name, value in config.items()}
+    if "height" in config:
+        settings["size"] = [config.get("width"), config["height"]]
+    return settings
 
 
 def load_images(paths: Sequence[str | Path]) -> list[Image.Image]:
@@ -221,6 +238,14 @@ def _parts(values: np.ndarray, size: int = 2**20) -> Iterator[np.ndarray]:
     return (flat[start : start + size] for start in range(0, flat.size, size))
 
 
+def _current(record: Any) -> Any:
+    """A `PictureInfo` with the names of today; anything else as it is."""
+    if not isinstance(record, dict) or "prompt" not in record or not isinstance(record.get("config"), dict):
+        return record
+    renamed = {"text" if key == "prompt" else key: value for key, value in record.items()}
+    return renamed | {"config": current_settings(record["config"])}
+
+
 def _decode_comment(comment: bytes | str) -> str:
     """EXIF's UserComment: eight bytes that name the encoding, and the text."""
     if isinstance(comment, str):
@@ -260,9 +285,9 @@ def _texts(picture: Image.Image, metadata: PictureInfo | Mapping[str, Any] | Non
 def _parameters(picture: Image.Image, info: PictureInfo) -> str:
     """A1111's lines: the prompt, the negative prompt, and the settings as a list."""
     config = info.config
-    guidance, true_cfg = config.get("guidance_scale"), config.get("true_cfg_scale")
+    guidance, true_cfg = config.get("guidance"), config.get("true_cfg")
     settings = {
-        "Steps": config.get("num_inference_steps"),
+        "Steps": config.get("steps"),
         "Sampler": _SAMPLERS.get(config.get("scheduler", ""), config.get("scheduler")),
         "CFG scale": guidance if true_cfg is None else true_cfg,
         "Distilled CFG Scale": None if true_cfg is None else guidance,  # as Forge calls it
@@ -270,9 +295,9 @@ def _parameters(picture: Image.Image, info: PictureInfo) -> str:
         "Size": f"{picture.width}x{picture.height}",
         "Model": info.model,
     }
-    negative = config.get("negative_prompt")
+    negative = config.get("negative")
     lines = [
-        info.prompt,
+        info.text,
         *([f"Negative prompt: {negative}"] if negative else []),
         ", ".join(f"{key}: {_quoted(value)}" for key, value in settings.items() if value is not None),
     ]

@@ -8,6 +8,7 @@ random numbers), which takes most of the luck out of a comparison.
 Pictures stay tensors on the device; files are the business of `neuroprompt.image_files`.
 """
 
+import difflib
 import inspect
 import json
 import logging
@@ -25,7 +26,9 @@ import torch
 import transformers
 from huggingface_hub import try_to_load_from_cache
 from torch import Tensor
+from transformers.hf_argparser import HfArg
 
+from neuroprompt.image_files import DIFFUSERS_NAMES, OLD_NAMES
 from neuroprompt.models import (
     ModelError,
     check_tokenizer,
@@ -42,59 +45,67 @@ from neuroprompt.models import (
 
 @dataclass(frozen=True)
 class GeneratorConfig:
-    """How pictures are drawn. None is the model's own: what its card says for known few-step models, and what its
-    pipeline has by default otherwise; `ImageGenerator.config` says what that came to.
+    """How pictures are drawn; each field's help says what it is.
 
-    Attributes:
-        num_inference_steps: Denoising steps.
-        guidance_scale: Weight of classifier-free guidance (Ho and Salimans 2022); 1 or less is without, at half the
-            cost. Models distilled with guidance (Flux, LCM) read it as an input.
-        true_cfg_scale: Weight of classifier-free guidance in the pipelines that call it so, beside that input (Flux,
-            Qwen-Image); 1 or less is without.
-        height, width: Of the pictures, in pixels.
-        negative_prompt: What guidance leads away from.
-        scheduler: A scheduler class of diffusers, such as ``DPMSolverMultistepScheduler``; it is configured as the
-            pipeline's own.
-        dtype: Of the weights: ``float32``, ``bfloat16`` or ``float16``. By default bfloat16 on accelerators that have
-            it, float16 on others, and float32 on CPUs, so that all of them draw the same; ``auto`` draws in bfloat16 on
-            CPUs that have it too (AVX512-BF16 or AMX).
-        variant: Which files of the model to load, such as ``fp16``.
-        max_sequence_length: Tokens that a T5 text encoder reads (Stable Diffusion 3, Flux).
-        batch_size: Pictures that are drawn at once; halved, and kept so, where the memory does not hold them.
-        compile: Compile the denoiser with `torch.compile` at its first use.
-        attention_slicing, vae_slicing, vae_tiling: Less memory for more time, as in diffusers. Tiling changes large
-            pictures slightly.
-        cpu_offload: ``model`` or ``sequential``: weights wait in the CPU's memory until the GPU needs them.
-        safety_checker: Run the pipeline's own, if it has one.
-        long_prompts: What becomes of a prompt beyond CLIP's 77 tokens: ``truncate`` cuts it off, as the pipeline does;
-            ``chunk`` encodes it in windows of 75 and joins the embeddings (as A1111's web UI and compel do).
+    None is the model's own: what its card says for known few-step models, and what its pipeline has by default
+    otherwise; `ImageGenerator.config` says what that came to. diffusers' own names of these settings are in
+    `image_files.DIFFUSERS_NAMES`.
+
+    Raises:
+        ValueError: A setting is not of its kind, or out of range.
     """
 
-    num_inference_steps: int | None = None
-    guidance_scale: float | None = None
-    true_cfg_scale: float | None = None
-    height: int | None = None
-    width: int | None = None
-    negative_prompt: str | None = None
-    scheduler: str | None = None
-    dtype: str | None = None
-    variant: str | None = None
-    max_sequence_length: int | None = None
-    batch_size: int = 16
-    compile: bool = False
-    attention_slicing: bool = False
-    vae_slicing: bool = False
-    vae_tiling: bool = False
-    cpu_offload: str | None = None
-    safety_checker: bool = True
-    long_prompts: str = "truncate"
+    steps: int | None = HfArg(default=None, help="The number of denoising steps.")
+    guidance: float | None = HfArg(
+        default=None,
+        help="The weight of classifier-free guidance (Ho and Salimans 2022); 1 or less is without, at half the cost. "
+        "Models distilled with guidance (Flux, LCM) read it as an input.",
+    )
+    true_cfg: float | None = HfArg(
+        default=None,
+        help="The weight of classifier-free guidance in pipelines that have that input beside it (Flux, Qwen-Image); 1 "
+        "or less is without.",
+    )
+    size: tuple[int, int] | str | int | None = HfArg(
+        default=None, help="The pictures' size in pixels: 512, or 768x512 (width x height); kept as (width, height)."
+    )
+    negative: str | None = HfArg(default=None, help="The negative prompt: what guidance leads away from.")
+    scheduler: str | None = HfArg(
+        default=None,
+        help="A scheduler class of diffusers, such as DPMSolverMultistepScheduler, configured as the pipeline's own.",
+    )
+    dtype: str | None = HfArg(
+        default=None,
+        help="The type of the weights: float32, bfloat16 or float16. By default bfloat16 on accelerators that have it, "
+        "float16 on others, and float32 on CPUs, so that all of them draw the same; auto draws in bfloat16 on CPUs "
+        "that have it too (AVX512-BF16 or AMX).",
+    )
+    variant: str | None = HfArg(default=None, help="Which files of the model are loaded, such as fp16.")
+    max_sequence_length: int | None = HfArg(
+        default=None, help="The tokens that a T5 text encoder reads (Stable Diffusion 3, Flux)."
+    )
+    batch_size: int = HfArg(
+        default=16,
+        help="The pictures that are drawn at once; halved, and kept so, where the memory does not hold them.",
+    )
+    compile: bool = HfArg(default=False, help="Compile the denoiser with torch.compile at its first use.")
+    attention_slicing: bool = HfArg(default=False, help="Attention takes less memory and more time, as in diffusers.")
+    vae_slicing: bool = HfArg(default=False, help="The decoder makes one picture after the other, in less memory.")
+    vae_tiling: bool = HfArg(
+        default=False, help="The decoder makes pictures tile by tile, in less memory; large ones change slightly."
+    )
+    cpu_offload: str | None = HfArg(
+        default=None, help="Weights wait in the CPU's memory until the GPU needs them, by: model or sequential."
+    )
+    safety_checker: bool = HfArg(default=True, help="Run the pipeline's own safety checker, if it has one.")
 
     def __post_init__(self):
-        for name in ("num_inference_steps", "height", "width", "max_sequence_length", "batch_size"):
+        object.__setattr__(self, "size", _read_size(self.size))
+        for name in ("steps", "max_sequence_length", "batch_size"):
             value = getattr(self, name)
             if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
                 raise ValueError(f"{name} is {value!r}: give a whole number from 1 up")
-        for name in ("guidance_scale", "true_cfg_scale"):
+        for name in ("guidance", "true_cfg"):
             value = getattr(self, name)
             if value is not None and not (isinstance(value, int | float) and 0 <= value < float("inf")):
                 raise ValueError(f"{name} is {value!r}: give a number from 0 up; 0 is no guidance")
@@ -106,7 +117,7 @@ class GeneratorConfig:
             value = getattr(self, field.name)
             if isinstance(field.default, bool) and not isinstance(value, bool):
                 raise ValueError(f"{field.name} is {value!r}: it can be true or false")
-            if field.name in ("negative_prompt", "scheduler", "variant") and not isinstance(value, str | None):
+            if field.name in ("negative", "scheduler", "variant") and not isinstance(value, str | None):
                 raise ValueError(f"{field.name} is {value!r}: give a text")
 
     @classmethod
@@ -117,9 +128,31 @@ class GeneratorConfig:
             ValueError: A setting is unknown or out of range.
         """
         known = [field.name for field in fields(cls)]
-        if unknown := next((name for name in settings if name not in known), None):
-            raise ValueError(f"there is no setting {unknown!r} of a generator: there are {', '.join(known)}")
+        for name in settings:
+            if name not in known:
+                close = [OLD_NAMES[name]] if name in OLD_NAMES else difflib.get_close_matches(name, known, 1)
+                hint = f"{close[0]!r}?" if close else f"it has {', '.join(known)}"
+                raise ValueError(f"generator has no setting {name!r}: {hint}")
         return cls(**{name: value for name, value in settings.items() if value is not None})
+
+
+def _read_size(given: Any) -> tuple[int, int] | None:
+    """(width, height) of 512, "768x512" or a pair."""
+    sides = given
+    if isinstance(given, str):
+        sides = [int(side) if side.isdecimal() else side for side in given.lower().split("x")]
+        sides = sides * 2 if len(sides) == 1 else sides
+    elif isinstance(given, int):
+        sides = [given, given]
+    if sides is None:
+        return None
+    if not isinstance(sides, Sequence) or len(sides) != 2 or any(type(side) is not int or side < 1 for side in sides):
+        raise ValueError(f"size is {given!r}: give pixels from 1 up, such as 512, or '768x512' (width x height)")
+    return tuple(sides)
+
+
+def _shown(size: Sequence[int]) -> str:
+    return "x".join(map(str, size))
 
 
 class Drawing(NamedTuple):
@@ -173,12 +206,12 @@ class ImageGenerator:
         self.device = torch.device(pipeline._execution_device)  # with offloading, the weights are elsewhere
         self.config = _resolve(config, pipeline)
         self._batch_size = self.config.batch_size
-        self._negatives: dict[int, dict[str, Tensor]] = {}
+        self._negatives: dict[str, Tensor] | None = None
         accepted = inspect.signature(pipeline.__call__).parameters
-        self._settings = {
-            key: value for key in _ASKED if key in accepted and (value := getattr(self.config, key)) is not None
-        }
-        matters = {k: v for k, v in asdict(self.config).items() if k not in _IRRELEVANT}
+        asked = {name: value for name, value in _own_names(self.config).items() if name in _ASKED}
+        self._settings = {name: value for name, value in asked.items() if name in accepted and value is not None}
+        matters = {k: v for k, v in _own_names(self.config).items() if k not in _IRRELEVANT}
+        matters["long_prompts"] = "truncate"  # a setting until 0.1; scores that were cached then are still known
         parts = json.dumps([identity or name, type(pipeline).__name__, matters], sort_keys=True)
         self.fingerprint = blake2b(parts.encode(), digest_size=16).hexdigest()
 
@@ -211,8 +244,8 @@ class ImageGenerator:
                 f"cpu_offload is {config.cpu_offload!r}, and the device is the CPU: it is for GPUs, leave it out"
             )
         source = locate(name, "stable-diffusion")
-        config = _as_its_card_says(config, str(name))
-        dtype = _pick_dtype(config.dtype, where)
+        config = as_its_card_says(config, str(name))
+        dtype = drawing_dtype(config.dtype, where)
         try:
             with _quiet():
                 index = diffusers.DiffusionPipeline.load_config(source)
@@ -269,39 +302,33 @@ class ImageGenerator:
         """
         prompts, seeds = _checked(prompts, seeds)
         if not prompts:
-            size = (0, 3, self.config.height or 0, self.config.width or 0)
-            return Drawing(torch.zeros(size, device=self.device), torch.zeros(0, dtype=torch.bool, device=self.device))
-        # A batch holds prompts of as many windows, so that none is padded on account of another.
-        windows = [self._count_windows(p) for p in prompts]
-        todo = sorted(range(len(prompts)), key=windows.__getitem__)
+            width, height = self.config.size or (0, 0)
+            none = torch.zeros(0, 3, height, width, device=self.device)
+            return Drawing(none, torch.zeros(0, dtype=torch.bool, device=self.device))
         drawn: list[Drawing] = []
         encoded: dict[str, dict[str, Tensor]] = {}
         start = 0
         with _quiet():
-            while start < len(todo):
-                batch = todo[start : start + self._batch_size]
-                batch = [i for i in batch if windows[i] == windows[batch[0]]]
+            while start < len(prompts):
+                batch = slice(start, start + self._batch_size)
+                texts = prompts[batch]
                 try:
-                    texts = [prompts[i] for i in batch]
-                    drawn.append(self._draw_batch(texts, [seeds[i] for i in batch], windows[batch[0]], encoded))
+                    drawn.append(self._draw_batch(texts, seeds[batch], encoded))
                 except RuntimeError as error:
-                    if len(batch) == 1 or not is_out_of_memory(error):
+                    if len(texts) == 1 or not is_out_of_memory(error):
                         raise
-                    self._batch_size = len(batch) // 2
+                    self._batch_size = len(texts) // 2
                 else:
-                    start += len(batch)
-                    left = {prompts[i] for i in todo[start:]}
+                    start += len(texts)
+                    left = set(prompts[start:])
                     encoded = {text: rows for text, rows in encoded.items() if text in left}
                     continue
                 empty_cache(self.device)  # after the handler, which holds the failed batch's tensors
-        order = torch.tensor(todo, device=self.device).argsort()
-        return Drawing(torch.cat([d.images for d in drawn])[order], torch.cat([d.flagged for d in drawn])[order])
+        return Drawing(torch.cat([d.images for d in drawn]), torch.cat([d.flagged for d in drawn]))
 
-    def _draw_batch(
-        self, prompts: list[str], seeds: list[int], windows: int, encoded: dict[str, dict[str, Tensor]]
-    ) -> Drawing:
+    def _draw_batch(self, prompts: list[str], seeds: list[int], encoded: dict[str, dict[str, Tensor]]) -> Drawing:
         if type(self.pipeline).__name__ in _EMBEDDINGS:
-            inputs = self._embeddings(prompts, windows, encoded)
+            inputs = self._embeddings(prompts, encoded)
         else:
             negative = self._negative
             inputs = {"prompt": prompts} | ({} if negative is None else {"negative_prompt": [negative] * len(prompts)})
@@ -329,35 +356,28 @@ class ImageGenerator:
         rows: list[Tensor] = []
         with _quiet():
             for start in range(0, len(prompts), self._batch_size):
-                windows = [self._windows(p, self._count_windows(p)) for p in prompts[start : start + self._batch_size]]
-                made = self._encode([text for of in windows for text in of], guided=False)["prompt_embeds"]
-                rows += [own.float().mean((0, 1)) for own in made.split([len(of) for of in windows])]
+                made = self._encode(list(prompts[start : start + self._batch_size]), guided=False)["prompt_embeds"]
+                rows += made.float().mean(1)
         return torch.stack(rows)
 
-    def _embeddings(
-        self, prompts: list[str], windows: int, encoded: dict[str, dict[str, Tensor]]
-    ) -> dict[str, Tensor | None]:
+    def _embeddings(self, prompts: list[str], encoded: dict[str, dict[str, Tensor]]) -> dict[str, Tensor]:
         """The pipeline's text inputs for a batch; `encoded` keeps those of each prompt for the batches to come."""
         new = [p for p in dict.fromkeys(prompts) if p not in encoded]
         if new:
-            texts = [window for p in new for window in self._windows(p, windows)]
-            rows = self._encode(texts, guided=False)
+            rows = self._encode(new, guided=False)
             for i, prompt in enumerate(new):
-                own = slice(i * windows, (i + 1) * windows)
-                encoded[prompt] = {name: _join(x[own]) for name, x in rows.items()}
-        inputs: dict[str, Tensor | None] = {
-            name: torch.cat([encoded[p][name] for p in prompts]) for name in encoded[prompts[0]]
-        }
-        if self._guided:
-            if windows not in self._negatives:
-                texts = None if self._negative is None else self._windows(self._negative, windows)
-                if _guidance(self.pipeline) == "true_cfg_scale":  # its encoder knows one text at a time
-                    rows = {f"negative_{name}": x for name, x in self._encode(texts, guided=False).items()}
+                encoded[prompt] = {name: x[i : i + 1] for name, x in rows.items()}
+        inputs = {name: torch.cat([encoded[p][name] for p in prompts]) for name in encoded[prompts[0]]}
+        if self.guided:
+            if self._negatives is None:
+                if _guidance(self.pipeline) == "true_cfg":  # its encoder knows one text at a time
+                    rows = self._encode([self._negative], guided=False)
+                    self._negatives = {f"negative_{name}": x for name, x in rows.items()}
                 else:
-                    rows = self._encode([""] * windows, guided=True, negatives=texts)
-                self._negatives[windows] = {name: _join(x) for name, x in rows.items() if name.startswith("negative")}
-            for name, row in self._negatives[windows].items():
-                inputs[name] = row.expand(len(prompts), *row.shape[1:])
+                    negatives = None if self._negative is None else [self._negative]
+                    rows = self._encode([""], guided=True, negatives=negatives)
+                    self._negatives = {name: x for name, x in rows.items() if name.startswith("negative")}
+            inputs |= {name: x.expand(len(prompts), *x.shape[1:]) for name, x in self._negatives.items()}
         return inputs
 
     def _encode(self, texts: list[str], guided: bool, negatives: list[str] | None = None) -> dict[str, Tensor]:
@@ -380,58 +400,23 @@ class ImageGenerator:
 
     @property
     def window(self) -> int | None:
-        """CLIP tokens that are read of a prompt, begin and end included; None where all are, or it is no CLIP alone."""
-        cuts = type(self.pipeline).__name__ in _CLIP_ONLY and self.config.long_prompts == "truncate"
-        return _clip_tokenizer(self.pipeline).model_max_length if cuts else None
+        """CLIP tokens that are read of a prompt, begin and end included; None where it is read by more than CLIP."""
+        if type(self.pipeline).__name__ not in _CLIP_ONLY:
+            return None
+        return (self.pipeline.tokenizer or self.pipeline.tokenizer_2).model_max_length
 
     @property
-    def _guided(self) -> bool:
+    def guided(self) -> bool:
+        """Whether the denoiser runs a second, negative half for each picture."""
         return _guides(self.pipeline, getattr(self.config, _guidance(self.pipeline)))
 
     @property
     def _negative(self) -> str | None:
         """What guidance leads away from; None is what the pipeline takes then."""
-        given = self.config.negative_prompt
-        # Where true_cfg_scale weighs it, nothing is none: the pipeline leaves guidance out. A blank is what cards give.
-        blank = " " if self._guided and _guidance(self.pipeline) == "true_cfg_scale" else None
+        given = self.config.negative
+        # Where true_cfg weighs it, nothing is none: the pipeline leaves guidance out. A blank is what cards give.
+        blank = " " if self.guided and _guidance(self.pipeline) == "true_cfg" else None
         return blank if given is None else given
-
-    def _count_windows(self, prompt: str) -> int:
-        if self.config.long_prompts == "truncate":
-            return 1
-        texts = [prompt, (self._negative or "") if self._guided else ""]
-        return max(len(prompt_windows(text, _clip_tokenizer(self.pipeline))) for text in texts)
-
-    def _windows(self, text: str, count: int) -> list[str]:
-        """`count` texts to encode in the place of one; those that are left over are empty."""
-        if self.config.long_prompts == "truncate":
-            return [text]
-        windows = prompt_windows(text, _clip_tokenizer(self.pipeline))
-        return windows + [""] * (count - len(windows))
-
-
-def prompt_windows(text: str, tokenizer: transformers.PreTrainedTokenizerBase) -> list[str]:
-    """Cut a text into pieces that fit the encoder's window one by one (75 tokens each, for CLIP).
-
-    A cut falls behind the last comma among a window's last 20 tokens, as in A1111's web UI, and between words where
-    there is none. Words are only cut where one alone is longer than a window.
-
-    Returns:
-        At least one piece; joined, they are the text.
-    """
-    size = tokenizer.model_max_length - 2  # without the begin and end tokens
-    with _quiet():
-        tokens = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
-    ends = [end for _, end in tokens["offset_mapping"]]
-    words = tokens.word_ids()
-    cuts, start = [0], 0
-    while len(ends) - start > size:
-        stop = start + size
-        commas = [i for i in range(max(start, stop - 20), stop) if text[ends[i] - 1] == ","]
-        spaces = [i for i in range(start, stop) if words[i] != words[i + 1]]
-        start = (commas or spaces or [stop - 1])[-1] + 1
-        cuts.append(ends[start - 1])
-    return [text[a:b] for a, b in zip(cuts, [*cuts[1:], len(text)], strict=True)]
 
 
 # --- what is known of models and pipelines ------------------------------------------------------------------------
@@ -439,9 +424,8 @@ def prompt_windows(text: str, tokenizer: transformers.PreTrainedTokenizerBase) -
 _CHOICES = {
     "dtype": (None, "auto", "float32", "bfloat16", "float16"),
     "cpu_offload": (None, "model", "sequential"),
-    "long_prompts": ("truncate", "chunk"),
 }
-# Settings that a pipeline is called with.
+# Settings that a pipeline is called with, under its own names.
 _ASKED = ("num_inference_steps", "guidance_scale", "true_cfg_scale", "height", "width", "max_sequence_length")
 # Settings that cost time or memory and change nothing in a picture but rounding.
 _IRRELEVANT = {"batch_size", "compile", "attention_slicing", "vae_slicing", "cpu_offload"}
@@ -454,31 +438,40 @@ _EMBEDDINGS: dict[str, tuple[str | None, ...]] = {
     ("StableDiffusionXLPipeline", "StableDiffusion3Pipeline"),
     ("prompt_embeds", "negative_prompt_embeds", "pooled_prompt_embeds", "negative_pooled_prompt_embeds"),
 )
-# Pipelines that read text through CLIP alone, so that windows can be joined.
+# Pipelines that read text through CLIP alone, which cuts it at its window.
 _CLIP_ONLY = ("StableDiffusionPipeline", "LatentConsistencyModelPipeline", "StableDiffusionXLPipeline")
 # Few-step models, by the last part of their names, as their cards say; a pipeline's defaults are for undistilled ones.
-_CARDS: dict[str, dict[str, int | float]] = {
-    "embedded": {"num_inference_steps": 8, "guidance_scale": 3.0, "height": 64, "width": 64},
-    "sd-turbo": {"num_inference_steps": 1, "guidance_scale": 0.0, "height": 512, "width": 512},
-    "sdxl-turbo": {"num_inference_steps": 1, "guidance_scale": 0.0, "height": 512, "width": 512},
-    "lcm_dreamshaper_v7": {"num_inference_steps": 4, "guidance_scale": 8.0, "height": 768, "width": 768},
-    "stable-diffusion-3.5-large-turbo": {"num_inference_steps": 4, "guidance_scale": 0.0},
-    "flux.1-schnell": {"num_inference_steps": 4, "guidance_scale": 0.0, "max_sequence_length": 256},
-    "z-image-turbo": {"num_inference_steps": 8, "guidance_scale": 0.0},
+_CARDS: dict[str, dict[str, Any]] = {
+    "embedded": {"steps": 8, "guidance": 3.0, "size": (64, 64)},
+    "sd-turbo": {"steps": 1, "guidance": 0.0, "size": (512, 512)},
+    "sdxl-turbo": {"steps": 1, "guidance": 0.0, "size": (512, 512)},
+    "lcm_dreamshaper_v7": {"steps": 4, "guidance": 8.0, "size": (768, 768)},
+    "stable-diffusion-3.5-large-turbo": {"steps": 4, "guidance": 0.0},
+    "flux.1-schnell": {"steps": 4, "guidance": 0.0, "max_sequence_length": 256},
+    "z-image-turbo": {"steps": 8, "guidance": 0.0},
 }
 
 
-def _as_its_card_says(config: GeneratorConfig, name: str) -> GeneratorConfig:
+def as_its_card_says(config: GeneratorConfig, name: str) -> GeneratorConfig:
+    """The config with what the card of the model called `name` says where it has None."""
     known = _CARDS.get(name.rstrip("/").rsplit("/", 1)[-1].lower(), {})
     return replace(config, **{k: v for k, v in known.items() if getattr(config, k) is None})
 
 
-def _pick_dtype(dtype: str | None, device: torch.device) -> str:
+def drawing_dtype(dtype: str | None, device: torch.device) -> str:
+    """What `GeneratorConfig.dtype` comes to on a device: ``float32``, ``bfloat16`` or ``float16``."""
     if dtype not in (None, "auto"):
         return dtype
     if device.type != "cpu":
         return "bfloat16" if has_bfloat16(device) else "float16"
     return "bfloat16" if dtype == "auto" and has_bfloat16(device) else "float32"
+
+
+def _own_names(config: GeneratorConfig) -> dict[str, Any]:
+    """The settings under diffusers' own names, with height and width for the size."""
+    settings = {DIFFUSERS_NAMES.get(name, name): value for name, value in asdict(config).items()}
+    settings["width"], settings["height"] = settings.pop("size") or (None, None)
+    return settings
 
 
 def _set_up(pipeline: diffusers.DiffusionPipeline, config: GeneratorConfig, device: torch.device) -> None:
@@ -490,12 +483,12 @@ def _set_up(pipeline: diffusers.DiffusionPipeline, config: GeneratorConfig, devi
             likely = ", ".join(sorted(c.__name__ for c in pipeline.scheduler.compatibles)) or type(pipeline.scheduler)
             raise ValueError(f"scheduler is {config.scheduler!r}: that is none of diffusers' own, such as {likely}")
         pipeline.scheduler = scheduler.from_config(pipeline.scheduler.config)
-    denoiser, vae = _denoiser(pipeline), getattr(pipeline, "vae", None)
+    unet, vae = denoiser(pipeline), getattr(pipeline, "vae", None)
     if device.type == "cuda" and not config.cpu_offload:
-        for part in filter(None, (denoiser, vae)):
+        for part in filter(None, (unet, vae)):
             part.to(memory_format=torch.channels_last)  # what convolutions on tensor cores want
     if config.compile:
-        denoiser.compile()
+        unet.compile()
     if config.attention_slicing:
         pipeline.enable_attention_slicing()
     for name, method in (("vae_slicing", "enable_slicing"), ("vae_tiling", "enable_tiling")):
@@ -509,43 +502,37 @@ def _resolve(config: GeneratorConfig, pipeline: diffusers.DiffusionPipeline) -> 
     """The config with the pipeline's defaults in it; refuses what the pipeline has no use for."""
     kind = type(pipeline).__name__
     accepted = inspect.signature(pipeline.__call__).parameters
-    own = {name: accepted[name].default for name in accepted if accepted[name].default is not inspect.Parameter.empty}
-    side = _default_side(pipeline)
-    for name, default in (("height", side and side[0]), ("width", side and side[1])):
-        own[name] = own.get(name) or default
     found = {}
-    for name in _ASKED:
-        given = getattr(config, name)
-        if given is not None and name not in accepted:
+    for name in ("steps", "guidance", "true_cfg", "max_sequence_length"):
+        given, own = getattr(config, name), accepted.get(DIFFUSERS_NAMES.get(name, name))
+        if given is not None and own is None:
             raise ValueError(f"{name} is {given!r}, and {kind} takes none: leave it out")
-        found[name] = own.get(name) if given is None else given
+        default = own.default if own and own.default is not inspect.Parameter.empty else None
+        found[name] = default if given is None else given
     guidance = _guidance(pipeline)
-    if guidance == "true_cfg_scale" and not getattr(_denoiser(pipeline).config, "guidance_embeds", False):
-        if config.guidance_scale:
+    if guidance == "true_cfg" and not getattr(denoiser(pipeline).config, "guidance_embeds", False):
+        if config.guidance:
             raise ValueError(
-                f"guidance_scale is {config.guidance_scale}, which this {kind} does not read, since it was not "
-                "distilled with guidance: leave it out, or set true_cfg_scale"
+                f"guidance is {config.guidance}, which this {kind} does not read, since it was not distilled with "
+                "guidance: leave it out, or set true_cfg"
             )
-        found["guidance_scale"] = config.guidance_scale
+        found["guidance"] = config.guidance
+    found["size"] = size = config.size or _default_size(pipeline)
+    if config.size and not {"width", "height"} <= set(accepted):
+        raise ValueError(f"size is {_shown(size)}, and {kind} takes none: leave it out")
     factor = getattr(pipeline, "vae_scale_factor", 8)
     step = max(8, factor * 2 if hasattr(pipeline, "transformer") else factor)
-    for name in ("height", "width"):
-        if found[name] and found[name] % step:
-            near = max(step, round(found[name] / step) * step)
-            raise ValueError(f"{name} is {found[name]}: {kind} draws multiples of {step} pixels, such as {near}")
-    if config.negative_prompt is not None:
+    if size and any(side % step for side in size):
+        near = _shown([max(step, round(side / step) * step) for side in size])
+        raise ValueError(f"size is {_shown(size)}: {kind} draws multiples of {step} pixels, such as {near}")
+    if config.negative is not None:
         if "negative_prompt" not in accepted:
-            raise ValueError(f"{kind} takes no negative_prompt: leave it out")
+            raise ValueError(f"{kind} takes no negative prompt: leave negative out")
         if not _guides(pipeline, found[guidance]):
             raise ValueError(
-                f"negative_prompt has no effect without guidance ({guidance} is {found[guidance]}): "
-                "leave it out, or raise the scale above 1"
+                f"negative has no effect without guidance ({guidance} is {found[guidance]}): leave it out, or raise "
+                f"{guidance} above 1"
             )
-    if config.long_prompts == "chunk" and kind not in _CLIP_ONLY:
-        raise ValueError(
-            f"long_prompts is 'chunk', which joins windows of CLIP's text encoder; {kind} reads text otherwise: "
-            "use 'truncate'"
-        )
     return replace(
         config,
         **found,
@@ -555,42 +542,38 @@ def _resolve(config: GeneratorConfig, pipeline: diffusers.DiffusionPipeline) -> 
     )
 
 
-def _denoiser(pipeline: diffusers.DiffusionPipeline) -> torch.nn.Module | None:
+def denoiser(pipeline: diffusers.DiffusionPipeline) -> torch.nn.Module | None:
+    """The U-Net or the transformer that a pipeline draws with."""
     return getattr(pipeline, "unet", None) or getattr(pipeline, "transformer", None)
 
 
-def _default_side(pipeline: diffusers.DiffusionPipeline) -> tuple[int, int] | None:
-    """Height and width in pixels that the denoiser was made for."""
-    sample = getattr(getattr(_denoiser(pipeline), "config", None), "sample_size", None)
+def _default_size(pipeline: diffusers.DiffusionPipeline) -> tuple[int, int] | None:
+    """Width and height in pixels: the pipeline's own, or what the denoiser was made for."""
+    accepted = inspect.signature(pipeline.__call__).parameters
+    sides = [accepted[side].default for side in ("width", "height") if side in accepted]
+    if len(sides) == 2 and all(isinstance(side, int) for side in sides):
+        return sides[0], sides[1]
+    sample = getattr(getattr(denoiser(pipeline), "config", None), "sample_size", None)
     sample = getattr(pipeline, "default_sample_size", None) or sample
     factor = getattr(pipeline, "vae_scale_factor", None)
     if sample is None or factor is None:
         return None
     rows, columns = (sample, sample) if isinstance(sample, int) else sample
-    return rows * factor, columns * factor
+    return columns * factor, rows * factor
 
 
 def _guidance(pipeline: diffusers.DiffusionPipeline) -> str:
-    """The setting that weighs classifier-free guidance. In a pipeline that has both, guidance_scale is something else:
-    the input of a model that was distilled with guidance."""
-    return "true_cfg_scale" if "true_cfg_scale" in inspect.signature(pipeline.__call__).parameters else "guidance_scale"
+    """The setting that weighs classifier-free guidance. In a pipeline that has both, guidance is something else: the
+    input of a model that was distilled with guidance."""
+    return "true_cfg" if "true_cfg_scale" in inspect.signature(pipeline.__call__).parameters else "guidance"
 
 
 def _guides(pipeline: diffusers.DiffusionPipeline, scale: float | None) -> bool:
     """Whether the pipeline runs a second, negative half: classifier-free guidance that was not distilled away."""
     if "negative_prompt" not in inspect.signature(pipeline.__call__).parameters:
         return False
-    config = getattr(_denoiser(pipeline), "config", None)
+    config = getattr(denoiser(pipeline), "config", None)
     return scale is not None and scale > 1 and getattr(config, "time_cond_proj_dim", None) is None
-
-
-def _clip_tokenizer(pipeline: diffusers.DiffusionPipeline) -> transformers.PreTrainedTokenizerBase:
-    return pipeline.tokenizer or pipeline.tokenizer_2
-
-
-def _join(rows: Tensor) -> Tensor:
-    """One prompt's windows as one row: sequences one after the other, of pooled embeddings the first."""
-    return rows.flatten(0, 1)[None] if rows.ndim == 3 else rows[:1]
 
 
 # --- loading -----------------------------------------------------------------------------------------------------

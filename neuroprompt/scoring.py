@@ -123,10 +123,9 @@ def build_reward(
 def generator_config(arguments: RewardArguments) -> GeneratorConfig:
     """How pictures are to be drawn."""
     settings = {
-        "num_inference_steps": arguments.num_inference_steps,
-        "guidance_scale": arguments.guidance_scale,
-        "height": arguments.image_size,
-        "width": arguments.image_size,
+        "steps": arguments.num_inference_steps,
+        "guidance": arguments.guidance_scale,
+        "size": arguments.image_size,
         "dtype": arguments.generator_dtype,
         "batch_size": arguments.image_batch_size,
         "compile": arguments.compile_generator,

@@ -18,10 +18,10 @@ from neuroprompt import image_files
 from neuroprompt.image_files import PictureInfo, load_images, read_metadata, save_image
 
 CONFIG = {
-    "num_inference_steps": 8,
+    "steps": 8,
     "scheduler": "DPMSolverMultistepScheduler",
-    "guidance_scale": 3.0,
-    "negative_prompt": "blurry",
+    "guidance": 3.0,
+    "negative": "blurry",
 }
 INFO = PictureInfo("a cat", "a cat, 日本画, “détaillé”, by Sára", 2**40, "org/model", CONFIG)
 PARAMETERS = (
@@ -49,8 +49,17 @@ def test_a_saved_picture_carries_what_made_it(tmp_path, image, suffix):
     assert back.shape == image.shape
 
 
+def test_a_picture_of_the_first_version_is_read_under_the_names_of_today(tmp_path, image):
+    config = {"num_inference_steps": 8, "guidance_scale": 3.0, "height": 512, "width": 768, "negative_prompt": "blurry"}
+    made = {"original": "a cat", "prompt": "a cat, 8k", "seed": 3, "model": "embedded", "config": config}
+    save_image(image, tmp_path / "old.png", made)
+    read = PictureInfo(**read_metadata(tmp_path / "old.png")["neuroprompt"])
+    settings = {"steps": 8, "guidance": 3.0, "size": [768, 512], "negative": "blurry"}
+    assert read == PictureInfo("a cat", "a cat, 8k", 3, "embedded", settings)
+
+
 def test_guidance_of_distilled_models_is_named_as_forge_does(tmp_path, image):
-    config = CONFIG | {"guidance_scale": 3.5, "true_cfg_scale": 1.0}
+    config = CONFIG | {"guidance": 3.5, "true_cfg": 1.0}
     save_image(image, tmp_path / "a.png", replace(INFO, config=config))
     assert "CFG scale: 1.0, Distilled CFG Scale: 3.5, " in read_metadata(tmp_path / "a.png")["parameters"]
 
@@ -77,7 +86,7 @@ def test_any_text_goes_through_any_format(tmp_path_factory, prompt, model):
     info = PictureInfo(prompt, prompt, 0, model)
     for suffix in (".png", ".jpg", ".webp"):
         save_image(torch.zeros(3, 8, 8), folder / f"a{suffix}", info)
-        assert read_metadata(folder / f"a{suffix}")["neuroprompt"]["prompt"] == prompt
+        assert read_metadata(folder / f"a{suffix}")["neuroprompt"]["text"] == prompt
 
 
 def test_metadata_of_other_kinds(tmp_path, image):

@@ -9,13 +9,10 @@ import shutil
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
-from neuroprompt.images import GeneratorConfig, ImageGenerator, prompt_windows
+from neuroprompt.images import GeneratorConfig, ImageGenerator
 from neuroprompt.models import ModelError
-from neuroprompt.prompts import clip_tokenizer
 from tests.checkpoints import diffusion
 
 # Pictures of one prompt and seed in different batches; kernels add in other orders. 8-bit steps are 4e-3.
@@ -53,7 +50,7 @@ def checkpoints(tmp_path_factory):
 @pytest.fixture(scope="module")
 def load(checkpoints):
     def load(name="stable_diffusion", arguments=None, **overrides):
-        overrides = {"num_inference_steps": 2} | overrides
+        overrides = {"steps": 2} | overrides
         return ImageGenerator.from_pretrained(checkpoints(name, **(arguments or {})), device="cpu", **overrides)
 
     return load
@@ -101,7 +98,7 @@ def test_prompt_and_seed_make_the_picture(embedded):
 
 @pytest.mark.parametrize("name", ["stable_diffusion", "stable_diffusion_xl", "stable_diffusion_3", "flux"])
 def test_every_family_draws_as_its_pipeline_does(load, name):
-    generator = load(name, height=32, width=32)
+    generator = load(name, size=32)
     prompts, seeds = ["a castle", "a dog, blue", "a castle"], [3, 4, 5]
     images = generator(prompts, seeds)
     own = own_pictures(generator, prompts, seeds, num_inference_steps=2, height=32, width=32)
@@ -109,9 +106,18 @@ def test_every_family_draws_as_its_pipeline_does(load, name):
     assert (images - own).abs().max() < TOLERANCE
 
 
+@pytest.mark.parametrize("size", [(64, 32), [64, 32], "64x32", "64X32"])
+def test_a_size_is_width_by_height(load, size):
+    generator = load(size=size)
+    images = generator(["a castle"], [0])
+    assert generator.config.size == (64, 32) and images.shape == (1, 3, 32, 64)
+    own = own_pictures(generator, ["a castle"], [0], num_inference_steps=2, width=64, height=32)
+    assert (images - own).abs().max() < TOLERANCE
+
+
 @pytest.mark.parametrize("name", ["stable_diffusion", "stable_diffusion_xl", "stable_diffusion_3"])
 def test_the_negative_prompt_is_the_pipelines(load, name):
-    generator = load(name, negative_prompt="blurry, ugly")
+    generator = load(name, negative="blurry, ugly")
     images = generator(["a castle", "a dog"], [0, 1])
     own = own_pictures(generator, ["a castle", "a dog"], [0, 1], num_inference_steps=2, negative_prompt="blurry, ugly")
     assert (images - own).abs().max() < TOLERANCE
@@ -122,18 +128,18 @@ def test_the_negative_prompt_is_the_pipelines(load, name):
     ("name", "settings", "own"),
     [
         ("qwen_image", {}, {"true_cfg_scale": 4.0, "negative_prompt": " "}),
-        ("qwen_image", {"negative_prompt": "blurry"}, {"true_cfg_scale": 4.0, "negative_prompt": "blurry"}),
-        ("qwen_image", {"true_cfg_scale": 1.0}, {"true_cfg_scale": 1.0}),
+        ("qwen_image", {"negative": "blurry"}, {"true_cfg_scale": 4.0, "negative_prompt": "blurry"}),
+        ("qwen_image", {"true_cfg": 1.0}, {"true_cfg_scale": 1.0}),
         ("flux", {}, {}),
-        ("flux", {"true_cfg_scale": 3.0}, {"true_cfg_scale": 3.0, "negative_prompt": " "}),
-        ("flux", {"true_cfg_scale": 3.0, "negative_prompt": "x"}, {"true_cfg_scale": 3.0, "negative_prompt": "x"}),
+        ("flux", {"true_cfg": 3.0}, {"true_cfg_scale": 3.0, "negative_prompt": " "}),
+        ("flux", {"true_cfg": 3.0, "negative": "x"}, {"true_cfg_scale": 3.0, "negative_prompt": "x"}),
     ],
 )
 def test_guidance_has_another_name_in_pipelines_of_distilled_models(load, name, settings, own):
     """true_cfg_scale weighs it there, and the pipeline leaves it out where no negative prompt is given."""
     size = {"height": 32, "width": 32}
-    images = load(name, **settings, **size)(["a castle", "a dog, blue"], [0, 1])
-    pipeline = load(name, **size)
+    images = load(name, **settings, size=32)(["a castle", "a dog, blue"], [0, 1])
+    pipeline = load(name, size=32)
     assert (
         images - own_pictures(pipeline, ["a castle", "a dog, blue"], [0, 1], num_inference_steps=2, **size, **own)
     ).abs().max() < TOLERANCE
@@ -144,7 +150,7 @@ def test_guidance_has_another_name_in_pipelines_of_distilled_models(load, name, 
 
 
 def test_schedulers_that_draw_noise_do_it_for_each_picture(load):
-    generator = load(scheduler="EulerAncestralDiscreteScheduler", num_inference_steps=3)
+    generator = load(scheduler="EulerAncestralDiscreteScheduler", steps=3)
     whole = generator(PROMPTS[:3], SEEDS[:3])
     assert generator.config.scheduler == "EulerAncestralDiscreteScheduler"
     assert (torch.cat([generator([p], [s]) for p, s in zip(PROMPTS[:3], SEEDS, strict=False)]) - whole).abs().max() < (
@@ -183,12 +189,6 @@ def test_a_prompts_vector_is_the_mean_of_what_its_pipeline_encodes(load, name):
         ]
     torch.testing.assert_close(vectors, torch.stack(own), atol=1e-5, rtol=1e-4)
     assert (vectors[0] - vectors[1]).abs().max() > 1e-3
-
-
-def test_a_prompt_of_many_windows_has_the_mean_of_them_for_its_vector(load):
-    cut, chunked = load(), load(long_prompts="chunk")
-    windows = prompt_windows(LONG, cut.pipeline.tokenizer)
-    torch.testing.assert_close(chunked.encode([LONG])[0], cut.encode(windows).mean(0), atol=1e-5, rtol=1e-4)
 
 
 def test_no_prompts_no_pictures(embedded):
@@ -292,7 +292,7 @@ def test_flagged_pictures_are_reported(load, checkpoints, tmp_path):
     drawing = unchecked.draw(PROMPTS[:2], [0, 1])
     assert not drawing.flagged.any() and torch.equal(drawing.images, clean.images)
     folder = checkpoints("stable_diffusion", safety_checker=False)  # named in model_index.json, and not there
-    without = ImageGenerator.from_pretrained(folder, device="cpu", num_inference_steps=2)
+    without = ImageGenerator.from_pretrained(folder, device="cpu", steps=2)
     assert not without.config.safety_checker and torch.equal(without(PROMPTS[:2], [0, 1]), clean.images)
 
 
@@ -300,63 +300,15 @@ def test_flagged_pictures_are_reported(load, checkpoints, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["stable_diffusion", "stable_diffusion_xl"])
-def test_long_prompts(load, name, caplog, capfd):
-    cut = load(name)
-    chunked = load(name, long_prompts="chunk")
+def test_long_prompts_are_cut_without_a_word(load, name, caplog, capfd):
+    generator = load(name)
+    assert generator.window == 77 and load("flux", size=32).window is None
     tail = LONG.replace("at night", "at noon")
     capfd.readouterr(), caplog.clear()  # what making the checkpoints said
     with caplog.at_level(logging.WARNING):
-        a, b = cut([LONG, tail], [0, 0])
+        a, b = generator([LONG, tail], [0, 0])
     assert (a - b).abs().max() < TOLERANCE  # the tail is beyond the window
     assert not caplog.records and not capfd.readouterr().err
-    c, d, short = chunked([LONG, tail, "a castle"], [0, 0, 1])
-    assert (c - d).abs().max() > 1e-4 and (c - a).abs().max() > 1e-4
-    assert (short - cut(["a castle"], [1])[0]).abs().max() < TOLERANCE
-    assert (chunked([LONG], [0])[0] - c).abs().max() < TOLERANCE
-
-
-def test_windows_are_encoded_one_by_one_and_joined(load):
-    generator = load(long_prompts="chunk", negative_prompt="blurry")
-    tokenizer, pipeline = generator.pipeline.tokenizer, generator.pipeline
-    windows = prompt_windows(LONG, tokenizer)
-    assert len(windows) > 2 and all(w.rstrip().endswith(",") for w in windows[:-1])
-
-    def embed(texts):
-        ids = tokenizer(texts, padding="max_length", max_length=77, return_tensors="pt").input_ids
-        with torch.no_grad():
-            return pipeline.text_encoder(ids)[0].flatten(0, 1)[None]
-
-    own = pipeline(
-        prompt_embeds=embed(windows),
-        negative_prompt_embeds=embed(["blurry"] + [""] * (len(windows) - 1)),
-        num_inference_steps=2,
-        generator=torch.Generator().manual_seed(7),
-        output_type="pt",
-    ).images
-    assert (generator([LONG], [7]) - own).abs().max() < TOLERANCE
-
-
-@settings(max_examples=50)
-@given(st.text(st.sampled_from("abc é日,. (\n"), max_size=600))
-def test_windows_fit_and_lose_nothing(text):
-    tokenizer = TOKENIZER
-    windows = prompt_windows(text, tokenizer)
-    assert "".join(windows) == text
-    assert all(len(tokenizer(w)["input_ids"]) <= 77 for w in windows)
-
-
-def test_windows_cut_a_word_only_where_they_must():
-    words = " ".join(["castle"] * 200)
-    assert [len(w.split()) for w in prompt_windows(words, TOKENIZER)] == [75, 75, 50]
-    assert len(prompt_windows("日" * 300, TOKENIZER)) > 1
-    assert prompt_windows("", TOKENIZER) == [""]
-
-
-TOKENIZER = clip_tokenizer().__class__(
-    vocab=clip_tokenizer().get_vocab(),
-    merges=[tuple(m) for m in json.loads(clip_tokenizer().backend_tokenizer.to_str())["model"]["merges"]],
-    model_max_length=77,
-)
 
 
 # --- settings ----------------------------------------------------------------------------------------------------
@@ -364,25 +316,22 @@ TOKENIZER = clip_tokenizer().__class__(
 
 def test_the_config_says_what_the_pipeline_does(embedded, load):
     config = embedded.config
-    assert (config.num_inference_steps, config.guidance_scale, config.height, config.width) == (8, 3.0, 64, 64)
+    assert (config.steps, config.guidance, config.size) == (8, 3.0, (64, 64))
     assert (config.scheduler, config.dtype, config.safety_checker) == ("DPMSolverMultistepScheduler", "float32", False)
-    config = load(num_inference_steps=None).config
-    assert (config.num_inference_steps, config.guidance_scale, config.height) == (50, 7.5, diffusion.SIDE)
+    config = load(steps=None).config
+    assert (config.steps, config.guidance, config.size) == (50, 7.5, (diffusion.SIDE,) * 2)
     assert load("stable_diffusion_3").config.max_sequence_length == 256
-    qwen, flux = load("qwen_image", height=32, width=32).config, load("flux", height=32, width=32).config
-    assert (qwen.guidance_scale, qwen.true_cfg_scale) == (None, 4.0)
-    assert (flux.guidance_scale, flux.true_cfg_scale) == (
-        None,
-        1.0,
-    )  # made as FLUX.1-schnell, without distilled guidance
+    qwen, flux = load("qwen_image", size=32).config, load("flux", size=32).config
+    assert (qwen.guidance, qwen.true_cfg) == (None, 4.0)
+    assert (flux.guidance, flux.true_cfg) == (None, 1.0)  # made as FLUX.1-schnell, without distilled guidance
 
 
 def test_few_step_models_are_drawn_as_their_cards_say(checkpoints, tmp_path):
     folder = tmp_path / "FLUX.1-schnell"
     shutil.copytree(checkpoints("flux"), folder)
-    config = ImageGenerator.from_pretrained(folder, device="cpu", height=32).config
-    assert (config.num_inference_steps, config.guidance_scale, config.max_sequence_length) == (4, 0.0, 256)
-    assert ImageGenerator.from_pretrained(folder, device="cpu", num_inference_steps=2).config.num_inference_steps == 2
+    config = ImageGenerator.from_pretrained(folder, device="cpu", size=32).config
+    assert (config.steps, config.guidance, config.max_sequence_length) == (4, 0.0, 256)
+    assert ImageGenerator.from_pretrained(folder, device="cpu", steps=2).config.steps == 2
 
 
 def test_the_fingerprint_is_of_all_that_makes_a_picture(embedded, load, checkpoints, tmp_path):
@@ -390,16 +339,17 @@ def test_the_fingerprint_is_of_all_that_makes_a_picture(embedded, load, checkpoi
     assert same.fingerprint == embedded.fingerprint
     prints = [
         load().fingerprint,
-        load(num_inference_steps=3).fingerprint,
-        load(negative_prompt="x").fingerprint,
+        load(steps=3).fingerprint,
+        load(negative="x").fingerprint,
         load(scheduler="DDIMScheduler").fingerprint,
-        load(long_prompts="chunk").fingerprint,
+        load(size=(64, 32)).fingerprint,
+        load(size=(32, 64)).fingerprint,
         load(arguments={"flags": True}).fingerprint,
         load("stable_diffusion_xl").fingerprint,
     ]
     copy = tmp_path / "copy"
     shutil.copytree(checkpoints("stable_diffusion"), copy)
-    arguments = {"device": "cpu", "num_inference_steps": 2}
+    arguments = {"device": "cpu", "steps": 2}
     assert ImageGenerator.from_pretrained(copy, **arguments).fingerprint == prints[0]
     settings = json.loads((copy / "scheduler" / "scheduler_config.json").read_text())
     (copy / "scheduler" / "scheduler_config.json").write_text(json.dumps(settings | {"beta_end": 0.013}))
@@ -414,32 +364,34 @@ def test_a_hub_id_is_known_by_its_commit(checkpoints, tmp_path, monkeypatch):
     (repository / "refs").mkdir()
     (repository / "refs" / "main").write_text(commit)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    generator = ImageGenerator.from_pretrained("someone/tiny", device="cpu", num_inference_steps=2)
+    generator = ImageGenerator.from_pretrained("someone/tiny", device="cpu", steps=2)
     assert generator.name == "someone/tiny" and generator(["a castle"], [0]).shape == (1, 3, 32, 32)
     other = repository.with_name("models--someone--other")
     shutil.copytree(repository, other)
     os.rename(other / "snapshots" / commit, other / "snapshots" / commit[::-1])
     (other / "refs" / "main").write_text(commit[::-1])
-    renamed = ImageGenerator.from_pretrained("someone/other", device="cpu", num_inference_steps=2)
+    renamed = ImageGenerator.from_pretrained("someone/other", device="cpu", steps=2)
     assert renamed.fingerprint != generator.fingerprint
 
 
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        ({"num_inference_steps": 0}, "num_inference_steps is 0: give a whole number from 1"),
+        ({"steps": 0}, "^steps is 0: give a whole number from 1"),
         ({"batch_size": 2.5}, "batch_size is 2.5"),
-        ({"guidance_scale": -1.0}, "guidance_scale is -1.0"),
+        ({"guidance": -1.0}, "^guidance is -1.0"),
         ({"dtype": "int8"}, "dtype is 'int8': it can be auto, float32, bfloat16, float16"),
-        ({"long_prompts": "wrap"}, "it can be truncate, chunk"),
         ({"cpu_offload": "disk"}, "it can be model, sequential"),
         ({"cpu_offload": "model"}, "the device is the CPU"),
         ({"scheduler": "Euler"}, "scheduler is 'Euler': that is none of diffusers' own, such as DDIM"),
         ({"scheduler": 3}, "scheduler is 3: give a text"),
         ({"vae_slicing": "on"}, "vae_slicing is 'on': it can be true or false"),
-        ({"height": 60}, "height is 60: StableDiffusionPipeline draws multiples of 8 pixels, such as 64"),
+        ({"size": "64x60"}, "size is 64x60: StableDiffusionPipeline draws multiples of 8 pixels, such as 64x64"),
+        ({"size": 0}, "size is 0: give pixels from 1 up"),
+        ({"size": "big"}, "size is 'big': give pixels"),
+        ({"size": (64, 64, 3)}, r"size is \(64, 64, 3\): give pixels"),
         ({"max_sequence_length": 99}, "StableDiffusionPipeline takes none"),
-        ({"negative_prompt": "x", "guidance_scale": 1.0}, r"no effect without guidance \(guidance_scale is 1.0\)"),
+        ({"negative": "x", "guidance": 1.0}, r"no effect without guidance \(guidance is 1.0\)"),
     ],
 )
 def test_settings_that_mean_nothing(load, overrides, message):
@@ -449,18 +401,22 @@ def test_settings_that_mean_nothing(load, overrides, message):
 
 
 def test_settings_that_a_family_has_no_use_for(load):
-    with pytest.raises(ValueError, match=r"no effect without guidance \(true_cfg_scale is 1.0\)"):
-        load("flux", negative_prompt="x")
-    with pytest.raises(ValueError, match=r"guidance_scale is 3\.5, which this FluxPipeline does not read"):
-        load("flux", guidance_scale=3.5)
-    with pytest.raises(ValueError, match=r"true_cfg_scale is 4\.0, and StableDiffusionPipeline takes none"):
-        load(true_cfg_scale=4.0)
-    with pytest.raises(ValueError, match=r"FluxPipeline reads text otherwise: use 'truncate'"):
-        load("flux", long_prompts="chunk")
+    with pytest.raises(ValueError, match=r"no effect without guidance \(true_cfg is 1.0\)"):
+        load("flux", negative="x")
+    with pytest.raises(ValueError, match=r"guidance is 3\.5, which this FluxPipeline does not read"):
+        load("flux", guidance=3.5)
+    with pytest.raises(ValueError, match=r"true_cfg is 4\.0, and StableDiffusionPipeline takes none"):
+        load(true_cfg=4.0)
     with pytest.raises(TypeError, match="stepz"):
         load(stepz=3)
-    with pytest.raises(ValueError, match="no setting 'stepz' of a generator: there are num_inference_steps, "):
-        GeneratorConfig.of(stepz=3)
+    for name, hint in {
+        "stesp": "'steps'",
+        "num_inference_steps": "'steps'",
+        "height": "'size'",
+        "x": "it has steps",
+    }.items():
+        with pytest.raises(ValueError, match=f"generator has no setting '{name}': {hint}"):
+            GeneratorConfig.of(**{name: 3})
     assert GeneratorConfig.of(batch_size=16, dtype=None) == GeneratorConfig()
 
 

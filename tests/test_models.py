@@ -12,7 +12,7 @@ from neuroprompt.data import DataConfig, read_prompts
 from neuroprompt.decoding.processors import GumbelNoise
 from neuroprompt.enhancer import PromptEnhancer
 from neuroprompt.evaluation.peers import Peer, PeerRewriter
-from neuroprompt.images import GeneratorConfig, ImageGenerator, _pick_dtype
+from neuroprompt.images import GeneratorConfig, ImageGenerator, drawing_dtype
 from neuroprompt.models import (
     ModelError,
     check_hub,
@@ -187,9 +187,9 @@ def test_what_is_asked_of_an_accelerator_is_asked_through_torch(monkeypatch):
         empty_cache(device)
     assert waited == [torch.device("xpu", 1)] and module.emptied == 1
     assert not has_bfloat16(torch.device("xpu"))  # in emulation only
-    assert _pick_dtype(GeneratorConfig().dtype, torch.device("xpu")) == "float16"
+    assert drawing_dtype(GeneratorConfig().dtype, torch.device("xpu")) == "float16"
     monkeypatch.setattr(module, "is_bf16_supported", lambda including_emulation: True)
-    assert _pick_dtype(GeneratorConfig().dtype, torch.device("xpu")) == "bfloat16"
+    assert drawing_dtype(GeneratorConfig().dtype, torch.device("xpu")) == "bfloat16"
     monkeypatch.setattr(torch, "get_device_module", lambda device: torch.mps)
     assert not has_bfloat16(torch.device("mps"))
 

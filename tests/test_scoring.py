@@ -21,7 +21,7 @@ COMPLETIONS = [", oil painting, highly detailed", ", blurry", ", 3d render, shar
 
 @pytest.fixture(scope="module")
 def generator():
-    return ImageGenerator.from_pretrained("embedded", device="cpu", num_inference_steps=1)
+    return ImageGenerator.from_pretrained("embedded", device="cpu", steps=1)
 
 
 @pytest.fixture(scope="module")
@@ -135,7 +135,7 @@ def test_the_cache_knows_what_scores_depend_on(generator, rewards, tmp_path):
     again = PromptReward(generator, rewards, images_per_prompt=2, cache=path)
     np.testing.assert_allclose(again(PROMPTS, COMPLETIONS), wanted, atol=ROUNDING)
     assert again.last["images"] == 6  # the rewrites; the originals are known
-    other = ImageGenerator.from_pretrained("embedded", device="cpu", num_inference_steps=2)
+    other = ImageGenerator.from_pretrained("embedded", device="cpu", steps=2)
     changed = PromptReward(other, rewards, images_per_prompt=2, cache=path)
     changed(PROMPTS, COMPLETIONS)
     assert changed.last["images"] == 10
@@ -261,10 +261,10 @@ def test_presets_and_arguments(generator, rewards):
 
 def test_any_setting_of_the_generator():
     few = {"reward_model": "embedded", "num_inference_steps": 2}
-    wanted = {"scheduler": "EulerDiscreteScheduler", "num_inference_steps": 1}
+    wanted = {"scheduler": "EulerDiscreteScheduler", "steps": 1}
     for form in (wanted, json.dumps(wanted)):  # from a YAML file, from the command line
         config = build_reward(RewardArguments(**few, generator_settings=form), device="cpu").generator.config
-        assert config.scheduler == "EulerDiscreteScheduler" and config.num_inference_steps == 1
+        assert config.scheduler == "EulerDiscreteScheduler" and config.steps == 1
     for form, message in (("{scheduler", "no JSON"), ("[1]", "write {"), ('{"steps": 1}', "no setting 'steps'")):
         with pytest.raises(ValueError, match=message):
             build_reward(RewardArguments(**few, generator_settings=form), device="cpu")

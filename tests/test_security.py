@@ -90,7 +90,7 @@ def test_of_a_policy_that_trl_trains(safe, trick, monkeypatch):
 @pytest.mark.parametrize("trick", malicious.GENERATORS)
 def test_of_a_generator(safe, trick):
     malicious.generator(safe.folder, safe.canary, trick)
-    safe(lambda: ImageGenerator.from_pretrained(safe.folder, device="cpu", num_inference_steps=1)(["a castle"], [0]))
+    safe(lambda: ImageGenerator.from_pretrained(safe.folder, device="cpu", steps=1)(["a castle"], [0]))
     safe(lambda: skeletons.pipeline(str(safe.folder), torch.float32))
 
 

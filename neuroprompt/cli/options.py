@@ -124,11 +124,10 @@ def load_generator(name, device, steps, guidance, size, negative, dtype, setting
 
     quiet_libraries()
     named = {
-        "num_inference_steps": steps,
-        "guidance_scale": guidance,
-        "height": size,
-        "width": size,
-        "negative_prompt": negative,
+        "steps": steps,
+        "guidance": guidance,
+        "size": size,
+        "negative": negative,
         "dtype": dtype,
     }
     config = GeneratorConfig.of(**named | read_settings(settings or []))

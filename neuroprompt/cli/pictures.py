@@ -92,7 +92,7 @@ def image(
     draw = load_generator(generator, device, steps, guidance, size, negative, dtype, settings)
     if draw.window and (tokens := count_clip_tokens(text)) > draw.window:
         unread = f"the prompt has {tokens} CLIP tokens, of which {draw.name} reads the first {draw.window}"
-        say(f"{unread}: --set long_prompts=chunk has it read all", "warning:", "yellow")
+        say(unread, "warning:", "yellow")
     try:
         drawing = draw.draw([text], [seed])
     except RuntimeError as error:  # such as a size that no memory holds

@@ -71,9 +71,9 @@ def compare_pictures(
         footer=f"{how_drawn(generator.name, asdict(generator.config))}; the same seeds in every column",
         metadata={
             "generator": generator.name,
-            "steps": generator.config.num_inference_steps,
-            "guidance": generator.config.guidance_scale,
-            "true_cfg": generator.config.true_cfg_scale,
+            "steps": generator.config.steps,
+            "guidance": generator.config.guidance,
+            "true_cfg": generator.config.true_cfg,
             "rewards": {c.reward.name: c.reward.fingerprint for c in reward.rewards.components},
         },
     )

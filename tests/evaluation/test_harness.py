@@ -32,7 +32,7 @@ SPEC = "pickscore:1.0,aesthetic:0.25,clip:0.5@0.1"
 
 
 def make_reward():
-    generator = ImageGenerator.from_pretrained("embedded", device="cpu", num_inference_steps=1)
+    generator = ImageGenerator.from_pretrained("embedded", device="cpu", steps=1)
     rewards = load_rewards(SPEC, model="embedded", device="cpu")
     return PromptReward(generator, rewards, images_per_prompt=2)
 

@@ -115,7 +115,7 @@ def test_written_prompts(parse, tmp_path):
 
 @pytest.fixture(scope="module")
 def reward():
-    generator = ImageGenerator.from_pretrained("embedded", device="cpu", num_inference_steps=1)
+    generator = ImageGenerator.from_pretrained("embedded", device="cpu", steps=1)
     rewards = load_rewards("pickscore:1.0,aesthetic:0.25", model="embedded", device="cpu")
     return PromptReward(generator, rewards, images_per_prompt=2)
 

@@ -129,7 +129,7 @@ def test_guidance_is_said_by_its_name():
 def test_a_generator_without_a_guidance_scale_is_evaluated(tmp_path):
     """As Qwen-Image, from the pictures to the page, example pictures included."""
     generator = ImageGenerator.from_pretrained(
-        diffusion.qwen_image(tmp_path / "qwen"), device="cpu", num_inference_steps=1, height=32, width=32
+        diffusion.qwen_image(tmp_path / "qwen"), device="cpu", steps=1, size=32
     )
     reward = PromptReward(generator, load_rewards("clip", "embedded", "cpu"), images_per_prompt=1)
     evaluate(["a castle", "a red fox"], parse_methods("plain,suffix"), reward, tmp_path / "results")

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from neuroprompt.decoding.neurologic import CACHE
-from neuroprompt.images import ImageGenerator, _denoiser
+from neuroprompt.images import ImageGenerator, denoiser
 from neuroprompt.ppo.losses import token_logprobs
 from neuroprompt.training.planning.skeletons import peak_bytes
 
@@ -94,12 +94,12 @@ def language_modelling(policy: PreTrainedModel, rows: int, length: int, autocast
 def draw(generator: ImageGenerator) -> int:
     """Bytes of drawing a batch: of a U-Net's step or of the decoder; of other denoisers the decoder's alone."""
     pipeline, config = generator.pipeline, generator.config
-    denoiser, vae, count = _denoiser(pipeline), pipeline.vae, config.batch_size
-    rows = count * (2 if generator._guided else 1)
-    side = config.height // pipeline.vae_scale_factor, config.width // pipeline.vae_scale_factor
+    unet, vae, count = denoiser(pipeline), pipeline.vae, config.batch_size
+    rows = count * (2 if generator.guided else 1)
+    width, height = (side // pipeline.vae_scale_factor for side in config.size)
 
     def denoise() -> None:
-        given, dtype = denoiser.config, denoiser.dtype
+        given, dtype = unet.config, unet.dtype
         added = None
         if given.addition_embed_type == "text_time":
             pooled = given.projection_class_embeddings_input_dim - 6 * given.addition_time_embed_dim
@@ -107,18 +107,18 @@ def draw(generator: ImageGenerator) -> int:
                 "text_embeds": torch.zeros(rows, pooled, dtype=dtype),
                 "time_ids": torch.zeros(rows, 6, dtype=dtype),
             }
-        denoiser(
-            torch.zeros(rows, given.in_channels, *side, dtype=dtype),
+        unet(
+            torch.zeros(rows, given.in_channels, height, width, dtype=dtype),
             torch.zeros((), dtype=torch.long),
             torch.zeros(rows, 77, given.cross_attention_dim, dtype=dtype),
             added_cond_kwargs=added,
         )
 
     def decode() -> None:
-        pictures = vae.decode(torch.zeros(count, vae.config.latent_channels, *side, dtype=vae.dtype)).sample
+        pictures = vae.decode(torch.zeros(count, vae.config.latent_channels, height, width, dtype=vae.dtype)).sample
         pictures.float()
 
-    return max(peak_bytes(decode, vae), peak_bytes(denoise, denoiser) if hasattr(pipeline, "unet") else 0)
+    return max(peak_bytes(decode, vae), peak_bytes(denoise, unet) if hasattr(pipeline, "unet") else 0)
 
 
 @torch.no_grad()
@@ -127,7 +127,8 @@ def score(encoder: nn.Module, encode_images: Callable[[Tensor], object], size: i
     count = generator.config.batch_size
 
     def encode() -> None:
-        pictures = torch.zeros(count, 3, generator.config.height, generator.config.width)
+        width, height = generator.config.size
+        pictures = torch.zeros(count, 3, height, width)
         encode_images(torch.zeros(count, 3, size, size).to(next(encoder.parameters()).dtype))
         del pictures
 

@@ -23,7 +23,7 @@ from trl import ModelConfig, get_peft_config
 
 from neuroprompt.data import PromptData
 from neuroprompt.enhancer import TOKENS_PER_CLIP_TOKEN
-from neuroprompt.images import ImageGenerator, _as_its_card_says, _pick_dtype
+from neuroprompt.images import ImageGenerator, as_its_card_says, drawing_dtype
 from neuroprompt.models import ModelError, locate
 from neuroprompt.ppo.config import GRPOConfig, PPOConfig, RLOOConfig
 from neuroprompt.ppo.model import disable_dropout
@@ -276,7 +276,7 @@ def _pictures(
         parts.append(Part("rewards' heads", weight_bytes(*heads), parameters(*heads)))
 
     def phases() -> list[Part]:
-        shown = f"{generator.config.batch_size} pictures of {generator.config.width} x {generator.config.height}"
+        shown = f"{generator.config.batch_size} pictures of {' x '.join(map(str, generator.config.size))}"
         waits = max(map(weight_bytes, models.values())) if offload == "model" else 0
         drawing = "" if hasattr(generator.pipeline, "unet") else ", the decoder alone"  # of others it is not known
         return [
@@ -292,9 +292,9 @@ def _pictures(
 
 def _generator(arguments: RewardArguments, device: torch.device) -> ImageGenerator:
     """`build_reward`'s generator without weights."""
-    config = _as_its_card_says(generator_config(arguments), arguments.generator)
+    config = as_its_card_says(generator_config(arguments), arguments.generator)
     absent = device.type != "cpu" and not torch.accelerator.is_available()
-    name = "bfloat16" if absent and config.dtype in (None, "auto") else _pick_dtype(config.dtype, device)
+    name = "bfloat16" if absent and config.dtype in (None, "auto") else drawing_dtype(config.dtype, device)
     source = locate(arguments.generator, "stable-diffusion")
     return ImageGenerator(
         skeletons.pipeline(source, getattr(torch, name), config.safety_checker), config, name=arguments.generator
