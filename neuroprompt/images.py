@@ -26,7 +26,6 @@ import torch
 import transformers
 from huggingface_hub import try_to_load_from_cache
 from torch import Tensor
-from transformers.hf_argparser import HfArg
 
 from neuroprompt.image_files import DIFFUSERS_NAMES, OLD_NAMES
 from neuroprompt.models import (
@@ -45,59 +44,52 @@ from neuroprompt.models import (
 
 @dataclass(frozen=True)
 class GeneratorConfig:
-    """How pictures are drawn; each field's help says what it is.
+    """How pictures are drawn. None is the model's own: what its card says for known few-step models, and what its
+    pipeline has by default otherwise; `ImageGenerator.config` says what that came to. What diffusers calls the
+    settings is in `image_files.DIFFUSERS_NAMES`.
 
-    None is the model's own: what its card says for known few-step models, and what its pipeline has by default
-    otherwise; `ImageGenerator.config` says what that came to. diffusers' own names of these settings are in
-    `image_files.DIFFUSERS_NAMES`.
+    Attributes:
+        steps: The number of denoising steps.
+        guidance: The weight of classifier-free guidance (Ho and Salimans 2022); 1 or less is without, at half the cost.
+            Models distilled with guidance (Flux, LCM) read it as an input.
+        true_cfg: The weight of classifier-free guidance in the pipelines that take it beside that input (Flux,
+            Qwen-Image); 1 or less is without.
+        size: The pictures' size in pixels: 512, or 768x512 (width x height); kept as (width, height).
+        negative: The negative prompt: what guidance leads away from.
+        scheduler: A scheduler class of diffusers, such as ``DPMSolverMultistepScheduler``; it is configured as the
+            pipeline's own.
+        dtype: The type of the weights: ``float32``, ``bfloat16`` or ``float16``. By default bfloat16 on accelerators
+            that have it, float16 on others, and float32 on CPUs, so that all of them draw the same; ``auto`` draws in
+            bfloat16 on CPUs that have it too (AVX512-BF16 or AMX).
+        variant: Which files of the model to load, such as ``fp16``.
+        max_sequence_length: The number of tokens that a T5 text encoder reads (Stable Diffusion 3, Flux).
+        batch_size: How many pictures are drawn at once; halved, and kept so, where the memory does not hold them.
+        compile: Compile the denoiser with `torch.compile` at its first use.
+        attention_slicing, vae_slicing, vae_tiling: Take less memory for more time, as in diffusers. Tiling changes
+            large pictures slightly.
+        cpu_offload: ``model`` or ``sequential``: weights wait in the CPU's memory until the GPU needs them.
+        safety_checker: Run the pipeline's own, if it has one.
 
     Raises:
         ValueError: A setting is not of its kind, or out of range.
     """
 
-    steps: int | None = HfArg(default=None, help="The number of denoising steps.")
-    guidance: float | None = HfArg(
-        default=None,
-        help="The weight of classifier-free guidance (Ho and Salimans 2022); 1 or less is without, at half the cost. "
-        "Models distilled with guidance (Flux, LCM) read it as an input.",
-    )
-    true_cfg: float | None = HfArg(
-        default=None,
-        help="The weight of classifier-free guidance in pipelines that have that input beside it (Flux, Qwen-Image); 1 "
-        "or less is without.",
-    )
-    size: tuple[int, int] | str | int | None = HfArg(
-        default=None, help="The pictures' size in pixels: 512, or 768x512 (width x height); kept as (width, height)."
-    )
-    negative: str | None = HfArg(default=None, help="The negative prompt: what guidance leads away from.")
-    scheduler: str | None = HfArg(
-        default=None,
-        help="A scheduler class of diffusers, such as DPMSolverMultistepScheduler, configured as the pipeline's own.",
-    )
-    dtype: str | None = HfArg(
-        default=None,
-        help="The type of the weights: float32, bfloat16 or float16. By default bfloat16 on accelerators that have it, "
-        "float16 on others, and float32 on CPUs, so that all of them draw the same; auto draws in bfloat16 on CPUs "
-        "that have it too (AVX512-BF16 or AMX).",
-    )
-    variant: str | None = HfArg(default=None, help="Which files of the model are loaded, such as fp16.")
-    max_sequence_length: int | None = HfArg(
-        default=None, help="The tokens that a T5 text encoder reads (Stable Diffusion 3, Flux)."
-    )
-    batch_size: int = HfArg(
-        default=16,
-        help="The pictures that are drawn at once; halved, and kept so, where the memory does not hold them.",
-    )
-    compile: bool = HfArg(default=False, help="Compile the denoiser with torch.compile at its first use.")
-    attention_slicing: bool = HfArg(default=False, help="Attention takes less memory and more time, as in diffusers.")
-    vae_slicing: bool = HfArg(default=False, help="The decoder makes one picture after the other, in less memory.")
-    vae_tiling: bool = HfArg(
-        default=False, help="The decoder makes pictures tile by tile, in less memory; large ones change slightly."
-    )
-    cpu_offload: str | None = HfArg(
-        default=None, help="Weights wait in the CPU's memory until the GPU needs them, by: model or sequential."
-    )
-    safety_checker: bool = HfArg(default=True, help="Run the pipeline's own safety checker, if it has one.")
+    steps: int | None = None
+    guidance: float | None = None
+    true_cfg: float | None = None
+    size: tuple[int, int] | str | int | None = None
+    negative: str | None = None
+    scheduler: str | None = None
+    dtype: str | None = None
+    variant: str | None = None
+    max_sequence_length: int | None = None
+    batch_size: int = 16
+    compile: bool = False
+    attention_slicing: bool = False
+    vae_slicing: bool = False
+    vae_tiling: bool = False
+    cpu_offload: str | None = None
+    safety_checker: bool = True
 
     def __post_init__(self):
         object.__setattr__(self, "size", _read_size(self.size))
