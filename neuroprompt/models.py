@@ -135,6 +135,16 @@ def check_hub(name: str, kind: str = "model") -> None:
         raise ModelError(problem)
 
 
+def identify(name: str | Path, kind: str) -> str:
+    """What tells a model from others, wherever it lies: a hash of its folder's files, or its id on the hub.
+
+    Args:
+        name, kind: As in `locate`.
+    """
+    source = locate(name, kind)
+    return fingerprint(Path(source)) if Path(source).is_dir() else source
+
+
 def fingerprint(folder: Path, parts: Iterable[str] = (".",)) -> str:
     """A hash (32 hex digits) of what decides on a model's output: its weights, configs and vocabularies.
 
