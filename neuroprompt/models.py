@@ -136,13 +136,13 @@ def check_hub(name: str, kind: str = "model") -> None:
 
 
 def identify(name: str | Path, kind: str) -> str:
-    """What tells a model from others, wherever it lies: a hash of its folder's files, or its id on the hub.
+    """What tells a model's weights from others, for what is made with them: a hash of its files, or the hub id.
 
-    Args:
-        name, kind: As in `locate`.
+    Raises:
+        ModelError: As `locate`.
     """
-    source = locate(name, kind)
-    return fingerprint(Path(source)) if Path(source).is_dir() else source
+    folder = Path(locate(name, kind))
+    return fingerprint(folder) if folder.is_dir() else str(name)
 
 
 def fingerprint(folder: Path, parts: Iterable[str] = (".",)) -> str:
