@@ -3,10 +3,9 @@
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 
-from torch import Tensor
-
+from neuroprompt.completions import check_prompt
 from neuroprompt.evaluation.methods import Method
-from neuroprompt.pages.grid import Cell, Grid, Picture
+from neuroprompt.pages.grid import Grid, draw_cells
 from neuroprompt.pages.page import how_drawn
 from neuroprompt.scoring import PromptReward
 
@@ -26,42 +25,18 @@ def compare_pictures(
         methods: The columns.
         reward: Draws and scores; a cell holds the raw score of each of its components.
         seeds: Of the pictures of every cell; by default those that `reward` gives each prompt.
-        title: Of the grid.
+        title: The grid's title.
         on_progress: Gets the number of pictures that have been drawn, after each.
 
     Raises:
-        ValueError: What a method or the grid refuses.
+        ValueError: A prompt is empty, or what a method or the grid refuses.
         DrawingError: A prompt cannot be drawn.
     """
+    for prompt in prompts:
+        check_prompt(prompt)
     written = [method(prompts) for method in methods]  # (methods, prompts)
-    jobs = [
-        (written[column][row], prompt, seed)
-        for row, prompt in enumerate(prompts)
-        for column in range(len(methods))
-        for seed in (reward.seeds(prompt) if seeds is None else seeds)
-    ]
-    images: dict[int, Tensor] = {}
-
-    def keep(job: int, image: Tensor) -> None:
-        images[job] = image.cpu()
-        if on_progress:
-            on_progress(len(images))
-
-    measured = reward.measure(*zip(*jobs, strict=True), on_image=keep) if jobs else None
-    pictures = iter(
-        Picture(
-            images[i],
-            seed,
-            {name: float(scores[i]) for name, scores in measured.scores.items()},
-            bool(measured.flagged[i]),
-        )
-        for i, (_, _, seed) in enumerate(jobs)
-    )
-    count = reward.images_per_prompt if seeds is None else len(seeds)
-    rows = [
-        [Cell(of[row], [next(pictures) for _ in range(count)], prompt) for of in written]
-        for row, prompt in enumerate(prompts)
-    ]
+    texts = list(zip(*written, strict=True))  # (prompts, methods)
+    rows = draw_cells(prompts, texts, reward, None if seeds is None else lambda _: seeds, on_progress)
     generator = reward.generator
     return Grid(
         rows,

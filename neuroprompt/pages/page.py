@@ -6,13 +6,15 @@ page of one, and `render_report` one of results, with what every report tells of
 
 import base64
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from neuroprompt.statistics import FEWEST
 from neuroprompt.terminal import counted
 
 
@@ -22,21 +24,47 @@ def render(template: str, **values: Any) -> Markup:
 
 
 def render_report(
-    template: str, title: str, results: Mapping, counts: str, generators: Sequence[Mapping], files: Sequence, **values
+    template: str,
+    results: Mapping,
+    folder: Path,
+    *,
+    title: str,
+    counts: str,
+    generators: Iterable[Mapping],
+    row: str,
+    files: Iterable[tuple[str, bytes, str]] = (),
+    **values: Any,
 ) -> Markup:
     """The page of an experiment, from a template that extends ``report.html``.
 
     Args:
+        template: Its name.
         results: What ``results.json`` holds.
+        folder: The experiment's, with the files that `experiments.write_results` writes.
+        title: The page's title.
         counts: How much was drawn, such as "8 prompts × 3 methods".
         generators: The settings of those that drew it: their ``name`` and their ``config``.
-        files: To download: the name, the content (bytes) and what it is of each.
+        row: What a row of ``results.csv`` is.
+        files: What else to download: a name, its content, and what it is.
         values: What the template asks for besides.
     """
     rewards = (f"{name} × {term['weight']:g}" for name, term in results["settings"]["rewards"].items())
     version = f"neuroprompt {results['neuroprompt']}" + (f" ({results['commit'][:12]})" if results["commit"] else "")
-    facts = [counts, *(how_drawn(**one) for one in generators), f"rewards {', '.join(rewards)}", version]
-    return render(template, title=title, facts=facts, files=files, **values)
+    about = {"results.csv": row, "results.json": "every number, and all settings", "table.md": "the tables as Markdown"}
+    return render(
+        template,
+        title=title,
+        facts=[counts, *(how_drawn(**generator) for generator in generators), f"rewards {', '.join(rewards)}", version],
+        files=[*((name, (folder / name).read_bytes(), what) for name, what in about.items()), *files],
+        **values,
+    )
+
+
+def told_by(intervals: Iterable[Mapping | None]) -> str:
+    """What tells these means apart, as half a sentence: their intervals, or nothing (see `statistics.FEWEST`)."""
+    if any(value and value["low"] is not None for value in intervals):
+        return "with its 95 % interval, coloured where that leaves out zero"
+    return f"without an interval, which takes at least {FEWEST} prompts"
 
 
 def how_drawn(name: str, config: Mapping, **_) -> str:

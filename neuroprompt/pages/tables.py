@@ -1,12 +1,59 @@
 """Tables of texts, for a terminal, Markdown, CSV and pages."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
+from rich import table as rich_table
+from rich.cells import cell_len
+from rich.console import Console
+from rich.text import Text
 
+from neuroprompt.terminal import console as terminal
 from neuroprompt.terminal import visible
+
+
+class Table(NamedTuple):
+    """A table of texts: names, which may hold anything, in `columns` and in the first cell of a row, and figures.
+
+    Attributes:
+        title: What it tells.
+        note: What its figures are, and of how much.
+        columns: Their names; the first is that of the rows' names.
+        rows: A cell for each column.
+        together: So many columns belong together, from the second on, where the table is split.
+    """
+
+    title: str
+    note: str
+    columns: list[str]
+    rows: list[list[str]]
+    together: int = 1
+
+    def markdown(self) -> str:
+        def line(cells: Iterable[str]) -> str:
+            return f"| {' | '.join(cells)} |"
+
+        rule = "|---|" + "---:|" * (len(self.columns) - 1)
+        rows = (line([markdown_text(name), *figures]) for name, *figures in self.rows)
+        return "\n".join([self.note, "", line(map(markdown_text, self.columns)), rule, *rows])
+
+
+def print_tables(tables: Iterable[Table], console: Console = terminal) -> None:
+    """Show tables in a terminal. One that is wider is split: its columns stand below one another, and nothing is cut."""
+    for table in tables:
+        console.print(Text(table.title, style="bold"))
+        for columns in _split(table, console.width):
+            shown = rich_table.Table(box=None, pad_edge=False)
+            for i in columns:
+                name = Text(table.columns[i])
+                shown.add_column(name, justify="right" if i else "left", overflow="fold", no_wrap=i > 0)
+            for row in table.rows:
+                shown.add_row(*(Text(row[i]) for i in columns))
+            console.print(shown)
+        console.print(Text(table.note, style="dim"))
+        console.print()
 
 
 def markdown_text(text: str) -> str:
@@ -23,28 +70,33 @@ def csv_text(text: str) -> str:
     return f"'{text}" if text.startswith(tuple("=+-@＝＋－＠\t\r\n'")) else text
 
 
-class Table(NamedTuple):
-    """A table of texts: names, which may hold anything, in `columns` and in the first cell of a row, and figures."""
-
-    title: str
-    note: str
-    columns: list[str]
-    rows: list[list[str]]
-
-    def markdown(self) -> str:
-        def line(cells: Iterable[str]) -> str:
-            return f"| {' | '.join(cells)} |"
-
-        rule = "|---|" + "---:|" * (len(self.columns) - 1)
-        rows = (line([markdown_text(name), *figures]) for name, *figures in self.rows)
-        return "\n".join([self.note, "", line(map(markdown_text, self.columns)), rule, *rows])
+def format_number(value: float | None, form: str) -> str:
+    return "–" if value is None else format(value, form).replace("-", "−")
 
 
 def format_interval(value: Mapping | None, signed: bool = False) -> str:
-    if value is None:
-        return "–"
+    """An interval as ``{"mean", "low", "high"}``; the mean alone where there are no ends (see `statistics.Interval`)."""
+    sign = "+" * signed
+    if value is None or value["low"] is None:
+        return format_number(value and value["mean"], f"{sign}.3g")
     # As many decimals as tell the interval's ends apart: rewards live on scales from 0.01 to 20.
     width = value["high"] - value["low"]
     decimals = 3 if width <= 0 else int(np.clip(np.ceil(1.5 - np.log10(width)), 1, 6))
-    mean, low, high = (f"{value[part]:{'+' * signed}.{decimals}f}" for part in ("mean", "low", "high"))
-    return f"{mean} [{low}, {high}]".replace("-", "−")
+    mean, low, high = (format_number(value[end], f"{sign}.{decimals}f") for end in ("mean", "low", "high"))
+    return f"{mean} [{low}, {high}]"
+
+
+def _split(table: Table, width: int) -> Iterator[Sequence[int]]:
+    """Columns of tables that fit, each with the names of the rows, which may take a third of the width."""
+    widths = [
+        max(cell_len(visible(cell)) for cell in column) for column in zip(table.columns, *table.rows, strict=True)
+    ]
+    names = min(widths[0], max(width // 3, 12))
+    groups = [range(i, min(i + table.together, len(widths))) for i in range(1, len(widths), table.together)]
+    chosen: list[int] = []
+    for group in groups:
+        if chosen and names + sum(widths[i] + 1 for i in [*chosen, *group]) > width:
+            yield [0, *chosen]
+            chosen = []
+        chosen += group
+    yield [0, *chosen]

@@ -6,10 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from neuroprompt.evaluation.report import write_report
 from neuroprompt.pages.grid import Cell, Grid, Picture, save_grid
 from tests.evaluation.browser import Browser, find_chromium
-from tests.evaluation.test_report import HISTORY
+from tests.evaluation.test_report import write_report
 
 WIDTHS = (360, 400, 700, 1200)
 METHODS = ("plain", "suffix", "enhanced")
@@ -129,7 +128,7 @@ def test_a_click_enlarges_and_keys_go_on(browser, grid_page):
 
 @pytest.mark.parametrize("width", WIDTHS)
 def test_a_report_is_whole_at_any_width(browser, folder, width):
-    page = write_report(folder, log_history=HISTORY)
+    page = write_report(folder)
     browser.open(page, width)
     heads = browser.run("[...document.querySelectorAll('h1, h2')].map(h => h.innerText)")
     assert heads[0] == "Ours & <theirs>" and {"Rewards", "Paired differences", "Training", "All numbers"} <= {*heads}
@@ -160,7 +159,7 @@ def test_a_report_is_whole_at_any_width(browser, folder, width):
     ],
 )
 def test_a_report_is_drawn_in_the_readers_colours(browser, folder, scheme, paper, colours):
-    browser.open(write_report(folder, log_history=HISTORY), 900, scheme=scheme)
+    browser.open(write_report(folder), 900, scheme=scheme)
     picture = Image.open(io.BytesIO(browser.screenshot())).convert("RGB")
     assert picture.getpixel((2, 2)) == paper
     pixels = np.asarray(picture).reshape(-1, 3)

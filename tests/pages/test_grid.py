@@ -1,4 +1,5 @@
 import json
+import math
 import os
 import random
 import re
@@ -11,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from neuroprompt.image_files import read_metadata
-from neuroprompt.pages.grid import Cell, Grid, Picture, draw_grid, grid_html, layout_grid, save_grid
+from neuroprompt.image_files import read_metadata, save_image
+from neuroprompt.pages.grid import Cell, Grid, Picture, draw_grid, grid_html, layout_grid, read_grid, save_grid
+from neuroprompt.pages.grid.contents import size_of, to_pil
 from neuroprompt.pages.grid.text import text_width
 
 COLOURS = [(200, 30, 90), (20, 120, 220), (250, 180, 20), (40, 160, 60), (130, 60, 200), (90, 90, 10)]
@@ -292,6 +294,8 @@ def test_files_have_everything_in_them(tmp_path, suffix):
         difference = np.abs(np.asarray(image.convert("RGB")).astype(int) - np.asarray(drawn))
     assert difference.mean() < (2 if suffix in (".jpg", ".jpeg") else 1e-9)
     record = read_metadata(path)["neuroprompt"]
+    boxes = [p.pop("box") for row in record["rows"] for cell in row["cells"] for p in cell["pictures"]]
+    assert boxes == [list(placed.box) for placed in layout_grid(grid, 64).pictures]
     assert record == grid.to_dict()
     assert record["rows"][1]["cells"][1]["text"] == "a castle, highly detailed, sharp focus"
     assert record["rows"][0]["cells"][0]["pictures"] == [
@@ -299,6 +303,34 @@ def test_files_have_everything_in_them(tmp_path, suffix):
     ]
     assert record["metadata"] == {"generator": "embedded"}
     assert os.listdir(tmp_path) == [path.name]
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp"])
+def test_a_grid_is_read_from_its_file(tmp_path, suffix):
+    cell = Cell("a castle, 8k", [Picture(solid(COLOURS[k]), k, {"clip": 0.5 + k}, k == 2) for k in range(3)] + [None])
+    unscored = Cell("a castle", [Picture(solid(COLOURS[3], 300, 50), None, {"clip": math.nan})], "a castle")
+    grid = Grid([[unscored, cell], [None, unscored]], ["plain", "ours"], ["one", "two"], "title", "end", {"a": [1]})
+    save_grid(grid, tmp_path / f"grid{suffix}")
+    read = read_grid(tmp_path / f"grid{suffix}")
+    assert json.dumps(read.to_dict()) == json.dumps(grid.to_dict())
+    for placed, again in zip(layout_grid(grid).pictures, layout_grid(read).pictures, strict=True):
+        if again.picture and not again.picture.flagged:
+            assert size_of(again.picture.image) == (placed.box.width, placed.box.height)
+            colours = [np.asarray(to_pil(p.picture.image)).reshape(-1, 3).mean(0) for p in (placed, again)]
+            assert np.abs(colours[0] - colours[1]).max() < 3
+
+
+def test_files_of_an_earlier_form_are_no_grid_and_are_read(tmp_path):
+    """They say `prompt` for a cell's text, and nothing about where a picture is."""
+    record = small_grid().to_dict()
+    for row in record["rows"]:
+        for cell in row["cells"]:
+            cell["prompt"] = cell.pop("text")
+    for metadata in (record, {"kind": "other"}, None):
+        save_image(solid(COLOURS[0]), tmp_path / "old.png", metadata)
+        assert read_grid(tmp_path / "old.png") is None
+    with pytest.raises(ValueError, match="there is no such file"):
+        read_grid(tmp_path / "none.png")
 
 
 class _Page(HTMLParser):

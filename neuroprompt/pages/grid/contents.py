@@ -3,7 +3,6 @@
 import math
 import re
 import statistics
-import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import SequenceMatcher
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 MISSING, WITHHELD = "missing", "withheld by the safety checker"
-SMALL = 256  # pixels: pictures up to this are enlarged, and kept without loss
+SMALL = 256  # pixels: smaller pictures are enlarged, and kept without loss
 _MAX_COMPARED = 4096  # characters of a prompt in which the user's words are looked for
 
 
@@ -60,8 +59,8 @@ class Cell:
         """Mean of each score over the pictures that have it."""
         names = dict.fromkeys(name for p in self.pictures if p for name in p.scores)
         values = {name: [float(p.scores[name]) for p in self.pictures if p and name in p.scores] for name in names}
-        finite = {name: [v for v in of if math.isfinite(v)] for name, of in values.items()}
-        return {name: statistics.mean(of) for name, of in finite.items() if of}
+        finite = {name: [v for v in found if math.isfinite(v)] for name, found in values.items()}
+        return {name: statistics.mean(found) for name, found in finite.items() if found}
 
 
 @dataclass(frozen=True)
@@ -72,9 +71,9 @@ class Grid:
         rows: A sequence of cells for each prompt, all of the same length.
         column_titles: Names of the methods.
         row_titles: Such as the plain prompts.
-        title: Above everything.
-        footer: Below everything, such as which models and seeds were used.
-        metadata: Goes into the file, beside all that is seen; JSON types.
+        title: What stands above everything.
+        footer: What stands below everything, such as which models and seeds were used.
+        metadata: What goes into the file beside all that is seen; JSON types.
 
     Raises:
         ValueError: There is no row or no column, or they do not agree in number.
@@ -159,10 +158,6 @@ def difference_to(cell: Cell | None, first: Cell | None, name: str, form: str) -
     return Difference(f"▲ +{shown}" if change > 0 else f"▼ −{shown}", 1 if change > 0 else -1)
 
 
-def format_number(value: float | None, form: str) -> str:
-    return "–" if value is None else format(value, form).replace("-", "−")
-
-
 def legend(grid: Grid) -> str:
     """What the numbers are, where that is not plain."""
     formats = score_formats(grid)
@@ -176,13 +171,6 @@ def legend(grid: Grid) -> str:
 
 
 # --- texts -----------------------------------------------------------------------------------------------------------
-
-
-def printable(text: str) -> str:
-    """The text, of the same length, without what no font and no file can hold: control characters and halves of
-    surrogate pairs."""
-    text = text.encode("utf-8", "replace").decode("utf-8")
-    return "".join(" " if unicodedata.category(c) in ("Cc", "Zl", "Zp") else c for c in text)
 
 
 def users_words(original: str, text: str) -> list[bool]:
@@ -209,6 +197,11 @@ def cut_pieces(word: str, bold: Sequence[bool]) -> list[tuple[str, bool]]:
 
 
 # --- pictures --------------------------------------------------------------------------------------------------------
+
+
+def across(count: int) -> int:
+    """How many of a cell's pictures stand side by side."""
+    return count if count <= 3 else math.ceil(math.sqrt(count))
 
 
 def size_of(image: "Image.Image | Tensor") -> tuple[int, int]:

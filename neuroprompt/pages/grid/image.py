@@ -15,9 +15,9 @@ from neuroprompt.pages.grid.contents import (
     Cell,
     Grid,
     Picture,
+    across,
     difference_to,
     fit,
-    format_number,
     legend,
     resize,
     score_formats,
@@ -26,6 +26,7 @@ from neuroprompt.pages.grid.contents import (
     users_words,
 )
 from neuroprompt.pages.grid.text import Span, baseline, centre, font_of, line_height_of, text_scale, text_width, wrap
+from neuroprompt.pages.tables import format_number
 
 MAX_PIXELS = 2**27
 
@@ -137,8 +138,8 @@ def layout_grid(grid: Grid, cell_size: int | None = None) -> Layout:
     tallest = max((height / width for width, height in sizes), default=1.0)
     slot_height = round(slot_width * min(max(tallest, 0.25), 2.0))
     seeds = max((len(c.pictures) for row in grid.rows for c in row if c), default=1) or 1
-    across = seeds if seeds <= 3 else math.ceil(math.sqrt(seeds))
-    block_width = across * slot_width + (across - 1) * _GAP
+    side_by_side = across(seeds)
+    block_width = side_by_side * slot_width + (side_by_side - 1) * _GAP
     # A page shows the whole width: the more columns, the larger the text must be to be read there.
     size = max(14, min(round(grid.columns * block_width / 70), round(block_width / 15)))
     table = _ScoreTable(grid, size)
@@ -171,8 +172,8 @@ def layout_grid(grid: Grid, cell_size: int | None = None) -> Layout:
             pictures = cell.pictures if cell and cell.pictures else [None]
             for k, picture in enumerate(pictures):
                 # The picture of one seed stands at one place in all cells.
-                left = lefts[j] + k % across * (slot_width + _GAP)
-                top = y + k // across * (slot_height + _GAP)
+                left = lefts[j] + k % side_by_side * (slot_width + _GAP)
+                top = y + k // side_by_side * (slot_height + _GAP)
                 slot = Box(left, top, left + slot_width, top + slot_height)
                 page.picture(slot, i, j, k, picture, "" if cell else "nothing to show")
                 bottom = max(bottom, slot.bottom)

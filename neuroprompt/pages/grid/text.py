@@ -11,7 +11,8 @@ from typing import NamedTuple
 
 from PIL import ImageFont
 
-from neuroprompt.pages.grid.contents import cut_pieces, printable
+from neuroprompt.pages.grid.contents import cut_pieces
+from neuroprompt.pages.page import printable
 
 
 class Span(NamedTuple):
