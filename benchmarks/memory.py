@@ -22,7 +22,7 @@ from huggingface_hub import constants
 from rich.console import Console
 from torch.profiler import ProfilerActivity, profile
 from transformers import AutoModelForCausalLM
-from trl import ModelConfig, TrlParser
+from trl import ModelConfig
 
 from neuroprompt.data import DataConfig
 from neuroprompt.images import GeneratorConfig, ImageGenerator
@@ -33,7 +33,7 @@ from neuroprompt.ppo.losses import token_logprobs
 from neuroprompt.ppo.model import PolicyWithValue, disable_dropout
 from neuroprompt.ppo.rollouts import Queries, sample
 from neuroprompt.rewards import load_reward
-from neuroprompt.runs.arguments import for_any_machine
+from neuroprompt.runs.arguments import for_any_machine, read_arguments
 from neuroprompt.scoring import RewardArguments
 from neuroprompt.training.planning import Layout, Plan, passes, plan_grpo, plan_ppo, plan_sft, skeletons
 from neuroprompt.training.queries import QueryArguments
@@ -51,11 +51,11 @@ STARTS = {  # policies that a supervised stage makes, and what it starts from
 }
 MEASURES = {  # what docs/gpu.md has against too little memory
     "as it is": "",
-    "`image_batch_size: 4`": "--image_batch_size 4",
+    "`generator: {batch_size: 4}`": "--generator.batch_size 4",
     "`per_device_train_batch_size: 8`": "--per_device_train_batch_size 8",
-    "both": "--image_batch_size 4 --per_device_train_batch_size 8",
-    "both, and `cpu_offload: model`": "--image_batch_size 4 --per_device_train_batch_size 8 "
-    '--generator_settings {"cpu_offload":"model"}',
+    "both": "--generator.batch_size 4 --per_device_train_batch_size 8",
+    "both, and `cpu_offload: model`": "--generator.batch_size 4 --per_device_train_batch_size 8 "
+    "--generator.cpu_offload model",
 }
 ROWS, PROMPT, COMPLETION = 8, 20, 40  # of the passes that are measured
 
@@ -116,11 +116,11 @@ def plan(config: Path, arguments: list[str]) -> Plan:
     fixed = ["--config", str(config), "--model_name_or_path", STARTS.get(start, start), "--report_to", "none"]
     with for_any_machine(["--dry_run"]):
         if kind == "sft":
-            parser = TrlParser((SFTArguments, DataConfig, SFTConfig, ModelConfig))
-            own, _, settings, model = parser.parse_args_and_config([*fixed, *arguments])
+            classes = (SFTArguments, DataConfig, SFTConfig, ModelConfig)
+            own, _, settings, model = read_arguments(classes, "", [*fixed, *arguments])
             return plan_sft(own, settings, model)
-        parser = TrlParser((QueryArguments, RewardArguments, {"ppo": PPOConfig, "grpo": GRPOConfig}[kind], ModelConfig))
-        return {"ppo": plan_ppo, "grpo": plan_grpo}[kind](*parser.parse_args_and_config([*fixed, *arguments]))
+        classes = (QueryArguments, RewardArguments, {"ppo": PPOConfig, "grpo": GRPOConfig}[kind], ModelConfig)
+        return {"ppo": plan_ppo, "grpo": plan_grpo}[kind](*read_arguments(classes, "", [*fixed, *arguments]))
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
     python benchmarks/ppo.py phases                                   # configs/ppo/embedded.yaml on a CPU
     python benchmarks/ppo.py phases --full-size                       # a GPU; SD 1.5, CLIP-H and GPT-2, random weights
-    python benchmarks/ppo.py phases --full-size --num_inference_steps 4
+    python benchmarks/ppo.py phases --full-size --generator.steps 4
     python benchmarks/ppo.py trl --trl-python trl112/bin/python       # see below
     python benchmarks/ppo.py scaling                                  # two free cores
     python benchmarks/ppo.py projection --images-per-second 12 --images-per-second 60
@@ -48,12 +48,13 @@ from transformers import (
     PrinterCallback,
     TrainerCallback,
 )
-from trl import ModelConfig, TrlParser
+from trl import ModelConfig
 
-from neuroprompt.images import GeneratorConfig
+from neuroprompt.images import read_generator
 from neuroprompt.models import locate
 from neuroprompt.ppo import PPOConfig, PPOTrainer
 from neuroprompt.rewards import Component, RewardSet
+from neuroprompt.runs.arguments import read_arguments
 from neuroprompt.scoring import PromptReward, RewardArguments
 from neuroprompt.training.queries import QueryArguments, load_queries
 from neuroprompt.training.rewarded import load_reward_func
@@ -359,15 +360,15 @@ def read(
     config: Path, arguments: list[str], output_dir: str
 ) -> tuple[QueryArguments, RewardArguments, PPOConfig, ModelConfig]:
     """The arguments of `training/ppo.py`, without all that comes between iterations."""
-    parser = TrlParser((QueryArguments, RewardArguments, PPOConfig, ModelConfig))
     nothing = "--eval_strategy no --save_strategy no --load_best_model_at_end false --eval_samples 0 --report_to none"
     fixed = [*nothing.split(), "--disable_tqdm", "true", "--output_dir", output_dir]
-    return parser.parse_args_and_config(["--config", str(config), *arguments, *fixed])
+    classes = (QueryArguments, RewardArguments, PPOConfig, ModelConfig)
+    return read_arguments(classes, "", ["--config", str(config), *arguments, *fixed])
 
 
 def full_size_reward(images: RewardArguments, settings: PPOConfig, tokenizer: PreTrainedTokenizerBase) -> PromptReward:
     """PickScore of Stable Diffusion's pictures, NeuroPrompts' reward, from random weights."""
-    drawing = GeneratorConfig(steps=images.num_inference_steps, batch_size=images.image_batch_size)
+    _, drawing = read_generator(images.generator)
     generator, score = full_size_models(str(settings.device), drawing)
     return PromptReward(
         generator,

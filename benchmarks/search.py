@@ -29,7 +29,6 @@ from neuroprompt.scoring import PromptReward, RewardArguments, build_reward
 from neuroprompt.search import STRATEGIES, SearchConfig, optimize
 from neuroprompt.search.candidates import Space
 from neuroprompt.search.posterior import Posterior
-from neuroprompt.search.proposals import Terms
 from neuroprompt.search.strategies import Search
 from neuroprompt.statistics import bootstrap, compare
 
@@ -54,7 +53,7 @@ def strategies(
     prompts: Prompts = None,
     budget: Annotated[int, typer.Option(help="Pictures per prompt.")] = 64,
     held_out: Annotated[int, typer.Option(help="Fresh seeds.")] = 8,
-    strategies: Annotated[str, typer.Option(help="Of those there are.")] = ",".join(STRATEGIES),
+    strategies: Annotated[str, typer.Option(help="Which to compare.")] = ",".join(STRATEGIES),
     images_per_prompt: Annotated[int, typer.Option(help="Of the original, and of each of best-of-n.")] = 2,
     rewards: str = "pickscore:1.0",
     generator: str = "embedded",
@@ -107,21 +106,21 @@ def prediction(
     enhancer = PromptEnhancer.from_pretrained(model)
     reward = load(generator, rewards, reward_model, 2, steps, batch_size, dtype)
     rng = np.random.default_rng(seed)
-    made = enhancer(
+    made = enhancer.rewrite(
         texts, num_return_sequences=samples, do_sample=True, temperature=TEMPERATURE, seed=seed, output_scores=False
     )
     correlations: dict[tuple[str, str], list[float]] = {}  # (what is known of a text, which seed): one a prompt
-    for original, of in zip(texts, made, strict=True):
+    for original, variants in zip(texts, made, strict=True):
         space = Space(original)
-        made_of = (space.text([m.text for m in e.modifiers], random.Random(seed)) for e in of)
-        rewrites = list(dict.fromkeys(text for text in made_of if text))
+        texts_of = (space.text([m.text for m in e.modifiers], random.Random(seed)) for e in variants)
+        rewrites = list(dict.fromkeys(text for text in texts_of if text))
         seeds = np.tile([0, 1], len(rewrites))
         drawn = reward.measure([t for t in rewrites for _ in range(2)], [original] * len(seeds), seeds.tolist())
         total = sum(term.weight * drawn.scores[name] for name, term in reward.terms.items())
         values = total.reshape(-1, 2)  # (rewrites, seeds)
         known = {
             "the generator's embedding": reward.generator.encode(rewrites).double().cpu().numpy(),
-            "the set of modifiers": Search(space, 3, 2, Terms(), seed).features(rewrites),
+            "the set of modifiers": Search(space, 3, 2, seed).features(rewrites),
         }
         for name, features in known.items():
             found = []
@@ -154,13 +153,10 @@ def load(
 ) -> PromptReward:
     return build_reward(
         RewardArguments(
-            generator=generator,
+            generator={"name": generator, "steps": steps, "batch_size": batch_size, "dtype": dtype},
             rewards=rewards,
             reward_model=reward_model or None,
             images_per_prompt=images_per_prompt,
-            num_inference_steps=steps,
-            image_batch_size=batch_size,
-            generator_dtype=dtype,
         )
     )
 

@@ -13,17 +13,18 @@ import inspect
 import json
 import logging
 import operator
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields, replace
 from hashlib import blake2b
 from pathlib import Path
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import diffusers
 import torch
 import transformers
+import yaml
 from huggingface_hub import try_to_load_from_cache
 from torch import Tensor
 
@@ -33,8 +34,8 @@ from neuroprompt.models import (
     check_tokenizer,
     check_weights,
     empty_cache,
-    fingerprint,
     has_bfloat16,
+    hash_files,
     is_out_of_memory,
     locate,
     pick_device,
@@ -113,7 +114,7 @@ class GeneratorConfig:
                 raise ValueError(f"{field.name} is {value!r}: give a text")
 
     @classmethod
-    def of(cls, **settings: Any) -> "GeneratorConfig":
+    def of(cls, /, **settings: Any) -> "GeneratorConfig":
         """The config of those settings that are not None.
 
         Raises:
@@ -126,6 +127,29 @@ class GeneratorConfig:
                 hint = f"{close[0]!r}?" if close else f"it has {', '.join(known)}"
                 raise ValueError(f"generator has no setting {name!r}: {hint}")
         return cls(**{name: value for name, value in settings.items() if value is not None})
+
+
+def read_generator(given: str | Mapping[str, Any]) -> tuple[str, GeneratorConfig]:
+    """A generator's name and settings, from ``NAME`` or ``{name: NAME, steps: 4, …}``, as YAML files have it.
+
+    Raises:
+        ValueError: It is neither, or a setting is unknown or out of range.
+    """
+    settings = {"name": "embedded"} | dict(given) if isinstance(given, Mapping) else {"name": given}
+    if not isinstance(settings["name"], str):
+        raise ValueError(f"generator is {given!r}: write a name, or {{name: NAME, steps: 4, …}}")
+    name = settings.pop("name")
+    return name, GeneratorConfig.of(**{str(key): value for key, value in settings.items()})
+
+
+def read_setting(name: str, text: str) -> Any:
+    """The value that a command line gives a setting: the text itself where it takes one, else what YAML reads in it."""
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        return text
+    texts = {field.name for field in fields(GeneratorConfig) if str in get_args(field.type)}
+    return text if name in texts and value is not None else value
 
 
 def _read_size(given: Any) -> tuple[int, int] | None:
@@ -645,7 +669,7 @@ def _identity(source: str) -> str:
     if not Path(source).is_dir():
         index = try_to_load_from_cache(source, "model_index.json")
         return f"{source}@{Path(index).parent.name}" if isinstance(index, str) else source
-    return fingerprint(Path(source), json.loads(Path(source, "model_index.json").read_text()))
+    return hash_files(Path(source), json.loads(Path(source, "model_index.json").read_text()))
 
 
 def _reason(error: BaseException) -> str:

@@ -15,11 +15,10 @@ NeuroPrompts (Rosenman et al. 2024, eq. 2) is the preset ``neuroprompts``: PickS
 et al. 2023, eq. 3 and 4) is ``promptist``: aesthetic gain + min(20·CLIP − 5.6, 0).
 """
 
-import json
 import sqlite3
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -29,7 +28,7 @@ import torch
 from torch import Tensor
 
 from neuroprompt.completions import finish
-from neuroprompt.images import GeneratorConfig, ImageGenerator
+from neuroprompt.images import ImageGenerator, read_generator
 from neuroprompt.models import synchronize
 from neuroprompt.prompts import CLIP_WINDOW
 from neuroprompt.rewards import RewardSet, load_rewards
@@ -53,51 +52,36 @@ class RewardArguments:
     """Which pictures are drawn and how they are scored: the part of a YAML file that `build_reward` reads.
 
     Args:
-        generator: What draws: embedded, a folder, or a hub id.
-        rewards: Components such as ``pickscore:1.0,aesthetic:0.25,clip:0.5@0.28`` (weight, cap), or a preset's name:
-            neuroprompts, promptist.
-        reward_model: Where the rewards' models come from if the components do not say: ``embedded``, or their own
-            published weights by default.
-        relative: Components that count as improvements over the original prompt: all, none, or names.
-        images_per_prompt: Pictures drawn of each prompt, with as many seeds.
-        calibration_prompts: Plain prompts drawn before training, whose spread becomes each component's unit; 0 leaves
-            the components in their own units.
+        generator: What draws: embedded, a folder, or a hub id; or a mapping of that as its ``name`` and of any settings
+            of `GeneratorConfig`, such as ``{name: stabilityai/sd-turbo, steps: 1, size: 512}``.
+        rewards: Components such as ``pickscore:1.0,aesthetic:0.25,clip:0.5@0.28`` (weight, cap), your own function as
+            ``my_file.py:my_reward:0.5``, or a preset's name: neuroprompts, promptist.
+        reward_model: Where the rewards' models come from if the components do not say: ``embedded``, or ``published``,
+            each reward's own published weights, by default.
+        relative: The components that count as improvements over the original prompt: all, none, or names.
+        images_per_prompt: How many pictures are drawn of each prompt, with as many seeds.
+        calibration_prompts: How many plain prompts are drawn before training, whose spread becomes each component's
+            unit; 0 leaves the components in their own units.
         flagged_reward: What a picture that the safety checker flagged is worth, beside the original prompt's pictures.
-        score_cache: File for the original prompts' scores; by default they are kept in memory.
-        num_inference_steps, guidance_scale, image_size, generator_dtype, image_batch_size, compile_generator: Of the
-            generator; by default its own.
-        generator_settings: Any other fields of `GeneratorConfig`, a dictionary (or its JSON).
-        reward_dtype: bfloat16, float16 or float32.
+        score_cache: A file for the original prompts' scores; by default they are kept in memory.
+        reward_dtype: The type of the rewards' weights: bfloat16, float16 or float32.
+
+    Raises:
+        ValueError: The generator has no such setting, or it is out of range.
     """
 
-    generator: str = field(default="embedded", metadata={"help": "What draws: embedded, a folder, or a hub id."})
-    rewards: str = field(
-        default="pickscore:1.0", metadata={"help": "Components 'name:weight@cap', or neuroprompts, promptist."}
-    )
-    reward_model: str | None = field(
-        default=None, metadata={"help": "embedded, or by default the published weights of each reward."}
-    )
-    relative: str = field(
-        default="all", metadata={"help": "Components counted as improvements over the original: all, none, names."}
-    )
-    images_per_prompt: int = field(default=2, metadata={"help": "Pictures drawn of each prompt."})
-    calibration_prompts: int = field(
-        default=0, metadata={"help": "Plain prompts whose spread becomes each component's unit; 0: raw units."}
-    )
-    flagged_reward: float = field(
-        default=-2.0, metadata={"help": "Worth of a flagged picture beside the plain prompt's."}
-    )
-    score_cache: str | None = field(default=None, metadata={"help": "File for the original prompts' scores."})
-    num_inference_steps: int | None = field(default=None, metadata={"help": "Of the generator."})
-    guidance_scale: float | None = field(default=None, metadata={"help": "Of the generator."})
-    image_size: int | None = field(default=None, metadata={"help": "Height and width in pixels."})
-    generator_dtype: str | None = field(default=None, metadata={"help": "bfloat16, float16, float32 or auto."})
-    image_batch_size: int | None = field(default=None, metadata={"help": "Pictures drawn at once."})
-    compile_generator: bool = field(default=False, metadata={"help": "torch.compile the generator's denoiser."})
-    generator_settings: dict[str, Any] | str | None = field(
-        default=None, metadata={"help": "Any other settings of the generator, such as its scheduler; JSON."}
-    )
-    reward_dtype: str | None = field(default=None, metadata={"help": "bfloat16, float16 or float32."})
+    generator: dict[str, Any] | str | None = "embedded"  # with None, or TRL's parser would not take a text
+    rewards: str = "pickscore:1.0"
+    reward_model: str | None = None
+    relative: str = "all"
+    images_per_prompt: int = 2
+    calibration_prompts: int = 0
+    flagged_reward: float = -2.0
+    score_cache: str | None = None
+    reward_dtype: str | None = None
+
+    def __post_init__(self):
+        read_generator(self.generator)  # what is wrong comes out before models are loaded
 
 
 def build_reward(
@@ -108,9 +92,9 @@ def build_reward(
     `window` is that of the policy that is rewarded: CLIP tokens of a rewritten prompt, or None for any number.
     """
     preset = PRESETS.get(arguments.rewards, Preset(arguments.rewards, arguments.relative))
-    config = generator_config(arguments)
+    name, config = read_generator(arguments.generator)
     return PromptReward(
-        ImageGenerator.from_pretrained(arguments.generator, device=device, config=config),
+        ImageGenerator.from_pretrained(name, device=device, config=config),
         load_rewards(preset.rewards, model=arguments.reward_model, device=device, dtype=arguments.reward_dtype),
         relative=preset.relative,
         images_per_prompt=arguments.images_per_prompt,
@@ -118,30 +102,6 @@ def build_reward(
         cache=arguments.score_cache,
         window=window,
     )
-
-
-def generator_config(arguments: RewardArguments) -> GeneratorConfig:
-    """How pictures are to be drawn."""
-    settings = {
-        "steps": arguments.num_inference_steps,
-        "guidance": arguments.guidance_scale,
-        "size": arguments.image_size,
-        "dtype": arguments.generator_dtype,
-        "batch_size": arguments.image_batch_size,
-        "compile": arguments.compile_generator,
-    }
-    return GeneratorConfig.of(**settings | _read_settings(arguments.generator_settings))
-
-
-def _read_settings(given: dict[str, Any] | str | None) -> dict[str, Any]:
-    if isinstance(given, str):
-        try:
-            given = json.loads(given)
-        except json.JSONDecodeError as error:
-            raise ValueError(f"generator_settings is {given!r}, which is no JSON: {error}") from None
-    if not isinstance(given, dict | None):
-        raise ValueError(f'generator_settings is {given!r}: write {{"name": value, …}}')
-    return given or {}
 
 
 class Term(NamedTuple):

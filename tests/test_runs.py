@@ -4,9 +4,11 @@ And what it refuses before anything is loaded, in one line.
 """
 
 import math
+import re
 import runpy
 import subprocess
 import sys
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -14,11 +16,13 @@ import yaml
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from transformers import TrainingArguments
-from trl import ModelConfig, TrlParser
+from trl import ModelConfig
 
 from neuroprompt.data import DataConfig
+from neuroprompt.images import GeneratorConfig
 from neuroprompt.ppo.config import GRPOConfig, PPOConfig, RLOOConfig
 from neuroprompt.runs import arguments, sizes, start
+from neuroprompt.runs.arguments import read_arguments
 from neuroprompt.scoring import RewardArguments
 from neuroprompt.training.queries import QueryArguments
 from neuroprompt.training.sft import SFTArguments, SFTConfig
@@ -56,7 +60,7 @@ def launched(monkeypatch, count, accelerate=None):
 
 
 def read(path, classes, *arguments):
-    parsed = TrlParser(classes).parse_args_and_config(["--config", str(path), "--use_cpu", "true", *arguments])
+    parsed = read_arguments(classes, "", ["--config", str(path), "--use_cpu", "true", *arguments])
     return next(part for part in parsed if isinstance(part, TrainingArguments))
 
 
@@ -172,6 +176,63 @@ def test_processes_that_never_met(monkeypatch):
     monkeypatch.setattr(sizes, "processes", lambda: 2)
     with pytest.raises(ValueError, match=r"says 2 process\(es\), and torch finds 1"):
         PPOConfig("run", use_cpu=True, report_to="none")
+
+
+# --- a generator's settings ---------------------------------------------------------------------------------------
+
+REWARDS = (QueryArguments, RewardArguments)
+
+
+def test_a_generator_is_a_name_or_a_name_with_settings(tmp_path):
+    def generator(text, *words):
+        (tmp_path / "a.yaml").write_text(text)
+        return read_arguments(REWARDS, "", ["--config", str(tmp_path / "a.yaml"), *words])[1].generator
+
+    assert generator("generator: org/turbo") == "org/turbo"
+    assert generator("generator: org/turbo", "--generator", "org/other") == "org/other"
+    assert generator("rewards: pickscore", "--generator.steps", "4") == {"name": "embedded", "steps": 4}
+    nested = "generator: {name: org/turbo, steps: 1, size: 768x512}"
+    assert generator(nested) == {"name": "org/turbo", "steps": 1, "size": "768x512"}
+    other = {"name": "org/other", "steps": 1, "size": "768x512"}  # the name alone is replaced
+    assert generator(nested, "--generator", "org/other") == other
+    words = "--generator.steps=2 --generator.size 64 --generator.compile true --generator.negative".split()
+    assert generator(nested, *words, "a: b") == {
+        "name": "org/turbo",
+        "steps": 2,
+        "size": "64",
+        "compile": True,
+        "negative": "a: b",  # YAML's signs are text in a text
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "words", "message"),
+    [
+        ("generator: {stesp: 4}", [], "generator has no setting 'stesp': 'steps'?"),
+        ("generator: [a]", [], "generator is ['a']: write a name, or {name: NAME, steps: 4, …}"),
+        ("generator.steps: 4", [], "a.yaml: there is no argument 'generator.steps': 'generator'?"),
+        ("rewards: clip", ["--generator.stesp", "4"], "there is no argument 'generator.stesp': 'generator.steps'?"),
+        ("rewards: clip", ["--generator.steps", "many"], "steps is 'many': give a whole number from 1 up"),
+        ("image_size: 64", [], "a.yaml: there is no argument 'image_size': write generator: {size: …}, or --gen"),
+        ("rewards: clip", ["--generator_dtype=float32"], "write generator: {dtype: …}, or --generator.dtype"),
+    ],
+)
+def test_what_is_wrong_with_a_generators_settings(text, words, message, tmp_path):
+    (tmp_path / "a.yaml").write_text(text)
+    with pytest.raises(ValueError, match="^.*" + re.escape(message)) as error:
+        read_arguments(REWARDS, "", ["--config", str(tmp_path / "a.yaml"), *words])
+    assert "\n" not in str(error.value)
+
+
+def test_help_says_what_every_argument_is(capsys):
+    with pytest.raises(SystemExit):
+        read_arguments((*REWARDS, PPOConfig), "Train.", ["--help"])
+    shown = "".join(capsys.readouterr().out.split())
+    assert "--generator.stepsGENERATOR.STEPSThenumberofdenoisingsteps." in shown
+    for kind in (RewardArguments, GeneratorConfig):
+        told = arguments.described(kind)
+        assert set(told) == {field.name for field in fields(kind)}
+        assert all("".join(text.split()) in shown and text.endswith(".") for text in told.values())
 
 
 # --- one line, before anything is loaded --------------------------------------------------------------------------

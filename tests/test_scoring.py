@@ -1,6 +1,5 @@
 """The reward of a rewritten prompt, on the embedded models, against a naive computation of the same thing."""
 
-import json
 import math
 
 import numpy as np
@@ -245,7 +244,7 @@ def test_on_image_sees_every_picture(generator, rewards):
 def test_presets_and_arguments(generator, rewards):
     assert set(PRESETS) == {"neuroprompts", "promptist"}
     reward = build_reward(
-        RewardArguments(rewards="neuroprompts", reward_model="embedded", images_per_prompt=3, num_inference_steps=1),
+        RewardArguments({"steps": 1}, rewards="neuroprompts", reward_model="embedded", images_per_prompt=3),
         device="cpu",
     )
     assert [c.reward.name for c in reward.rewards.components] == ["pickscore"] and not reward.relative
@@ -260,11 +259,17 @@ def test_presets_and_arguments(generator, rewards):
 
 
 def test_any_setting_of_the_generator():
-    few = {"reward_model": "embedded", "num_inference_steps": 2}
-    wanted = {"scheduler": "EulerDiscreteScheduler", "steps": 1}
-    for form in (wanted, json.dumps(wanted)):  # from a YAML file, from the command line
-        config = build_reward(RewardArguments(**few, generator_settings=form), device="cpu").generator.config
-        assert config.scheduler == "EulerDiscreteScheduler" and config.steps == 1
-    for form, message in (("{scheduler", "no JSON"), ("[1]", "write {"), ('{"steps": 1}', "no setting 'steps'")):
+    wanted = {"steps": 1, "size": "64x64", "scheduler": "EulerDiscreteScheduler"}
+    config = build_reward(RewardArguments(wanted, reward_model="embedded"), device="cpu").generator.config
+    assert (config.steps, config.size, config.scheduler) == (1, (64, 64), "EulerDiscreteScheduler")
+    cases = {
+        "generator has no setting 'stesp': 'steps'": {"stesp": 1},
+        "generator has no setting 'height': 'size'": {"name": "embedded", "height": 64},
+        "generator has no setting '3': it has steps": {3: 1},
+        "steps is 'many': give a whole number": {"steps": "many"},
+        "generator is None: write a name, or": None,
+        "generator is {'name': 3}: write a name, or": {"name": 3},
+    }
+    for message, generator in cases.items():
         with pytest.raises(ValueError, match=message):
-            build_reward(RewardArguments(**few, generator_settings=form), device="cpu")
+            RewardArguments(generator)

@@ -605,7 +605,7 @@ def test_a_policy_is_known_by_its_content(enhancer, tmp_path):
 @pytest.mark.parametrize("strategy", ["bayes", "evolve"])
 def test_end_to_end_on_the_embedded_models(strategy, enhancer, tmp_path):
     arguments = RewardArguments(
-        rewards="pickscore:1.0,clip:0,aesthetic:0", reward_model="embedded", num_inference_steps=1, images_per_prompt=1
+        rewards="pickscore:1.0,clip:0,aesthetic:0", reward_model="embedded", generator={"steps": 1}, images_per_prompt=1
     )
     prompts, state = ["boy on a horse", "a castle"], tmp_path / "s.json"
     config = SearchConfig(strategy, budget=8, held_out=1)

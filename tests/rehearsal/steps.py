@@ -21,7 +21,7 @@ SMALL = {
     "--use_cpu true",
 }
 DRAW = "--seeds 1 --steps 1"
-CPU = "--generator_dtype float32 --reward_dtype float32"  # which knows no float16
+CPU = "--generator.dtype float32 --reward_dtype float32"  # which knows no float16
 
 NOT_REHEARSED = {
     "make ": "what installs and starts the rest",

@@ -12,10 +12,11 @@ import torch
 import yaml
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
-from trl import ModelConfig, TrlParser
+from trl import ModelConfig
 
 from neuroprompt.files import sole_writer
 from neuroprompt.ppo.config import GRPOConfig, PPOConfig, RLOOConfig
+from neuroprompt.runs.arguments import read_arguments
 from neuroprompt.scoring import RewardArguments
 from neuroprompt.training.grpo import number_positions, train_grpo
 from neuroprompt.training.queries import QueryArguments, load_queries
@@ -114,8 +115,7 @@ def here(**changes):
     """The same in this process."""
     from neuroprompt.training.ppo import train_ppo
 
-    parser = TrlParser((QueryArguments, RewardArguments, PPOConfig, ModelConfig))
-    return train_ppo(*parser.parse_args_and_config(flags(**changes)))
+    return train_ppo(*read_arguments((QueryArguments, RewardArguments, PPOConfig, ModelConfig), "", flags(**changes)))
 
 
 def test_killed_twice_and_still_the_same(workspace):

@@ -145,7 +145,7 @@ class Plan:
             if self.memory > there:
                 logger.warning(
                     f"this may take {self.memory / GB:.1f} GB, and {self.device} has {there / GB:.1f} GB: if it stops, "
-                    "lower per_device_train_batch_size (and raise gradient_accumulation_steps) or image_batch_size"
+                    "lower per_device_train_batch_size (and raise gradient_accumulation_steps) or generator.batch_size"
                 )
         free, least = free_disk(self.output_dir), weight_bytes(self.trained) + self.checkpoint * bool(self.saves)
         if free < least:
@@ -187,8 +187,8 @@ class Plan:
 
 REMEDY = (
     "train adapters (use_peft: true), cut the optimizer over several GPUs (configs/accelerate/zero2.yaml), let the "
-    'generator wait in the CPU\'s memory (generator_settings: {"cpu_offload": "model"}), hold it and the rewards in '
-    "half precision (generator_dtype, reward_dtype), or take smaller ones"
+    "generator wait in the CPU's memory (generator: {cpu_offload: model}), hold it and the rewards in half precision "
+    "(generator: {dtype: float16}, reward_dtype), or take smaller ones"
 )
 
 

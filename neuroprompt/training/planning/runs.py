@@ -23,7 +23,7 @@ from trl import ModelConfig, get_peft_config
 
 from neuroprompt.data import PromptData
 from neuroprompt.enhancer import TOKENS_PER_CLIP_TOKEN
-from neuroprompt.images import ImageGenerator, as_its_card_says, drawing_dtype
+from neuroprompt.images import ImageGenerator, as_its_card_says, drawing_dtype, read_generator
 from neuroprompt.models import ModelError, locate
 from neuroprompt.ppo.config import GRPOConfig, PPOConfig, RLOOConfig
 from neuroprompt.ppo.model import disable_dropout
@@ -31,7 +31,7 @@ from neuroprompt.prompts import CLIP_WINDOW
 from neuroprompt.rewards import aesthetic, clip, parse_spec, pickscore
 from neuroprompt.rewards.encoders import _open_clip_name
 from neuroprompt.rewards.loading import pick_dtype, read_weights, weights_file
-from neuroprompt.scoring import PRESETS, RewardArguments, generator_config
+from neuroprompt.scoring import PRESETS, RewardArguments
 from neuroprompt.training.planning import passes, skeletons
 from neuroprompt.training.planning.plan import Layout, Part, Plan
 from neuroprompt.training.planning.skeletons import parameters, weight_bytes
@@ -292,13 +292,12 @@ def _pictures(
 
 def _generator(arguments: RewardArguments, device: torch.device) -> ImageGenerator:
     """`build_reward`'s generator without weights."""
-    config = as_its_card_says(generator_config(arguments), arguments.generator)
+    name, config = read_generator(arguments.generator)
+    config = as_its_card_says(config, name)
     absent = device.type != "cpu" and not torch.accelerator.is_available()
-    name = "bfloat16" if absent and config.dtype in (None, "auto") else drawing_dtype(config.dtype, device)
-    source = locate(arguments.generator, "stable-diffusion")
-    return ImageGenerator(
-        skeletons.pipeline(source, getattr(torch, name), config.safety_checker), config, name=arguments.generator
-    )
+    dtype = "bfloat16" if absent and config.dtype in (None, "auto") else drawing_dtype(config.dtype, device)
+    source = locate(name, "stable-diffusion")
+    return ImageGenerator(skeletons.pipeline(source, getattr(torch, dtype), config.safety_checker), config, name=name)
 
 
 class _Encoder(NamedTuple):

@@ -4,14 +4,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from trl import ModelConfig, TrlParser
+from trl import ModelConfig
 
 from benchmarks.memory import published
 from neuroprompt.data import DataConfig
 from neuroprompt.models import ModelError
 from neuroprompt.ppo import PPOConfig
 from neuroprompt.ppo.config import GRPOConfig
-from neuroprompt.runs.arguments import for_any_machine
+from neuroprompt.runs.arguments import read_arguments
 from neuroprompt.scoring import RewardArguments
 from neuroprompt.training.grpo import train_grpo
 from neuroprompt.training.planning import plan as plan_module
@@ -30,9 +30,7 @@ def train(kind, *arguments):
         "ppo": (train_ppo, (QueryArguments, RewardArguments, PPOConfig, ModelConfig)),
         "grpo": (train_grpo, (QueryArguments, RewardArguments, GRPOConfig, ModelConfig)),
     }[kind]
-    with for_any_machine(arguments):
-        parsed = TrlParser(own).parse_args_and_config(list(arguments))
-    return train(*parsed)
+    return train(*read_arguments(own, "", arguments))
 
 
 @NO_GPU

@@ -192,7 +192,7 @@ def test_a_generator_that_waits_in_the_cpus_memory_is_not_held(tmp_path):
     config = PPOConfig(str(tmp_path), rollout_batch_size=16, use_cpu=True, report_to="none")
 
     def generator(**settings):
-        rewards = RewardArguments(generator_settings=settings, generator_dtype="float32", reward_model="embedded")
+        rewards = RewardArguments(generator={"dtype": "float32"} | settings, reward_model="embedded")
         made = plan_ppo(QueryArguments(), rewards, config, ModelConfig(model_name_or_path="embedded"))
         held = sum(part.bytes for part in made.held if part.name.startswith("generator"))
         return held, next(part.bytes for part in made.peaks if part.name.startswith("draw"))
