@@ -1,7 +1,8 @@
 """Means with intervals, paired comparisons and win rates: what every table of the project is made of.
 
 Intervals are bootstrap percentiles over prompts (Efron 1979): prompts are the unit that is drawn, since the pictures
-of one prompt belong together. Two methods are compared prompt by prompt (paired), on the same seeds.
+of one prompt belong together. Two methods are compared prompt by prompt (paired), on the same seeds. A handful of
+prompts has a mean and no interval: see `FEWEST`.
 """
 
 import math
@@ -10,16 +11,19 @@ from typing import NamedTuple
 
 import numpy as np
 
+FEWEST = 6
+"""Values that it takes for an interval or a verdict: with fewer, not even all of one sign would be evidence at 5 %."""
+
 
 class Interval(NamedTuple):
-    """A mean and its 95 % bootstrap interval."""
+    """A mean and its 95 % bootstrap interval, whose ends are None where there are fewer than `FEWEST` values."""
 
     mean: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
 
     def __str__(self) -> str:
-        return f"{self.mean:.3f} [{self.low:.3f}, {self.high:.3f}]"
+        return f"{self.mean:.3f}" + ("" if self.low is None else f" [{self.low:.3f}, {self.high:.3f}]")
 
 
 def bootstrap(values: Sequence[float], confidence: float = 0.95, resamples: int = 10_000, seed: int = 0) -> Interval:
@@ -29,6 +33,8 @@ def bootstrap(values: Sequence[float], confidence: float = 0.95, resamples: int 
         ValueError: There are no values, or not all are finite.
     """
     values = _checked(values)
+    if len(values) < FEWEST:
+        return Interval(float(values.mean()), None, None)
     rng = np.random.default_rng(seed)
     # A resample's mean needs only how often each value was drawn; chunks bound the memory.
     means = np.empty(resamples)

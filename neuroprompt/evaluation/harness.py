@@ -7,20 +7,19 @@ The folder gets
 - ``settings.json``: what the numbers depend on. A folder takes up its own evaluation and no other.
 - ``records.jsonl``: a line for each prompt and method, as they are made: the rewritten text, and of each seed the raw
   score by every reward and whether the picture was flagged.
-- ``results.json``, ``results.csv`` (a row for each prompt and method), ``table.md``, ``report.html``, and for each
-  method ``examples-….png``: the prompts with its best, median and worst difference, drawn beside the first method's.
+- ``results.json``, ``results.csv`` (a row for each prompt and method), ``table.md``, ``report.html``, and the
+  pictures that it shows: ``examples.png`` and for each method ``examples-….png`` (see `examples.draw_examples`).
 
 Prompts are done in chunks, so memory does not grow with their number. A chunk is also what a kill costs: the lines of
 one that is not whole are made again, in the same batches, so that the numbers are those of an undisturbed run to the
-last bit. A chunk depends on no other, so processes can share them out (`share`): each writes a file of its own,
-``records-i-of-n.jsonl``, and the one that comes to its end last makes ``records.jsonl`` and the results of them.
+last bit. A chunk depends on no other, so processes can share them out (`shard`): each writes a file of its own, and the
+one that comes to its end last makes the results (see `experiments`).
 """
 
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
-from dataclasses import replace
+from contextlib import suppress
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -28,23 +27,14 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from neuroprompt.completions import check_prompt
 from neuroprompt.decoding import Constraints, check
-from neuroprompt.evaluation.comparison import compare_pictures
+from neuroprompt.evaluation.examples import draw_examples
 from neuroprompt.evaluation.methods import Method
-from neuroprompt.evaluation.report import write_report
-from neuroprompt.evaluation.summary import summarise, write_results
-from neuroprompt.experiments import (
-    RECORDS,
-    Records,
-    check_settings,
-    find_chunks,
-    gather_records,
-    hold_share,
-    read_records,
-    reward_settings,
-)
+from neuroprompt.evaluation.report import report_html
+from neuroprompt.evaluation.summary import csv_rows, summarise, tables, units
+from neuroprompt.experiments import RESULTS, Experiment, check_settings, reward_settings, write_results, write_whole
 from neuroprompt.files import BusyError, sole_writer
-from neuroprompt.pages.grid import save_grid
 from neuroprompt.prompts import count_clip_tokens
 from neuroprompt.rewards.encoders import EmbeddingReward
 from neuroprompt.scoring import PromptReward
@@ -57,7 +47,7 @@ def evaluate(
     folder: str | Path,
     *,
     chunk_size: int = 32,
-    share: tuple[int, int] = (1, 1),
+    shard: tuple[int, int] = (1, 1),
     examples: int = 1,
     references: Sequence[str] = (),
     title: str = "",
@@ -76,74 +66,69 @@ def evaluate(
         folder: Where everything goes; made where missing. Where it holds an evaluation with the same settings, that is
             taken up.
         chunk_size: Prompts that are done together.
-        share: (i, n): do the i-th of n shares of the chunks, from 1 to n.
+        shard: (i, n): do the i-th of n shards of the chunks, from 1 to n.
         examples: How many of the best, of the median and of the worst prompts are drawn for each method; 0 for none.
         references: Methods that the others are compared with, besides the first.
-        title: Of the report.
+        title: The report's title.
         config: What else the results should say of their making, such as the command's arguments; JSON types.
         log_history: Of a training run (as in `trainer_state.json`), for the report's learning curves.
-        on_progress: Gets the numbers of pictures of this share, drawn so far and in all.
+        on_progress: Gets the numbers of pictures of this shard, drawn so far and in all.
 
     Returns:
-        What ``results.json`` holds (see `summary.summarise`), or None where chunks of other shares are missing.
+        What ``results.json`` holds (see `summary.summarise`), or None where chunks of other shards are missing.
 
     Raises:
-        ValueError: A prompt is there twice, ``plain`` is missing, the folder holds another evaluation, or as the
-            methods say.
-        BusyError: Another process does this share.
+        ValueError: A prompt is empty or there twice, ``plain`` is missing, there is no such shard, the folder holds
+            another evaluation, or as the methods say.
+        BusyError: Another process does this shard.
         DrawingError: A prompt cannot be drawn or scored.
     """
     prompts, folder = list(prompts), Path(folder)
-    _check(prompts, methods, reward, chunk_size, share)
-    if unknown := [name for name in references if name not in [m.name for m in methods[1:]]]:
+    _check(prompts, methods, reward, chunk_size)
+    if unknown := [name for name in references if name not in [method.name for method in methods[1:]]]:
         raise ValueError(f"to compare with {unknown[0]!r}, it must be among the methods, and not the first of them")
-    settings = _settings(prompts, methods, reward, chunk_size)
-    check_settings(folder, settings, "an evaluation")
-    wish = next((m.constraints for m in methods if m.constraints), None)
     # Files whose lines belong to the prompts' places are read whole; a wrong number comes out before anything is drawn.
-    written = {m.name: m(prompts) for m in methods if m.whole}
-    k = reward.images_per_prompt
+    written = {method.name: method(prompts) for method in methods if method.whole}
+    settings = _settings(prompts, methods, reward, chunk_size)
+    check_settings(folder, settings, "evaluation")
+    experiment = Experiment(folder, units(settings))
+    wish = next((method.constraints for method in methods if method.constraints), None)
 
-    def lines(first: Mapping) -> int:
-        """Of the chunk that begins with this record."""
-        return len(methods) * min(chunk_size, len(prompts) - first["index"])
+    def make(start: int, method: Method) -> list[dict]:
+        """A chunk by a method."""
+        chunk = prompts[start : start + chunk_size]
+        began = time.perf_counter()
+        texts = written[method.name][start : start + chunk_size] if method.whole else method(chunk)
+        seconds = (time.perf_counter() - began) / len(chunk)
+        return [
+            record | {"index": start + i, "method": method.name, "seconds": seconds}
+            for i, record in enumerate(_measure(chunk, texts, reward, wish))
+        ]
 
-    starts = range(0, len(prompts), chunk_size)
-    own = starts[share[0] - 1 :: share[1]]
-    with hold_share(folder, share) as path, Records(path, lines) as records:
-        known = find_chunks(folder, lines)
-        todo = [start for start in own if start not in known]
-        total = sum(lines({"index": start}) for start in own) * k
-        done = total - sum(lines({"index": start}) for start in todo) * k
-        for method in methods if todo else ():
+    with experiment.shard(shard) as own:
+        pictures = {start: lines * reward.images_per_prompt for start, lines in experiment.units.items()}
+        total = sum(pictures[start] for start in own.units)
+        done = total - sum(pictures[start] for start in own.todo)
+        for method in methods if own.todo else ():
             method.prepare()
-        for start in todo:
-            chunk = prompts[start : start + chunk_size]
+        for start in own.todo:
+            records = []
             for method in methods:
-                began = time.perf_counter()
-                part = written.get(method.name, [])[start : start + chunk_size]
-                texts = part if method.whole else method(chunk)
-                seconds = (time.perf_counter() - began) / len(chunk)
-                records.write(
-                    record | {"index": start + i, "method": method.name, "seconds": seconds}
-                    for i, record in enumerate(_measure(chunk, texts, reward, wish))
-                )
-                done += len(chunk) * k
+                records += make(start, method)
+                done += pictures[start] // len(methods)
                 if on_progress:
                     on_progress(done, total)
-    if len(find_chunks(folder, lines)) < len(starts):
+            own.write(records)
+    if experiment.missing():
         return None
-    with ExitStack() as end:
-        try:
-            end.enter_context(sole_writer(folder / RECORDS))
-        except BusyError:  # another process has come to its end as well
-            return None
-        gather_records(folder, find_chunks(folder, lines))
+    with suppress(BusyError), sole_writer(folder / RESULTS):  # another process may have come to its end as well
+        experiment.gather()
         results = summarise(folder, _text_encoder(reward), references) | {"title": title, "config": dict(config or {})}
-        _draw_examples(results, folder, methods, reward, examples)
-        write_results(results, folder)
-        write_report(folder, log_history=log_history)
+        draw_examples(results, folder, reward, examples)
+        write_results(folder, results, title or "Evaluation", tables(results), csv_rows(results, folder))
+        write_whole(folder / "report.html", report_html(results, folder, log_history))
         return results
+    return None
 
 
 def _measure(chunk: list[str], texts: list[str], reward: PromptReward, wish: Constraints | None) -> Iterator[dict]:
@@ -171,49 +156,12 @@ def _measure(chunk: list[str], texts: list[str], reward: PromptReward, wish: Con
         }
 
 
-def _draw_examples(results: dict, folder: Path, methods: Sequence[Method], reward: PromptReward, count: int) -> None:
-    """The prompts with the best, median and worst difference of each method, as `summarise` has ranked them."""
-    for stale in folder.glob("examples-*.png"):
-        stale.unlink()
-    first = methods[0].name
-    ranks = {name: of["ranked"] for name, of in results["methods"].items() if of["against"] and count}
-    chosen = {name: _best_median_worst(ranked, count) for name, ranked in ranks.items()}
-    wanted = {(i, name) for name, rows in chosen.items() for i, _, _ in rows for name in (first, name)}
-    found = {(r["index"], r["method"]): r for r in read_records(folder) if (r["index"], r["method"]) in wanted}
-    for number, (name, rows) in enumerate(chosen.items(), 1):
-        originals = [found[i, first]["original"] for i, _, _ in rows]
-        columns = [
-            # The rows' texts, as they were made.
-            Method(column, lambda _, column=column, rows=rows: [found[i, column]["text"] for i, _, _ in rows])
-            for column in (first, name)
-        ]
-        if not rows:
-            continue
-        grid = compare_pictures(originals, columns, reward)
-        titles = [f"{kind} ({difference:+.3f}): {found[i, first]['original']}" for i, difference, kind in rows]
-        save_grid(replace(grid, row_titles=titles), folder / f"examples-{number}.png")
-        results["methods"][name]["examples"] = f"examples-{number}.png"
-
-
-def _best_median_worst(ranked: list[list], count: int) -> list[tuple[int, float, str]]:
-    """(prompt, difference, kind) of `count` prompts of each kind, none twice; `ranked` begins with the best."""
-    n = len(ranked)
-    middle = max(0, (n - count) // 2)
-    picks = [(i, "best") for i in range(count)] + [(middle + i, "median") for i in range(count)]
-    picks += [(n - count + i, "worst") for i in range(count)]
-    taken: dict[int, str] = {}
-    for at, kind in picks:
-        if 0 <= at < n:
-            taken.setdefault(at, kind)
-    return [(ranked[at][0], ranked[at][1], kind) for at, kind in taken.items()]
-
-
 def _text_encoder(reward: PromptReward) -> Callable[[list[str]], Tensor] | None:
     """The text side of the rewards' CLIP (the one of `clip` if there is one): texts to unit vectors; or None."""
-    of = {c.reward.name: c.reward.encoder for c in reward.rewards.components if isinstance(c.reward, EmbeddingReward)}
-    if not of:
+    rewards = [c.reward for c in reward.rewards.components if isinstance(c.reward, EmbeddingReward)]
+    if not rewards:
         return None
-    encoder = next((e for name, e in of.items() if name.startswith("clip")), next(iter(of.values())))
+    encoder = min(rewards, key=lambda own: not own.name.startswith("clip")).encoder
     # One of its own, over the same weights: it remembers no text of another batch, so its numbers are always the same.
     return type(encoder)(encoder.model, encoder.tokenizer, encoder.preprocessing, encoder.source).encode_texts
 
@@ -221,26 +169,23 @@ def _text_encoder(reward: PromptReward) -> Callable[[list[str]], Tensor] | None:
 # --- settings ----------------------------------------------------------------------------------------------------
 
 
-def _check(
-    prompts: list[str], methods: Sequence[Method], reward: PromptReward, chunk_size: int, share: tuple[int, int]
-) -> None:
+def _check(prompts: list[str], methods: Sequence[Method], reward: PromptReward, chunk_size: int) -> None:
     if not prompts:
         raise ValueError("there are no prompts to evaluate on")
     if not methods:
         raise ValueError("there are no methods to evaluate")
     if chunk_size < 1:
         raise ValueError(f"chunk_size is {chunk_size}: it must be at least 1")
-    if not 1 <= share[0] <= share[1]:
-        raise ValueError(f"there is no share {share[0]} of {share[1]}: give one from 1 to {max(1, share[1])}")
     first: dict[str, int] = {}
     for i, prompt in enumerate(prompts, 1):
+        check_prompt(prompt)
         if first.setdefault(prompt, i) != i:
             raise ValueError(
                 f"prompt {i} ({prompt[:60]!r}) is prompt {first[prompt]} again: each counts once, or intervals would "
                 "be too narrow"
             )
-    names = [m.name for m in methods]
-    if twice := next((n for i, n in enumerate(names) if n in names[:i]), None):
+    names = [method.name for method in methods]
+    if twice := next((name for i, name in enumerate(names) if name in names[:i]), None):
         raise ValueError(f"the method {twice!r} is given twice")
     if reward.relative and "plain" not in names:
         raise ValueError(
@@ -254,7 +199,7 @@ def _settings(prompts: list[str], methods: Sequence[Method], reward: PromptRewar
     digest = blake2b(json.dumps(prompts).encode(), digest_size=16).hexdigest()
     settings = {
         "prompts": {"count": len(prompts), "digest": digest},
-        "methods": {m.name: m.settings for m in methods},
+        "methods": {method.name: method.settings for method in methods},
         **reward_settings(reward),
         "chunk_size": chunk_size,
     }

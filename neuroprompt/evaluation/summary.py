@@ -4,29 +4,21 @@ Prompts are the unit: a method's value on a prompt is the mean over the seeds wh
 are bootstrap intervals over prompts, and two methods are compared prompt by prompt on the seeds that both have.
 """
 
-import csv
-import io
-import json
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from importlib.metadata import version
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
-from rich.console import Console
-from rich.table import Table as RichTable
-from rich.text import Text
 from torch import Tensor
 
-from neuroprompt import __version__
-from neuroprompt.experiments import REWARD, SETTINGS, read_records, repository_commit, write_whole
-from neuroprompt.pages.tables import Table, csv_text, format_interval, markdown_text
+from neuroprompt.experiments import REWARD, Experiment, read_settings, results_head
+from neuroprompt.pages.tables import Table, format_interval
 from neuroprompt.prompts import CLIP_WINDOW
 from neuroprompt.scoring import Term, combined
-from neuroprompt.statistics import Interval, bootstrap, compare
-from neuroprompt.terminal import Terminal, counted
+from neuroprompt.statistics import FEWEST, bootstrap, compare
+from neuroprompt.terminal import counted
 
 
 def summarise(
@@ -35,12 +27,12 @@ def summarise(
     """The numbers of an evaluation, from its folder alone.
 
     Args:
-        folder: With ``settings.json`` and ``records.jsonl``.
+        folder: With ``settings.json`` and the records of all prompts.
         embed: Texts to unit vectors, for the spread of the rewrites; left out without it.
         references: Methods that the others are compared with, besides the first.
 
     Returns:
-        JSON types; an interval is ``{"mean", "low", "high"}`` at 95 %. Among them
+        JSON types; an interval is ``{"mean", "low", "high"}`` at 95 %, as `statistics.Interval` has it. Among them
 
         - ``methods``: for each method ``reward`` (the combined one of `PromptReward`) and ``scores`` (each component's
           own), as intervals; ``against`` (None for the first method): for the reward and each component the paired
@@ -53,17 +45,18 @@ def summarise(
           ``spread``: mean cosine distance between the embeddings of two prompts' rewrites.
         - ``references``: for each of these methods, what ``against`` is for the first, by method.
         - ``latency``: seconds of rewriting per prompt; all that two runs may differ in.
+
+    Raises:
+        ValueError: The folder is no evaluation's, or a record is broken.
     """
-    folder = Path(folder)
-    settings = json.loads((folder / SETTINGS).read_text("utf-8"))
-    names = list(settings["methods"])
-    data = {name: _MethodData(settings, embed is not None) for name in names}
+    settings = read_settings(folder, "evaluation")
+    data = {name: _MethodData(settings, embed is not None) for name in settings["methods"]}
     pending: list[dict] = []
 
     def embed_pending() -> None:
         """A chunk of one method at a time, which is the same batch in every run."""
         if embed and pending:
-            texts = [r["text"] for r in pending]
+            texts = [record["text"] for record in pending]
             data[pending[0]["method"]].add_embeddings(embed(texts))
         pending.clear()
 
@@ -73,35 +66,44 @@ def summarise(
         data[record["method"]].add(record)
         pending.append(record)
     embed_pending()
-    rewards = {name: of.values(data.get("plain"), settings) for name, of in data.items()}
-    first = names[0]
-    return {
-        "kind": "evaluation",
-        "neuroprompt": __version__,
-        "commit": repository_commit(),
-        "versions": {p: version(p) for p in ("torch", "transformers", "diffusers", "open_clip_torch", "numpy")},
-        "settings": settings,
+    values = {name: own.values(data.get("plain"), settings) for name, own in data.items()}
+    first = next(iter(data))
+    return results_head("evaluation", settings) | {
         "prompts": settings["prompts"]["count"],
         "baseline": first,
         "methods": {
-            name: _summary(of, rewards[name], rewards[first] if name != first else None) for name, of in data.items()
+            name: _summary(own, values[name], values[first] if name != first else None) for name, own in data.items()
         },
         "references": {
-            reference: {name: _against(of, rewards[reference]) for name, of in rewards.items() if name != reference}
+            reference: {name: _against(own, values[reference]) for name, own in values.items() if name != reference}
             for reference in references
         },
-        "latency": {name: of.seconds / of.count for name, of in data.items()},
+        "latency": {name: own.seconds / own.count for name, own in data.items()},
     }
 
 
-def write_results(results: Mapping, folder: str | Path) -> None:
-    """Write ``results.json``, ``results.csv`` and ``table.md``, each whole or not at all."""
-    folder = Path(folder)
-    write_whole(folder / "results.json", json.dumps(results, indent=2, allow_nan=False) + "\n")
-    write_whole(folder / "results.csv", _csv(results, folder))
-    title = markdown_text(results.get("title") or "Evaluation")
-    parts = [f"# {title}", *(f"## {markdown_text(t.title)}\n\n{t.markdown()}" for t in tables(results))]
-    write_whole(folder / "table.md", "\n\n".join(parts) + "\n")
+def units(settings: Mapping) -> dict[int, int]:
+    """The chunks of an evaluation with these settings: see `experiments.Experiment`."""
+    count, size = settings["prompts"]["count"], settings["chunk_size"]
+    return {start: len(settings["methods"]) * min(size, count - start) for start in range(0, count, size)}
+
+
+def read_records(folder: str | Path) -> Iterator[dict]:
+    """The records of an evaluation, chunk by chunk and in them method by method."""
+    return Experiment(folder, units(read_settings(folder, "evaluation"))).records()
+
+
+def csv_rows(results: Mapping, folder: str | Path) -> Iterator[list]:
+    """The columns' names, and a row for each prompt and method: texts, and means over the seeds."""
+    scores = list(results["settings"]["rewards"])
+    differences = {name: dict(map(tuple, method["ranked"])) for name, method in results["methods"].items()}
+    yield ["index", "original", "method", "text", "clip_tokens", "satisfied", "flagged", *scores, "reward_difference"]
+    for record in read_records(folder):
+        flagged = np.array(record["flagged"])
+        raw = np.array([record["scores"][name] for name in scores], np.float64)  # (rewards, seeds); None becomes NaN
+        means = ["" if np.isnan(mean) else mean.item() for mean in _seed_mean(np.where(flagged, np.nan, raw))]
+        row = [record[key] for key in ("index", "original", "method", "text", "clip_tokens", "satisfied")]
+        yield [*row, int(flagged.sum()), *means, differences[record["method"]].get(record["index"], "")]
 
 
 # --- tables ------------------------------------------------------------------------------------------------------
@@ -110,59 +112,50 @@ def write_results(results: Mapping, folder: str | Path) -> None:
 def tables(results: Mapping) -> list[Table]:
     """The tables of an evaluation: rewards, differences to the first method, the prompts themselves, latency last."""
     methods, first = results["methods"], results["baseline"]
-    scores = list(next(iter(methods.values()))["scores"])
-    prompts, seeds = (counted(results["prompts"], "prompt"), counted(results["settings"]["images_per_prompt"], "seed"))
-    made = [
+    scores = list(results["settings"]["rewards"])
+    prompts, seeds = counted(results["prompts"], "prompt"), counted(results["settings"]["images_per_prompt"], "seed")
+    made = f"{seeds} each, the same for all"
+    if few := results["prompts"] < FEWEST:
+        note = f"{prompts}: too few to tell methods apart, so there are means and no intervals; {made}."
+    else:
+        note = f"Mean and 95 % bootstrap interval over {prompts}, {made}."
+    compared = {first: {name: method["against"] for name, method in methods.items() if method["against"]}}
+    shown = [column for column in _COLUMNS if any(method[column[0]] is not None for method in methods.values())]
+    return [
         Table(
             "Rewards",
-            f"Mean and 95 % bootstrap interval over {prompts}, {seeds} each, the same for all.",
+            note,
             ["method", REWARD, *scores],
             [
-                [name, format_interval(of[REWARD]), *(format_interval(of["scores"][s]) for s in scores)]
-                for name, of in methods.items()
+                [name, *map(format_interval, [method[REWARD], *(method["scores"][score] for score in scores)])]
+                for name, method in methods.items()
             ],
-        )
-    ]
-    compared = {first: {name: of["against"] for name, of in methods.items() if of["against"]}, **results["references"]}
-    made += [
-        Table(
-            f"Against {reference}",
-            "Mean paired difference with its 95 % bootstrap interval; of the reward also the share of prompts on "
-            "which the method is better (a tie is half a win) and the p-value of a two-sided sign test.",
-            ["method", REWARD, "better", "p", *scores],
-            [_comparison_row(name, against, scores) for name, against in others.items()],
-        )
-        for reference, others in compared.items()
-        if others
-    ]
-    shown = [(key, title, form) for key, title, form in _COLUMNS if any(of[key] is not None for of in methods.values())]
-    made.append(
+        ),
+        *(
+            Table(
+                f"Against {reference}",
+                f"Mean paired difference{' with its 95 % bootstrap interval' * (not few)}; of the reward also the "
+                "share of prompts on which the method is better (a tie is half a win) and the p-value of a two-sided "
+                "sign test.",
+                ["method", REWARD, "better", "p", *scores],
+                [_comparison_row(name, against, scores) for name, against in others.items()],
+            )
+            for reference, others in (compared | results["references"]).items()
+            if others
+        ),
         Table(
             "Prompts",
             "What the rewritten prompts look like; shares are of the prompts, and distinct-n is of what was added.",
             ["method", *(title for _, title, _ in shown)],
-            [[name, *(_cell(of[key], form) for key, _, form in shown)] for name, of in methods.items()],
-        )
-    )
-    latency = [[name, f"{seconds:.4f}"] for name, seconds in results["latency"].items()]
-    made.append(
-        Table("Latency", "Rewriting only, pictures not counted but those of a search.", ["method", "s/prompt"], latency)
-    )
-    return made
-
-
-def print_tables(results: Mapping, console: Console | None = None) -> None:
-    """Show the tables in a terminal."""
-    console = console or Terminal(highlight=False)
-    for table in tables(results):
-        shown = RichTable(title=Text(table.title), title_justify="left", title_style="bold", box=None, pad_edge=False)
-        for i, column in enumerate(table.columns):
-            shown.add_column(Text(column), justify="right" if i else "left")
-        for row in table.rows:
-            shown.add_row(*map(Text, row))
-        console.print(shown)
-        console.print(Text(table.note, style="dim"))
-        console.print()
+            [[name, *(_cell(method[key], form) for key, _, form in shown)] for name, method in methods.items()],
+        ),
+        Table(
+            "Latency",
+            "Rewriting only, pictures not counted but those of a search.",
+            ["method", "s/prompt"],
+            [[name, f"{seconds:.4f}"] for name, seconds in results["latency"].items()],
+        ),
+    ]
 
 
 _COLUMNS = [
@@ -180,10 +173,12 @@ _COLUMNS = [
 
 
 def _comparison_row(name: str, against: Mapping, scores: list[str]) -> list[str]:
-    differences = [format_interval(against[s] and against[s]["difference"], signed=True) for s in (REWARD, *scores)]
-    of = against[REWARD]
-    more = [f"{of['win_rate']:.1%}", f"{of['p_value']:.2g}"] if of else ["–", "–"]
-    return [name, differences[0], *more, *differences[1:]]
+    differences = [format_interval(against[key] and against[key]["difference"], signed=True) for key in scores]
+    reward = against[REWARD]
+    if not reward:
+        return [name, "–", "–", "–", *differences]
+    better, p = f"{reward['win_rate']:.1%}", f"{reward['p_value']:.2g}"
+    return [name, format_interval(reward["difference"], signed=True), better, p, *differences]
 
 
 def _cell(value: float | None, form: str) -> str:
@@ -231,16 +226,14 @@ class _MethodData:
         self.embedding_sum = self.embedding_sum + embeddings.double().sum(0).cpu().numpy()
 
     def values(self, plain: "_MethodData | None", settings: Mapping) -> dict[str, np.ndarray]:
-        """The reward and each component's score of every picture, (prompts, seeds); NaN where there is none."""
+        """The reward, as `PromptReward` has it, and each component's score of every picture; NaN where there is none.
+
+        Each of shape (prompts, seeds).
+        """
+        terms = {name: Term(*(row[field] for field in Term._fields)) for name, row in settings["rewards"].items()}
+        against = (plain.scores, plain.flagged) if plain else (None, None)
         own = {name: np.where(self.flagged, np.nan, scores) for name, scores in self.scores.items()}
-        return {REWARD: combined_reward(self, plain, settings)} | own
-
-
-def combined_reward(data: _MethodData, plain: _MethodData | None, settings: Mapping) -> np.ndarray:
-    """The reward of every picture, (prompts, seeds), from raw scores, as `PromptReward` has it."""
-    terms = {name: Term(*(of[field] for field in Term._fields)) for name, of in settings["rewards"].items()}
-    against = (plain.scores, plain.flagged) if plain else (None, None)
-    return combined(terms, data.scores, data.flagged, *against, settings["flagged_reward"])
+        return {REWARD: combined(terms, self.scores, self.flagged, *against, settings["flagged_reward"])} | own
 
 
 def kept_and_added(original: str, text: str) -> tuple[float, list[str]]:
@@ -268,16 +261,16 @@ def _words(text: str) -> list[str]:
 
 def _summary(data: _MethodData, values: Mapping[str, np.ndarray], base: Mapping[str, np.ndarray] | None) -> dict:
     n = data.count
-    intervals = {name: _mean(of) for name, of in values.items()}
+    intervals = {name: _mean(scores) for name, scores in values.items()}
     spread = None
     if data.embedding_sum is not None and n > 1:
         # The mean over pairs from the sum: |Σe|² = n + Σ_{i≠j} eᵢ·eⱼ.
         spread = float(1 - (np.square(data.embedding_sum).sum() - n) / (n * (n - 1)))
-    difference = base and _differences(values, base)
     ranked = []
-    if difference:
-        order = sorted(np.flatnonzero(np.isfinite(difference[REWARD])), key=lambda i: (-difference[REWARD][i], i))
-        ranked = [[int(i), float(difference[REWARD][i])] for i in order]
+    if base:
+        difference = _seed_mean(values[REWARD] - base[REWARD])  # (prompts,)
+        order = sorted(np.flatnonzero(np.isfinite(difference)), key=lambda i: (-difference[i], i))
+        ranked = [[int(i), float(difference[i])] for i in order]
     return {
         REWARD: intervals.pop(REWARD),
         "scores": intervals,
@@ -296,13 +289,28 @@ def _summary(data: _MethodData, values: Mapping[str, np.ndarray], base: Mapping[
     }
 
 
-def _differences(values: Mapping[str, np.ndarray], base: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Of the reward and of each component, (prompts,), on the seeds that both have."""
-    return {name: _seed_mean(values[name] - base[name]) for name in values}
-
-
 def _against(values: Mapping[str, np.ndarray], base: Mapping[str, np.ndarray]) -> dict[str, dict | None]:
-    return {name: _comparison(of) for name, of in _differences(values, base).items()}
+    """The reward and each component compared with another method's, on the prompts and seeds that both have."""
+    return {name: _comparison(_seed_mean(values[name] - base[name])) for name in values}
+
+
+def _comparison(difference: np.ndarray) -> dict | None:
+    there = difference[np.isfinite(difference)]
+    if not len(there):
+        return None
+    made = compare(there, np.zeros_like(there))
+    return {
+        "difference": made.difference._asdict(),
+        "win_rate": made.win_rate,
+        "p_value": made.p_value,
+        "prompts": len(there),
+    }
+
+
+def _mean(values: np.ndarray) -> dict | None:
+    means = _seed_mean(values)
+    there = means[np.isfinite(means)]
+    return bootstrap(there)._asdict() if len(there) else None
 
 
 def _seed_mean(values: np.ndarray) -> np.ndarray:
@@ -312,44 +320,5 @@ def _seed_mean(values: np.ndarray) -> np.ndarray:
         return np.where(there, values, 0.0).sum(1) / there.sum(1)
 
 
-def _mean(values: np.ndarray) -> dict | None:
-    of = _seed_mean(values)
-    of = of[np.isfinite(of)]
-    return bootstrap(of)._asdict() if len(of) else None
-
-
-def _comparison(difference: np.ndarray) -> dict | None:
-    of = difference[np.isfinite(difference)]
-    if not len(of):
-        return None
-    made = compare(of, np.zeros_like(of))
-    return {
-        "difference": Interval._asdict(made.difference),
-        "win_rate": made.win_rate,
-        "p_value": made.p_value,
-        "prompts": len(of),
-    }
-
-
 def _distinct(counts: Counter) -> float | None:
     return len(counts) / counts.total() if counts else None
-
-
-def _csv(results: Mapping, folder: Path) -> str:
-    settings = results["settings"]
-    differences = {name: dict(map(tuple, of["ranked"])) for name, of in results["methods"].items()}
-    scores = list(settings["rewards"])
-    file = io.StringIO(newline="")
-    rows = csv.writer(file)  # RFC 4180: lines end in \r\n, and either in a text is quoted
-    rows.writerow(
-        ["index", "original", "method", "text", "clip_tokens", "satisfied", "flagged", *scores, "reward_difference"]
-    )
-    for r in read_records(folder):
-        flagged = np.array(r["flagged"])
-        means = [
-            _seed_mean(np.where(flagged, np.nan, np.array(r["scores"][s], np.float64))[None])[0].item() for s in scores
-        ]
-        texts = [csv_text(r[key]) for key in ("original", "method", "text")]
-        row = [r["index"], *texts, r["clip_tokens"], r["satisfied"], int(flagged.sum())]
-        rows.writerow([*row, *("" if np.isnan(m) else m for m in means), differences[r["method"]].get(r["index"], "")])
-    return file.getvalue()

@@ -6,24 +6,20 @@ intercept for each seed, so that only pictures of one prompt with one seed are s
 the unit, as in every table of the project: intervals are bootstrap percentiles over them.
 """
 
-import json
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack
-from importlib.metadata import version
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
-from neuroprompt import __version__
-from neuroprompt.experiments import REWARD, SETTINGS, repository_commit
+from neuroprompt.experiments import REWARD, SETTINGS, Experiment, read_settings, results_head
 from neuroprompt.scoring import Term, combined
-from neuroprompt.statistics import Interval, sign_test
+from neuroprompt.statistics import FEWEST, Interval, sign_test
 from neuroprompt.study.design import Axis, Design
 
 ALL = "all"
 """What all prompts together are called beside their classes."""
-RECORDS = "records-*.jsonl"
 
 _RESAMPLES = 10_000
 _SPLITS = 200
@@ -49,39 +45,39 @@ def summarise(folder: str | Path) -> dict:
     Raises:
         ValueError: The folder is no study's, or a prompt is missing; the message says what.
     """
-    folder = Path(folder)
-    settings = read_settings(folder)
-    generators = [read_settings(of) for of in generator_folders(folder)]
-    names = [of["generator"]["name"] for of in generators]
-    design = read_design(settings)
-    measures = [REWARD, *settings["rewards"]]
+    settings, experiments = read_settings(folder, "study"), read_generators(folder)
+    count, measures, design = settings["prompts"]["count"], [REWARD, *settings["rewards"]], read_design(settings)
     unfinished = []
-    effects: dict[str, np.ndarray] = {}
-    for name, place in zip(names, generator_folders(folder), strict=True):
-        records = find_records(place)
-        count = settings["prompts"]["count"]
-        if missing := [str(i + 1) for i in range(count) if i not in records]:
+    for name, experiment in experiments.items():
+        if missing := [str(i + 1) for i in experiment.missing()]:
             shown = ", ".join(missing[:8]) + ", …" * (len(missing) > 8)
             unfinished.append(f"{name} lacks {len(missing)} of {count} prompts ({shown})")
-        elif not unfinished:
-            effects[name], classes = _effects_by_prompt(read_records(records), design, settings, count)
     if unfinished:
         raise ValueError(f"{folder} is not finished: {'; '.join(unfinished)}")
-    groups = {ALL: np.arange(len(classes))}
+    classes: list[str] = []
+    effects: dict[str, np.ndarray] = {}
+    for name, experiment in experiments.items():
+        effects[name], classes = _effects_by_prompt(experiment.records(), design, settings)
+    groups = {ALL: np.arange(count)}
     if any(classes):
         groups |= {kind: np.flatnonzero(np.array(classes) == kind) for kind in sorted(set(classes))}
-    return {
-        "kind": "study",
-        "neuroprompt": __version__,
-        "commit": repository_commit(),
-        "versions": {p: version(p) for p in ("torch", "transformers", "diffusers", "open_clip_torch", "numpy")},
-        "settings": settings | {"generators": [of["generator"] for of in generators]},
-        "prompts": len(classes),
+    generators = [read_settings(experiment.folder, "study")["generator"] for experiment in experiments.values()]
+    return results_head("study", settings | {"generators": generators}) | {
+        "prompts": count,
         "classes": {kind: len(rows) for kind, rows in groups.items()},
         "combinations": {"tried": len(design.rows), "possible": design.possible},
         "measures": measures,
         **_compare(effects, groups, measures, design),
     }
+
+
+def effect_rows(results: Mapping) -> Iterator[list]:
+    """The columns' names, and a row for each effect."""
+    keys, numbers = ["generator", "class", "measure", "axis", "modifier"], ["helps", "p_value", "prompts"]
+    yield [*keys, "effect", "low", "high", *numbers]
+    for row in results["effects"]:
+        interval = row["effect"] or dict.fromkeys(Interval._fields)
+        yield ["" if v is None else v for v in (*map(row.get, keys), *interval.values(), *map(row.get, numbers))]
 
 
 def main_effects(indicators: np.ndarray, values: np.ndarray) -> np.ndarray:
@@ -118,28 +114,13 @@ def spearman(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     Args:
         a, b: (…, n)
     """
-    a, b = (_ranks(of) for of in (a, b))
-    a, b = (of - of.mean(-1, keepdims=True) for of in (a, b))
+    a, b = _ranks(a), _ranks(b)
+    a, b = a - a.mean(-1, keepdims=True), b - b.mean(-1, keepdims=True)
     with np.errstate(invalid="ignore"):
         return (a * b).sum(-1) / np.sqrt((a * a).sum(-1) * (b * b).sum(-1))
 
 
 # --- records -------------------------------------------------------------------------------------------------------
-
-
-def read_settings(folder: Path) -> dict:
-    """What `harness.check_settings` wrote.
-
-    Raises:
-        ValueError: There is nothing, or it is broken.
-    """
-    path = folder / SETTINGS
-    try:
-        return json.loads(path.read_text("utf-8"))
-    except OSError as error:
-        raise ValueError(f"{folder} holds no study: cannot read {path.name} ({error.strerror})") from error
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path} is broken: {error}") from error
 
 
 def read_design(settings: Mapping) -> Design:
@@ -148,80 +129,44 @@ def read_design(settings: Mapping) -> Design:
     return Design(axes, tuple(map(tuple, settings["combinations"])))
 
 
-def generator_folders(folder: Path) -> list[Path]:
-    """Where each generator's records are.
+def read_generators(folder: str | Path) -> dict[str, Experiment]:
+    """Each generator's part of a study, by its name: a unit is the record of a prompt.
 
     Raises:
-        ValueError: There is no study.
+        ValueError: There is no study, or no generator has begun.
     """
-    found = sorted(path.parent for path in folder.glob(f"*/{SETTINGS}"))
-    if not found:
+    units = dict.fromkeys(range(read_settings(folder, "study")["prompts"]["count"]), 1)
+    places = sorted(path.parent for path in Path(folder).glob(f"*/{SETTINGS}"))
+    if not places:
         raise ValueError(f"{folder} holds no study: there are no records in it")
-    return found
+    return {read_settings(place, "study")["generator"]["name"]: Experiment(place, units) for place in places}
 
 
-def find_records(folder: Path) -> dict[int, tuple[Path, int]]:
-    """The file and the offset of each prompt's record.
-
-    The last line of a file may be half a one, which a kill has left or another process is just writing: it does not
-    count. Where shards overlap, one record of a prompt is as good as the other.
-
-    Raises:
-        ValueError: A line is broken.
-    """
-    found: dict[int, tuple[Path, int]] = {}
-    for path in sorted(folder.glob(RECORDS)):
-        offset = 0
-        with path.open("rb") as file:
-            for number, line in enumerate(file, 1):
-                if not line.endswith(b"\n"):
-                    break
-                try:
-                    found.setdefault(json.loads(line)["index"], (path, offset))
-                except (ValueError, KeyError, TypeError) as error:
-                    raise ValueError(f"{path}, line {number} is broken: remove the line") from error
-                offset += len(line)
-    return found
-
-
-def read_records(records: Mapping[int, tuple[Path, int]]) -> Iterator[dict]:
-    """Those that `find_records` found, in the order of the prompts, one after another."""
-    with ExitStack() as stack:
-        files = {path: stack.enter_context(path.open("rb")) for path in sorted({path for path, _ in records.values()})}
-        for _, (path, offset) in sorted(records.items()):
-            files[path].seek(offset)
-            yield json.loads(files[path].readline())
-
-
-def _effects_by_prompt(
-    records: Iterator[dict], design: Design, settings: Mapping, count: int
-) -> tuple[np.ndarray, list[str]]:
+def _effects_by_prompt(records: Iterable[dict], design: Design, settings: Mapping) -> tuple[np.ndarray, list[str]]:
     """Each modifier's effect on each prompt, (prompts, measures, modifiers), and the prompts' classes."""
-    indicators = design.indicators
-    terms = {name: Term(**{field: of[field] for field in Term._fields}) for name, of in settings["rewards"].items()}
-    effects = np.full((count, 1 + len(terms), indicators.shape[1]), np.nan)
-    classes = []
-    for i, record in enumerate(records):
+    terms = {name: Term(*(row[field] for field in Term._fields)) for name, row in settings["rewards"].items()}
+    indicators, effects, classes = design.indicators, [], []
+    for record in records:
         values = _values(record, terms, settings)
-        effects[i] = [main_effects(indicators, of) for of in values.values()]
+        effects.append([main_effects(indicators, scores) for scores in values.values()])
         classes.append(record["class"])
-    return effects, classes
+    return np.array(effects), classes
 
 
 def _values(record: Mapping, terms: Mapping[str, Term], settings: Mapping) -> dict[str, np.ndarray]:
     """The reward and each component's score of every picture, (combinations, seeds); NaN where there is none."""
     nothing = [None] * settings["images_per_prompt"]
     scores = {
-        name: np.array([of or nothing for of in record["scores"][name]], np.float64)  # None becomes NaN
+        name: np.array([seeds or nothing for seeds in record["scores"][name]], np.float64)  # None becomes NaN
         for name in terms
     }
-    drawn = np.array([of is not None for of in record["flagged"]])[:, None]
-    flagged = np.array([of or [False] * len(nothing) for of in record["flagged"]])
-    plain = {name: of[0] for name, of in scores.items()}  # the first combination is the plain prompt
+    drawn = np.array([seeds is not None for seeds in record["flagged"]])[:, None]
+    flagged = np.array([seeds or [False] * len(nothing) for seeds in record["flagged"]])
+    plain = {name: raw[0] for name, raw in scores.items()}  # the first combination is the plain prompt
     total = combined(terms, scores, flagged, plain, flagged[0], settings["flagged_reward"])
     return {
         REWARD: np.where(drawn, total, np.nan),
-        **{name: np.where(flagged, np.nan, of) for name, of in scores.items()},
+        **{name: np.where(flagged, np.nan, raw) for name, raw in scores.items()},
     }
 
 
@@ -234,43 +179,50 @@ def _compare(
     """``effects`` and ``agreement`` of `summarise`."""
     rows, agreement = [], []
     for m, measure in enumerate(measures):
-        means: dict[tuple[str, str], np.ndarray] = {}  # (modifiers,)
-        resampled: dict[tuple[str, str], np.ndarray] = {}  # (resamples, modifiers)
+        samples: dict[tuple[str, str], _Sample] = {}
         for g, (kind, members) in enumerate(groups.items()):
-            for name, of in effects.items():
-                values = of[members, m]  # (prompts, modifiers)
-                means[name, kind] = _mean(values)
+            for name, by_prompt in effects.items():
                 # The generators have the same prompts, and so the same resamples of them.
-                resampled[name, kind] = _resample(values, np.random.default_rng(g))
+                sample = samples[name, kind] = _Sample.draw(by_prompt[members, m], np.random.default_rng(g))
+                place = {"generator": name, "class": kind, "measure": measure}
                 rows += [
-                    {
-                        "generator": name,
-                        "class": kind,
-                        "measure": measure,
-                        "axis": axis,
-                        "modifier": modifier,
-                        **numbers,
-                    }
-                    for (axis, modifier), numbers in zip(
-                        design.modifiers, _effects(values, means[name, kind], resampled[name, kind]), strict=True
-                    )
+                    place | {"axis": axis, "modifier": modifier} | numbers
+                    for (axis, modifier), numbers in zip(design.modifiers, _effects(sample), strict=True)
                 ]
                 agreement.append(
                     {"measure": measure, "class": kind, "a": name, "b": name}
-                    | {"rank_correlation": _between_halves(values, np.random.default_rng(g))}
+                    | {"rank_correlation": _between_halves(sample.values, np.random.default_rng(g))}
                 )
             agreement += [
                 {"measure": measure, "class": kind, "a": a, "b": b}
-                | {"rank_correlation": _correlation(*((of[a, kind], of[b, kind]) for of in (means, resampled)))}
+                | {"rank_correlation": _correlation(samples[a, kind], samples[b, kind])}
                 for a, b in combinations(effects, 2)
             ]
         agreement += [
             {"measure": measure, "generator": name, "a": a, "b": b}
-            | {"rank_correlation": _correlation(*((of[name, a], of[name, b]) for of in (means, resampled)))}
+            | {"rank_correlation": _correlation(samples[name, a], samples[name, b])}
             for name in effects
             for a, b in combinations([kind for kind in groups if kind != ALL], 2)
         ]
     return {"effects": rows, "agreement": agreement}
+
+
+class _Sample(NamedTuple):
+    """The effects on some prompts.
+
+    Attributes:
+        values: (prompts, modifiers)
+        means: Over the prompts. (modifiers,)
+        resampled: Means of bootstrap resamples of the prompts. (resamples, modifiers)
+    """
+
+    values: np.ndarray
+    means: np.ndarray
+    resampled: np.ndarray
+
+    @classmethod
+    def draw(cls, values: np.ndarray, rng: np.random.Generator) -> "_Sample":
+        return cls(values, _mean(values), _resample(values, rng))
 
 
 def _mean(values: np.ndarray) -> np.ndarray:
@@ -297,26 +249,27 @@ def _resample(values: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return means
 
 
-def _effects(values: np.ndarray, means: np.ndarray, resampled: np.ndarray) -> Iterator[dict]:
-    for column, mean, of in zip(values.T, means, resampled.T, strict=True):
+def _effects(sample: _Sample) -> Iterator[dict]:
+    for column, mean, resampled in zip(sample.values.T, sample.means, sample.resampled.T, strict=True):
         there = column[np.isfinite(column)]
         if not len(there):
             yield {"effect": None, "helps": None, "p_value": None, "prompts": 0}
             continue
         wins, losses = int((there > 0).sum()), int((there < 0).sum())
         yield {
-            "effect": format_interval(mean, of),
+            "effect": _interval(mean, resampled, len(there)),
             "helps": (wins + (len(there) - wins - losses) / 2) / len(there),
             "p_value": sign_test(wins, losses),
             "prompts": len(there),
         }
 
 
-def _correlation(means: tuple[np.ndarray, np.ndarray], resampled: tuple[np.ndarray, np.ndarray]) -> dict | None:
-    both = np.isfinite(means[0]) & np.isfinite(means[1])
+def _correlation(a: _Sample, b: _Sample) -> dict | None:
+    both = np.isfinite(a.means) & np.isfinite(b.means)
     if both.sum() < 3:  # two are always perfectly correlated
         return None
-    return format_interval(spearman(*(of[both] for of in means)).item(), spearman(*(of[:, both] for of in resampled)))
+    resampled = spearman(a.resampled[:, both], b.resampled[:, both])
+    return _interval(spearman(a.means[both], b.means[both]).item(), resampled, min(len(a.values), len(b.values)))
 
 
 def _between_halves(values: np.ndarray, rng: np.random.Generator) -> float | None:
@@ -330,12 +283,13 @@ def _between_halves(values: np.ndarray, rng: np.random.Generator) -> float | Non
     return float(found[np.isfinite(found)].mean()) if np.isfinite(found).any() else None
 
 
-def format_interval(mean: float, resampled: np.ndarray) -> dict | None:
+def _interval(mean: float, resampled: np.ndarray, prompts: int) -> dict | None:
+    """A mean over so many prompts and its interval, as `statistics.Interval` has it."""
     resampled = resampled[np.isfinite(resampled)]
     if not np.isfinite(mean) or not len(resampled):
         return None
-    low, high = np.percentile(resampled, [2.5, 97.5])
-    return Interval(float(mean), float(low), float(high))._asdict()
+    low, high = np.percentile(resampled, [2.5, 97.5]).tolist() if prompts >= FEWEST else (None, None)
+    return Interval(float(mean), low, high)._asdict()
 
 
 def _ranks(values: np.ndarray) -> np.ndarray:

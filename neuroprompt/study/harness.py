@@ -7,32 +7,44 @@ Every combination of the modifiers (or a balanced fraction: `study_design`) is d
 seeds, and scored; `study_effects` says what the numbers mean. The folder gets
 
 - ``settings.json``: what the numbers depend on, but for the generators. A folder takes up its own study and no other.
-- for each generator a folder with its settings, and ``records-….jsonl``: a line for each prompt, as they are made,
-  with the raw score of every picture. A generator can be added to a study later.
+- for each generator a folder with its settings, and ``records.jsonl``: a line for each prompt, as they are made, with
+  the raw score of every picture. A generator can be added to a study later.
 - ``results.json``, ``results.csv`` (a row for each effect), ``table.md`` and ``report.html``, as soon as all prompts
   are there.
 
-A prompt on a generator is the unit of work, and depends on no other. So the prompts can be shared out (shards):
-between processes or machines that write to one folder, of which the last to end makes the tables; or to folders of
-their own, which `merge` puts together. The numbers are the same to the last bit, whoever did which prompt and however
-often they were killed, on machines that draw alike.
+A prompt on a generator is the unit of work (see `experiments`). So the prompts can be shared out (shards): between
+processes or machines that write to one folder, of which the last to end makes the tables; or to folders of their own,
+which `merge` puts together. The numbers are the same to the last bit, whoever did which prompt and however often they
+were killed, on machines that draw alike.
 """
 
 import csv
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from hashlib import blake2b
+from itertools import chain
 from pathlib import Path
 
 from neuroprompt.completions import check_prompt
-from neuroprompt.experiments import Records, check_settings, hold_share, reward_settings, settings_difference
+from neuroprompt.experiments import (
+    RESULTS,
+    Experiment,
+    check_settings,
+    hold_shard,
+    read_settings,
+    reward_settings,
+    settings_difference,
+    write_results,
+    write_whole,
+)
 from neuroprompt.files import BusyError, sole_writer
 from neuroprompt.prompt_files import KEYS
 from neuroprompt.scoring import PromptReward
 from neuroprompt.study.design import Design
-from neuroprompt.study.effects import ALL, find_records, generator_folders, read_records, read_settings, summarise
-from neuroprompt.study.report import write_study
+from neuroprompt.study.effects import ALL, effect_rows, read_generators, summarise
+from neuroprompt.study.report import study_html, study_tables
 
 
 def study(
@@ -55,12 +67,12 @@ def study(
             an iterator that makes them needs memory for one generator.
         folder: Where everything goes; made where missing. Where it holds the same study, that is taken up.
         classes: The class of each prompt (see `load_classes`); effects are told for each class then, too.
-        shard: (i, n): do the i-th of n shares of the prompts, from 1 to n.
-        title: Of the report.
-        on_progress: Gets the generator's name, and how many of the share's prompts are done and how many there are.
+        shard: (i, n): do the i-th of n shards of the prompts, from 1 to n.
+        title: The report's title.
+        on_progress: Gets the generator's name, and how many of the shard's prompts are done and how many there are.
 
     Returns:
-        What ``results.json`` holds (see `study_effects.summarise`), or None where prompts of other shards are missing.
+        What ``results.json`` holds (see `effects.summarise`), or None where prompts of other shards are missing.
 
     Raises:
         ValueError: A prompt is empty or there twice, has no class while others do, there is no such shard, or the
@@ -70,32 +82,26 @@ def study(
     """
     prompts, folder = list(prompts), Path(folder)
     classes = dict(classes or {})
-    number, shards = shard
-    _check(prompts, classes, number, shards)
-    share = range(number - 1, len(prompts), shards)
-    with hold_share(folder, shard):
+    _check(prompts, classes)
+    with hold_shard(folder, shard):
         for reward in rewards:
-            settings, own = _settings(prompts, classes, design, reward)
-            check_settings(folder, settings, "a study")
-            place = folder / _folder_name(reward.generator.name)
-            check_settings(place, own, "a study")
-            known = find_records(place)
-            todo = [i for i in share if i not in known]
-            done = len(share) - len(todo)
-            with Records(place / f"records-{number}-of-{shards}.jsonl", lambda _: 1) as records:
-                for i in todo:
+            common, own = _settings(prompts, classes, design, reward)
+            check_settings(folder, common, "study")
+            name = reward.generator.name
+            place = folder / _folder_name(name)
+            check_settings(place, own, "study")
+            with Experiment(place, dict.fromkeys(range(len(prompts)), 1)).shard(shard) as part:
+                for done, i in enumerate(part.todo, 1 + len(part.units) - len(part.todo)):
                     record = {"index": i, "class": classes.get(prompts[i], ALL)}
-                    records.write([record | _measure(prompts[i], design, reward)])
-                    done += 1
+                    part.write([record | _measure(prompts[i], design, reward)])
                     if on_progress:
-                        on_progress(reward.generator.name, done, len(share))
+                        on_progress(name, done, len(part.units))
             del reward  # before the next one is made
-    if shards > 1 and not _is_finished(folder, len(prompts)):
+    if shard[1] > 1 and any(experiment.missing() for experiment in read_generators(folder).values()):
         return None
-    try:
-        return _write(folder, title)
-    except BusyError:  # another process has come to its end as well
-        return None
+    with suppress(BusyError):  # another process may have come to its end as well
+        return _end(folder, title)
+    return None
 
 
 def merge(folders: Sequence[str | Path], folder: str | Path, *, title: str = "") -> dict:
@@ -104,7 +110,7 @@ def merge(folders: Sequence[str | Path], folder: str | Path, *, title: str = "")
     Args:
         folders: Of the shards.
         folder: Where the whole study goes; it may be one of them. `study` can take it up.
-        title: Of the report.
+        title: The report's title.
 
     Returns:
         What ``results.json`` holds: that of the study done in one go.
@@ -112,29 +118,27 @@ def merge(folders: Sequence[str | Path], folder: str | Path, *, title: str = "")
     Raises:
         ValueError: The folders hold different studies (the setting that differs is named), or prompts are missing.
     """
-    folders, folder = [Path(of) for of in folders], Path(folder)
     if not folders:
         raise ValueError("there are no folders to merge")
-    settings = read_settings(folders[0])
-    places: dict[str, list[Path]] = {}  # by generator
-    for of in folders:
-        _check_same(folders[0], settings, of)
-        for place in generator_folders(of):
-            same = places.setdefault(place.name, [])
-            same.append(place)
-            _check_same(same[0], read_settings(same[0]), place)
-    with hold_share(folder):
-        check_settings(folder, settings, "a study")
-        for name, parts in places.items():
-            check_settings(folder / name, read_settings(parts[0]), "a study")
-            known = find_records(folder / name)
-            with Records(folder / name / "records-1-of-1.jsonl", lambda _: 1) as records:
-                for part in parts:
-                    new = {i: at for i, at in find_records(part).items() if i not in known}
-                    for record in read_records(new):
-                        records.write([record])
-                    known |= new
-        return _write(folder, title)
+    folder, settings = Path(folder), read_settings(folders[0], "study")
+    parts: dict[str, list[Experiment]] = {}  # by the generator's folder
+    for source in folders:
+        _check_same(folders[0], source)
+        for part in read_generators(source).values():
+            same = parts.setdefault(part.folder.name, [])
+            same.append(part)
+            _check_same(same[0].folder, part.folder)
+    with hold_shard(folder):
+        check_settings(folder, settings, "study")
+        for name, found in parts.items():
+            check_settings(folder / name, read_settings(found[0].folder, "study"), "study")
+            with Experiment(folder / name, found[0].units).shard() as whole:
+                missing = set(whole.todo)
+                for record in chain.from_iterable(part.records() for part in found):
+                    if record["index"] in missing:
+                        whole.write([record])
+                        missing.remove(record["index"])
+        return _end(folder, title)
 
 
 def load_classes(spec: str) -> dict[str, str]:
@@ -181,31 +185,30 @@ def _measure(prompt: str, design: Design, reward: PromptReward) -> dict:
 
     scores = {
         # A score that is not finite is none.
-        name: by_combination([value if abs(value) < float("inf") else None for value in of.tolist()])
-        for name, of in measured.scores.items()
+        name: by_combination([value if abs(value) < float("inf") else None for value in raw.tolist()])
+        for name, raw in measured.scores.items()
     }
-    return {"prompt": prompt, "scores": scores, "flagged": by_combination(measured.flagged.tolist())}
+    return {"original": prompt, "scores": scores, "flagged": by_combination(measured.flagged.tolist())}
 
 
-def _write(folder: Path, title: str) -> dict:
-    with sole_writer(folder / "results.json"):
+def _end(folder: Path, title: str) -> dict:
+    """Gather the records, and write what they come to."""
+    with sole_writer(folder / RESULTS):
+        for experiment in read_generators(folder).values():
+            experiment.gather()
         results = summarise(folder) | {"title": title}
-        write_study(results, folder)
+        heading = title or "Study of modifiers"
+        write_results(folder, results, heading, study_tables(results), effect_rows(results))
+        write_whole(folder / "report.html", study_html(results, folder))
         return results
-
-
-def _is_finished(folder: Path, count: int) -> bool:
-    return all(len(find_records(place)) == count for place in generator_folders(folder))
 
 
 # --- settings ------------------------------------------------------------------------------------------------------
 
 
-def _check(prompts: list[str], classes: Mapping[str, str], number: int, shards: int) -> None:
+def _check(prompts: list[str], classes: Mapping[str, str]) -> None:
     if not prompts:
         raise ValueError("there are no prompts to study")
-    if not 1 <= number <= shards:
-        raise ValueError(f"there is no shard {number}/{shards}: give one from 1/{max(1, shards)} up to the last")
     seen: set[str] = set()
     for i, prompt in enumerate(prompts, 1):
         check_prompt(prompt)
@@ -222,20 +225,20 @@ def _settings(
     prompts: list[str], classes: Mapping[str, str], design: Design, reward: PromptReward
 ) -> tuple[dict, dict]:
     """What the numbers depend on, as JSON types: what all generators have in common, and this one's own."""
-    of_reward = reward_settings(reward)
-    own = {"generator": of_reward.pop("generator")}
+    scoring = reward_settings(reward)
+    own = {"generator": scoring.pop("generator")}
     digest = blake2b(json.dumps([[p, classes.get(p)] for p in prompts]).encode(), digest_size=16).hexdigest()
     common = {
         "prompts": {"count": len(prompts), "digest": digest},
         "axes": {axis.name: axis.levels for axis in design.axes},
         "combinations": design.rows,
-        **of_reward,
+        **scoring,
     }
     return json.loads(json.dumps(common)), json.loads(json.dumps(own))
 
 
-def _check_same(first: Path, settings: dict, other: Path) -> None:
-    if difference := settings_difference(settings, read_settings(other)):
+def _check_same(first: str | Path, other: str | Path) -> None:
+    if difference := settings_difference(read_settings(first, "study"), read_settings(other, "study")):
         raise ValueError(f"{other} is no shard of the study in {first}: {difference}")
 
 

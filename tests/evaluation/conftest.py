@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from neuroprompt.evaluation.summary import summarise, write_results
+from neuroprompt.evaluation.summary import csv_rows, summarise, tables
+from neuroprompt.experiments import write_results
 from neuroprompt.pages.grid import Cell, Grid, Picture, save_grid
 from tests.evaluation.test_harness import write_folder
 
@@ -22,5 +23,5 @@ def folder(tmp_path):
     cells = [Cell(prompt, [picture], prompt), Cell(f"{prompt}, <script>alert(1)</script>", [picture], prompt)]
     save_grid(Grid([cells], ["plain", "m1"], ["best (+1.0): a <b>cat</b>"]), tmp_path / "examples-1.png")
     results["methods"]["m1"]["examples"] = "examples-1.png"
-    write_results(results, tmp_path)
+    write_results(tmp_path, results, results["title"], tables(results), csv_rows(results, tmp_path))
     return tmp_path

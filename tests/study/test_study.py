@@ -14,17 +14,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
+from neuroprompt.experiments import write_results
 from neuroprompt.images import GeneratorConfig, ImageGenerator
 from neuroprompt.modifiers import vocabulary
 from neuroprompt.pages.plots import heat_map
+from neuroprompt.pages.tables import print_tables
 from neuroprompt.prompts import count_clip_tokens
 from neuroprompt.rewards import load_rewards
 from neuroprompt.scoring import PromptReward
 from neuroprompt.statistics import bootstrap, sign_test
 from neuroprompt.study.design import Axis, make_design, parse_axes
-from neuroprompt.study.effects import ALL, main_effects, spearman, summarise
+from neuroprompt.study.effects import ALL, effect_rows, main_effects, spearman, summarise
 from neuroprompt.study.harness import load_classes, merge, study
-from neuroprompt.study.report import print_study, write_study
+from neuroprompt.study.report import study_html, study_tables
 
 PROMPTS = ["boy on a horse", "a castle", "a red apple", "an owl at night, 8k"]
 CLASSES = dict(zip(PROMPTS, ["being", "thing", "thing", "being"], strict=True))
@@ -279,8 +281,9 @@ def test_agreement(synthetic):
 
 def test_report(synthetic, capsys):
     folder, *_, results = synthetic
-    write_study(results | {"title": "A <b>study</b>"}, folder)
-    page = (folder / "report.html").read_text()
+    results = results | {"title": "A <b>study</b>"}
+    write_results(folder, results, results["title"], study_tables(results), effect_rows(results))
+    page = study_html(results, folder)
     assert "A &lt;b&gt;study&lt;/b&gt;" in page and "<b>study" not in page and "<script" not in page
     assert page.count("<svg") == 2 + 2 + 2  # measures, classes of each generator, forests
     assert "http" not in page.replace("http-equiv", "")
@@ -290,7 +293,7 @@ def test_report(synthetic, capsys):
     assert row.split(" | ")[1:4] == ["2", "2", "0"]
     assert len((folder / "results.csv").read_text().splitlines()) == 1 + 2 * 3 * 2 * 5
     json.loads((folder / "results.json").read_text(), parse_constant=pytest.fail)
-    print_study(results)
+    print_tables(study_tables(results))
     assert "Do generators agree?" in capsys.readouterr().out
 
 
@@ -377,7 +380,7 @@ def test_a_killed_study_ends_with_the_same_numbers(undisturbed, rewards, tmp_pat
         process.stdout.readline()
     process.send_signal(signal.SIGKILL)  # wherever it is by now
     process.wait()
-    files = sorted(folder.glob("*/records-*.jsonl"))
+    files = sorted(folder.glob("*/records.jsonl"))
     lines = b"".join(file.read_bytes() for file in files).count(b"\n")
     with files[-1].open("r+b") as file:  # and half a line, as a kill may leave it
         file.truncate(max(0, file.seek(0, 2) - random.randint(1, 300)))
@@ -434,9 +437,9 @@ def test_a_folder_takes_up_its_own_study_only(undisturbed, rewards, tmp_path):
         merge([folder, mixed], tmp_path / "out")
     with pytest.raises(ValueError, match=r"holds no study: cannot read settings\.json"):
         merge([tmp_path / "missing"], tmp_path / "out")
-    records = next(folder.glob("*/records-*.jsonl"))
+    records = next(folder.glob("*/records.jsonl"))
     records.write_text("{}\n" + records.read_text())
-    with pytest.raises(ValueError, match=r"records-1-of-1.jsonl, line 1 is broken"):
+    with pytest.raises(ValueError, match=r"records\.jsonl, line 1 is broken"):
         run(rewards, folder)
 
 
@@ -491,7 +494,16 @@ def command(monkeypatch, capsys):
 def test_processes_share_the_prompts(command, monkeypatch, tmp_path):
     """As `accelerate launch` and `torchrun` start them, here one after another."""
     (tmp_path / "prompts.csv").write_text("prompt,class\na cat,animal\na hat,thing\na dog,animal\n")
-    options = ["--axes", "booster=8k|sharp focus", "--prompts", tmp_path / "prompts.csv", "--steps", 1, "--seeds", 1]
+    options = [
+        "--axes",
+        "booster=8k|sharp focus",
+        "--input",
+        tmp_path / "prompts.csv",
+        "--steps",
+        1,
+        "--images-per-prompt",
+        1,
+    ]
     options += ["--rewards", "pickscore"]
     code, out, _ = command(*options, "-o", tmp_path / "one")
     assert code == 0 and "Where does it help?" in out and "class animal" in out
@@ -501,8 +513,8 @@ def test_processes_share_the_prompts(command, monkeypatch, tmp_path):
         code, out, err = command(*options, "-o", tmp_path / "two")
         assert code == 0 and (bool(out), "shard 2/2 is done" in err) == ((rank == "0"), (rank == "1"))
     assert numbers(tmp_path / "two") == numbers(tmp_path / "one")
-    names = sorted(path.name for path in (tmp_path / "two").glob("embedded-*/records-*"))
-    assert names == ["records-1-of-2.jsonl", "records-2-of-2.jsonl"]
+    names = sorted(path.name for path in (tmp_path / "two").glob("embedded-*/records*"))
+    assert names == ["records.jsonl"]  # gathered by the last
     code, _, err = command("--merge", tmp_path / "two", tmp_path / "one", "-o", tmp_path / "merged")
     assert code == 0 and "report" in err and numbers(tmp_path / "merged") == numbers(tmp_path / "one")
 
@@ -510,14 +522,14 @@ def test_processes_share_the_prompts(command, monkeypatch, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--prompts", "p.txt"], "a study needs --axes and --prompts"),
-        (["--axes", "style"], "a study needs --axes and --prompts"),
-        (["--axes", "colour", "--prompts", "p.txt"], "unknown axis 'colour'"),
-        (["--axes", "style", "--prompts", "missing.txt"], "cannot read missing.txt"),
-        (["--axes", "style,vibe", "--prompts", "p.txt", "--max-combinations", "8"], "cannot tell 8 modifiers apart"),
-        (["--axes", "style", "--prompts", "PROMPTS", "--shard", "3/2"], "there is no shard '3/2'"),
-        (["--axes", "style", "--prompts", "PROMPTS", "--shard", "half"], "there is no shard 'half'"),
-        (["--axes", "style", "--prompts", "PROMPTS", "-g", "embedded,embedded"], "'embedded' is given twice"),
+        (["--input", "p.txt"], "a study needs --axes and --input"),
+        (["--axes", "style"], "a study needs --axes and --input"),
+        (["--axes", "colour", "--input", "p.txt"], "unknown axis 'colour'"),
+        (["--axes", "style", "--input", "missing.txt"], "cannot read missing.txt"),
+        (["--axes", "style,vibe", "--input", "p.txt", "--max-combinations", "8"], "cannot tell 8 modifiers apart"),
+        (["--axes", "style", "--input", "PROMPTS", "--shard", "3/2"], "there is no shard '3/2'"),
+        (["--axes", "style", "--input", "PROMPTS", "--shard", "half"], "there is no shard 'half'"),
+        (["--axes", "style", "--input", "PROMPTS", "-g", "embedded,embedded"], "'embedded' is given twice"),
         (["--merge"], "--merge puts folders together"),
         (["somewhere"], "--merge puts folders together"),
         (["--merge", "somewhere"], "somewhere holds no study"),

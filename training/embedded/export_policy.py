@@ -25,8 +25,7 @@ from transformers import AutoModelForCausalLM
 
 from neuroprompt.assets.difference import write_difference
 from neuroprompt.enhancer import PromptEnhancer
-from neuroprompt.evaluation.summary import tables
-from neuroprompt.experiments import read_records
+from neuroprompt.evaluation.summary import read_records, tables
 from neuroprompt.models import locate
 from neuroprompt.policies import sampled_by_default
 from neuroprompt.prompt_files import read_lines
