@@ -24,7 +24,7 @@ def compare_pictures(
         prompts: Plain prompts: the rows, and what pictures are scored against.
         methods: The columns.
         reward: Draws and scores; a cell holds the raw score of each of its components.
-        seeds: Of the pictures of every cell; by default those that `reward` gives each prompt.
+        seeds: The seeds of every cell's pictures; by default those that `reward` gives each prompt.
         title: The grid's title.
         on_progress: Gets the number of pictures that have been drawn, after each.
 
@@ -35,13 +35,34 @@ def compare_pictures(
     for prompt in prompts:
         check_prompt(prompt)
     written = [method(prompts) for method in methods]  # (methods, prompts)
-    texts = list(zip(*written, strict=True))  # (prompts, methods)
-    rows = draw_cells(prompts, texts, reward, None if seeds is None else lambda _: seeds, on_progress)
+    texts = list(zip(*written, strict=True))
+    return compare_texts(prompts, texts, [method.name for method in methods], reward, seeds, title, None, on_progress)
+
+
+def compare_texts(
+    originals: Sequence[str],
+    texts: Sequence[Sequence[str]],
+    columns: Sequence[str],
+    reward: PromptReward,
+    seeds: Sequence[int] | None = None,
+    title: str = "",
+    row_titles: Sequence[str] | None = None,
+    on_progress: Callable[[int], None] | None = None,
+) -> Grid:
+    """As `compare_pictures`, with what the methods have written already.
+
+    Args:
+        originals: Plain prompts.
+        texts: For each of them the finished prompts, one of each method.
+        columns: The methods' names.
+        row_titles: By default the originals.
+    """
+    rows = draw_cells(originals, texts, reward, None if seeds is None else lambda _: seeds, on_progress)
     generator = reward.generator
     return Grid(
         rows,
-        column_titles=[method.name for method in methods],
-        row_titles=list(prompts),
+        column_titles=columns,
+        row_titles=row_titles or list(originals),
         title=title,
         footer=f"{how_drawn(generator.name, asdict(generator.config))}; the same seeds in every column",
         metadata={

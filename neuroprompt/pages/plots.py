@@ -1,7 +1,7 @@
 """Small plots as SVG, for a page: the geometry is here, and the shapes are in ``templates/*.svg``.
 
-An interval is ``{"mean", "low", "high"}``, as `statistics.Interval` has it: too few prompts have a mean alone. A plot is
-as wide as its place.
+An interval is ``{"mean", "low", "high"}`` of a `statistics.Interval`, whose ends are None where prompts are too few. A
+plot is as wide as its place.
 """
 
 import math

@@ -41,7 +41,7 @@ class Table(NamedTuple):
 
 
 def print_tables(tables: Iterable[Table], console: Console = terminal) -> None:
-    """Show tables in a terminal. One that is wider is split: its columns stand below one another, and nothing is cut."""
+    """Show tables in a terminal. One that is wider is split: some columns stand below the others, and none is cut."""
     for table in tables:
         console.print(Text(table.title, style="bold"))
         for columns in _split(table, console.width):
@@ -75,10 +75,10 @@ def format_number(value: float | None, form: str) -> str:
 
 
 def format_interval(value: Mapping | None, signed: bool = False) -> str:
-    """An interval as ``{"mean", "low", "high"}``; the mean alone where there are no ends (see `statistics.Interval`)."""
+    """The ``{"mean", "low", "high"}`` of a `statistics.Interval`; the mean alone where it has no ends."""
     sign = "+" * signed
     if value is None or value["low"] is None:
-        return format_number(value and value["mean"], f"{sign}.3g")
+        return format_number(value and value["mean"], f"{sign}.4g")
     # As many decimals as tell the interval's ends apart: rewards live on scales from 0.01 to 20.
     width = value["high"] - value["low"]
     decimals = 3 if width <= 0 else int(np.clip(np.ceil(1.5 - np.log10(width)), 1, 6))
