@@ -10,19 +10,28 @@ import re
 from neuroprompt.decoding import ConstraintError, Constraints, check
 from neuroprompt.prompts import CLIP_WINDOW, Prompt, count_clip_tokens, modifier_key
 
+SEPARATORS = " \t\r\n,;|"
+"""What may stand between modifiers, and goes where the policy writes on: the marks and the blanks around them."""
+
 
 def check_prompt(text: object, constraints: Constraints | None = None, window: int = CLIP_WINDOW) -> None:
-    """Raise what `PromptEnhancer` would raise for this prompt: see there."""
+    """Raise what a prompt cannot be rewritten for.
+
+    Raises:
+        TypeError: It is no string.
+        ValueError: It is empty, or holds a NUL character.
+        ConstraintError: (a ValueError) It says what is forbidden, or what is required does not fit the window.
+    """
     if not isinstance(text, str):
         raise TypeError(f"a prompt must be a string, not {type(text).__name__}")
     if not text.strip(SEPARATORS):
-        raise ValueError("the prompt is empty")
+        raise ValueError(f"the prompt is empty: {text!r}" if text else "the prompt is empty")
     if "\0" in text:
-        raise ValueError("the prompt holds a NUL character")
+        raise ValueError(f"the prompt holds a NUL character: {text[:60]!r}")
     if not constraints:
         return
     constraints.refuse(text)
-    shortest = _listing(text, constraints)
+    shortest = shortest_rewrite(text, constraints)
     if shortest != text and (tokens := count_clip_tokens(shortest)) > window:
         raise ConstraintError(
             f"with what is required {text[:60]!r} takes {tokens} CLIP tokens, and the window has {window}: "
@@ -72,8 +81,19 @@ def finish(
     finished = result()
     if constraints and not (check(head + str(finished), constraints) and fits(head + str(finished))):
         # What the policy wrote around the required phrases does not fit: the phrases by themselves do.
-        finished = Prompt.parse(_listing(head, constraints)[len(head) :])
+        finished = Prompt.parse(shortest_rewrite(head, constraints)[len(head) :])
     return head + str(finished), list(finished.segments)
+
+
+def shortest_rewrite(head: str, constraints: Constraints) -> str:
+    """The shortest rewrite that meets the clauses: the text, and a phrase for each that it leaves open."""
+    missing = [
+        min(phrases, key=len)
+        for phrases, match in zip(constraints.clauses, check(head, constraints).matches, strict=True)
+        if not match
+    ]
+    gap = ", " if head == head.rstrip(SEPARATORS) else "" if head[-1].isspace() else " "
+    return head + gap * bool(missing) + ", ".join(missing)
 
 
 def _needed(head: str, added: Prompt, constraints: Constraints | None) -> list[bool]:
@@ -86,20 +106,6 @@ def _needed(head: str, added: Prompt, constraints: Constraints | None) -> list[b
         start, at = at + len(separator), at + len(separator) + len(segment)
         needed.append(any(m.start < at and m.end > start for m in matches))
     return needed
-
-
-def _listing(head: str, constraints: Constraints) -> str:
-    """The shortest text that meets the clauses: the head, and a phrase for each that it leaves open."""
-    missing = [
-        min(phrases, key=len)
-        for phrases, match in zip(constraints.clauses, check(head, constraints).matches, strict=True)
-        if not match
-    ]
-    gap = ", " if head == head.rstrip(SEPARATORS) else "" if head[-1].isspace() else " "
-    return head + gap * bool(missing) + ", ".join(missing)
-
-
-SEPARATORS = " \t\r\n,;|"
 
 
 # A modifier cut off after its connective, or before it ("art by …"), or inside a bracket.

@@ -11,27 +11,26 @@ prompt (`diversity`): perturb-and-MAP, between the mode at 0 and a sample at 1.
 """
 
 import math
-import re
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
-from hashlib import blake2b
+from dataclasses import asdict, dataclass, replace
 from itertools import repeat
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
-from transformers import (
-    GenerationConfig,
-    LogitsProcessor,
-    LogitsProcessorList,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-)
+from transformers import GenerationConfig, LogitsProcessorList, PreTrainedModel, PreTrainedTokenizerBase
 
-from neuroprompt.completions import SEPARATORS, _listing, check_prompt, finish
-from neuroprompt.decoding import Constraints, Satisfaction, check
+from neuroprompt.completions import SEPARATORS, check_prompt, finish, shortest_rewrite
+from neuroprompt.decoding.constraints import Constraints, Satisfaction, check, one_each
 from neuroprompt.decoding.neurologic import neurologic
-from neuroprompt.decoding.processors import GumbelNoise, MinModifiers, NoRepeatedNGrams, sampling_warpers
+from neuroprompt.decoding.processors import (
+    GumbelNoise,
+    MinModifiers,
+    NoRepeatedNGrams,
+    noise_seed,
+    sampling_warpers,
+    separator_tokens,
+)
 from neuroprompt.models import ModelError, pick_device
 from neuroprompt.modifiers import categorise
 from neuroprompt.policies import load_policy, load_tokenizer, read_prompts
@@ -75,6 +74,75 @@ class EnhancedPrompt:
         return asdict(self) | {"modifiers": [m._asdict() for m in self.modifiers]}
 
 
+@dataclass(frozen=True)
+class Decoding:
+    """How prompts are rewritten; named as in `transformers.GenerationConfig` where there is such a setting.
+
+    What `do_sample`, `temperature` and `diversity` are by default, the policy's `generation_config.json` may say.
+
+    Args:
+        num_return_sequences: Variants per prompt.
+        do_sample: Sample instead of searching; by default where the policy says so, or several variants are asked for.
+            Where there are constraints to meet, a sample is what the beam search finds in a sample's noise.
+        seed: A prompt's results depend on the seed, the prompt and the arguments alone.
+        num_beams: Width of the beam search.
+        diversity: Scale of the noise on the log-probabilities that beam search sees; 0 is plain beam search, and 0.7
+            the default.
+        length_penalty: Exponent of the length in a beam's score.
+        temperature: Of sampling; 0.9 by default.
+        top_k, top_p: Of sampling; `top_k=0` and `top_p=1` take all tokens.
+        max_new_tokens: Of the policy, at most; by default as many as the window may hold.
+        min_modifiers: The policy may not end before that many (the window may still end it).
+        window: CLIP tokens that the result may have, begin and end tokens included.
+        batch_size: Sequences that are decoded at once; with beam search a prompt takes `num_beams` of them.
+        output_scores: Work out the `score` of each result, which takes about as long as to sample it.
+
+    Raises:
+        ValueError: A setting is out of range.
+    """
+
+    num_return_sequences: int = 1
+    do_sample: bool | None = None
+    seed: int = 0
+    num_beams: int = 5
+    diversity: float | None = None
+    length_penalty: float = 1.0
+    temperature: float | None = None
+    top_k: int = 100
+    top_p: float = 1.0
+    max_new_tokens: int | None = None
+    min_modifiers: int = 4
+    window: int = CLIP_WINDOW
+    batch_size: int = 160
+    output_scores: bool = True
+
+    def __post_init__(self):
+        for name, (low, high) in _RANGES.items():
+            value = getattr(self, name)
+            if value is not None and not low <= value <= high:  # as NaN is not
+                most = "up" if high == math.inf else f"to {high:,}"
+                raise ValueError(f"{name} is {value}: give a number from {low} {most}")
+
+    def of_policy(self, own: GenerationConfig) -> "Decoding":
+        """With what the policy's own settings say of what is None here."""
+        sample = bool(own.do_sample) or self.num_return_sequences > 1 if self.do_sample is None else self.do_sample
+        if not sample and self.num_return_sequences > self.num_beams:
+            raise ValueError(f"{self.num_beams} beams cannot return {self.num_return_sequences} prompts: sample them")
+        diversity = getattr(own, "diversity", DIVERSITY) if self.diversity is None else self.diversity
+        temperature = (own.temperature or TEMPERATURE) if self.temperature is None else self.temperature
+        return replace(self, do_sample=sample, diversity=diversity, temperature=temperature)
+
+    @property
+    def samples(self) -> int:
+        """How often a prompt is decoded."""
+        return self.num_return_sequences if self.do_sample else 1
+
+    @property
+    def returned(self) -> int:
+        """How many results come of one decoding."""
+        return 1 if self.do_sample else self.num_return_sequences
+
+
 class PromptEnhancer:
     """Rewrites prompts with a causal language model.
 
@@ -102,13 +170,7 @@ class PromptEnhancer:
             tokenizer.pad_token = tokenizer.eos_token
         tokenizer.padding_side = "left"
         self._positions = getattr(model.config, "max_position_embeddings", None) or 10**9
-        self._ends_modifier = torch.tensor(
-            [
-                bool(re.search("[,;|]", t or ""))
-                for t in tokenizer.convert_ids_to_tokens(range(model.config.vocab_size))
-            ],
-            device=model.device,
-        )
+        self._separators = separator_tokens(tokenizer, model.config.vocab_size).to(model.device)
 
     @classmethod
     def from_pretrained(
@@ -129,188 +191,138 @@ class PromptEnhancer:
         model = load_policy(name, where, dtype=dtype or ("float32" if where.type == "cpu" else "auto"))
         return cls(model, load_tokenizer(name))
 
-    @torch.inference_mode()
     def __call__(
         self,
         prompts: str | Sequence[str],
         constraints: Constraints | Sequence[Constraints | None] | None = None,
-        *,
-        num_return_sequences: int = 1,
-        do_sample: bool | None = None,
-        seed: int = 0,
-        num_beams: int = 5,
-        diversity: float | None = None,
-        length_penalty: float = 1.0,
-        temperature: float | None = None,
-        top_k: int = 100,
-        top_p: float = 1.0,
-        max_new_tokens: int | None = None,
-        min_modifiers: int = 4,
-        window: int = CLIP_WINDOW,
-        batch_size: int = 160,
-        output_scores: bool = True,
+        **settings: Any,
     ) -> "EnhancedPrompt | list[EnhancedPrompt] | list[list[EnhancedPrompt]]":
-        """Rewrite one prompt or many. The decoding arguments are named as in `transformers.GenerationConfig`.
-
-        What `do_sample`, `temperature` and `diversity` are by default, the policy's `generation_config.json` may say.
+        """Rewrite one prompt or many.
 
         Args:
             prompts: A text, or a sequence of texts.
             constraints: What the results must and must not say: one for all prompts, or one (or None) for each.
-            num_return_sequences: Variants per prompt.
-            do_sample: Sample instead of searching; by default where the policy says so, or several variants are asked
-                for. Where there are constraints to meet, a sample is what the beam search finds in a sample's noise.
-            seed: A prompt's results depend on the seed, the prompt and the arguments alone.
-            num_beams: Width of the beam search.
-            diversity: Scale of the noise on the log-probabilities that beam search sees; 0 is plain beam search, and
-                0.7 the default.
-            length_penalty: Exponent of the length in a beam's score.
-            temperature: Of sampling; 0.9 by default.
-            top_k, top_p: Of sampling; `top_k=0` and `top_p=1` take all tokens.
-            max_new_tokens: Of the policy, at most; by default as many as the window may hold.
-            min_modifiers: The policy may not end before that many (the window may still end it).
-            window: CLIP tokens that the result may have, begin and end tokens included.
-            batch_size: Sequences that are decoded at once; with beam search a prompt takes `num_beams` of them.
-            output_scores: Work out the `score` of each result, which takes about as long as to sample it.
+            settings: Of `Decoding`, such as ``num_return_sequences=4, seed=7``.
 
         Returns:
             An `EnhancedPrompt` for a text and a list of them, in order, for a sequence; with `num_return_sequences`
             above 1, a list of variants in the place of each.
 
         Raises:
-            TypeError: A prompt is no string.
-            ValueError: A prompt is empty or holds a NUL character, or an argument is out of range.
+            TypeError: A prompt is no string, or there is no such setting.
+            ValueError: A prompt is empty or holds a NUL character, or a setting is out of range.
             ConstraintError: (a ValueError) The constraints cannot be met; found before decoding.
         """
-        single = isinstance(prompts, str)
-        texts = [prompts] if single else list(prompts)
-        own = self.model.generation_config
-        diversity = getattr(own, "diversity", DIVERSITY) if diversity is None else diversity
-        temperature = (own.temperature or TEMPERATURE) if temperature is None else temperature
-        if do_sample is None:
-            do_sample = bool(own.do_sample) or num_return_sequences > 1
-        _check_ranges(
-            num_return_sequences=num_return_sequences,
-            num_beams=num_beams,
-            diversity=diversity,
-            temperature=temperature,
-            top_k=top_k,
-            top_p=top_p,
-            min_modifiers=min_modifiers,
-            window=window,
-            batch_size=batch_size,
-        )
-        wishes = (
-            [constraints] * len(texts) if constraints is None or isinstance(constraints, Constraints) else constraints
-        )
-        if len(wishes) != len(texts):
-            raise ValueError(f"{len(wishes)} constraints for {len(texts)} prompts: give one, or one for each")
-        if not do_sample and num_return_sequences > num_beams:
-            raise ValueError(f"{num_beams} beams cannot return {num_return_sequences} prompts: sample them")
-        for text, wish in zip(texts, wishes, strict=True):
-            check_prompt(text, wish, window)
+        decoding, single = Decoding(**settings), isinstance(prompts, str)
+        originals = [prompts] if single else list(prompts)
+        wishes = one_each(constraints, len(originals))
+        for original, wish in zip(originals, wishes, strict=True):
+            check_prompt(original, wish, decoding.window)
+        made = self.rewrite(originals, wishes, **settings)
+        results = made if decoding.num_return_sequences > 1 else [variants[0] for variants in made]
+        return results[0] if single else results
 
-        settings = GenerationConfig(
-            num_beams=num_beams,
-            num_return_sequences=1 if do_sample else num_return_sequences,
-            length_penalty=length_penalty,
-            do_sample=False,  # what is random is noise that belongs to the row: see GumbelNoise
-            temperature=1.0,  # the policy's own would be merged in, and warned of without do_sample
-            eos_token_id=self.tokenizer.eos_token_id,
-            pad_token_id=self.tokenizer.pad_token_id,
-        )
-        warpers = sampling_warpers(temperature, top_k, top_p)
-        noise = 1.0 if do_sample else diversity
-        variants = num_return_sequences if do_sample else 1
-        rows = [
-            _Row(text, variant, wish or None, window - count_clip_tokens(text))
-            for text, wish in zip(texts, wishes, strict=True)
-            for variant in range(variants)
-        ]
-        results = {row: [_unchanged(row, window, seed)] * settings.num_return_sequences for row in rows}
-        todo = {row for row in rows if row.room > 0}
-        for batch, beams in _batches(todo, num_beams, do_sample, batch_size):
-            settings.num_beams, settings.early_stopping = beams, beams > 1
-            tails = self._continue(batch, settings, warpers * do_sample, noise, seed, min_modifiers, max_new_tokens)
-            finished = [
-                [finish(row.text, tail, ended, window, row.constraints) for tail, ended in of]
-                for row, of in zip(batch, tails, strict=True)
-            ]
-            heads = [row.text.rstrip(SEPARATORS) for row in batch]
-            tails = [(head, text[len(head) :]) for head, of in zip(heads, finished, strict=True) for text, _ in of]
-            scores = self._score(tails) if output_scores else repeat(None)
-            for row, of in zip(batch, finished, strict=True):
-                results[row] = [
-                    EnhancedPrompt(
-                        original=row.text,
-                        text=text,
-                        modifiers=tuple(Modifier(m, categorise(m)) for m in modifiers),
-                        score=next(scores),
-                        seed=seed,
-                        clip_tokens=count_clip_tokens(text),
-                        constraints=check(text, row.constraints) if row.constraints else None,
-                        warning=None if modifiers else _nothing(row),
-                    )
-                    for text, modifiers in of
-                ]
-        flat = iter(rows)
-        grouped = [[e for _ in range(variants) for e in results[next(flat)]] for _ in texts]
-        unpacked = [g[0] for g in grouped] if num_return_sequences == 1 else grouped
-        return unpacked[0] if single else unpacked
-
-    def _continue(
+    @torch.inference_mode()
+    def rewrite(
         self,
-        rows: "list[_Row]",
-        settings: GenerationConfig,
-        warpers: list[LogitsProcessor],
-        noise: float,
-        seed: int,
-        min_modifiers: int,
-        max_new_tokens: int | None,
-    ) -> list[list[tuple[str, bool]]]:
-        """What the policy adds to each row: (text, whether it ended by itself), `num_return_sequences` of them."""
-        heads = [r.text.rstrip(SEPARATORS) for r in rows]
+        originals: Sequence[str],
+        constraints: Constraints | Sequence[Constraints | None] | None = None,
+        **settings: Any,
+    ) -> list[list[EnhancedPrompt]]:
+        """The variants of each prompt, in order: as `__call__`, always in this shape, for callers that have asked
+        `check_prompt` already."""
+        decoding = Decoding(**settings).of_policy(self.model.generation_config)
+        rows = [
+            _Row(original, variant, wish or None, decoding.window - count_clip_tokens(original))
+            for original, wish in zip(originals, one_each(constraints, len(originals)), strict=True)
+            for variant in range(decoding.samples)
+        ]
+        results = {row: [_unchanged(row, decoding)] * decoding.returned for row in rows}
+        for batch, beams in _batches({row for row in rows if row.room > 0}, decoding):
+            results |= zip(batch, self._finish(batch, self._continue(batch, beams, decoding), decoding), strict=True)
+        flat = [result for row in rows for result in results[row]]
+        count = decoding.num_return_sequences
+        return [flat[start : start + count] for start in range(0, len(flat), count)]
+
+    def _continue(self, rows: "list[_Row]", beams: int, decoding: Decoding) -> "list[list[_Tail]]":
+        """What the policy adds to each row: `decoding.returned` texts."""
         # Budgets and what is cut off belong to the row, so that its result does not depend on its batch.
-        budgets = [self._budget(r, max_new_tokens) for r in rows]
+        budgets = [self._budget(row, decoding.max_new_tokens) for row in rows]
+        heads = [row.original.rstrip(SEPARATORS) for row in rows]
         tokens = read_prompts(self.tokenizer, heads, [self._positions - budget for budget in budgets])
         inputs = self.tokenizer.pad({"input_ids": tokens}, return_tensors="pt").to(self.model.device)
-        ids, mask = inputs["input_ids"], inputs["attention_mask"]  # (rows, length)
+        ids, mask, end = inputs["input_ids"], inputs["attention_mask"], self.tokenizer.eos_token_id
         length = ids.shape[1]
-        processors = LogitsProcessorList(
-            [
-                NoRepeatedNGrams(3),
-                MinModifiers(self._ends_modifier, self.tokenizer.eos_token_id, min_modifiers, length),
-                *warpers,
-            ]
-        )
-        if noise:
-            seeds = torch.tensor([_row_seed(seed, r) for r in rows], device=self.model.device)
-            processors.append(GumbelNoise(seeds, length, noise))
-        settings.max_new_tokens = max(budgets)
+        processors = [NoRepeatedNGrams(3), MinModifiers(self._separators, end, decoding.min_modifiers, length)]
+        if decoding.do_sample:
+            processors += sampling_warpers(decoding.temperature, decoding.top_k, decoding.top_p)
+        if noise := 1.0 if decoding.do_sample else decoding.diversity:
+            seeds = [noise_seed(decoding.seed, row.variant, row.original) for row in rows]
+            processors.append(GumbelNoise(torch.tensor(seeds, device=self.model.device), length, noise))
         output = self.model.generate(
             ids,
             attention_mask=mask,
-            generation_config=settings,
-            logits_processor=processors,
+            generation_config=GenerationConfig(
+                num_beams=beams,
+                num_return_sequences=decoding.returned,
+                max_new_tokens=max(budgets),
+                length_penalty=decoding.length_penalty,
+                early_stopping=beams > 1,
+                do_sample=False,  # what is random is noise that belongs to the row: see GumbelNoise
+                temperature=1.0,  # the policy's own would be merged in, and warned of without do_sample
+                eos_token_id=end,
+                pad_token_id=self.tokenizer.pad_token_id,
+            ),
+            logits_processor=LogitsProcessorList(processors),
             custom_generate=neurologic,
-            constraints=[r.constraints for r in rows],
+            constraints=[row.constraints for row in rows],
             token_budgets=budgets,
             processing_class=self.tokenizer,
             phrase_weight=PHRASE_WEIGHT,
         )
         added = output[:, length:]  # (rows * returned, new tokens)
-        ended = (added == self.tokenizer.eos_token_id).any(1).tolist()
-        tails = self.tokenizer.batch_decode(added, skip_special_tokens=True, clean_up_tokenization_spaces=False)
-        returned = settings.num_return_sequences
-        return [list(zip(tails, ended, strict=True))[i : i + returned] for i in range(0, len(tails), returned)]
+        ended = (added == end).any(1).tolist()
+        texts = self.tokenizer.batch_decode(added, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        tails = [_Tail(*tail) for tail in zip(texts, ended, strict=True)]
+        return [tails[start : start + decoding.returned] for start in range(0, len(tails), decoding.returned)]
 
     def _budget(self, row: "_Row", max_new_tokens: int | None) -> int:
         """The policy's tokens that a row may get: enough for its room in the window and for what is required."""
         budget = max_new_tokens or math.ceil(TOKENS_PER_CLIP_TOKEN * row.room)
         if row.constraints:
-            required = _listing(row.text, row.constraints)[len(row.text) :]
+            required = shortest_rewrite(row.original, row.constraints)[len(row.original) :]
             budget = max(budget, 8 + 2 * len(self.tokenizer(required)["input_ids"]))
         return min(budget, self._positions // 2)
+
+    def _finish(self, rows: "list[_Row]", tails: "list[list[_Tail]]", decoding: Decoding) -> list[list[EnhancedPrompt]]:
+        """Results of what the policy wrote."""
+        finished = [
+            [finish(row.original, tail.text, tail.ended, decoding.window, row.constraints) for tail in own]
+            for row, own in zip(rows, tails, strict=True)
+        ]
+        scores: Iterator[float | None] = repeat(None)
+        if decoding.output_scores:
+            pairs = []
+            for row, own in zip(rows, finished, strict=True):
+                head = row.original.rstrip(SEPARATORS)
+                pairs += [(head, text[len(head) :]) for text, _ in own]
+            scores = self._score(pairs)
+        return [
+            [
+                EnhancedPrompt(
+                    original=row.original,
+                    text=text,
+                    modifiers=tuple(Modifier(m, categorise(m)) for m in modifiers),
+                    score=next(scores),
+                    seed=decoding.seed,
+                    clip_tokens=count_clip_tokens(text),
+                    constraints=check(text, row.constraints) if row.constraints else None,
+                    warning=None if modifiers else _nothing(row),
+                )
+                for text, modifiers in own
+            ]
+            for row, own in zip(rows, finished, strict=True)
+        ]
 
     def _score(self, pairs: list[tuple[str, str]]) -> Iterator[float]:
         """Mean log-probability of the second text's tokens after the first, for each pair."""
@@ -362,32 +374,38 @@ _RANGES = {
 
 
 class _Row(NamedTuple):
-    text: str
+    original: str
     variant: int
     constraints: Constraints | None
-    room: int  # CLIP tokens left by the text
+    room: int  # CLIP tokens left by the original
 
 
-def _batches(rows: set[_Row], num_beams: int, do_sample: bool, batch_size: int) -> Iterator[tuple[list[_Row], int]]:
+class _Tail(NamedTuple):
+    text: str
+    ended: bool  # by itself
+
+
+def _batches(rows: set[_Row], decoding: Decoding) -> Iterator[tuple[list[_Row], int]]:
     """The rows in batches, each with its number of beams: samples need none, unless there are constraints to meet."""
-    free = {row for row in rows if do_sample and not row.constraints}
-    for group, beams in ((free, 1), (rows - free, num_beams)):
+    free = {row for row in rows if decoding.do_sample and not row.constraints}
+    for group, beams in ((free, 1), (rows - free, decoding.num_beams)):
         # Rows of like length share a batch: less padding, and a common budget of new tokens.
-        ordered = sorted(group, key=lambda r: (r.room, r.text, r.variant))
-        size = max(1, batch_size // beams)
+        ordered = sorted(group, key=lambda row: (row.room, row.original, row.variant))
+        size = max(1, decoding.batch_size // beams)
         for start in range(0, len(ordered), size):
             yield ordered[start : start + size], beams
 
 
-def _unchanged(row: _Row, window: int, seed: int) -> EnhancedPrompt:
-    tokens = window - row.room
+def _unchanged(row: _Row, decoding: Decoding) -> EnhancedPrompt:
+    tokens = decoding.window - row.room
+    full = f"left as it is: {tokens} CLIP tokens, and the window has {decoding.window}"
     return EnhancedPrompt(
-        original=row.text,
-        text=row.text,
-        seed=seed,
+        original=row.original,
+        text=row.original,
+        seed=decoding.seed,
         clip_tokens=tokens,
-        constraints=check(row.text, row.constraints) if row.constraints else None,
-        warning=f"left as it is: {tokens} CLIP tokens, and the window has {window}" if row.room <= 0 else None,
+        constraints=check(row.original, row.constraints) if row.constraints else None,
+        warning=full if row.room <= 0 else None,
     )
 
 
@@ -396,16 +414,3 @@ def _nothing(row: _Row) -> str:
     why = f"nothing was added: nothing new that the policy wrote fits the window (CLIP tokens left: {row.room})"
     forbidden = row.constraints.forbid if row.constraints else ()
     return f"{why} without {', '.join(map(repr, forbidden))}" if forbidden else why
-
-
-def _check_ranges(**settings: float) -> None:
-    for name, value in settings.items():
-        low, high = _RANGES[name]
-        if not low <= value <= high:  # as NaN is not
-            most = "up" if high == math.inf else f"to {high:,}"
-            raise ValueError(f"{name} is {value}: give a number from {low} {most}")
-
-
-def _row_seed(seed: int, row: _Row) -> int:
-    digest = blake2b(f"{seed}:{row.variant}:{row.text}".encode("utf-8", "surrogatepass"), digest_size=8).digest()
-    return int.from_bytes(digest, "big", signed=True)

@@ -142,10 +142,10 @@ def identify(name: str | Path, kind: str) -> str:
         ModelError: As `locate`.
     """
     folder = Path(locate(name, kind))
-    return fingerprint(folder) if folder.is_dir() else str(name)
+    return hash_files(folder) if folder.is_dir() else str(name)
 
 
-def fingerprint(folder: Path, parts: Iterable[str] = (".",)) -> str:
+def hash_files(folder: Path, parts: Iterable[str] = (".",)) -> str:
     """A hash (32 hex digits) of what decides on a model's output: its weights, configs and vocabularies.
 
     Args:

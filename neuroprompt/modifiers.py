@@ -17,7 +17,7 @@ from typing import NamedTuple
 CATEGORIES = ("artist", "style", "format", "perspective", "booster", "vibe")
 
 
-class Modifier(NamedTuple):
+class Entry(NamedTuple):
     """One line of a vocabulary file: `count <TAB> term [<TAB> first [<TAB> spelling | spelling …]]`.
 
     Attributes:
@@ -57,9 +57,18 @@ def suggestions(category: str, limit: int | None = 20, search: str | None = None
     """
     modifiers = sorted(_modifiers(_known(category)), key=lambda m: not m.first)  # stable: stays sorted by count
     if search is not None:
-        wanted = normalise(search)
-        modifiers = [m for m in modifiers if any(wanted in normalise(s) for s in (m.term, *m.spellings))]
+        wanted = spelling_key(search)
+        modifiers = [m for m in modifiers if any(wanted in spelling_key(s) for s in (m.term, *m.spellings))]
     return [(m.term, m.count) for m in modifiers[:limit]]
+
+
+@cache
+def spellings(category: str) -> Mapping[str, str]:
+    """Every way to write a category's terms, normalised, each with the term, normalised, too."""
+    ways = {}
+    for m in _modifiers(_known(category)):
+        ways |= {spelling_key(spelling): spelling_key(m.term) for spelling in (*m.spellings, m.term)}
+    return MappingProxyType(ways)
 
 
 @lru_cache(maxsize=1 << 16)
@@ -70,7 +79,7 @@ def categorise(term: str) -> str | None:
     match goes first; then connectives ("by …", "in the style of …"); then a known term that makes up the segment but
     for fillers ("very cinematic"), or the greater part of it; then the last word ("… lighting" is a vibe).
     """
-    text = normalise(term)
+    text = spelling_key(term)
     if not text:
         return None
     terms = _terms()
@@ -85,7 +94,7 @@ def categorise(term: str) -> str | None:
     return terms.get(text) or _by_head(text) or _by_parts(text)
 
 
-def normalise(term: str) -> str:
+def spelling_key(term: str) -> str:
     """What two spellings of one modifier have in common.
 
     Lower case, no accents, no brackets and weights, hyphens as spaces, no full stops but in numbers, initials and
@@ -97,7 +106,7 @@ def normalise(term: str) -> str:
     has_number = _HAS_NUMBER(text)
     if has_number:  # "f / 1. 4", as Discord's bot spaced it
         text = _F_NUMBER.sub(_f_number, text)
-    text = " ".join(SEPARATORS.sub(" ", text).split())
+    text = " ".join(_BETWEEN_WORDS.sub(" ", text).split())
     if has_number:
         text = _F_NUMBER.sub(_f_number, text)  # "f;1.4" has become one
         text = _UNIT.sub(r"\1\2", _SPACED_DIGITS.sub(r"\1", text))
@@ -123,7 +132,7 @@ _HAS_MARKUP = re.compile(r"[:<]").search
 _HAS_NUMBER = re.compile(r"\d").search
 _WEIGHT = re.compile(r":+\s*-?\d*\.?\d+\s*(?=[)\]>]|$)")
 _F_NUMBER = re.compile(r"\bf ?/? ?(\d+)(?:\. ?(\d))?\b")
-SEPARATORS = re.compile(r"[^\w\s./'#&+]|_|(?<!\d)\.|\.(?!\d)")
+_BETWEEN_WORDS = re.compile(r"[^\w\s./'#&+]|_|(?<!\d)\.|\.(?!\d)")
 _SPACED_DIGITS = re.compile(r"\b(\d) (?=\d\b)")
 _UNIT = re.compile(r"(\d) (k|d|mm|px|mp|mpx|dpi|p|fps|s)\b")
 _SPACED_SIGN = re.compile(r" ?(/|(?<=\b\w )&|(?<=\b\w)&(?=\w\b)) ?")
@@ -217,15 +226,13 @@ def _known(category: str) -> str:
 
 
 @cache
-def _modifiers(category: str) -> tuple[Modifier, ...]:
+def _modifiers(category: str) -> tuple[Entry, ...]:
     lines = (files("neuroprompt") / "modifiers" / f"{category}.txt").read_text(encoding="utf-8").splitlines()
     modifiers = []
     for line in lines:
         if line and not line.startswith("# "):
             count, term, first, spellings = (*line.split("\t"), "", "")[:4]
-            modifiers.append(
-                Modifier(int(count), term, bool(first), tuple(spellings.split(" | ")) if spellings else ())
-            )
+            modifiers.append(Entry(int(count), term, bool(first), tuple(spellings.split(" | ")) if spellings else ()))
     return tuple(modifiers)
 
 
@@ -238,7 +245,7 @@ def _counts(category: str) -> Mapping[str, int]:
 def _terms() -> Mapping[str, str]:
     """normalised term or spelling → category"""
     return {
-        normalise(spelling): category
+        spelling_key(spelling): category
         for category in CATEGORIES
         for m in _modifiers(category)
         for spelling in (*m.spellings, m.term)

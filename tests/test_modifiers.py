@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import neuroprompt
-from neuroprompt.modifiers import CATEGORIES, categorise, normalise, suggestions, vocabulary
+from neuroprompt.modifiers import CATEGORIES, categorise, spelling_key, suggestions, vocabulary
 
 FOLDER = Path(neuroprompt.__file__).parent / "modifiers"
 SCRIPT = Path(__file__).parent.parent / "scripts" / "build_modifiers.py"
@@ -85,7 +85,7 @@ def test_every_term_has_its_own_category(category):
 @given(st.text(max_size=60))
 def test_categorise_takes_any_text(text):
     assert categorise(text) in {*CATEGORIES, None}
-    assert normalise(normalise(text)) == normalise(text)
+    assert spelling_key(spelling_key(text)) == spelling_key(text)
 
 
 @pytest.mark.parametrize("category", CATEGORIES)
@@ -108,7 +108,7 @@ def test_no_spelling_stands_twice():
             if not line.startswith("# "):
                 _, term, _, spellings = (*line.split("\t"), "", "")[:4]
                 for spelling in [term, *filter(None, spellings.split(" | "))]:
-                    key = normalise(spelling)
+                    key = spelling_key(spelling)
                     assert key and key not in seen, (key, category, seen.get(key))
                     seen[key] = category
 

@@ -60,7 +60,7 @@ AFTER_WORD, AFTER_NONWORD, AFTER_SEPARATOR = 0, 1, 2  # the roots
 FORBIDDEN = 1 << MAX_CLAUSES  # the bit beside the clauses' own
 BANNED, DEAD_END = 127, 126  # costs of tokens; anything less is a number of tokens
 EXIT = MAX_CLAUSES  # stands for "what is pending" where a clause is named
-SEPARATORS = ","  # what modifiers stand between
+DELIMITERS = ","  # that the decoder writes between modifiers
 CLOSING = 3  # this many tokens before a clause must be written, no new word is begun that might have to be cut
 
 
@@ -183,10 +183,10 @@ class Automaton:
             own[node] |= bit
         states = len(chars)
         # symbols: every character of a phrase, space, separators, and one for all others of each class
-        self._symbol = {char: i + 3 for i, char in enumerate(sorted({*chars, *SEPARATORS, " "}))}
+        self._symbol = {char: i + 3 for i, char in enumerate(sorted({*chars, *DELIMITERS, " "}))}
         symbol_class = np.array([NONWORD, WORD, MARK, *map(char_class, self._symbol)])
         columns = np.array([self._symbol[char] for char in chars])
-        space, separators = self._symbol[" "], [self._symbol[char] for char in SEPARATORS]
+        space, separators = self._symbol[" "], [self._symbol[char] for char in DELIMITERS]
         delta = np.zeros((states, len(symbol_class)), dtype=np.int32)
         delta[:3, symbol_class == NONWORD] = AFTER_NONWORD
         delta[:3, symbol_class == WORD] = AFTER_WORD

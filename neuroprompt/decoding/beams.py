@@ -21,10 +21,20 @@ class Candidates:
     parent: Tensor
     token: Tensor
     score: Tensor  # log-probability of the sequence; -inf where there is no candidate
+    # what a `Guide` knows besides
     is_eos: Tensor | None = None
-    state: Tensor | None = None
-    satisfied: Tensor | None = None
-    hash: Tensor | None = None
+    state: Tensor | None = None  # of the automaton; -1 at the end of the text
+    satisfied: Tensor | None = None  # clauses, as bits
+    met: Tensor | None = None  # those that are satisfied, or written but not yet followed by anything
+    hash: Tensor | None = None  # of the text
+
+    def in_order(self, order: Tensor) -> Candidates:
+        """The candidates at these places, with all that a `Guide` knows of them. order: (batch, places)"""
+        numbers = torch.stack(
+            [self.parent, self.token, self.is_eos.long(), self.state, self.satisfied, self.met, self.hash]
+        )
+        parent, token, is_eos, *known = numbers.gather(2, order.expand(len(numbers), *order.shape)).unbind()
+        return Candidates(parent, token, self.score.gather(1, order), is_eos.bool(), *known)
 
 
 @dataclass
@@ -102,6 +112,12 @@ class Beams:
             active=self.active,
         )
 
+    def continued(self, candidates: Candidates, length: int) -> Tensor:
+        """Every candidate's sequence. (batch, candidates, length + 1)"""
+        sequences = torch.take_along_dim(self.running, candidates.parent[:, :, None], dim=1)
+        sequences[:, :, length] = candidates.token
+        return sequences[:, :, : length + 1]
+
     def advance(self, candidates: Candidates, chosen: Tensor, parent: Tensor, length: int) -> Beams:
         """Replaces the running beams by the `chosen` candidates."""
         self.running = torch.take_along_dim(self.running, parent[:, :, None], dim=1)
@@ -136,10 +152,6 @@ def best_of(scores: Tensor, count: int, vocab: int, do_sample: bool) -> Candidat
         order = scores - torch.empty_like(scores).exponential_().log()
     index = order.topk(min(count, order.shape[1]), dim=1).indices
     return Candidates(index // vocab, index % vocab, scores.gather(1, index))
-
-
-def is_in(tokens: Tensor, eos: Tensor | None) -> Tensor:
-    return torch.zeros_like(tokens, dtype=torch.bool) if eos is None else torch.isin(tokens, eos)
 
 
 def first_running(finished: Tensor, beams: int) -> Tensor:

@@ -167,6 +167,19 @@ class Satisfaction:
         return sum(match is not None for match in self.matches)
 
 
+def one_each(constraints: Constraints | Sequence[Constraints | None] | None, count: int) -> list[Constraints | None]:
+    """The constraints of each of `count` prompts, where one may be given for all.
+
+    Raises:
+        ValueError: there is another number of them.
+    """
+    if constraints is None or isinstance(constraints, Constraints):
+        return [constraints] * count
+    if len(constraints) != count:
+        raise ValueError(f"{len(constraints)} constraints for {count} prompts: give one, or one for each")
+    return list(constraints)
+
+
 def check(text: str, constraints: Constraints) -> Satisfaction:
     """Reads `text` against `constraints`, by plain search; knows nothing of tokens or automata.
 

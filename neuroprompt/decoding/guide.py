@@ -3,15 +3,56 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
+from transformers import PreTrainedTokenizerBase
 
 from neuroprompt.decoding.automaton import BANNED, DEAD_END, EXIT, FORBIDDEN, Automaton
-from neuroprompt.decoding.beams import NEVER, Candidates, best_of, is_in
-from neuroprompt.decoding.constraints import ConstraintError
+from neuroprompt.decoding.beams import NEVER, Candidates, best_of
+from neuroprompt.decoding.constraints import ConstraintError, Constraints
 from neuroprompt.decoding.vocabulary import Vocabulary
+
+
+@dataclass(frozen=True)
+class Preferences:
+    """How candidates are found and ranked.
+
+    Args:
+        eos: the tokens that end a text; there may be none.
+        pool: how many of the most likely tokens of a prompt are considered.
+        free_pool: the same for a prompt without constraints: as many as `transformers` considers.
+        phrase_weight, beta, do_sample: as in `neurologic`.
+    """
+
+    eos: Tensor
+    pool: int
+    free_pool: int
+    phrase_weight: float
+    beta: int
+    do_sample: bool
+
+
+class Debt(NamedTuple):
+    """What the beams have still to write."""
+
+    pending: Tensor  # (batch, beams) bits: the clauses that the end of the text would complete, and `FORBIDDEN`
+    price: Tensor  # (batch, beams, clauses) tokens that surely write the clause; 0 where it is met
+    total: Tensor  # (batch, beams) of all clauses
+    may_end: Tensor  # (batch, beams)
+
+
+class Advances(NamedTuple):
+    """Tokens that advance a phrase, or complete it. (batch * beams, advances) each"""
+
+    token: Tensor
+    clause: Tensor  # behind all clauses come "what is pending", and padding
+    gain: Tensor  # tokens of the debt that the phrase pays
+    progress: Tensor  # thousandths of the phrase that are there with the token
+    allowed: Tensor  # whether all that is open can surely be written then
 
 
 class Guide:
@@ -22,9 +63,15 @@ class Guide:
     """
 
     def __init__(
-        self, automata: list[Automaton | None], of_prompt: list[int], vocabulary: Vocabulary, size: int, device
+        self,
+        automata: list[Automaton | None],
+        of_prompt: list[int],
+        vocabulary: Vocabulary,
+        size: int,
+        device: torch.device,
+        preferences: Preferences,
     ):
-        self.automata, self.size, self.device = automata, size, device
+        self.automata, self.size, self.device, self.preferences = automata, size, device, preferences
         self.automaton = torch.tensor(of_prompt, device=device)  # (batch,)
         self.constrained = torch.tensor([automata[i] is not None for i in of_prompt], device=device)  # (batch,)
         there = [automaton for automaton in automata if automaton is not None]
@@ -37,7 +84,7 @@ class Guide:
         self.cost = self._tensor([free, *(a.base_cost for a in there)], torch.int8)
         self.costs = len(self.cost)
         self.first_base = np.cumsum([0 if a is None else 3 for a in automata]) - 2
-        self.base_advances = self._advances([np.zeros((0, 4)), *(part for a in there for part in a.advances)])
+        self.base_advances = self._padded_advances([np.zeros((0, 4)), *(part for a in there for part in a.advances)])
         self.rank = torch.as_tensor(vocabulary.rank, device=device)
         self.hash_factor = torch.as_tensor(vocabulary.hash_factor, device=device)
         self.hash_term = torch.as_tensor(vocabulary.hash_term, device=device)
@@ -53,25 +100,40 @@ class Guide:
         self.pending_of = torch.zeros((len(automata), 1), dtype=torch.long, device=device)
         self.rows = 0
         self.row_base = self.row_cost = self.row_pending = self._tensor([], torch.int64)
-        self.row_advances = self._advances([])
+        self.row_advances = self._padded_advances([])
         self.row_void = torch.zeros((0, 0), dtype=torch.long, device=device)
         self.run_key = self.run_state = self.run_completed = self._tensor([], torch.int64)
 
     @classmethod
     def start(
-        cls, constraints, tokenizer, prompts: Tensor, model_kwargs: dict, budgets: Tensor, size: int, beams: int
+        cls,
+        constraints: Sequence[Constraints | None],
+        tokenizer: PreTrainedTokenizerBase | None,
+        tokens: Sequence[Sequence[int]],
+        budgets: Tensor,
+        size: int,
+        beams: int,
+        preferences: Preferences,
     ) -> Guide | None:
-        """Reads the prompts and checks that every constraint can be met; None if there is none."""
+        """Reads the prompts and checks that every constraint can be met; None if there is none.
+
+        Args:
+            constraints: of each prompt.
+            tokenizer: the model's.
+            tokens: of each prompt, without padding.
+            budgets: (batch,) the most new tokens.
+            size: the width of the model's logits.
+            beams: of each prompt.
+            preferences: of the search.
+
+        Raises:
+            ConstraintError: some cannot.
+        """
         if not any(constraints):
             return None
         if tokenizer is None:
             raise ValueError("constraints are about text: pass the tokenizer as `processing_class=tokenizer`")
         vocabulary = Vocabulary.of(tokenizer, size)
-        mask = model_kwargs.get("attention_mask")
-        tokens = prompts.tolist()
-        if mask is not None:
-            shown = mask[::beams, : prompts.shape[1]].tolist()
-            tokens = [[t for t, m in zip(*pair, strict=True) if m] for pair in zip(tokens, shown, strict=True)]
         automata, of_prompt, states, satisfied = [], [], [], []
         for wish, ids, budget in zip(constraints, tokens, budgets.tolist(), strict=True):
             automaton, state, done = None, 0, 0
@@ -82,121 +144,39 @@ class Guide:
                 state, done = automaton.read(text)
                 done &= automaton.everything
                 if (need := automaton.need(state, automaton.everything & ~done)) > budget:
-                    raise ConstraintError(_too_long(wish, automaton, state, done, need, budget, text))
+                    raise ConstraintError(_too_long(wish, done, need, budget, text))
             if automaton not in automata:
                 automata.append(automaton)
             of_prompt.append(automata.index(automaton))
             states.append(state)
             satisfied.append(done)
-        self = cls(automata, of_prompt, vocabulary, size, prompts.device)
+        self = cls(automata, of_prompt, vocabulary, size, budgets.device, preferences)
         self.satisfied = torch.tensor(satisfied, device=self.device)[:, None].expand(-1, beams)  # (batch, beams)
         self.hash = torch.zeros((len(tokens), beams), dtype=torch.long, device=self.device)
         self.row = self._rows_for(torch.tensor(states, device=self.device)[:, None].expand(-1, beams))
         return self
 
-    def candidates(
-        self, log_probs, raw, score, left, eos, pool, free_pool, phrase_weight, beta, do_sample
-    ) -> Candidates:
-        """The ways on, in the order of preference; see `neurologic`."""
-        batch, beams = score.shape
-        vocab = log_probs.shape[-1]
-        row = self.row.flatten()
-        everything = self.everything[:, None]
-        open_clauses = everything & ~self.satisfied  # (batch, beams)
-        pending = self.row_pending[self.row]
-        is_open = (open_clauses[:, :, None] >> self.bits) & 1  # (batch, beams, clauses)
-        price_of = self.price[self.automaton][:, None]  # (batch, 1, clauses)
-        price = price_of * is_open
-        total = price.sum(dim=2)
+    def candidates(self, log_probs: Tensor, raw: Tensor, score: Tensor, left: Tensor) -> Candidates:
+        """The ways on, in the order of preference; see `neurologic`.
 
-        def credit(clauses: Tensor) -> Tensor:  # (batch, n) sets -> (batch, n) nats
-            return phrase_weight * (price_of * ((clauses[:, :, None] >> self.bits) & 1)).sum(dim=2)
-
-        # any token, if from where it leads all that is open can be written: cost <= left + 1 - price of what is open
-        limit = (left[:, None] + 1 - total).clamp(-1, DEAD_END - 1)
-        limit = torch.where(self.constrained[:, None], limit, DEAD_END).to(torch.int8).view(-1, 1)
-        closed = self.cost[self.row_cost[row]] > limit  # (batch * beams, vocab)
-        may_end = (open_clauses & ~pending == 0) & (pending & FORBIDDEN == 0)
-        closed[:, eos] = ~may_end.view(-1, 1)
-
-        # tokens that advance a phrase, or complete it, by their own reckoning: left + price of the other clauses - 1
-        advances = torch.cat([self.base_advances[self.row_base[row]], self.row_advances[row]], dim=1)
-        token, clause, tokens_left, progress = advances.unbind(dim=2)  # (batch * beams, advances)
-        pending_price = (price * ((pending[:, :, None] >> self.bits) & 1)).sum(dim=2, keepdim=True)
-        zero = torch.zeros_like(pending_price)
-        gain = torch.cat([price, pending_price, zero], dim=2).flatten(0, 1).gather(1, clause)  # what the entry pays for
-        need = tokens_left + total.view(-1, 1) - gain - 1
-        allowed = (gain > 0) & (need <= left.repeat_interleave(beams)[:, None])
-        allowed &= self.cost[self.row_cost[row][:, None], token] < BANNED
-        if self.row_void.shape[1]:
-            from_base = self.base_advances.shape[1]
-            allowed[:, :from_base] &= (token[:, :from_base, None] != self.row_void[row][:, None]).all(dim=2)
-
-        base = score[:, :, None]
-        whole = log_probs.masked_fill(closed, NEVER)
-        part = log_probs.gather(1, token).masked_fill(~allowed, NEVER)
-        # a model or processors that leave a beam nothing of what it may do are overruled
-        stuck = (whole.amax(dim=1) == NEVER) & (part.amax(dim=1) == NEVER)
-        if bool((stuck & (score.flatten() > NEVER)).any()):
-            finite = raw.clamp_min(-1e4)
-            whole = torch.where(stuck[:, None], finite.masked_fill(closed, NEVER), whole)
-            part = torch.where(stuck[:, None], finite.gather(1, token).masked_fill(~allowed, NEVER), part)
-        paid = credit((self.satisfied | pending) & everything)  # (batch, beams)
-        whole = (whole.view(batch, beams, vocab) + base + paid[:, :, None]).flatten(1)
-        likely = best_of(whole, pool, vocab, do_sample)
-        part = (part.view(batch, beams, -1) + base + paid[:, :, None]).flatten(1)
-        # what an entry adds of its phrase; an exit's is paid for already
-        part_of = torch.where(clause < self.clauses, gain, 0) * progress / 1000
-        bonus = phrase_weight * part_of.view(batch, -1)
-        width = token.shape[1]
-        best = (part + bonus).topk(min(max(2 * beams, 16), part.shape[1]), dim=1).indices
-        parent = torch.cat([likely.parent, best // width], dim=1)
-        under_way = torch.cat(
-            [torch.full_like(likely.token, self.clauses), clause.view(batch, -1).gather(1, best)], dim=1
-        )
-        token = torch.cat([likely.token, token.view(batch, -1).gather(1, best)], dim=1)
-        logp = torch.cat([likely.score, part.gather(1, best)], dim=1) - paid.gather(1, parent)
-        came_from = self.row.gather(1, parent)
-        state, completed = self._follow(came_from, token)
-        is_eos = is_in(token, eos)
-        satisfied = self.satisfied.gather(1, parent) | completed
-        satisfied = torch.where(is_eos, everything, satisfied) & everything
-        state = torch.where(is_eos, -1, state)
-        # what is satisfied, or written but not yet followed by anything
-        group = satisfied | (self.pending_of[self.automaton[:, None], state.clamp_min(0)] & everything)
-        bonus = torch.cat([torch.zeros_like(likely.score), bonus.gather(1, best)], dim=1)
-        bonus = bonus.masked_fill((group >> under_way.clamp(max=62)) & 1 == 1, 0.0)
-        rank = logp + credit(group) + bonus
-        # prompts without constraints see exactly what `transformers` would show them
-        rank[:, free_pool:] = rank[:, free_pool:].masked_fill(~self.constrained[:, None], NEVER)
-
+        Args:
+            log_probs: (batch * beams, vocab) of the next token, as the logits processors leave them.
+            raw: (batch * beams, vocab) the same as the model says them.
+            score: (batch, beams) log-probability of what is written.
+            left: (batch,) tokens that may still follow the next one.
+        """
+        debt = self._debt()
+        closed, advances = self._closed(debt, left), self._advances(debt, left)
+        whole, part = self._admitted(log_probs, raw, score, closed, advances)
+        found, rank = self._best(whole, part, score, debt, advances)
         rank, order = rank.sort(dim=1, descending=True, stable=True)
-        parent, token, logp, is_eos, state, satisfied, group = (
-            tensor.gather(1, order) for tensor in (parent, token, logp, is_eos, state, satisfied, group)
-        )
-        logp = logp.masked_fill(rank == NEVER, NEVER)
-        hashes = self.hash.gather(1, parent)
-        hashes = torch.where(is_eos, hashes, hashes * self.hash_factor[token] + self.hash_term[token])
-
-        count = ((group[:, :, None] >> self.bits) & 1).sum(dim=2)
-        valid = rank > NEVER
-        most = count.masked_fill(~valid, -1).amax(dim=1, keepdim=True)
-        valid &= count >= most - beta
-        earlier = torch.ones((token.shape[1],) * 2, dtype=torch.bool, device=self.device).tril(-1) & valid[:, None]
-        # of texts that read alike (case and whitespace aside) the beams need the best only
-        same_text = (hashes[:, :, None] == hashes[:, None]) & (is_eos[:, :, None] == is_eos[:, None])
-        valid &= ~((same_text & earlier).any(dim=2) & self.constrained[:, None])
-        earlier = earlier & valid[:, None]
-        place = ((group[:, :, None] == group[:, None]) & earlier).sum(dim=2)  # 0 for the best of its group
-        order = place.masked_fill(~valid, token.shape[1]).sort(dim=1, stable=True).indices
-        score = logp.masked_fill(~valid, NEVER).gather(1, order)
-        numbers = torch.stack([parent, token, is_eos.long(), state, satisfied, hashes])
-        parent, token, is_eos, state, satisfied, hashes = numbers.gather(2, order.expand_as(numbers)).unbind()
-        return Candidates(parent, token, score, is_eos=is_eos.bool(), state=state, satisfied=satisfied, hash=hashes)
+        found = found.in_order(order)
+        found.score = found.score.masked_fill(rank == NEVER, NEVER)
+        return self._by_turns(found, rank > NEVER)
 
     def may_end(self, candidates: Candidates) -> Tensor:
         """Whether the text may end after each candidate."""
-        pending = self.pending_of[self.automaton[:, None], candidates.state.clamp_min(0)]
+        pending = self._pending_in(candidates.state)
         satisfied = (candidates.satisfied | pending) & self.everything[:, None] == self.everything[:, None]
         return candidates.is_eos | (satisfied & (pending & FORBIDDEN == 0))
 
@@ -210,6 +190,132 @@ class Guide:
         """Keeps these prompts only."""
         for name in ("automaton", "constrained", "everything", "satisfied", "hash", "row"):
             setattr(self, name, getattr(self, name)[keep])
+
+    # -- the steps of `candidates`
+
+    def _debt(self) -> Debt:
+        everything = self.everything[:, None]
+        open_clauses = everything & ~self.satisfied
+        pending = self.row_pending[self.row]
+        price = self.price[self.automaton][:, None] * self._members(open_clauses)
+        may_end = (open_clauses & ~pending == 0) & (pending & FORBIDDEN == 0)
+        return Debt(pending, price, price.sum(dim=2), may_end)
+
+    def _closed(self, debt: Debt, left: Tensor) -> Tensor:
+        """The tokens from which what is open can no longer surely be written: cost > left + 1 - price of what is open.
+        (batch * beams, vocab)"""
+        limit = (left[:, None] + 1 - debt.total).clamp(-1, DEAD_END - 1)
+        limit = torch.where(self.constrained[:, None], limit, DEAD_END).to(torch.int8).view(-1, 1)
+        closed = self.cost[self.row_cost[self.row.flatten()]] > limit
+        closed[:, self.preferences.eos] = ~debt.may_end.view(-1, 1)
+        return closed
+
+    def _advances(self, debt: Debt, left: Tensor) -> Advances:
+        """The tokens that advance a phrase, judged by what is left of it: left + price of the other clauses - 1."""
+        row = self.row.flatten()
+        entries = torch.cat([self.base_advances[self.row_base[row]], self.row_advances[row]], dim=1)
+        token, clause, tokens_left, progress = entries.unbind(dim=2)
+        pending_price = (debt.price * self._members(debt.pending)).sum(dim=2, keepdim=True)
+        price = torch.cat([debt.price, pending_price, torch.zeros_like(pending_price)], dim=2)
+        gain = price.flatten(0, 1).gather(1, clause)
+        need = tokens_left + debt.total.view(-1, 1) - gain - 1
+        allowed = (gain > 0) & (need <= left.repeat_interleave(self.row.shape[1])[:, None])
+        allowed &= self.cost[self.row_cost[row][:, None], token] < BANNED
+        if self.row_void.shape[1]:
+            from_base = self.base_advances.shape[1]
+            allowed[:, :from_base] &= (token[:, :from_base, None] != self.row_void[row][:, None]).all(dim=2)
+        return Advances(token, clause, gain, progress, allowed)
+
+    def _admitted(
+        self, log_probs: Tensor, raw: Tensor, score: Tensor, closed: Tensor, advances: Advances
+    ) -> tuple[Tensor, Tensor]:
+        """Log-probabilities of all tokens and of those that advance a phrase, -inf for what may not be.
+
+        A model or processors that leave a beam nothing of what it may do are overruled."""
+        whole = log_probs.masked_fill(closed, NEVER)
+        part = log_probs.gather(1, advances.token).masked_fill(~advances.allowed, NEVER)
+        stuck = (whole.amax(dim=1) == NEVER) & (part.amax(dim=1) == NEVER)
+        if bool((stuck & (score.flatten() > NEVER)).any()):
+            finite = raw.clamp_min(-1e4)
+            own = finite.gather(1, advances.token).masked_fill(~advances.allowed, NEVER)
+            whole = torch.where(stuck[:, None], finite.masked_fill(closed, NEVER), whole)
+            part = torch.where(stuck[:, None], own, part)
+        return whole, part
+
+    def _best(
+        self, whole: Tensor, part: Tensor, score: Tensor, debt: Debt, advances: Advances
+    ) -> tuple[Candidates, Tensor]:
+        """The most likely tokens of each prompt and behind them the best that advance a phrase, and the ranks of all,
+        in nats."""
+        (batch, beams), vocab, width = score.shape, whole.shape[1], part.shape[1]
+        everything, own = self.everything[:, None], self.preferences
+        paid = self._credit((self.satisfied | debt.pending) & everything)  # (batch, beams)
+        whole = (whole.view(batch, beams, vocab) + score[:, :, None] + paid[:, :, None]).flatten(1)
+        likely = best_of(whole, own.pool, vocab, own.do_sample)
+        part = (part.view(batch, beams, width) + score[:, :, None] + paid[:, :, None]).flatten(1)
+        # what the token adds of its phrase; what is pending is paid for already
+        gain = torch.where(advances.clause < self.clauses, advances.gain, 0) * advances.progress / 1000
+        bonus = own.phrase_weight * gain.view(batch, -1)
+        best = (part + bonus).topk(min(max(2 * beams, 16), part.shape[1]), dim=1).indices
+
+        parent = torch.cat([likely.parent, best // width], dim=1)
+        token = torch.cat([likely.token, advances.token.view(batch, -1).gather(1, best)], dim=1)
+        logp = torch.cat([likely.score, part.gather(1, best)], dim=1) - paid.gather(1, parent)
+        found = self._after(parent, token, logp)
+
+        no_clause = torch.full_like(likely.token, self.clauses)
+        under_way = torch.cat([no_clause, advances.clause.view(batch, -1).gather(1, best)], dim=1)
+        bonus = torch.cat([torch.zeros_like(likely.score), bonus.gather(1, best)], dim=1)
+        bonus = bonus.masked_fill((found.met >> under_way.clamp(max=62)) & 1 == 1, 0.0)
+        rank = logp + self._credit(found.met) + bonus
+        # prompts without constraints see exactly what `transformers` would show them
+        rank[:, own.free_pool :] = rank[:, own.free_pool :].masked_fill(~self.constrained[:, None], NEVER)
+        return found, rank
+
+    def _after(self, parent: Tensor, token: Tensor, logp: Tensor) -> Candidates:
+        """Where each token leads."""
+        everything, is_eos = self.everything[:, None], torch.isin(token, self.preferences.eos)
+        state, completed = self._follow(self.row.gather(1, parent), token)
+        state = torch.where(is_eos, -1, state)
+        satisfied = self.satisfied.gather(1, parent) | completed
+        satisfied = torch.where(is_eos, everything, satisfied) & everything
+        met = satisfied | (self._pending_in(state) & everything)
+        hashes = self.hash.gather(1, parent)
+        hashes = torch.where(is_eos, hashes, hashes * self.hash_factor[token] + self.hash_term[token])
+        return Candidates(parent, token, logp, is_eos, state, satisfied, met, hashes)
+
+    def _by_turns(self, found: Candidates, valid: Tensor) -> Candidates:
+        """The best candidate of each group (those that have met the same clauses), then the second best, and so on;
+        what has met too few clauses, or reads like one before it, counts no more."""
+        count = self._members(found.met).sum(dim=2)
+        most = count.masked_fill(~valid, -1).amax(dim=1, keepdim=True)
+        valid &= count >= most - self.preferences.beta
+        places = found.token.shape[1]
+        earlier = torch.ones((places, places), dtype=torch.bool, device=self.device).tril(-1) & valid[:, None]
+        # of texts that read alike (case and whitespace aside) the beams need the best only
+        alike = found.hash[:, :, None] == found.hash[:, None]
+        alike &= found.is_eos[:, :, None] == found.is_eos[:, None]
+        valid &= ~((alike & earlier).any(dim=2) & self.constrained[:, None])
+        earlier = earlier & valid[:, None]
+        place = ((found.met[:, :, None] == found.met[:, None]) & earlier).sum(dim=2)  # 0 for the best of its group
+        order = place.masked_fill(~valid, places).sort(dim=1, stable=True).indices
+        found.score = found.score.masked_fill(~valid, NEVER)
+        return found.in_order(order)
+
+    def _members(self, clauses: Tensor) -> Tensor:
+        """Sets of clauses, (batch, n) bits, as zeros and ones. (batch, n, clauses)"""
+        return (clauses[:, :, None] >> self.bits) & 1
+
+    def _credit(self, clauses: Tensor) -> Tensor:
+        """What the clauses of each set are worth, in nats. (batch, n) to (batch, n)"""
+        tokens = (self.price[self.automaton][:, None] * self._members(clauses)).sum(dim=2)
+        return self.preferences.phrase_weight * tokens
+
+    def _pending_in(self, states: Tensor) -> Tensor:
+        """What the end of the text would complete in each of (batch, n) states, as bits."""
+        return self.pending_of[self.automaton[:, None], states.clamp_min(0)]
+
+    # -- the tables
 
     def _follow(self, row: Tensor, token: Tensor) -> tuple[Tensor, Tensor]:
         """The state after each token, and what it completes."""
@@ -260,7 +366,7 @@ class Guide:
         self.run_state = torch.cat([self.run_state, self._tensor(states, torch.int64)])
         self.run_completed = torch.cat([self.run_completed, self._tensor(completed, torch.int64)])
         nothing = torch.tensor([0, self.clauses + 1, 0, 0], device=self.device)
-        self.row_advances = _stack(self.row_advances, self._advances(advances), nothing)
+        self.row_advances = _stack(self.row_advances, self._padded_advances(advances), nothing)
         self.row_void = _stack(self.row_void, _padded(voids, -1, self.device), torch.tensor(-1, device=self.device))
         self._make_room()
         index = torch.tensor(wanted, device=self.device)
@@ -286,7 +392,7 @@ class Guide:
         self.costs += 1
         return self.costs - 1
 
-    def _advances(self, parts: Sequence[np.ndarray]) -> Tensor:
+    def _padded_advances(self, parts: Sequence[np.ndarray]) -> Tensor:
         """(parts, n, 4): padded with entries of no clause; an exit's clause comes after all clauses."""
         padded = np.zeros((len(parts), max(1, *map(len, parts), 0), 4), dtype=np.int64)
         padded[:, :, 1] = self.clauses + 1
@@ -316,7 +422,7 @@ def _padded(lists: Sequence[Sequence[int]], filler: int, device) -> Tensor:
     return torch.tensor([[*map(int, part), *[filler] * (width - len(part))] for part in lists], device=device).long()
 
 
-def _too_long(wish, automaton, state, done, need, budget, text) -> str:
+def _too_long(wish: Constraints, done: int, need: int, budget: int, text: str) -> str:
     missing = [phrases[0] for i, phrases in enumerate(wish.clauses) if not done >> i & 1]
     listed = ", ".join(map(repr, missing))
     return f"{listed} after {text!r} takes up to {need} tokens, and the budget is {budget}: require less, or allow more"

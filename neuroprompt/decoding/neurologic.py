@@ -9,7 +9,7 @@ then remain surely suffice for the clauses that are then open, and the sequence 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import fields
 
 import torch
@@ -18,9 +18,9 @@ from transformers import MinLengthLogitsProcessor, TemperatureLogitsWarper, TopK
 from transformers.generation import GenerateBeamDecoderOnlyOutput
 from transformers.generation.stopping_criteria import EosTokenCriteria, MaxLengthCriteria
 
-from neuroprompt.decoding.beams import Beams, best_of, first_running, is_in
-from neuroprompt.decoding.constraints import Constraints
-from neuroprompt.decoding.guide import Guide
+from neuroprompt.decoding.beams import Beams, Candidates, best_of, first_running
+from neuroprompt.decoding.constraints import Constraints, one_each
+from neuroprompt.decoding.guide import Guide, Preferences
 
 _ROWLESS = (TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper, MinLengthLogitsProcessor)
 # transformers 5.24 renamed the argument and the output of every model that holds the cache
@@ -90,34 +90,24 @@ def neurologic(
     batch, prompt_length = input_ids.shape[0] // num_beams, input_ids.shape[1]
     device = input_ids.device
     eos = generation_config._eos_token_tensor
+    eos = torch.zeros(0, dtype=torch.long, device=device) if eos is None else eos
     max_new = generation_config.max_length - prompt_length
     budgets = torch.full((batch,), max_new, device=device)
     if token_budgets is not None:
         budgets = torch.minimum(budgets, torch.as_tensor(token_budgets, device=device))
-
-    logits, model_kwargs = _prefill(model, input_ids, num_beams, model_kwargs)
-    guide = Guide.start(
-        _one_each(constraints, batch),
-        processing_class,
-        input_ids[::num_beams],
-        model_kwargs,
-        budgets,
-        logits.shape[-1],
-        num_beams,
-    )
-    eos_ids = [] if eos is None else eos.tolist()
-    hf_pool = max(2, 1 + len(eos_ids)) * num_beams
-    pool = hf_pool if guide is None else max(hf_pool, alpha * num_beams)
-    plain_criteria = all(type(c) in (MaxLengthCriteria, EosTokenCriteria) for c in stopping_criteria)
-    may_shrink = plain_criteria and all(_can_follow(p) for p in logits_processor)
+    free_pool = max(2, 1 + len(eos)) * num_beams
+    constrained = max(free_pool, alpha * num_beams)
+    preferences = Preferences(eos, constrained, free_pool, phrase_weight, beta, generation_config.do_sample)
     length_penalty = generation_config.length_penalty
     early = generation_config.early_stopping if num_beams > 1 else True  # one beam ends where it ends
+    plain_criteria = all(type(c) in (MaxLengthCriteria, EosTokenCriteria) for c in stopping_criteria)
+    may_shrink = plain_criteria and all(_can_follow(p) for p in logits_processor)
 
-    pad = generation_config._pad_token_tensor
-    fill = int(pad) if pad is not None else eos_ids[0] if eos_ids else -1
-    blank = torch.full((batch, num_beams, generation_config.max_length), fill, device=device)
-    blank[:, :, :prompt_length] = input_ids.view(batch, num_beams, -1)
-    beams = Beams.start(blank)
+    logits, model_kwargs = _prefill(model, input_ids, num_beams, model_kwargs)
+    tokens = _without_padding(input_ids, model_kwargs.get("attention_mask"), num_beams)
+    wishes = one_each(constraints, batch)
+    guide = Guide.start(wishes, processing_class, tokens, budgets, logits.shape[-1], num_beams, preferences)
+    beams = Beams.start(_blank(input_ids, generation_config, eos))
     results = beams  # grows as prompts are finished and leave the batch
     here = torch.arange(batch, device=device)  # the prompts still in the batch
 
@@ -128,36 +118,15 @@ def neurologic(
         log_probs = raw
         if len(logits_processor):
             log_probs = logits_processor(beams.running[:, :, :length].flatten(0, 1), raw.clone())
-        vocab = log_probs.shape[-1]
-
-        # candidates: parent beam, token, log-probability, rank; (batch, candidates), best first
         if guide is None:
-            scores = log_probs.view(-1, num_beams, vocab) + beams.score[:, :, None]
-            candidates = best_of(scores.flatten(1), pool, vocab, generation_config.do_sample)
-            is_eos = is_in(candidates.token, eos)
+            candidates = _likeliest(log_probs, beams.score, preferences)
         else:
-            candidates = guide.candidates(
-                log_probs,
-                raw,
-                beams.score,
-                left,
-                eos,
-                pool,
-                hf_pool,
-                phrase_weight,
-                beta,
-                generation_config.do_sample,
-            )
-            is_eos = candidates.is_eos
+            candidates = guide.candidates(log_probs, raw, beams.score, left)
 
-        sequences = None
-        finished = is_eos | (left <= 0)[:, None]
+        finished = candidates.is_eos | (left <= 0)[:, None]
         if not plain_criteria:
-            sequences = torch.take_along_dim(beams.running, candidates.parent[:, :, None], dim=1)
-            sequences[:, :, length] = candidates.token
-            stop = stopping_criteria(sequences[:, :, : length + 1].flatten(0, 1), None).view_as(finished)
+            stop = stopping_criteria(beams.continued(candidates, length).flatten(0, 1), None).view_as(finished)
             finished = finished | (stop if guide is None else stop & guide.may_end(candidates))
-
         beams = beams.finish(
             candidates, finished, left, step, length, early, length_penalty, guide and guide.constrained
         )
@@ -167,48 +136,36 @@ def neurologic(
         if guide is not None:
             guide.advance(candidates, running)
         beams = beams.judge(step, max_new, early, length_penalty, left)
-        active = beams.active.squeeze(1)
         results = beams if len(here) == batch else results.put(here, beams)
+        active = beams.active.squeeze(1)
         still = int(active.sum())
         if not still:
             break
 
-        # prompts that are finished leave the batch once they are half of it
-        flat_parent = (parent + num_beams * torch.arange(len(here), device=device)[:, None]).flatten()
-        if may_shrink and still <= len(here) // 2:
-            if len(here) == batch:
-                results = beams
+        rows = (parent + num_beams * torch.arange(len(here), device=device)[:, None]).flatten()
+        if may_shrink and still <= len(here) // 2:  # finished prompts leave the batch once they are half of it
             keep = active.nonzero().squeeze(1)
-            flat_parent = flat_parent.view(-1, num_beams)[keep].flatten()
-            flat_keep = (keep[:, None] * num_beams + torch.arange(num_beams, device=device)).flatten()
-            model_kwargs = {
-                name: value[flat_keep] if isinstance(value, Tensor) and value.dim() and name != CACHE else value
-                for name, value in model_kwargs.items()
-            }
+            rows = rows.view(-1, num_beams)[keep].flatten()
+            kept_rows = (keep[:, None] * num_beams + torch.arange(num_beams, device=device)).flatten()
+            model_kwargs = _by_row(model_kwargs, len(here) * num_beams, lambda value, kept=kept_rows: value[kept])
             here, budgets, beams = here[keep], budgets[keep], beams.select(keep)
-            for processor in logits_processor:
-                if hasattr(processor, "select"):
-                    processor.select(keep)
-            if guide is not None:
-                guide.select(keep)
-        _reorder(model, model_kwargs, flat_parent)
-        inputs = model.prepare_inputs_for_generation(
+            for follower in (guide, *logits_processor):
+                if hasattr(follower, "select"):
+                    follower.select(keep)
+        _reorder(model, model_kwargs, rows)
+        logits, model_kwargs = _forward(
+            model,
             beams.running[:, :, : length + 1].flatten(0, 1),
+            model_kwargs,
             next_sequence_length=1 if model_kwargs.get("use_cache") else None,
-            **model_kwargs,
         )
-        outputs = model(**inputs, return_dict=True)
-        model_kwargs = model._update_model_kwargs_for_generation(outputs, model_kwargs)
-        logits = outputs.logits[:, -1].to(device)
 
-    wanted = generation_config.num_return_sequences
-    there = results.done[:, :wanted]
     if guide is not None and not bool(results.done[:, 0].all()):
         raise RuntimeError("the model's scores are NaN or leave no token: no sequence could be finished")
-    pick = torch.where(there, torch.arange(wanted, device=device), 0)  # the best stands in for what is missing
+    wanted = generation_config.num_return_sequences
+    pick = torch.where(results.done[:, :wanted], torch.arange(wanted, device=device), 0)  # the best for what is missing
     ids = torch.take_along_dim(results.finished, pick[:, :, None], dim=1).flatten(0, 1)
-    lengths = results.length.gather(1, pick)
-    ids = ids[:, : prompt_length + int(lengths.max())]
+    ids = ids[:, : prompt_length + int(results.length.gather(1, pick).max())]
     if not generation_config.return_dict_in_generate:
         return ids
     return GenerateBeamDecoderOnlyOutput(
@@ -218,39 +175,59 @@ def neurologic(
     )
 
 
-def _one_each(constraints, batch: int) -> list[Constraints | None]:
-    if constraints is None or isinstance(constraints, Constraints):
-        return [constraints] * batch
-    if len(constraints) != batch:
-        raise ValueError(f"{len(constraints)} constraints for {batch} prompts: give one, or one for each")
-    return list(constraints)
+def _without_padding(input_ids: Tensor, mask: Tensor | None, beams: int) -> list[list[int]]:
+    """The tokens of each prompt, which is there once for each of its beams."""
+    tokens = input_ids[::beams].tolist()
+    if mask is None:
+        return tokens
+    shown = mask[::beams, : input_ids.shape[1]].tolist()
+    return [[t for t, m in zip(*pair, strict=True) if m] for pair in zip(tokens, shown, strict=True)]
+
+
+def _blank(input_ids: Tensor, generation_config, eos: Tensor) -> Tensor:
+    """The prompts with room for what is to be written. (batch, beams, max_length)"""
+    pad = generation_config._pad_token_tensor
+    fill = int(pad) if pad is not None else int(eos[0]) if len(eos) else -1
+    blank = torch.full((len(input_ids), generation_config.max_length), fill, device=input_ids.device)
+    blank[:, : input_ids.shape[1]] = input_ids
+    return blank.view(-1, generation_config.num_beams, generation_config.max_length)
+
+
+def _likeliest(log_probs: Tensor, score: Tensor, preferences: Preferences) -> Candidates:
+    """The candidates of a search without constraints."""
+    vocab = log_probs.shape[-1]
+    scores = log_probs.view(*score.shape, vocab) + score[:, :, None]
+    found = best_of(scores.flatten(1), preferences.free_pool, vocab, preferences.do_sample)
+    found.is_eos = torch.isin(found.token, preferences.eos)
+    return found
 
 
 def _prefill(model, input_ids: Tensor, beams: int, model_kwargs: dict) -> tuple[Tensor, dict]:
     """Reads every prompt once, and repeats what it left in the cache for every beam."""
-    cache = model_kwargs.get(CACHE)
-    rows = input_ids.shape[0]
-    once = beams > 1 and cache is not None and all(hasattr(layer, "batch_repeat_interleave") for layer in cache.layers)
-    if once:
-        input_ids = input_ids[::beams]
-        model_kwargs = {
-            name: value[::beams] if isinstance(value, Tensor) and value.dim() and value.shape[0] == rows else value
-            for name, value in model_kwargs.items()
-        }
-    inputs = model.prepare_inputs_for_generation(input_ids, is_first_iteration=True, **model_kwargs)
+    cache, rows = model_kwargs.get(CACHE), len(input_ids)
+    if beams == 1 or cache is None or not all(hasattr(layer, "batch_repeat_interleave") for layer in cache.layers):
+        return _forward(model, input_ids, model_kwargs, is_first_iteration=True)
+    model_kwargs = _by_row(model_kwargs, rows, lambda value: value[::beams])
+    logits, model_kwargs = _forward(model, input_ids[::beams], model_kwargs, is_first_iteration=True)
+    model_kwargs[CACHE].batch_repeat_interleave(beams)
+    repeated = _by_row(model_kwargs, rows // beams, lambda value: value.repeat_interleave(beams, dim=0))
+    return logits.repeat_interleave(beams, dim=0), repeated
+
+
+def _forward(model, input_ids: Tensor, model_kwargs: dict, **how) -> tuple[Tensor, dict]:
+    """Logits of the next token, (rows, vocab), and what `model` is to be given with it."""
+    inputs = model.prepare_inputs_for_generation(input_ids, **how, **model_kwargs)
     outputs = model(**inputs, return_dict=True)
     model_kwargs = model._update_model_kwargs_for_generation(outputs, model_kwargs)
-    logits = outputs.logits[:, -1].to(input_ids.device)
-    if once:
-        model_kwargs[CACHE].batch_repeat_interleave(beams)
-        logits = logits.repeat_interleave(beams, dim=0)
-        model_kwargs = {
-            name: value.repeat_interleave(beams, dim=0)
-            if isinstance(value, Tensor) and value.dim() and value.shape[0] == rows // beams
-            else value
-            for name, value in model_kwargs.items()
-        }
-    return logits, model_kwargs
+    return outputs.logits[:, -1].to(input_ids.device), model_kwargs
+
+
+def _by_row(model_kwargs: dict, rows: int, change: Callable[[Tensor], Tensor]) -> dict:
+    """`model_kwargs`, its tensors with a row for each sequence changed. (The cache is no tensor.)"""
+    return {
+        name: change(value) if isinstance(value, Tensor) and value.dim() and len(value) == rows else value
+        for name, value in model_kwargs.items()
+    }
 
 
 def _reorder(model, model_kwargs: dict, parent: Tensor) -> None:

@@ -1,11 +1,19 @@
 """Logits processors for rewriting: tensors alone, and nothing that depends on what else is in the batch."""
 
 import math
+from hashlib import blake2b
 
 import torch
 from torch import Tensor
-from transformers import LogitsProcessor, TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
+from transformers import (
+    LogitsProcessor,
+    PreTrainedTokenizerBase,
+    TemperatureLogitsWarper,
+    TopKLogitsWarper,
+    TopPLogitsWarper,
+)
 
+from neuroprompt.completions import SEPARATORS
 from neuroprompt.models import float64_device
 
 
@@ -36,7 +44,7 @@ class MinModifiers(LogitsProcessor):
     """Closes the end of the sequence to those that have not written `count` separators yet.
 
     Args:
-        separators: Which tokens hold a separator. (vocab,)
+        separators: See `separator_tokens`. (vocab,)
         eos_token_id: The end of the sequence.
         count: Modifiers that must be begun.
         prompt_length: Tokens of the (padded) input, which do not count.
@@ -54,6 +62,12 @@ class MinModifiers(LogitsProcessor):
         return scores
 
 
+def separator_tokens(tokenizer: PreTrainedTokenizerBase, vocab_size: int) -> Tensor:
+    """Which tokens hold a mark that ends a modifier. (vocab,) bool"""
+    tokens = tokenizer.convert_ids_to_tokens(range(vocab_size))  # None beyond the tokenizer's own
+    return torch.tensor([any(mark in (token or "") for mark in SEPARATORS.strip()) for token in tokens])
+
+
 class GumbelNoise(LogitsProcessor):
     """Turns an argmax into a sample (the Gumbel-max trick), with noise that belongs to the prompt and not to the batch.
 
@@ -61,7 +75,7 @@ class GumbelNoise(LogitsProcessor):
     a prompt is sampled alike in any batch, on any device, and without a generator per row.
 
     Args:
-        seeds: One per prompt; its beams share it. (prompts,)
+        seeds: One per prompt, such as `noise_seed` gives; its beams share it. (prompts,)
         prompt_length: Tokens of the (padded) input: steps count from there.
         scale: 1 makes an argmax a sample; less draws a search away from the mode by as much.
     """
@@ -82,7 +96,14 @@ class GumbelNoise(LogitsProcessor):
         return (scores.view(len(noise), -1, scores.shape[1]) + noise[:, None]).view_as(scores)
 
 
+def noise_seed(*parts: object) -> int:
+    """A seed for `GumbelNoise` (64 bits, signed) that belongs to these parts, such as a seed and a prompt."""
+    digest = blake2b(":".join(map(str, parts)).encode("utf-8", "surrogatepass"), digest_size=8).digest()
+    return int.from_bytes(digest, "big", signed=True)
+
+
 def sampling_warpers(temperature: float, top_k: int, top_p: float) -> list[LogitsProcessor]:
+    """What makes log-probabilities those that are sampled from; `top_k` 0 and `top_p` 1 take all tokens."""
     warpers: list[LogitsProcessor] = [TemperatureLogitsWarper(float(temperature))]
     if top_k:
         warpers.append(TopKLogitsWarper(top_k))

@@ -1,17 +1,22 @@
 """The columns of a comparison: ways to turn a plain prompt into the prompt that is drawn.
 
+    plain, enhanced, search = parse_methods("plain,enhanced,search-64", reward=reward)
+    enhanced(["boy on a horse"])
+
 The training-free baselines are those that a trained rewriter has to beat: nothing at all, one suffix for every prompt,
 random modifiers, what a person wrote, and the best of several samples by the reward itself.
+
+A new method is a function here that makes a `Method`, and its line in `_POLICIES` or `_OTHERS`.
 """
 
 import copy
 import random
+import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 from hashlib import blake2b
 from itertools import accumulate
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,7 +25,7 @@ from neuroprompt.completions import check_prompt, finish
 from neuroprompt.decoding import Constraints
 from neuroprompt.enhancer import TEMPERATURE, PromptEnhancer
 from neuroprompt.evaluation.peers import Peer, PeerRewriter
-from neuroprompt.models import fingerprint, locate
+from neuroprompt.models import identify, locate
 from neuroprompt.modifiers import CATEGORIES, vocabulary
 from neuroprompt.prompt_files import read_lines
 from neuroprompt.prompts import CLIP_WINDOW, count_clip_tokens
@@ -30,7 +35,7 @@ if TYPE_CHECKING:
     from neuroprompt.scoring import PromptReward
 
 METHODS = (
-    *("plain", "enhanced", "sft", "ppo", "policy:NAME", "suffix", "random", "file:PATH"),
+    *("plain", "enhanced", "policy:NAME", "suffix", "random", "file:PATH"),
     *("best-of-N", "best-of-N:NAME", "search-N", "search-N:NAME", "template:PATH"),
 )
 """What `parse_methods` reads; those that are policies also as METHOD+constraints."""
@@ -45,7 +50,7 @@ class Method:
 
     Attributes:
         name: As the user wrote it.
-        rewrite: Plain prompts in, one prompt for each out, in order.
+        rewrite: Plain prompts in, one prompt for each out, in order. They have been checked.
         settings: What the results depend on besides the plain prompts, as JSON types.
         constraints: What the results obey.
         whole: Whether it must get all prompts at once, since their places count; the others may get them in parts.
@@ -59,6 +64,11 @@ class Method:
     whole: bool = False
     prepare: Callable[[], object] = lambda: None
 
+    def check(self, prompts: Sequence[str]) -> None:
+        """Raise what `__call__` would raise for a prompt, before anything is loaded."""
+        for prompt in prompts:
+            check_prompt(prompt, self.constraints, self.settings.get("window", CLIP_WINDOW))
+
     def __call__(self, prompts: Sequence[str]) -> list[str]:
         """The prompts to draw.
 
@@ -66,8 +76,7 @@ class Method:
             ValueError: A prompt is empty, constraints cannot be met, or a file has another number of prompts.
             ModelError: The policy cannot be loaded (it is loaded on first use, once for all its columns).
         """
-        for prompt in prompts:
-            check_prompt(prompt)
+        self.check(prompts)
         return self.rewrite(prompts)
 
 
@@ -82,21 +91,21 @@ def parse_methods(
     rows: int | None = None,
     **decoding,
 ) -> list[Method]:
-    """Read "plain,sft,policy:runs/ppo+constraints" (or a sequence of such names) as methods.
+    """Read "plain,enhanced,policy:runs/ppo+constraints" (or a sequence of such names) as methods.
 
     - ``plain``: the prompt as it is.
-    - ``enhanced``: the embedded policy; ``sft`` and ``ppo``: the embedded policies of these two stages.
-    - ``policy:NAME``: any policy, by folder or hub id.
+    - ``enhanced``: the embedded policy.
+    - ``policy:NAME``: any policy, by folder or hub id; ``policy:embedded-sft`` is the one before PPO.
     - ``suffix``: the same ten modifiers for every prompt, the most frequent ones.
     - ``random``: ten random modifiers, drawn by their frequency with a seed that belongs to the prompt.
     - ``file:PATH``: prompts that somebody wrote; the i-th of the file (.txt, .csv, .jsonl) belongs to the i-th prompt.
       It may be what ``neuroprompt enhance`` wrote.
-    - ``best-of-8``: eight samples of the embedded policy, of which `reward` chooses; ``best-of-8:NAME`` of another
+    - ``best-of-8``: eight samples of ``embedded-sft``, of which `reward` chooses; ``best-of-8:NAME`` of another
       policy. Each sample is drawn once, with seeds that `reward` itself never gives out, so that what is chosen is
       judged on pictures that had no part in the choice: its score is not inflated by the luck of the choice (selecting
       and judging on the same pictures would make it an oracle).
-    - ``search-64``: `neuroprompt.search` with 64 pictures a prompt, drawn with seeds of its own, too; proposals are the
-      embedded policy's, or with ``search-64:NAME`` another's.
+    - ``search-64``: `neuroprompt.search` with 64 pictures a prompt, drawn with seeds of its own, too; proposals are
+      those of ``embedded-sft``, or with ``search-64:NAME`` another policy's.
     - ``template:PATH``: somebody else's language model, asked as a YAML file says (see `peers.Peer`).
 
     A policy with ``+constraints`` obeys `constraints`; where no method says so, all policies do.
@@ -109,7 +118,7 @@ def parse_methods(
         device: For the policies and peers.
         reward: Chooses for ``best-of-N`` and ``search-N``.
         rows: Of a ``file:``, take only the first so many prompts, as was done with the plain ones.
-        decoding: Further settings of `PromptEnhancer.__call__`, such as `num_beams`.
+        decoding: Further settings of `enhancer.Decoding`, such as `num_beams`.
 
     Raises:
         ValueError: An unknown method, one that is given twice, a file that cannot be read, constraints that nothing
@@ -123,146 +132,161 @@ def parse_methods(
         raise ValueError(f"the method {twice!r} is given twice")
     marked = any(name.endswith(_MARK) for name in names)
     load = cache(lambda source: PromptEnhancer.from_pretrained(source, device=device))
-
-    def parse(name: str) -> Method:
+    making = _Making(load, seed, window, device, reward, rows, decoding)
+    methods, obeys = [], False
+    for name in names:
         base = name.removesuffix(_MARK)
-        policy = _policy(base)
-        if policy is None:
-            if name != base:
-                raise ValueError(f"{name}: only policies take constraints, and {base!r} is none")
-            return _baseline(name, seed, window, device, rows)
-        if name != base and not constraints:
-            raise ValueError(f"{name}: no constraints are given")
-        if (policy.samples or policy.budget) and reward is None:
-            raise ValueError(f"{name}: pictures choose here, by a reward, and there is none")
-        wish = constraints if name != base or not marked else None
-        settings: dict[str, Any] = {"seed": seed, "window": window} | decoding
-
-        def rewrite(prompts: Sequence[str]) -> list[str]:
-            enhancer = load(policy.source)
-            if policy.samples:
-                return _best_of(policy.samples, enhancer, prompts, wish, reward, settings)
-            if policy.budget:
-                return _searched(policy.budget, enhancer, prompts, wish, reward, seed, window)
-            return [e.text for e in enhancer(prompts, wish, output_scores=False, **settings)]
-
-        facts = settings | {"policy": policy.source, "weights": _weights(policy.source)}
-        facts |= {"samples": policy.samples} if policy.samples else {}
-        facts |= {"pictures": policy.budget, "strategy": SearchConfig.strategy} if policy.budget else {}
-        facts |= {"constraints": asdict(wish)} if wish else {}
-        return Method(name, rewrite, facts, wish, prepare=lambda: load(policy.source))
-
-    methods = [parse(name) for name in names]
-    if constraints and not any(_policy(name.removesuffix(_MARK)) for name in names):
+        if base in _RENAMED:
+            raise ValueError(f"the method {name!r} is called {_RENAMED[base]}{name[len(base) :]} now")
+        if build := _find(_POLICIES, base):
+            if name != base and not constraints:
+                raise ValueError(f"{name}: no constraints are given")
+            obeys = True
+            methods.append(build(name, replace(making, wish=constraints if name != base or not marked else None)))
+        elif name != base:
+            raise ValueError(f"{name}: only policies take constraints, and {base!r} is none")
+        elif build := _find(_OTHERS, base):
+            methods.append(build(name, making))
+        else:
+            raise ValueError(f"unknown method {name!r}: choose from {', '.join(METHODS)}, and policies with {_MARK}")
+    if constraints and not obeys:
         raise ValueError(f"constraints are given, but none of {', '.join(names)} is a policy, to obey them")
     return methods
 
 
 _MARK = "+constraints"
+_RENAMED = {"sft": "policy:embedded-sft", "ppo": "enhanced"}
+_SEARCHED = "embedded-sft"  # a choice wants samples that differ: see docs/search.md
 
 
 @dataclass(frozen=True)
-class _Policy:
-    source: str  # where it is loaded from
-    samples: int = 0  # of which pictures choose the best
-    budget: int = 0  # pictures that a search for the best may draw
+class _Making:
+    """What methods are made for: see `parse_methods`."""
+
+    load: Callable[[str], PromptEnhancer]
+    seed: int
+    window: int
+    device: str | None
+    reward: "PromptReward | None"
+    rows: int | None
+    decoding: dict[str, Any]
+    wish: Constraints | None = None
 
 
-def _policy(name: str) -> _Policy | None:
-    """The policy of this method; None where it is no policy."""
-    word, _, argument = name.partition(":")
-    if word == "policy" and argument:
-        locate(argument, "policy")  # what is wrong with the name comes out now, before anything is loaded
-        return _Policy(argument)
-    kind, dash, count = word.rpartition("-")
-    if dash and kind in ("best-of", "search") and count.isdecimal() and (argument or ":" not in name):
-        if kind == "best-of" and not int(count):
-            raise ValueError(f"{name}: there must be at least 1 sample to choose from")
-        if kind == "search" and int(count) <= _ORIGINALS:
-            raise ValueError(f"{name}: the original's pictures are {_ORIGINALS} of the budget, so it must be larger")
-        if argument:
-            locate(argument, "policy")
-        source = argument or "embedded"
-        return _Policy(source, samples=int(count)) if kind == "best-of" else _Policy(source, budget=int(count))
-    if name == "enhanced":
-        return _Policy("embedded")
-    if name not in ("sft", "ppo"):
-        return None
-    return _Policy("embedded-sft" if name == "sft" else "embedded")
+def _find(kinds: Mapping[str, Callable[..., Method]], name: str) -> Callable[[str, _Making], Method] | None:
+    """The function whose pattern the whole name matches, with what the pattern's groups hold as its last arguments."""
+    for pattern, build in kinds.items():
+        if match := re.fullmatch(pattern, name):
+            return lambda name, making: build(name, making, *match.groups())
+    return None
 
 
-def _weights(source: str) -> str:
-    """What tells a policy's weights from others: a hash of the folder's files, or the hub id."""
-    folder = Path(locate(source, "policy"))
-    return fingerprint(folder) if folder.is_dir() else source
+# --- policies ----------------------------------------------------------------------------------------------------
 
 
-def _best_of(
-    samples: int,
-    enhancer: PromptEnhancer,
-    prompts: Sequence[str],
-    wish: Constraints | None,
-    reward: "PromptReward",
-    settings: dict[str, Any],
-) -> list[str]:
+def _policy(name: str, making: _Making, source: str = "embedded") -> Method:
+    def rewrite(prompts: Sequence[str], enhancer: PromptEnhancer, settings: dict[str, Any]) -> list[str]:
+        made = enhancer.rewrite(prompts, making.wish, output_scores=False, **settings)
+        return [variants[0].text for variants in made]
+
+    return _of_policy(name, making, source, rewrite)
+
+
+def _best_of(name: str, making: _Making, count: str, source: str | None) -> Method:
     """Of each prompt's samples the one that the reward likes best."""
-    settings = {"temperature": TEMPERATURE} | settings
-    made = enhancer(prompts, wish, num_return_sequences=samples, do_sample=True, output_scores=False, **settings)
-    texts = [e.text for of in made for e in (of if isinstance(of, list) else [of])]
-    judge = copy.copy(reward)
-    judge.seed = ~reward.seed  # other pictures than those that it is judged on
-    judge.images_per_prompt = 1
-    judge.relative = frozenset()  # what the original scores is the same for all samples: no picture is drawn for it
-    scores = judge.score([p for p in prompts for _ in range(samples)], texts).reshape(len(prompts), samples)
-    best = np.where(np.isfinite(scores), scores, -np.inf).argmax(1)
-    return [texts[i * samples + k] for i, k in enumerate(best.tolist())]
+    samples, reward = int(count), making.reward
+    if not samples:
+        raise ValueError(f"{name}: there must be at least 1 sample to choose from")
+    if reward is None:
+        raise ValueError(f"{name}: pictures choose here, by a reward, and there is none")
+
+    def rewrite(prompts: Sequence[str], enhancer: PromptEnhancer, settings: dict[str, Any]) -> list[str]:
+        settings = {"temperature": TEMPERATURE} | settings | {"num_return_sequences": samples, "do_sample": True}
+        made = enhancer.rewrite(prompts, making.wish, output_scores=False, **settings)
+        texts = [variant.text for variants in made for variant in variants]
+        judge = copy.copy(reward)
+        judge.seed = ~reward.seed  # other pictures than those that it is judged on
+        judge.images_per_prompt = 1
+        judge.relative = frozenset()  # what the original scores is the same for all samples: no picture is drawn for it
+        scores = judge.score([prompt for prompt in prompts for _ in range(samples)], texts)
+        scores = np.where(np.isfinite(scores), scores, -np.inf).reshape(-1, samples)
+        return [texts[i * samples + best] for i, best in enumerate(scores.argmax(1).tolist())]
+
+    return _of_policy(name, making, source or _SEARCHED, rewrite, samples=samples)
+
+
+def _search(name: str, making: _Making, count: str, source: str | None) -> Method:
+    """What a search finds for each prompt; its seeds are its own (see `search.loop`)."""
+    budget, reward = int(count), making.reward
+    if budget <= _ORIGINALS:
+        raise ValueError(f"{name}: the original's pictures are {_ORIGINALS} of the budget, so it must be larger")
+    if reward is None:
+        raise ValueError(f"{name}: pictures choose here, by a reward, and there is none")
+    config = SearchConfig(budget=budget, held_out=0, seed=making.seed, window=making.window)
+
+    def rewrite(prompts: Sequence[str], enhancer: PromptEnhancer, settings: dict[str, Any]) -> list[str]:
+        judge = copy.copy(reward)
+        judge.images_per_prompt = _ORIGINALS
+        return [found.text for found in optimize(list(prompts), judge, enhancer, config, constraints=making.wish)]
+
+    return _of_policy(name, making, source or _SEARCHED, rewrite, pictures=budget, strategy=config.strategy)
 
 
 _ORIGINALS = 2  # pictures of the original prompt, which a search sets all others against
 
 
-def _searched(
-    budget: int,
-    enhancer: PromptEnhancer,
-    prompts: Sequence[str],
-    wish: Constraints | None,
-    reward: "PromptReward",
-    seed: int,
-    window: int,
-) -> list[str]:
-    """What a search finds for each prompt; its seeds are its own (see `search.loop`)."""
-    judge = copy.copy(reward)
-    judge.images_per_prompt = _ORIGINALS
-    config = SearchConfig(budget=budget, held_out=0, seed=seed, window=window)
-    return [found.text for found in optimize(list(prompts), judge, enhancer, config, constraints=wish)]
+def _of_policy(name: str, making: _Making, source: str, rewrite: Callable[..., list[str]], **facts: Any) -> Method:
+    """A method that asks a policy, loaded when it is: `rewrite` gets the prompts, the policy and how it is decoded."""
+    locate(source, "policy")  # what is wrong with the name comes out now, before anything is loaded
+    settings = {"seed": making.seed, "window": making.window} | making.decoding
+    facts = settings | {"policy": source, "weights": identify(source, "policy")} | facts
+    return Method(
+        name,
+        lambda prompts: rewrite(prompts, making.load(source), settings),
+        facts | ({"constraints": asdict(making.wish)} if making.wish else {}),
+        making.wish,
+        prepare=lambda: making.load(source),
+    )
 
 
-def _baseline(name: str, seed: int, window: int, device: str | None, rows: int | None) -> Method:
-    word, _, argument = name.partition(":")
-    if name == "plain":
-        return Method(name, list)
-    if name == "suffix":
-        suffix = [term for term, _ in _frequent()[:MODIFIERS]]
-        settings = {"suffix": suffix, "window": window}
-        return Method(name, lambda prompts: [_append(prompt, suffix, window) for prompt in prompts], settings)
-    if name == "random":
-        return Method(
-            name,
-            lambda prompts: [_append(prompt, _random_modifiers(prompt, seed), window) for prompt in prompts],
-            {"seed": seed, "window": window},
-        )
-    if word == "file" and argument:
-        return _written(name, argument, rows)
-    if word == "template" and argument:
-        peer = Peer.read(argument)
-        load = cache(lambda: PeerRewriter(peer, seed, device))
-        settings = asdict(peer) | {"stop": list(peer.stop), "seed": seed}
-        return Method(name, lambda prompts: load()(prompts), settings, prepare=load)
-    raise ValueError(f"unknown method {name!r}: choose from {', '.join(METHODS)}, and policies also with {_MARK}")
+_POLICIES = {
+    "enhanced": _policy,
+    "policy:(.+)": _policy,
+    r"best-of-(\d+)(?::(.+))?": _best_of,
+    r"search-(\d+)(?::(.+))?": _search,
+}
+"""By the pattern of their names: policies, which can obey constraints."""
 
 
-def _written(name: str, path: str, rows: int | None) -> Method:
-    lines = read_lines(path, ("prompt", "text"))[:rows]  # what `enhance` wrote is its text
+# --- others ------------------------------------------------------------------------------------------------------
+
+
+def _plain(name: str, making: _Making) -> Method:
+    return Method(name, list)
+
+
+def _suffix(name: str, making: _Making) -> Method:
+    suffix = [term for term, _ in _frequent()[:MODIFIERS]]
+    settings = {"suffix": suffix, "window": making.window}
+    return Method(name, lambda prompts: [_append(prompt, suffix, making.window) for prompt in prompts], settings)
+
+
+def _random(name: str, making: _Making) -> Method:
+    def rewrite(prompts: Sequence[str]) -> list[str]:
+        return [_append(prompt, _random_modifiers(prompt, making.seed), making.window) for prompt in prompts]
+
+    return Method(name, rewrite, {"seed": making.seed, "window": making.window})
+
+
+def _template(name: str, making: _Making, path: str) -> Method:
+    peer = Peer.read(path)
+    load = cache(lambda: PeerRewriter(peer, making.seed, making.device))
+    settings = asdict(peer) | {"stop": list(peer.stop), "seed": making.seed}
+    return Method(name, lambda prompts: load()(prompts), settings, prepare=load)
+
+
+def _file(name: str, making: _Making, path: str) -> Method:
+    lines = read_lines(path, ("prompt", "text"))[: making.rows]  # what `enhance` wrote is its text
     if broken := next((line for line in lines if line.prompt is None), None):
         raise ValueError(f"{path}, line {broken.number}: {broken.error}")
     written = [line.prompt for line in lines]
@@ -276,6 +300,10 @@ def _written(name: str, path: str, rows: int | None) -> Method:
 
     digest = blake2b("\n".join(written).encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
     return Method(name, rewrite, {"texts": digest}, whole=True)
+
+
+_OTHERS = {"plain": _plain, "suffix": _suffix, "random": _random, "file:(.+)": _file, "template:(.+)": _template}
+"""By the pattern of their names: what is no policy."""
 
 
 @cache

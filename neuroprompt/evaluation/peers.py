@@ -13,22 +13,14 @@ batch.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from hashlib import blake2b
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 import torch
 import yaml
-from transformers import (
-    GenerationConfig,
-    LogitsProcessor,
-    LogitsProcessorList,
-    TemperatureLogitsWarper,
-    TopKLogitsWarper,
-    TopPLogitsWarper,
-)
+from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 
-from neuroprompt.decoding.processors import GumbelNoise
+from neuroprompt.decoding.processors import GumbelNoise, noise_seed, sampling_warpers
 from neuroprompt.models import ModelError, pick_device
 from neuroprompt.policies import load_policy, load_tokenizer
 
@@ -89,11 +81,14 @@ class Peer:
             raise ValueError("instruction is for chat models: set chat to true, or write it into the template")
         if self.do_sample and self.num_beams > 1:
             raise ValueError(f"do_sample and num_beams {self.num_beams} exclude each other: choose one")
-        for name in ("num_beams", "max_new_tokens", "batch_size"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}: it must be at least 1")
-        if self.temperature <= 0 or not 0 < self.top_p <= 1 or self.top_k < 0:
-            raise ValueError("temperature must be above 0, top_p in (0, 1] and top_k at least 0")
+        for name, fine, wanted in (
+            ("temperature", self.temperature > 0, "above 0"),
+            ("top_p", 0 < self.top_p <= 1, "above 0 and at most 1"),
+            ("top_k", self.top_k >= 0, "at least 0"),
+            *((name, getattr(self, name) > 0, "at least 1") for name in ("num_beams", "max_new_tokens", "batch_size")),
+        ):
+            if not fine:
+                raise ValueError(f"{name} is {getattr(self, name)}: it must be {wanted}")
 
     @classmethod
     def read(cls, path: str | Path) -> "Peer":
@@ -188,10 +183,8 @@ class PeerRewriter:
         length = inputs["input_ids"].shape[1]
         processors: list[LogitsProcessor] = []
         if self.peer.do_sample:
-            processors.append(TemperatureLogitsWarper(self.peer.temperature))
-            processors += [TopKLogitsWarper(self.peer.top_k)] * bool(self.peer.top_k)
-            processors += [TopPLogitsWarper(self.peer.top_p)] * (self.peer.top_p < 1)
-            seeds = torch.tensor([self._row_seed(p) for p in prompts], device=self.model.device)
+            seeds = torch.tensor([noise_seed(self.seed, prompt) for prompt in prompts], device=self.model.device)
+            processors += sampling_warpers(self.peer.temperature, self.peer.top_k, self.peer.top_p)
             processors.append(GumbelNoise(seeds, length))
         output = self.model.generate(
             **inputs, generation_config=self._settings, logits_processor=LogitsProcessorList(processors)
@@ -211,10 +204,6 @@ class PeerRewriter:
         if len(written) > 1 and written[0] == written[-1] and written[0] in "\"'`":
             written = written[1:-1].strip()
         return " ".join(written.split())
-
-    def _row_seed(self, prompt: str) -> int:
-        digest = blake2b(f"{self.seed}:{prompt}".encode("utf-8", "surrogatepass"), digest_size=8).digest()
-        return int.from_bytes(digest, "big", signed=True)
 
 
 def _checked(name: str, value: Any, kind: Any) -> Any:

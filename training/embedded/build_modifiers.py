@@ -32,7 +32,7 @@ import pyarrow.parquet as pq
 import typer
 from rich.progress import track
 
-from neuroprompt.modifiers import CATEGORIES, normalise, unaccented
+from neuroprompt.modifiers import CATEGORIES, spelling_key, unaccented
 
 SOURCES = {
     "neuroprompts": "neuroprompts_category_counts.json",
@@ -814,7 +814,7 @@ PATTERNS = {
 
 # Published names that are ordinary words, or no artist to name.
 NOT_ARTISTS = {
-    normalise(name)
+    spelling_key(name)
     for name in split("""
         artist, art & language, ai-mitsu, bapu, baroque, bauhaus, bourgeois, chippy, constant, craola, ernst,
         felix-kelly, ino, lovecraft, menez, muggur, naza, puru, richter, sailor moon, winston churchill
@@ -823,7 +823,7 @@ NOT_ARTISTS = {
 
 # What a pattern takes and should not.
 NOT_MODIFIERS = {
-    normalise(term)
+    spelling_key(term)
     for term in split("""
         2k aesthetic, 3d style, alcoholism, baptism, beautiful aesthetic, capitalism, communism, deep aesthetic,
         fascism, feminism, hardcore, in anime style, mechanism, metabolism, organism, perfectionism, photo
@@ -864,7 +864,7 @@ def main(
     known: Counter[str] = Counter()
     for category in CATEGORIES:
         for text, count in published[category].items():  # two published spellings of one artist are one
-            known[every_spelling.get(normalise(text), normalise(text))] += count
+            known[every_spelling.get(spelling_key(text), spelling_key(text))] += count
     common = [known[key] / occurrences[key] for key in known if known[key] >= 100 and occurrences[key] >= 100]
     scale = statistics.median(common)
     listed = set(known)
@@ -873,7 +873,7 @@ def main(
         print(f"published count of {key!r} replaced: {known[key]:,} by {round(occurrences[key] * scale):,}")
     for key in misread:
         del known[key]
-    first = {every_spelling.get(normalise(name), normalise(name)) for name in split(FIRST)}
+    first = {every_spelling.get(spelling_key(name), spelling_key(name)) for name in split(FIRST)}
 
     output.mkdir(parents=True, exist_ok=True)
     for category in CATEGORIES:
@@ -908,11 +908,11 @@ def assign(
     spellings: dict[str, set[str]] = defaultdict(set)
     for term, others in SPELLINGS.items():
         for other in split(others):
-            if normalise(other) != normalise(term):
-                taken.setdefault(normalise(other), normalise(term))
+            if spelling_key(other) != spelling_key(term):
+                taken.setdefault(spelling_key(other), spelling_key(term))
 
     def add(category: str, text: str, as_written: bool = True) -> None:
-        key = normalise(text)
+        key = spelling_key(text)
         if key and key not in terms and key not in taken and not BLOCKED.search(key):
             terms[key] = Term(category, text.lower() if as_written else "")
 
@@ -924,7 +924,7 @@ def assign(
             add(category, text)
     names = [line.strip() for line in (sources / SOURCES["artists"]).read_text(encoding="utf-8").splitlines()]
     for name in [*split(ARTISTS), *split(FIRST), *sorted(filter(None, names), key=str.casefold)]:
-        if normalise(name) not in NOT_ARTISTS:
+        if spelling_key(name) not in NOT_ARTISTS:
             add("artist", plain(name))
     for source, category in (("mediums", "format"), ("movements", "style")):
         for line in (sources / SOURCES[source]).read_text(encoding="utf-8").splitlines():
@@ -934,7 +934,7 @@ def assign(
     candidates = Counter({s: n for s, n in segments.items() if n >= MIN_SEGMENTS})
     for keyword, count in keywords.items():
         if count >= MIN_KEYWORDS:
-            candidates[normalise(keyword)] += count
+            candidates[spelling_key(keyword)] += count
     for key, _ in sorted(candidates.items(), key=lambda item: (-item[1], item[0])):
         words = key.split()
         holds_artist = any(
@@ -959,7 +959,7 @@ def count_segments(texts: Iterable[str]) -> tuple[Counter[str], dict[str, str]]:
     segments: Counter[str] = Counter()
     ways: dict[str, Counter[str]] = defaultdict(Counter)
     for segment, count in raw.items():
-        if key := normalise(segment):
+        if key := spelling_key(segment):
             segments[key] += count
             ways[key][segment] += count
     written = {}
@@ -981,7 +981,7 @@ def count_prompts(texts: Iterable[str], spellings: dict[str, str], artists: set[
             by_first_word[words[0]].append((words, key))
     counts: Counter[str] = Counter()
     for text in texts:
-        words = tuple(normalise(text).split())
+        words = tuple(spelling_key(text).split())
         found = set()
         for i, word in enumerate(words):
             in_name = False

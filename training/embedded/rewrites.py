@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
+from neuroprompt.completions import SEPARATORS
 from neuroprompt.enhancer import EnhancedPrompt
 from neuroprompt.prompts import CLIP_WINDOW, Prompt, count_clip_tokens, modifier_key
 
@@ -45,7 +46,7 @@ def rewrite_statistics(results: Sequence[EnhancedPrompt], window: int = CLIP_WIN
     if not results:
         raise ValueError("there are no rewrites to measure")
     n = len(results)
-    tails = [r.text[len(r.original) :].strip(" ,;|.") for r in results]
+    tails = [r.text[len(r.original) :].strip(SEPARATORS + ".") for r in results]
     tail_counts = Counter(tails)
     modifiers = [[modifier_key(m) for m in Prompt.parse(tail).segments] for tail in tails]
     written = Counter(m for of in modifiers for m in of)
