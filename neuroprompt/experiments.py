@@ -22,7 +22,6 @@ import os
 import subprocess
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -30,7 +29,6 @@ from typing import Any, NamedTuple
 from neuroprompt import __version__
 from neuroprompt.files import sole_writer, write_file
 from neuroprompt.pages.tables import Table, csv_text, markdown_text
-from neuroprompt.scoring import PromptReward
 
 SETTINGS, RECORDS, RESULTS = "settings.json", "records.jsonl", "results.json"
 
@@ -251,25 +249,6 @@ def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
         return {prefix: value}
     parts = (_flat(inner, f"{prefix}.{key}" if prefix else key) for key, inner in value.items())
     return {key: inner for part in parts for key, inner in part.items()}
-
-
-def reward_settings(reward: PromptReward) -> dict:
-    """Everything that a picture's scores depend on besides its texts."""
-    return {
-        "rewards": {
-            c.reward.name: reward.terms[c.reward.name]._asdict() | {"fingerprint": c.reward.fingerprint}
-            for c in reward.rewards.components
-        },
-        "generator": {
-            "name": reward.generator.name,
-            "fingerprint": reward.generator.fingerprint,
-            "config": asdict(reward.generator.config),
-        },
-        "images_per_prompt": reward.images_per_prompt,
-        "seed": reward.seed,
-        "window": reward.window,
-        "flagged_reward": reward.flagged_reward,
-    }
 
 
 # --- results -----------------------------------------------------------------------------------------------------

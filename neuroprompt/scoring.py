@@ -15,10 +15,12 @@ NeuroPrompts (Rosenman et al. 2024, eq. 2) is the preset ``neuroprompts``: PickS
 et al. 2023, eq. 3 and 4) is ``promptist``: aesthetic gain + min(20·CLIP − 5.6, 0).
 """
 
+import copy
+import inspect
 import sqlite3
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -108,7 +110,7 @@ class Term(NamedTuple):
     """How a component counts: its part of the equation at the head of this file.
 
     Attributes:
-        weight: w_c; 0 measures only, even what is not finite.
+        weight: w_c; 0 measures only, and what is not finite does not count either.
         cap: cap_c, or None.
         relative: Whether the base is the original prompt's score.
         scale: σ_c.
@@ -125,19 +127,33 @@ class Term(NamedTuple):
         Args:
             scores: Raw. (…, seeds)
             plain: Those of the original prompts' pictures, read where `relative`. (…, seeds)
-            plain_flagged: Which of the originals' pictures are flagged: they say nothing. An original without one
-                that does is nothing to compare with: its rewrites gain and lose nothing.
+            plain_flagged: Which of the originals' pictures are flagged: they say nothing. An original of which all are
+                is nothing to compare with: its rewrites gain and lose nothing.
+
+        Returns:
+            NaN for a picture without a finite score, or with none to compare it with (see `known_mean`). (…, seeds)
         """
         if not self.weight:
             return np.zeros_like(scores)
         cap = np.inf if self.cap is None else self.cap
-        capped = np.minimum(scores, cap)
+        capped = np.where(np.isfinite(scores), np.minimum(scores, cap), np.nan)
         if not self.relative:
             return self.weight / self.scale * (capped - (0.0 if self.cap is None else cap))
-        known = ~plain_flagged
-        count = known.sum(-1, keepdims=True)
-        base = np.where(known, np.minimum(plain, cap), 0.0).sum(-1, keepdims=True) / np.maximum(1, count)
-        return np.where(count > 0, self.weight / self.scale * (capped - base), 0.0)
+        base = known_mean(np.where(plain_flagged, np.nan, np.where(np.isfinite(plain), np.minimum(plain, cap), np.nan)))
+        gain = self.weight / self.scale * (capped - base[..., None])
+        return np.where(plain_flagged.all(-1, keepdims=True), 0.0, gain)
+
+
+def known_mean(values: np.ndarray) -> np.ndarray:
+    """The mean over the last axis of what is finite; NaN where nothing is. (…, seeds) to (…)
+
+    This is the rule for scores that are not finite, wherever scores are read: such a score is none. The other pictures
+    of a prompt stand in for it, and a prompt without any has no reward, NaN: an evaluation leaves it out of the
+    method's numbers, a search does not choose it, and PPO skips the batch.
+    """
+    known = np.isfinite(values)
+    with np.errstate(invalid="ignore"):
+        return np.where(known, values, 0.0).sum(-1) / known.sum(-1)
 
 
 def combined(
@@ -153,7 +169,8 @@ def combined(
     A flagged picture, which is black, is worth `flagged_reward` more (it is negative: less) than the original prompt's
     pictures are. These are worth 0 by relative components; by the others their own mean, so that being flagged costs
     about the same, whether the reward is a gain of 1 or a PickScore of 20. Where no picture of the original is known,
-    the mean of all pictures that are not flagged stands in for them.
+    the mean of all pictures that are not flagged stands in for them. A picture without a finite score of a component
+    that counts is worth NaN (see `known_mean`).
 
     Args:
         terms: How each component counts, by name.
@@ -172,12 +189,15 @@ def combined(
     for name, term in terms.items():
         if not term.relative:
             base = base + term.gain(against[name], against[name], against_flagged)
-    known = ~against_flagged & np.isfinite(base)
-    count = known.sum(-1, keepdims=True)
-    base = np.where(known, base, 0.0).sum(-1, keepdims=True) / np.maximum(1, count)
+    base = known_mean(np.where(against_flagged, np.nan, base))[..., None]
     others = total[~flagged & np.isfinite(total)]
     elsewhere = others.mean() if len(others) and not all(term.relative for term in terms.values()) else 0.0
-    return np.where(flagged, np.where(count > 0, base, elsewhere) + flagged_reward, total)
+    return np.where(flagged, np.where(np.isfinite(base), base, elsewhere) + flagged_reward, total)
+
+
+def read_terms(settings: Mapping[str, Any]) -> dict[str, Term]:
+    """How each component counts, by name, from what `PromptReward.settings` gave."""
+    return {name: Term(*(row[field] for field in Term._fields)) for name, row in settings["rewards"].items()}
 
 
 class DrawingError(OSError):
@@ -238,19 +258,61 @@ class PromptReward:
         window: int | None = CLIP_WINDOW,
         seed: int = 0,
     ):
+        self.generator, self.rewards = generator, rewards
+        self.scales = dict.fromkeys((c.reward.name for c in rewards.components), 1.0)
+        self._known = _ScoreCache(cache)
+        self._configure(relative, images_per_prompt, flagged_reward, eos_token_id, window, seed)
+
+    def _configure(
+        self,
+        relative: str | Iterable[str],
+        images_per_prompt: int,
+        flagged_reward: float,
+        eos_token_id: int | None,
+        window: int | None,
+        seed: int,
+    ) -> None:
         if images_per_prompt < 1:
             raise ValueError(f"images_per_prompt is {images_per_prompt}: it must be at least 1")
-        names = [c.reward.name for c in rewards.components]
-        chosen = {"all": names, "none": []}.get(relative, [n.strip() for n in relative.split(",")])
-        if unknown := [n for n in chosen if n not in names]:
+        names = [c.reward.name for c in self.rewards.components]
+        if isinstance(relative, str):
+            relative = {"all": names, "none": []}.get(relative, [name.strip() for name in relative.split(",")])
+        if unknown := [name for name in relative if name not in names]:
             raise ValueError(f"relative names {unknown[0]!r}, which is no component: there are {', '.join(names)}")
-        self.generator, self.rewards = generator, rewards
-        self.relative = frozenset(chosen)
+        self.relative = frozenset(relative)
         self.images_per_prompt, self.flagged_reward = images_per_prompt, flagged_reward
         self.eos_token_id, self.window, self.seed = eos_token_id, window, seed
-        self.scales = dict.fromkeys(names, 1.0)
         self.last: dict[str, float] = {}
-        self._known = _ScoreCache(cache)
+
+    def replace(self, **settings: Any) -> "PromptReward":
+        """The same reward over the same models, cache and units, with other settings: those of the class but `cache`.
+
+        Raises:
+            ValueError: A setting is out of range.
+        """
+        other = copy.copy(self)
+        own = {name: getattr(self, name) for name in inspect.signature(self._configure).parameters}
+        other._configure(**own | settings)
+        other.scales = dict(self.scales)
+        return other
+
+    def settings(self) -> dict[str, Any]:
+        """Everything that a picture's scores and worth depend on besides its texts, as JSON types."""
+        return {
+            "rewards": {
+                c.reward.name: self.terms[c.reward.name]._asdict() | {"fingerprint": c.reward.fingerprint}
+                for c in self.rewards.components
+            },
+            "generator": {
+                "name": self.generator.name,
+                "fingerprint": self.generator.fingerprint,
+                "config": asdict(self.generator.config),
+            },
+            "images_per_prompt": self.images_per_prompt,
+            "seed": self.seed,
+            "window": self.window,
+            "flagged_reward": self.flagged_reward,
+        }
 
     def __call__(
         self,
@@ -284,7 +346,7 @@ class PromptReward:
     def score(
         self, originals: Sequence[str], texts: Sequence[str], log_metric: Callable[[str, float], None] | None = None
     ) -> np.ndarray:
-        """Rewards of whole rewritten prompts, (n,): what `__call__` gives for completions."""
+        """Rewards of whole rewritten prompts, (n,): what `__call__` gives for completions. NaN where none is known."""
         n, k = len(texts), self.images_per_prompt
         if not n:
             return np.zeros(0)
@@ -297,14 +359,14 @@ class PromptReward:
             [original for _, original in everything for _ in range(k)],
             seeds,
         )
-        scores = {name: of.reshape(-1, k) for name, of in measured.scores.items()}  # (rewrites and originals, seeds)
+        scores = {name: own.reshape(-1, k) for name, own in measured.scores.items()}  # (rewrites and originals, seeds)
         flagged = measured.flagged.reshape(-1, k)
-        own = {name: of[:n] for name, of in scores.items()}
+        own = {name: values[:n] for name, values in scores.items()}
         known, known_flagged = None, None
         if plain:
             place = {prompt: n + i for i, prompt in enumerate(plain)}
             rows = [place[original] for original in originals]
-            known, known_flagged = {name: of[rows] for name, of in scores.items()}, flagged[rows]
+            known, known_flagged = {name: values[rows] for name, values in scores.items()}, flagged[rows]
         elif flagged.any():
             known, known_flagged, more = self._originals_of(originals, flagged.any(1))
             seconds = {phase: spent + more.seconds[phase] for phase, spent in measured.seconds.items()}
@@ -312,9 +374,9 @@ class PromptReward:
         total = combined(self.terms, own, flagged[:n], known, known_flagged, self.flagged_reward)
         self.last = {}
         for name, term in self.terms.items():
-            self.last[name] = float(own[name].mean())
+            self.last[name] = float(known_mean(own[name].ravel()))
             if term.relative:
-                self.last[f"plain/{name}"] = float(scores[name][n:].mean())
+                self.last[f"plain/{name}"] = float(known_mean(scores[name][n:].ravel()))
         self.last |= {f"seconds/{phase}": seconds for phase, seconds in measured.seconds.items()}
         self.last |= {
             "flagged": float(flagged[:n].mean()),
@@ -324,7 +386,7 @@ class PromptReward:
         if log_metric:
             for name, value in self.last.items():
                 log_metric(name, value)
-        return total.mean(1)
+        return known_mean(total)
 
     def _originals_of(
         self, originals: Sequence[str], wanted: np.ndarray
@@ -340,7 +402,7 @@ class PromptReward:
         def spread(values: np.ndarray, missing) -> np.ndarray:
             return np.vstack([values.reshape(-1, k), np.full((1, k), missing)])[rows]
 
-        scores = {name: spread(of, 0.0) for name, of in measured.scores.items()}
+        scores = {name: spread(values, 0.0) for name, values in measured.scores.items()}
         return scores, spread(measured.flagged, True), measured
 
     @property
@@ -364,9 +426,10 @@ class PromptReward:
         texts = [p for p in prompts for _ in range(k)]
         measured = self.measure(texts, texts, [s for p in prompts for s in self.seeds(p)])
         for name, scores in measured.scores.items():
-            spread = float(scores[~measured.flagged].std()) if (~measured.flagged).any() else 0.0
+            known = scores[~measured.flagged & np.isfinite(scores)]
+            spread = float(known.std()) if len(known) else 0.0
             if not spread > 0:
-                raise ValueError(f"{name} scores all of {len(scores)} plain pictures alike: it cannot be calibrated")
+                raise ValueError(f"{name} scores all of {len(known)} plain pictures alike: it cannot be calibrated")
             self.scales[name] = spread
         return dict(self.scales)
 
@@ -382,6 +445,7 @@ class PromptReward:
         originals: Sequence[str],
         seeds: Sequence[int],
         on_image: Callable[[int, Tensor], None] | None = None,
+        use_cache: bool = True,
     ) -> Measured:
         """Draw each text with its seed and score the picture against its original.
 
@@ -389,8 +453,9 @@ class PromptReward:
 
         Args:
             texts, originals, seeds: n of each.
-            on_image: Gets each index and its picture, (3, H, W) on the device. Every one is drawn then; without it
-                those of original prompts whose scores are known are not.
+            on_image: Gets each index and its picture, (3, H, W) on the device; all of them are drawn then.
+            use_cache: Leave out pictures of original prompts whose scores are known. Without, what is drawn beside what
+                does not depend on what was drawn before, and so neither do the last bits of its scores.
 
         Raises:
             DrawingError: A prompt cannot be drawn or scored, not even by itself.
@@ -401,7 +466,7 @@ class PromptReward:
         keys = [self._key(*job) if job[0] == job[1] else None for job in distinct]
         # A row is the score by each component, then whether the picture is flagged; NaN there if not drawn yet.
         table = np.full((len(distinct), len(names) + 1), np.nan)
-        if on_image is None:
+        if use_cache and on_image is None:
             self._known.read(keys, table)
         todo = np.flatnonzero(np.isnan(table[:, -1])).tolist()
         seconds = {"draw": 0.0, "score": 0.0}

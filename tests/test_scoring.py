@@ -1,17 +1,30 @@
 """The reward of a rewritten prompt, on the embedded models, against a naive computation of the same thing."""
 
+import json
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 
 from neuroprompt.completions import finish
 from neuroprompt.images import Drawing, ImageGenerator
-from neuroprompt.rewards import load_rewards
-from neuroprompt.scoring import PRESETS, DrawingError, PromptReward, RewardArguments, Term, build_reward, combined
+from neuroprompt.rewards import Component, RewardSet, load_rewards
+from neuroprompt.scoring import (
+    PRESETS,
+    DrawingError,
+    PromptReward,
+    RewardArguments,
+    Term,
+    build_reward,
+    combined,
+    known_mean,
+    read_terms,
+)
 
 ROUNDING = 5e-4  # of scores around 18: what a batch of another size costs in float32
 PROMPTS = ["boy on a horse", "a castle", "boy on a horse"]
@@ -199,6 +212,97 @@ def test_the_window_of_the_policy_is_that_of_the_reward(generator, rewards):
         drawn.clear()
 
 
+class Silent:
+    """A reward that says nothing finite of red pictures: NaN, or infinity where the prompt says so."""
+
+    name, fingerprint = "silent", "silent"
+
+    def __call__(self, prompts, images):
+        red = images[:, 0].mean((1, 2)) > images[:, 1].mean((1, 2))
+        return torch.where(red, float("nan"), images.mean((1, 2, 3)) + 1)
+
+
+class Painting:
+    """A generator of plain colours: red where `red` says so of the text and how manieth seed."""
+
+    name, fingerprint, config = "painting", "painting", SimpleNamespace(batch_size=8)
+
+    def __init__(self, red):
+        self.red, self.first = red, {}
+
+    def draw(self, prompts, seeds):
+        images = torch.full((len(prompts), 3, 4, 4), 0.5)
+        for image, prompt, seed in zip(images, prompts, seeds, strict=True):
+            if self.red(prompt, seed - self.first.setdefault("a cat", seed)):
+                image[1:] = 0
+        return Drawing(images, torch.zeros(len(prompts), dtype=torch.bool))
+
+
+def test_a_score_that_is_not_finite_is_none():
+    """The other pictures stand in for it; without any, there is no reward. So it is for the original's, too."""
+    silent = RewardSet([Component(Silent())])
+
+    def scores(red, **settings):
+        reward = PromptReward(Painting(red), silent, images_per_prompt=2, **settings)
+        made = reward.score(["a cat"] * 2, ["a cat, blue", "a cat, cute"])
+        return made.tolist(), reward.last["silent"]
+
+    assert scores(lambda text, seed: False, relative="none") == ([1.5, 1.5], 1.5)
+    assert scores(lambda text, seed: "blue" in text and seed == 1, relative="none") == ([1.5, 1.5], 1.5)
+    (nothing, other), mean = scores(lambda text, seed: "blue" in text, relative="none")
+    assert math.isnan(nothing) and (other, mean) == (1.5, 1.5)
+    assert scores(lambda text, seed: text == "a cat" and seed == 0)[0] == [0.0, 0.0]
+    assert np.isnan(scores(lambda text, seed: text == "a cat")[0]).all()  # nothing to compare with
+
+
+@given(arrays(float, (3, 4), elements=st.sampled_from([1.0, -2.0, 7.5, math.nan, math.inf, -math.inf])))
+def test_the_mean_of_what_is_known(values):
+    for row, mean in zip(values, known_mean(values), strict=True):
+        known = [value for value in row if math.isfinite(value)]
+        assert mean == pytest.approx(np.mean(known)) if known else math.isnan(mean)
+
+
+def test_another_reward_over_the_same_models(generator, rewards):
+    reward = PromptReward(generator, rewards, images_per_prompt=2)
+    reward.calibrate(["a cat", "a castle"])
+    other = reward.replace(seed=3, images_per_prompt=1, relative="none")
+    assert (other.seed, other.images_per_prompt, other.relative) == (3, 1, frozenset())
+    assert (reward.seed, reward.images_per_prompt, len(reward.relative)) == (0, 2, 3)
+    assert other.generator is generator and other.scales == reward.scales
+    assert other.seeds("a cat") == PromptReward(generator, rewards, images_per_prompt=1, seed=3).seeds("a cat")
+    reward.score(["a cat"], ["a cat"])
+    same = reward.replace()
+    assert same.settings() == reward.settings() and same.score(["a cat"], ["a cat"]).tolist() == [0.0]
+    assert same.last["images"] == 0  # the cache is shared
+    with pytest.raises(ValueError, match="images_per_prompt is 0"):
+        reward.replace(images_per_prompt=0)
+    with pytest.raises(TypeError, match="stepz"):
+        reward.replace(stepz=1)
+
+
+def test_settings_are_all_that_a_reward_is(generator, rewards):
+    reward = PromptReward(generator, rewards, relative="clip", images_per_prompt=2)
+    settings = json.loads(json.dumps(reward.settings()))
+    assert read_terms(settings) == reward.terms and settings["generator"]["config"]["size"] == [64, 64]
+    for change in (
+        {"seed": 1},
+        {"window": None},
+        {"images_per_prompt": 3},
+        {"flagged_reward": -1.0},
+        {"relative": "all"},
+    ):
+        assert reward.replace(**change).settings() != reward.settings()
+
+
+def test_without_the_cache_all_is_drawn(generator, rewards):
+    reward = PromptReward(generator, rewards, images_per_prompt=1)
+    texts = ["a cat", "a cat, cute"]
+    first = reward.measure(texts, ["a cat"] * 2, [5, 5])
+    assert reward.measure(texts, ["a cat"] * 2, [5, 5]).images == 1
+    again = reward.measure(texts, ["a cat"] * 2, [5, 5], use_cache=False)
+    assert again.images == 2 and all((again.scores[name] == first.scores[name]).all() for name in first.scores)
+
+
 def test_a_flagged_original_gives_neither_gain_nor_loss(generator, rewards):
     class FlagsPlain(Flagging):
         def draw(self, prompts, seeds):
@@ -221,6 +325,9 @@ def test_calibration_makes_the_spread_of_plain_pictures_the_unit(generator, rewa
     assert reward.scales == scales
     with pytest.raises(ValueError, match="alike"):
         PromptReward(generator, rewards, images_per_prompt=1).calibrate(["a cat"])
+    half = PromptReward(Painting(lambda text, seed: "a cat" in text), RewardSet([Component(Silent())]))
+    with pytest.raises(ValueError, match="silent scores all of 2 plain pictures alike"):  # a cat's are not finite
+        half.calibrate(["a cat", "a dog"])
 
 
 @settings(max_examples=50, deadline=None)

@@ -69,7 +69,7 @@ class World(PromptReward):
         value += sum(0.3 * unit("pair", a, b) for a in modifiers for b in modifiers if a < b)
         return value - 0.4 * max(0, len(modifiers) - 5) ** 2
 
-    def measure(self, texts, originals, seeds, on_image=None):
+    def measure(self, texts, originals, seeds, on_image=None, use_cache=True):
         self.calls += 1
         if self.stop_after is not None and self.calls > self.stop_after:
             raise KeyboardInterrupt

@@ -33,7 +33,7 @@ from neuroprompt.evaluation.examples import draw_examples
 from neuroprompt.evaluation.methods import Method
 from neuroprompt.evaluation.report import report_html
 from neuroprompt.evaluation.summary import csv_rows, summarise, tables, units
-from neuroprompt.experiments import RESULTS, Experiment, check_settings, reward_settings, write_results, write_whole
+from neuroprompt.experiments import RESULTS, Experiment, check_settings, write_results, write_whole
 from neuroprompt.files import BusyError, sole_writer
 from neuroprompt.prompts import count_clip_tokens
 from neuroprompt.rewards.encoders import EmbeddingReward
@@ -140,8 +140,7 @@ def _measure(chunk: list[str], texts: list[str], reward: PromptReward, wish: Con
         [text for text in texts for _ in range(k)],
         [prompt for prompt in chunk for _ in range(k)],
         [seed for prompt in chunk for seed in reward.seeds(prompt)],
-        # All are drawn, also what a cache knows: the batches, and so the last bits, do not depend on what was before.
-        on_image=lambda index, image: None,
+        use_cache=False,
     )
     for i, (prompt, text) in enumerate(zip(chunk, texts, strict=True)):
         own = slice(i * k, (i + 1) * k)
@@ -200,7 +199,7 @@ def _settings(prompts: list[str], methods: Sequence[Method], reward: PromptRewar
     settings = {
         "prompts": {"count": len(prompts), "digest": digest},
         "methods": {method.name: method.settings for method in methods},
-        **reward_settings(reward),
+        **reward.settings(),
         "chunk_size": chunk_size,
     }
     return json.loads(json.dumps(settings))

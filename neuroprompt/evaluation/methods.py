@@ -9,7 +9,6 @@ random modifiers, what a person wrote, and the best of several samples by the re
 A new method is a function here that makes a `Method`, and its line in `_POLICIES` or `_OTHERS`.
 """
 
-import copy
 import random
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -204,10 +203,8 @@ def _best_of(name: str, making: _Making, count: str, source: str | None) -> Meth
         settings = {"temperature": TEMPERATURE} | settings | {"num_return_sequences": samples, "do_sample": True}
         made = enhancer.rewrite(prompts, making.wish, output_scores=False, **settings)
         texts = [variant.text for variants in made for variant in variants]
-        judge = copy.copy(reward)
-        judge.seed = ~reward.seed  # other pictures than those that it is judged on
-        judge.images_per_prompt = 1
-        judge.relative = frozenset()  # what the original scores is the same for all samples: no picture is drawn for it
+        # Other pictures than those that it is judged on; and what the original scores is the same for all samples.
+        judge = reward.replace(seed=~reward.seed, images_per_prompt=1, relative="none")
         scores = judge.score([prompt for prompt in prompts for _ in range(samples)], texts)
         scores = np.where(np.isfinite(scores), scores, -np.inf).reshape(-1, samples)
         return [texts[i * samples + best] for i, best in enumerate(scores.argmax(1).tolist())]
@@ -225,8 +222,7 @@ def _search(name: str, making: _Making, count: str, source: str | None) -> Metho
     config = SearchConfig(budget=budget, held_out=0, seed=making.seed, window=making.window)
 
     def rewrite(prompts: Sequence[str], enhancer: PromptEnhancer, settings: dict[str, Any]) -> list[str]:
-        judge = copy.copy(reward)
-        judge.images_per_prompt = _ORIGINALS
+        judge = reward.replace(images_per_prompt=_ORIGINALS)
         return [found.text for found in optimize(list(prompts), judge, enhancer, config, constraints=making.wish)]
 
     return _of_policy(name, making, source or _SEARCHED, rewrite, pictures=budget, strategy=config.strategy)

@@ -16,7 +16,7 @@ from torch import Tensor
 from neuroprompt.experiments import REWARD, Experiment, read_settings, results_head
 from neuroprompt.pages.tables import Table, format_interval
 from neuroprompt.prompts import CLIP_WINDOW
-from neuroprompt.scoring import Term, combined
+from neuroprompt.scoring import combined, known_mean, read_terms
 from neuroprompt.statistics import FEWEST, bootstrap, compare
 from neuroprompt.terminal import counted
 
@@ -101,7 +101,7 @@ def csv_rows(results: Mapping, folder: str | Path) -> Iterator[list]:
     for record in read_records(folder):
         flagged = np.array(record["flagged"])
         raw = np.array([record["scores"][name] for name in scores], np.float64)  # (rewards, seeds); None becomes NaN
-        means = ["" if np.isnan(mean) else mean.item() for mean in _seed_mean(np.where(flagged, np.nan, raw))]
+        means = ["" if np.isnan(mean) else mean.item() for mean in known_mean(np.where(flagged, np.nan, raw))]
         row = [record[key] for key in ("index", "original", "method", "text", "clip_tokens", "satisfied")]
         yield [*row, int(flagged.sum()), *means, differences[record["method"]].get(record["index"], "")]
 
@@ -230,10 +230,11 @@ class _MethodData:
 
         Each of shape (prompts, seeds).
         """
-        terms = {name: Term(*(row[field] for field in Term._fields)) for name, row in settings["rewards"].items()}
         against = (plain.scores, plain.flagged) if plain else (None, None)
         own = {name: np.where(self.flagged, np.nan, scores) for name, scores in self.scores.items()}
-        return {REWARD: combined(terms, self.scores, self.flagged, *against, settings["flagged_reward"])} | own
+        return {
+            REWARD: combined(read_terms(settings), self.scores, self.flagged, *against, settings["flagged_reward"])
+        } | own
 
 
 def kept_and_added(original: str, text: str) -> tuple[float, list[str]]:
@@ -268,7 +269,7 @@ def _summary(data: _MethodData, values: Mapping[str, np.ndarray], base: Mapping[
         spread = float(1 - (np.square(data.embedding_sum).sum() - n) / (n * (n - 1)))
     ranked = []
     if base:
-        difference = _seed_mean(values[REWARD] - base[REWARD])  # (prompts,)
+        difference = known_mean(values[REWARD] - base[REWARD])  # (prompts,)
         order = sorted(np.flatnonzero(np.isfinite(difference)), key=lambda i: (-difference[i], i))
         ranked = [[int(i), float(difference[i])] for i in order]
     return {
@@ -291,7 +292,7 @@ def _summary(data: _MethodData, values: Mapping[str, np.ndarray], base: Mapping[
 
 def _against(values: Mapping[str, np.ndarray], base: Mapping[str, np.ndarray]) -> dict[str, dict | None]:
     """The reward and each component compared with another method's, on the prompts and seeds that both have."""
-    return {name: _comparison(_seed_mean(values[name] - base[name])) for name in values}
+    return {name: _comparison(known_mean(values[name] - base[name])) for name in values}
 
 
 def _comparison(difference: np.ndarray) -> dict | None:
@@ -308,16 +309,9 @@ def _comparison(difference: np.ndarray) -> dict | None:
 
 
 def _mean(values: np.ndarray) -> dict | None:
-    means = _seed_mean(values)
+    means = known_mean(values)
     there = means[np.isfinite(means)]
     return bootstrap(there)._asdict() if len(there) else None
-
-
-def _seed_mean(values: np.ndarray) -> np.ndarray:
-    """Mean over the seeds that are there, (prompts,); NaN where none is."""
-    there = np.isfinite(values)
-    with np.errstate(invalid="ignore"):
-        return np.where(there, values, 0.0).sum(1) / there.sum(1)
 
 
 def _distinct(counts: Counter) -> float | None:

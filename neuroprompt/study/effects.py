@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from neuroprompt.experiments import REWARD, SETTINGS, Experiment, read_settings, results_head
-from neuroprompt.scoring import Term, combined
+from neuroprompt.scoring import Term, combined, read_terms
 from neuroprompt.statistics import FEWEST, Interval, sign_test
 from neuroprompt.study.design import Axis, Design
 
@@ -144,7 +144,7 @@ def read_generators(folder: str | Path) -> dict[str, Experiment]:
 
 def _effects_by_prompt(records: Iterable[dict], design: Design, settings: Mapping) -> tuple[np.ndarray, list[str]]:
     """Each modifier's effect on each prompt, (prompts, measures, modifiers), and the prompts' classes."""
-    terms = {name: Term(*(row[field] for field in Term._fields)) for name, row in settings["rewards"].items()}
+    terms = read_terms(settings)
     indicators, effects, classes = design.indicators, [], []
     for record in records:
         values = _values(record, terms, settings)

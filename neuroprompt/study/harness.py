@@ -34,7 +34,6 @@ from neuroprompt.experiments import (
     check_settings,
     hold_shard,
     read_settings,
-    reward_settings,
     settings_difference,
     write_results,
     write_whole,
@@ -175,8 +174,7 @@ def _measure(prompt: str, design: Design, reward: PromptReward) -> dict:
         [text for text in drawn for _ in range(k)],
         [prompt] * (len(drawn) * k),
         reward.seeds(prompt) * len(drawn),
-        # All are drawn, also what a cache knows: the batches, and so the last bits, do not depend on what was before.
-        on_image=lambda index, image: None,
+        use_cache=False,
     )
 
     def by_combination(values: list) -> list:
@@ -225,7 +223,7 @@ def _settings(
     prompts: list[str], classes: Mapping[str, str], design: Design, reward: PromptReward
 ) -> tuple[dict, dict]:
     """What the numbers depend on, as JSON types: what all generators have in common, and this one's own."""
-    scoring = reward_settings(reward)
+    scoring = reward.settings()
     own = {"generator": scoring.pop("generator")}
     digest = blake2b(json.dumps([[p, classes.get(p)] for p in prompts]).encode(), digest_size=16).hexdigest()
     common = {

@@ -401,7 +401,9 @@ def test_numbers_from_raw_scores(seed, k, n):
         base = [scores["a"][0, i, j] for j in range(k) if not flagged[0, i, j]]
         for j in range(k):
             a, b = scores["a"][1, i, j], min(scores["b"][1, i, j], 0.3)
-            values[i, j] = (2.0 / 0.5 * (a - np.mean(base)) if base else 0.0) + (b - 0.3)
+            known = [score for score in base if np.isfinite(score)]
+            gain = a - np.mean(known) if known else np.nan if base else 0.0
+            values[i, j] = 2.0 / 0.5 * gain + (b - 0.3)
     others = values[~flagged[1] & np.isfinite(values)]
     for i, j in zip(*np.nonzero(flagged[1]), strict=True):  # worth 2 less than the original's pictures are
         plain = [min(scores["b"][0, i, s], 0.3) - 0.3 for s in range(k) if not flagged[0, i, s]]
