@@ -3,7 +3,6 @@
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 
-from neuroprompt.completions import check_prompt
 from neuroprompt.evaluation.methods import Method
 from neuroprompt.pages.grid import Grid, draw_cells
 from neuroprompt.pages.page import how_drawn
@@ -32,8 +31,6 @@ def compare_pictures(
         ValueError: A prompt is empty, or what a method or the grid refuses.
         DrawingError: A prompt cannot be drawn.
     """
-    for prompt in prompts:
-        check_prompt(prompt)
     written = [method(prompts) for method in methods]  # (methods, prompts)
     texts = list(zip(*written, strict=True))
     return compare_texts(prompts, texts, [method.name for method in methods], reward, seeds, title, None, on_progress)

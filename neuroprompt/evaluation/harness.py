@@ -27,7 +27,6 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from neuroprompt.completions import check_prompt
 from neuroprompt.decoding import Constraints, check
 from neuroprompt.evaluation.examples import draw_examples
 from neuroprompt.evaluation.methods import Method
@@ -88,7 +87,7 @@ def evaluate(
     if unknown := [name for name in references if name not in [method.name for method in methods[1:]]]:
         raise ValueError(f"to compare with {unknown[0]!r}, it must be among the methods, and not the first of them")
     # Files whose lines belong to the prompts' places are read whole; a wrong number comes out before anything is drawn.
-    written = {method.name: method(prompts) for method in methods if method.whole}
+    written = {method.name: method.rewrite(prompts) for method in methods if method.whole}
     settings = _settings(prompts, methods, reward, chunk_size)
     check_settings(folder, settings, "evaluation")
     experiment = Experiment(folder, units(settings))
@@ -98,7 +97,7 @@ def evaluate(
         """A chunk by a method."""
         chunk = prompts[start : start + chunk_size]
         began = time.perf_counter()
-        texts = written[method.name][start : start + chunk_size] if method.whole else method(chunk)
+        texts = written[method.name][start : start + chunk_size] if method.whole else method.rewrite(chunk)
         seconds = (time.perf_counter() - began) / len(chunk)
         return [
             record | {"index": start + i, "method": method.name, "seconds": seconds}
@@ -177,12 +176,13 @@ def _check(prompts: list[str], methods: Sequence[Method], reward: PromptReward, 
         raise ValueError(f"chunk_size is {chunk_size}: it must be at least 1")
     first: dict[str, int] = {}
     for i, prompt in enumerate(prompts, 1):
-        check_prompt(prompt)
         if first.setdefault(prompt, i) != i:
             raise ValueError(
                 f"prompt {i} ({prompt[:60]!r}) is prompt {first[prompt]} again: each counts once, or intervals would "
                 "be too narrow"
             )
+    for method in methods:
+        method.check(prompts)
     names = [method.name for method in methods]
     if twice := next((name for i, name in enumerate(names) if name in names[:i]), None):
         raise ValueError(f"the method {twice!r} is given twice")

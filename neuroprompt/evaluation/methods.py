@@ -196,8 +196,6 @@ def _best_of(name: str, making: _Making, count: str, source: str | None) -> Meth
     samples, reward = int(count), making.reward
     if not samples:
         raise ValueError(f"{name}: there must be at least 1 sample to choose from")
-    if reward is None:
-        raise ValueError(f"{name}: pictures choose here, by a reward, and there is none")
 
     def rewrite(prompts: Sequence[str], enhancer: PromptEnhancer, settings: dict[str, Any]) -> list[str]:
         settings = {"temperature": TEMPERATURE} | settings | {"num_return_sequences": samples, "do_sample": True}
@@ -217,8 +215,6 @@ def _search(name: str, making: _Making, count: str, source: str | None) -> Metho
     budget, reward = int(count), making.reward
     if budget <= _ORIGINALS:
         raise ValueError(f"{name}: the original's pictures are {_ORIGINALS} of the budget, so it must be larger")
-    if reward is None:
-        raise ValueError(f"{name}: pictures choose here, by a reward, and there is none")
     config = SearchConfig(budget=budget, held_out=0, seed=making.seed, window=making.window)
 
     def rewrite(prompts: Sequence[str], enhancer: PromptEnhancer, settings: dict[str, Any]) -> list[str]:
@@ -232,8 +228,13 @@ _ORIGINALS = 2  # pictures of the original prompt, which a search sets all other
 
 
 def _of_policy(name: str, making: _Making, source: str, rewrite: Callable[..., list[str]], **facts: Any) -> Method:
-    """A method that asks a policy, loaded when it is: `rewrite` gets the prompts, the policy and how it is decoded."""
+    """A method that asks a policy, loaded when it is: `rewrite` gets the prompts, the policy and how it is decoded.
+
+    `facts` are its settings where pictures choose among what the policy says.
+    """
     locate(source, "policy")  # what is wrong with the name comes out now, before anything is loaded
+    if facts and making.reward is None:
+        raise ValueError(f"{name}: pictures choose here, by a reward, and there is none")
     settings = {"seed": making.seed, "window": making.window} | making.decoding
     facts = settings | {"policy": source, "weights": identify(source, "policy")} | facts
     return Method(

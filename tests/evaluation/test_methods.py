@@ -47,12 +47,12 @@ def test_plain_is_the_prompt_as_it_is(parse):
 
 
 def test_enhanced_is_the_embedded_policy_and_is_loaded_once(parse, enhancer):
-    enhanced, ppo = parse("enhanced,ppo", seed=3)
+    enhanced, by_name = parse("enhanced,policy:embedded", seed=3)
     results = enhanced(PROMPTS)
     assert results == [e.text for e in enhancer(PROMPTS, seed=3, num_beams=2, max_new_tokens=16)]
-    assert ppo(PROMPTS) == results  # the last stage that ships
+    assert by_name(PROMPTS) == results
     assert parse.loaded == ["embedded"]
-    parse("sft")[0](PROMPTS)
+    parse("policy:embedded-sft")[0](PROMPTS)
     assert parse.loaded == ["embedded", "embedded-sft"]
 
 
@@ -198,7 +198,9 @@ def test_what_is_wrong_is_one_line(parse, tmp_path):
         ("", None, "no method is given"),
         ("file:", None, "unknown method 'file:'"),
         ("policy:", None, "unknown method 'policy:'"),
-        ("plain,sft,plain", None, "'plain' is given twice"),
+        ("plain,sft", None, "the method 'sft' is called policy:embedded-sft now"),
+        ("ppo+constraints", WISH, "the method 'ppo+constraints' is called enhanced+constraints now"),
+        ("plain,suffix,plain", None, "'plain' is given twice"),
         ("plain+constraints", WISH, "only policies take constraints, and 'plain' is none"),
         ("enhanced+constraints", None, "no constraints are given"),
         ("plain,suffix", WISH, "none of plain, suffix is a policy"),

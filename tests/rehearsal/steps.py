@@ -200,8 +200,8 @@ def _embedded() -> list[Step]:
         ),
         Step(
             "embedded: PPO's figures",
-            "neuroprompt evaluate --prompts configs/ppo/queries/test.txt:300 --methods plain,sft,ppo --against sft "
-            "-o results/ppo",
+            "neuroprompt evaluate --prompts configs/ppo/queries/test.txt:300 "
+            "--methods plain,policy:embedded-sft,enhanced --against policy:embedded-sft -o results/ppo",
             f"{DRAW} --prompts configs/ppo/queries/test.txt:6",
             makes=("results/ppo/report.html",),
         ),

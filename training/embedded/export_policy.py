@@ -6,7 +6,7 @@
     python training/embedded/export_policy.py card --run runs/embedded/sft --data data/discord \
         --figures results/policy.json --prompts partiprompts.txt --output neuroprompt/assets/policy
     python training/embedded/export_policy.py ppo --run runs/embedded/ppo --output neuroprompt/assets --temperature 0.7
-    neuroprompt evaluate --prompts configs/ppo/queries/test.txt:300 --methods plain,sft,ppo --against sft -o results/ppo
+    neuroprompt evaluate --prompts configs/ppo/queries/test.txt:300 --methods plain,policy:embedded-sft,enhanced --against policy:embedded-sft -o results/ppo
     python training/embedded/export_policy.py ppo-card --run runs/embedded/ppo --figures results/ppo \
         --output neuroprompt/assets/policy
 
@@ -88,7 +88,7 @@ def ppo(
 @app.command()
 def ppo_card(
     run: Annotated[Path, typer.Option(help="Output folder of training/ppo.py.")],
-    figures: Annotated[Path, typer.Option(help="Folder of `neuroprompt evaluate` with the methods sft and ppo.")],
+    figures: Annotated[Path, typer.Option(help="Folder of `neuroprompt evaluate` with the methods policy:embedded-sft and enhanced.")],
     output: Output,
 ) -> None:
     """Write the card of the policy after PPO from the run's log and the evaluation."""
@@ -97,10 +97,10 @@ def ppo_card(
     decoded = f"Both are sampled at temperature {own.temperature:g} where nobody asks otherwise." * bool(own.do_sample)
     history = json.loads((run / "log_history.json").read_text())
     results = json.loads((figures / "results.json").read_text())
-    shown = [t for t in tables(results) if t.title in ("Rewards", "Against plain", "Against sft", "Prompts")]
+    shown = [t for t in tables(results) if t.title in ("Rewards", "Against plain", "Against policy:embedded-sft", "Prompts")]
     updates = [entry for entry in history if "kl" in entry]
     evaluations = {entry["step"]: entry for entry in history if "eval_reward" in entry}
-    examples = [record for record in read_records(figures) if record["method"] == "ppo"][:16]
+    examples = [record for record in read_records(figures) if record["method"] == "enhanced"][:16]
     lines = [
         "# The embedded policy",
         "",
