@@ -27,6 +27,7 @@ def forest_plot(title: str, rows: Sequence[tuple[str, Mapping | None]]) -> Marku
     """
     left = _room_for(name for name, _ in rows)
     ends = [end for _, value in rows if value for end in value.values() if end is not None]
+    form = _form(value for _, value in rows)
     return render(
         "forest.svg",
         title=title,
@@ -36,7 +37,7 @@ def forest_plot(title: str, rows: Sequence[tuple[str, Mapping | None]]) -> Marku
         x=_Axis(min([0.0, *ends]), max([0.0, *ends]), left, _WIDTH - 64),
         rows=[
             {"name": name, "value": value, "y": 30 + _ROW * (i + 0.5)}
-            | (_say(name, value) | {"number": _number(value["mean"], 3)} if value else {})
+            | (_say(name, value) | {"number": format_number(value["mean"], form)} if value else {})
             for i, (name, value) in enumerate(rows)
         ],
     )
@@ -107,15 +108,17 @@ def heat_map(
     left, top, high = _room_for(rows), 44, 24
     wide = (_WIDTH - left) / len(columns)
     most = max((abs(value["mean"]) for value in cells.values() if value), default=0) or 1.0
+    form = _form(cells.values())
 
     def cell(row: str, column: str, x: float) -> dict[str, Any]:
         if not (value := cells[row, column]):
             return {"x": x, "colour": "rule", "strength": 1, "number": "", "weight": 400, "said": "nothing to compare"}
+        number = format_number(value["mean"], form)
         return _say(f"{row}, {column}", value) | {
             "x": x,
             "colour": "better" if value["mean"] > 0 else "worse",
             "strength": round(0.75 * abs(value["mean"]) / most, 3),  # text has to be read on it
-            "number": _number(value["mean"], 2) if wide > 38 else "",
+            "number": number if wide > 7 * len(number) else "",
         }
 
     lefts = {column: round(left + j * wide, 1) for j, column in enumerate(columns)}
@@ -151,10 +154,10 @@ class _Axis:
 
     @property
     def ticks(self) -> list[tuple[float, str]]:
-        """About four round numbers: where they are, and how they are written."""
-        rough = (self.high - self.low) / 4
+        """About five round numbers: where they are, and how they are written."""
+        rough = (self.high - self.low) / 5
         power = 10.0 ** math.floor(math.log10(rough))
-        step = next(m * power for m in (1, 2, 2.5, 5, 10) if m * power >= rough * 0.999)
+        step = next(m * power for m in (1, 2, 5, 10) if m * power >= rough * 0.999)
         first = math.ceil(self.low / step)
         values = [i * step for i in range(first, math.floor(self.high / step) + 1)]
         return [(self(value), format_number(value, ".6g")) for value in values]
@@ -177,7 +180,8 @@ def _say(name: str, value: Mapping) -> dict[str, Any]:
     }
 
 
-def _number(value: float, digits: int) -> str:
-    """With that many digits at least, and without an exponent."""
-    decimals = digits - 1 - math.floor(math.log10(abs(value))) if value else 0
-    return format_number(value, f"+.{min(max(decimals, 0), 6)}f")
+def _form(intervals: Iterable[Mapping | None]) -> str:
+    """The format of their means: three digits of the largest one, and as many decimals for all."""
+    most = max((abs(value["mean"]) for value in intervals if value), default=0)
+    decimals = 2 - math.floor(math.log10(most)) if most else 0
+    return f"+.{min(max(decimals, 0), 6)}f"

@@ -44,13 +44,15 @@ def print_tables(tables: Iterable[Table], console: Console = terminal) -> None:
     """Show tables in a terminal. One that is wider is split: some columns stand below the others, and none is cut."""
     for table in tables:
         console.print(Text(table.title, style="bold"))
-        for columns in _split(table, console.width):
-            shown = rich_table.Table(box=None, pad_edge=False)
+        for number, columns in enumerate(_split(table, console.width)):
+            shown = rich_table.Table(box=None, pad_edge=False, header_style="")
             for i in columns:
                 name = Text(table.columns[i])
                 shown.add_column(name, justify="right" if i else "left", overflow="fold", no_wrap=i > 0)
             for row in table.rows:
                 shown.add_row(*(Text(row[i]) for i in columns))
+            if number:
+                console.print()
             console.print(shown)
         console.print(Text(table.note, style="dim"))
         console.print()

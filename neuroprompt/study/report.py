@@ -101,10 +101,10 @@ def _effects(results: Mapping, kind: str, measure: str) -> Table:
             cells += [format_interval(row["effect"], signed=True), format_number(row["helps"], ".0%")]
         rows.append([f"{axis}: {modifier}", *cells])
     prompts = results["classes"][kind]
-    interval = "with its 95 % bootstrap interval" if prompts >= FEWEST else "too few for an interval"
+    interval = ", with its 95 % bootstrap interval" if prompts >= FEWEST else " (too few for an interval)"
     return Table(
         f"Effect on {'the reward' if measure == REWARD else measure}{f' (class {kind})' if kind != ALL else ''}",
-        f"{counted(prompts, 'prompt')}: what the modifier adds, against nothing on its axis, {interval}, and the share "
+        f"{counted(prompts, 'prompt')}: what the modifier adds, against nothing on its axis{interval}, and the share "
         "of prompts that it makes better (a tie is half a one).",
         ["modifier", *(cell for generator in generators for cell in (generator, "better"))],
         rows,
@@ -139,7 +139,7 @@ def _plots(results: Mapping) -> list[str]:
         return effects[(generator, kind, measure, *rows[row])]["effect"]
 
     def forest(generator: str, measure: str) -> str:
-        return forest_plot(f"{measure}: {generator}", [(row, effect(generator, ALL, measure, row)) for row in rows])
+        return forest_plot(f"{measure} on {generator}", [(row, effect(generator, ALL, measure, row)) for row in rows])
 
     def generators_map(measure: str) -> str:
         cells = {(row, name): effect(name, ALL, measure, row) for row in rows for name in generators}

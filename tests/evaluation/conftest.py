@@ -23,5 +23,7 @@ def folder(tmp_path):
     cells = [Cell(prompt, [picture], prompt), Cell(f"{prompt}, <script>alert(1)</script>", [picture], prompt)]
     save_grid(Grid([cells], ["plain", "m1"], ["best (+1.0): a <b>cat</b>"]), tmp_path / "examples-1.png")
     results["methods"]["m1"]["examples"] = "examples-1.png"
+    save_grid(Grid([cells], ["plain", "m1"], [prompt]), tmp_path / "examples.png")
+    results["examples"] = "examples.png"
     write_results(tmp_path, results, results["title"], tables(results), csv_rows(results, tmp_path))
     return tmp_path

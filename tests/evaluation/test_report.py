@@ -66,7 +66,9 @@ def test_the_page_is_whole_and_needs_nothing_else(folder):
             assert attributes.get(name, "data:").startswith("data:")
     assert "http" not in re.sub(r'http-equiv|"data:[^"]*"', "", text) and "@import" not in text
     assert "Ours & <theirs>" in page.text and "<script>alert(1)</script>" in page.text
-    assert [tag for tag, _ in page.tags].count("img") == 2  # of the one method with examples, beside plain
+    assert [tag for tag, _ in page.tags].count(
+        "img"
+    ) == 4  # in the middle, and of the one method with examples, each beside plain
     for heading in ("Rewards", "Against plain", "Prompts", "Latency", "Paired differences", "Training", "All numbers"):
         assert heading in page.text
     # differences by reward and its two components, two methods' prompts, two curves
