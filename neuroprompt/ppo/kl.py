@@ -1,6 +1,4 @@
-"""The leash to the reference policy: estimates of the divergence from it, and the controller of their weight."""
-
-from dataclasses import dataclass
+"""The leash to the reference policy: estimates of the divergence from it, and how their weight is steered."""
 
 import torch
 from torch import Tensor
@@ -27,23 +25,17 @@ def estimate_kl(logprobs: Tensor, reference: Tensor, estimator: str) -> Tensor:
     raise ValueError(f"kl_estimator is {estimator!r}: choose from {', '.join(KL_ESTIMATORS)}")
 
 
-@dataclass
-class KLController:
-    """The KL coefficient β: fixed, or steered towards a target (Ziegler et al. 2019, section 2.2).
+def steer(coef: float, kl: float, target: float | None, gain: float) -> float:
+    """The coefficient β after a batch of rollouts: steered towards a target KL (Ziegler et al. 2019, section 2.2).
 
-    ``e = clip(KL / target − 1, −0.2, 0.2)``, then ``β ← β (1 + gain · e)`` after each batch of rollouts.
+    ``e = clip(KL / target − 1, −0.2, 0.2)``, then ``β (1 + gain · e)``.
 
-    Attributes:
-        coef: β.
-        target: Nats per completion; None keeps β as it is.
+    Args:
+        coef: β so far.
+        kl: Mean KL of a completion of this batch, in nats.
+        target: Likewise; None keeps β as it is.
         gain: K_β of the paper.
     """
-
-    coef: float
-    target: float | None = None
-    gain: float = 0.1
-
-    def update(self, kl: float) -> None:
-        """Take in the mean KL of a completion, in nats."""
-        if self.target is not None:
-            self.coef *= 1 + self.gain * min(max(kl / self.target - 1, -0.2), 0.2)
+    if target is None:
+        return coef
+    return coef * (1 + gain * min(max(kl / target - 1, -0.2), 0.2))

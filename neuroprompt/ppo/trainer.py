@@ -10,14 +10,11 @@ prompts and has them rewarded, then all share what came out, so that each holds 
 a run on two processes does the same as one on one.
 """
 
-import json
 import math
 import time
-from collections.abc import Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Sequence
+from contextlib import contextmanager
 from copy import deepcopy
-from pathlib import Path
-from typing import NamedTuple
 
 import torch
 from accelerate.logging import get_logger
@@ -25,48 +22,26 @@ from accelerate.utils import gather_object
 from datasets import Dataset
 from torch import Tensor
 from torch.utils.data import DataLoader
-from transformers import (
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-    ProgressCallback,
-    TrainerCallback,
-    set_seed,
-)
-from transformers.trainer_utils import get_last_checkpoint
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback, TrainerControl, set_seed
 
 from neuroprompt.models import synchronize
 from neuroprompt.policies import load_policy, load_tokenizer
+from neuroprompt.ppo.actor import Actor, Written
 from neuroprompt.ppo.advantages import against_others, explained_variance, gae, token_rewards, whiten
-from neuroprompt.ppo.callbacks import RichProgress, SampleTable
+from neuroprompt.ppo.callbacks import COLUMNS, SamplePictures, sample_rows
+from neuroprompt.ppo.checkpoints import PPOCheckpoints
 from neuroprompt.ppo.config import PPOConfig
-from neuroprompt.ppo.kl import KLController, estimate_kl
+from neuroprompt.ppo.evaluation import Rewrite, Sample, evaluation_metrics
+from neuroprompt.ppo.kl import estimate_kl, steer
 from neuroprompt.ppo.losses import ppo_loss, token_logprobs
-from neuroprompt.ppo.model import PolicyWithValue, completion_logits, disable_dropout, in_eval_mode
+from neuroprompt.ppo.model import PolicyWithValue, disable_dropout
 from neuroprompt.ppo.reward_functions import RewardFunc, as_lists, over_processes, weighted_sum
-from neuroprompt.ppo.rollouts import (
-    EVALUATION,
-    MINIBATCHES,
-    TRAINING,
-    Queries,
-    QuerySampler,
-    Rollouts,
-    diversity,
-    encode,
-    eos_closed,
-    generator,
-    model_inputs,
-    row_noise,
-    sample,
-)
+from neuroprompt.ppo.rollouts import EVALUATION, MINIBATCHES, TRAINING, QuerySampler, Rollouts, diversity, generator
 from neuroprompt.ppo.state import PPOState
-from neuroprompt.runs.checkpoints import WholeCheckpoints
-from neuroprompt.runs.deepspeed import Float32Weights
-from neuroprompt.statistics import compare
+from neuroprompt.runs.samples import SampleTable
 
 logger = get_logger(__name__)
 
-STATE_FILE = "ppo_state.json"
-ROLLOUTS_FILE = "rollouts.safetensors"
 _UPDATE_METRICS = ("policy_loss", "value_loss", "approx_kl", "clip_fraction", "value_clip_fraction")
 
 
@@ -74,34 +49,7 @@ class TrainingStopped(RuntimeError):
     """The run stopped itself; the message says why, and the last checkpoint is whole."""
 
 
-class Written(NamedTuple):
-    """What a policy wrote.
-
-    Attributes:
-        ids, mask: (rows, length), padded on the right.
-        ended: Whether it came to the end token by itself. (rows,)
-        tokens: The ids of each row, without padding.
-        texts: Without special tokens.
-    """
-
-    ids: Tensor
-    mask: Tensor
-    ended: Tensor
-    tokens: list[list[int]]
-    texts: list[str]
-
-
-class Rewrite(NamedTuple):
-    """What became of an evaluation prompt."""
-
-    prompt: str
-    completion: str
-    reward: float
-    length: int
-    ended: bool
-
-
-class PPOTrainer(Float32Weights, WholeCheckpoints):
+class PPOTrainer(PPOCheckpoints):
     """Improves a causal language model by PPO.
 
     Args:
@@ -147,7 +95,7 @@ class PPOTrainer(Float32Weights, WholeCheckpoints):
         args = args or PPOConfig("ppo")
         set_seed(args.seed)  # adapters are drawn at random
         if isinstance(model, str):
-            name, model = model, _load(model, args.model_init_kwargs or {})
+            name, model = model, load_policy(model, **{"dtype": torch.float32} | (args.model_init_kwargs or {}))
             processing_class = processing_class or load_tokenizer(name)
         tokenizer = processing_class or load_tokenizer(model.config._name_or_path)
         if tokenizer.eos_token_id is None:
@@ -155,20 +103,8 @@ class PPOTrainer(Float32Weights, WholeCheckpoints):
         if tokenizer.pad_token_id is None:
             tokenizer.pad_token = tokenizer.eos_token  # what is padding is said by masks, never by this id
         self.reward_funcs, self.reward_weights = as_lists(reward_funcs, reward_weights)
-        for name, data in _by_name(eval_dataset, "train", train_dataset).items():
-            if "prompt" not in data.column_names:
-                raise ValueError(f"the {name} data has no column 'prompt'; it has {', '.join(data.column_names)}")
-
-        trunk = deepcopy(model.base_model).requires_grad_(True) if args.separate_value_model else None
-        self.reference = None if peft_config else deepcopy(model).requires_grad_(False).eval()
-        if peft_config:
-            from peft import get_peft_model
-
-            model = get_peft_model(model, peft_config)
-            if args.gradient_checkpointing:
-                model.enable_input_require_grads()
-        policy = PolicyWithValue(model, trunk)
-        disable_dropout(policy)
+        _check_columns(train_dataset, eval_dataset)
+        policy, self.reference = _policy_and_reference(model, args, peft_config)
         super().__init__(
             model=policy,
             args=args,
@@ -181,33 +117,24 @@ class PPOTrainer(Float32Weights, WholeCheckpoints):
         )
         self._refuse_what_does_not_work()
         self.model_accepts_loss_kwargs = False  # the loss is scaled here, for accumulation and processes alike
+        device = self.accelerator.device
         if self.reference is not None:
-            self.reference.to(self.accelerator.device)
-        self._positions = getattr(model.config, "max_position_embeddings", None) or 10**9
-        self._separators = torch.tensor(
-            [
-                any(mark in (token or "") for mark in ",;|")
-                for token in tokenizer.convert_ids_to_tokens(range(model.config.vocab_size))
-            ],
-            device=self.accelerator.device,
-        )
+            self.reference.to(device)
+        self.actor = Actor(self.model, self.reference, tokenizer, args, device)
         self.ppo_state = PPOState(args.kl_coef)
         self.rollouts: Rollouts | None = None
-        self.samples: list[dict] = []  # of the last evaluation
+        self.micro_step = 0  # forward and backward passes so far
+        self.samples: list[Sample] = []  # of the last evaluation
         self.stopped: str | None = None
         self._baselines: dict[str, tuple[Dataset, list[Rewrite], list[Rewrite]]] = {}
-        self._micro_step = 0
-        self._gradient_norm = 0.0  # of this optimizer step, before clipping
         self._left_out = False  # whether this optimizer step is
         self._update_started = self._update_seconds = 0.0
-        self._step_kl = torch.zeros((), device=self.accelerator.device)
-        self._updates = torch.zeros(len(_UPDATE_METRICS), device=self.accelerator.device)
+        self._step_kl = torch.zeros((), device=device)
+        self._updates = torch.zeros(len(_UPDATE_METRICS), device=device)
         self._updates_since_log = 0
-        self.add_callback(_Guard(self))
-        self.add_callback(SampleTable(self))
-        if not args.disable_tqdm:
-            self.remove_callback(ProgressCallback)
-            self.add_callback(RichProgress)
+        self.add_callback(_AtStepEnd(self._end_step))
+        self.add_callback(SampleTable(COLUMNS, lambda: sample_rows(self.samples)))
+        self.add_callback(SamplePictures(self))
 
     def _refuse_what_does_not_work(self) -> None:
         if self.args.n_gpu > 1:
@@ -227,26 +154,16 @@ class PPOTrainer(Float32Weights, WholeCheckpoints):
         Raises:
             TrainingStopped: A guard stopped the run; its last checkpoint is whole.
         """
-        if resume_from_checkpoint is True:
-            resume_from_checkpoint = get_last_checkpoint(self.args.output_dir)
-            if resume_from_checkpoint is None:
-                raise ValueError(f"there is no checkpoint in {self.args.output_dir}")
-        self.stopped, self.rollouts, self._micro_step = None, None, 0
-        if resume_from_checkpoint:
-            self._load_state(Path(resume_from_checkpoint))
-        output = super().train(resume_from_checkpoint or None, *args, **kwargs)
+        self.stopped = None
+        output = super().train(resume_from_checkpoint, *args, **kwargs)
         if self.stopped:
             raise TrainingStopped(self.stopped)
         return output
 
     @property
-    def micro_steps_per_iteration(self) -> int:
-        return self.args.steps_per_iteration * self.args.gradient_accumulation_steps
-
-    @property
     def iteration(self) -> int:
         """Which batch of rollouts the next update reads."""
-        return self._micro_step // self.micro_steps_per_iteration
+        return self.micro_step // self.micro_steps_per_iteration
 
     def get_train_dataloader(self) -> DataLoader:
         """Each process' share of every batch of rollouts, once for each of the updates that are made from it."""
@@ -270,22 +187,34 @@ class PPOTrainer(Float32Weights, WholeCheckpoints):
 
     def training_step(self, model, inputs: list[dict], num_items_in_batch=None) -> Tensor:
         """One minibatch of the buffer, which is filled first where it is used up; `inputs` are the process' prompts."""
-        micro = self._micro_step % self.micro_steps_per_iteration
-        accumulation = self.args.gradient_accumulation_steps
+        micro = self.micro_step % self.micro_steps_per_iteration
         if micro == 0:
             self.rollouts = self._collect(inputs)
-        if micro % accumulation == 0:
+        if micro % self.args.gradient_accumulation_steps == 0:
             self._update_started = time.perf_counter()
             self._left_out = self.ppo_state.skip_rest
             self.ppo_state.record(steps_left_out=float(self._left_out))
         loss = torch.zeros((), device=self.accelerator.device)
-        # A step that is left out has no gradients, and optimizers do not touch a parameter without one.
-        if not self._left_out:
+        if not self._left_out:  # if it is there are no gradients: optimizers do not touch a parameter without one
             loss = super().training_step(model, self._minibatch(micro))
-            if (micro + 1) % accumulation == 0:
-                self._end_of_step()
-        self._micro_step += 1
+        self.micro_step += 1
         return loss
+
+    def _minibatch(self, micro: int) -> dict:
+        """This process' part of an optimizer step's rows, or of the `micro`-th part of them under accumulation."""
+        args, size = self.args, self.args.minibatch_size
+        epoch, micro = divmod(micro, len(self.rollouts) // size * args.gradient_accumulation_steps)
+        step, part = divmod(micro, args.gradient_accumulation_steps)
+        order = generator(args.seed, MINIBATCHES, self.iteration, epoch).permutation(len(self.rollouts))
+        rows = torch.from_numpy(order[step * size : (step + 1) * size])
+        # The step's gradient is a sum: rows of like length go together, for less padding.
+        rows = rows[self.rollouts.completion_mask[rows].sum(1).argsort(stable=True)]
+        share = args.per_device_train_batch_size
+        first = (part * self.accelerator.num_processes + self.accelerator.process_index) * share
+        return {
+            **self.rollouts.minibatch(rows[first : first + share]),
+            "tokens_in_step": self.rollouts.tokens(rows),
+        }
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         """The clipped objective with value loss and entropy bonus, per token of the whole optimizer step."""
@@ -323,49 +252,48 @@ class PPOTrainer(Float32Weights, WholeCheckpoints):
         return (loss, outputs) if return_outputs else loss
 
     def _get_grad_norm(self, model, grad_norm=None):
-        """As the library's, and kept: whether it is finite decides on the step (see `_Guard`)."""
+        """As the library's; a gradient that is not finite costs its step."""
         norm = super()._get_grad_norm(model, grad_norm)
-        self._gradient_norm = math.nan if norm is None else float(norm)
+        if self._left_out:
+            return norm
+        if norm is not None and math.isfinite(norm):
+            self.ppo_state.skipped_in_a_row = 0
+        else:
+            self.model.zero_grad(set_to_none=True)  # DeepSpeed has left the step out by itself
+            self._skip("the gradient is not finite")
         return norm
 
-    def _minibatch(self, micro: int) -> dict:
-        """This process' part of an optimizer step's rows, or of the `micro`-th part of them under accumulation."""
-        args, size = self.args, self.args.minibatch_size
-        epoch, micro = divmod(micro, len(self.rollouts) // size * args.gradient_accumulation_steps)
-        step, part = divmod(micro, args.gradient_accumulation_steps)
-        order = generator(args.seed, MINIBATCHES, self.iteration, epoch).permutation(len(self.rollouts))
-        rows = torch.from_numpy(order[step * size : (step + 1) * size])
-        # The step's gradient is a sum: rows of like length go together, for less padding.
-        rows = rows[self.rollouts.completion_mask[rows].sum(1).argsort(stable=True)]
-        share = args.per_device_train_batch_size
-        first = (part * self.accelerator.num_processes + self.accelerator.process_index) * share
-        return {
-            **self.rollouts.minibatch(rows[first : first + share]),
-            "tokens_in_step": self.rollouts.tokens(rows),
-        }
-
-    def _end_of_step(self) -> None:
-        self._updates_since_log += 1
-        if self.args.target_kl is not None:
-            kl = float(self.accelerator.reduce(self._step_kl, "sum"))
-            self.ppo_state.skip_rest = kl > self.args.target_kl
-        self._step_kl.zero_()
+    def _end_step(self, control) -> None:
+        """After an optimizer step: whether this iteration goes on, and the run; and the clock of updates."""
+        if not self._left_out:
+            self._updates_since_log += 1
+            if self.args.target_kl is not None:
+                kl = float(self.accelerator.reduce(self._step_kl, "sum"))
+                self.ppo_state.skip_rest = kl > self.args.target_kl
+            self._step_kl.zero_()
+        last_of_iteration = not self.micro_step % self.micro_steps_per_iteration
+        if last_of_iteration:
+            synchronize(self.accelerator.device)
+        self._update_seconds += time.perf_counter() - self._update_started
+        if last_of_iteration:
+            self.ppo_state.record(**{"seconds/update": self._update_seconds})
+            self._update_seconds = 0.0
+        if self.stopped:
+            control.should_training_stop = control.should_save = control.should_log = True
 
     # --- rollouts ------------------------------------------------------------------------------------------------
 
     def _collect(self, rows: list[dict]) -> Rollouts:
         """Let the policy continue this process' prompts, have them rewarded, and share everything."""
-        args, state = self.args, self.ppo_state
-        state.skip_rest = False
+        self.ppo_state.skip_rest = False
         first = self.accelerator.process_index * len(rows)
+        prompts, indices = [row["prompt"] for row in rows], range(first, first + len(rows))
         with self._phase("generate"):
-            queries, written = self._write(
-                self.model.policy, rows, TRAINING, self.iteration, range(first, first + len(rows))
-            )
+            queries, written = self.actor.write(self.model.policy, prompts, TRAINING, self.iteration, indices)
         with self._phase("reward"):
             scores = self._reward(rows, written, log=True)
         with self._phase("logprobs"):
-            measured = self._measure(queries, written)
+            measured = self.actor.measure(queries, written)
         shared = self._share(
             prompt_ids=queries.ids,
             prompt_mask=queries.mask,
@@ -375,10 +303,32 @@ class PPOTrainer(Float32Weights, WholeCheckpoints):
             ended=written.ended,
             **measured,
         )
-        prompt_ids, prompt_mask = shared["prompt_ids"], shared["prompt_mask"]
-        ids, mask, scores, ended = (shared[k] for k in ("completion_ids", "completion_mask", "scores", "ended"))
-        logprobs, values, reference = (shared[k] for k in ("logprobs", "values", "reference"))
+        distinct_tails, distinct_modifiers = diversity(gather_object(written.texts))
+        self._watch_diversity(distinct_tails)
+        self.ppo_state.record(distinct_tails=distinct_tails, distinct_modifiers=distinct_modifiers)
+        return self._credit(**shared)
 
+    def _credit(
+        self,
+        prompt_ids: Tensor,
+        prompt_mask: Tensor,
+        completion_ids: Tensor,
+        completion_mask: Tensor,
+        scores: Tensor,
+        ended: Tensor,
+        logprobs: Tensor,
+        values: Tensor,
+        entropy: Tensor,
+        reference: Tensor,
+    ) -> Rollouts:
+        """What each token of the rollouts is to be credited with: scores into rewards, these into advantages.
+
+        Args:
+            prompt_ids, prompt_mask: (rows, prompt)
+            scores, ended: (rows,)
+            others: (rows, completion)
+        """
+        args, state, mask = self.args, self.ppo_state, completion_mask
         divergence = ((logprobs - reference) * mask).sum(1).mean().item()
         coef = state.kl_coef
         if bool(scores.isfinite().all()):
@@ -386,72 +336,37 @@ class PPOTrainer(Float32Weights, WholeCheckpoints):
             state.moments.update(earned)
             earned = state.moments.normalise(earned) if args.normalize_rewards else earned
             earned = earned - args.missing_eos_penalty * ~ended
-            controller = KLController(state.kl_coef, args.kl_target, args.kl_gain)
-            controller.update(divergence)
-            state.kl_coef = controller.coef
+            state.kl_coef = steer(coef, divergence, args.kl_target, args.kl_gain)
         else:
             self._skip(f"{int((~scores.isfinite()).sum())} of {len(scores)} rewards are not finite")
             state.skip_rest = True
             earned = torch.zeros_like(scores)
         rewards = token_rewards(earned.float(), estimate_kl(logprobs, reference, args.kl_estimator), mask, coef)
         advantages, returns = gae(rewards, values, mask, args.gamma, args.lam)
-        texts = gather_object(written.texts)
-        distinct_tails, distinct_modifiers = diversity(texts)
-        self._watch_diversity(distinct_tails)
-        keep = mask.bool()
-        finite = scores[scores.isfinite()]
+        keep, finite = mask.bool(), scores[scores.isfinite()]
         if len(finite):
             state.record(reward=finite.mean().item(), reward_std=finite.std(unbiased=False).item())
         state.record(
             kl=divergence,
             kl_coef=coef,
-            entropy=shared["entropy"][keep].mean().item(),
+            entropy=entropy[keep].mean().item(),
             completion_length=mask.sum(1).float().mean().item(),
             eos_rate=ended.float().mean().item(),
-            distinct_tails=distinct_tails,
-            distinct_modifiers=distinct_modifiers,
             value_mean=values[keep].mean().item(),
             return_mean=returns[keep].mean().item(),
             explained_variance=explained_variance(values, returns, mask),
         )
-        if args.whiten_advantages:
-            advantages = whiten(advantages, mask)
         return Rollouts(
             prompt_ids=prompt_ids.cpu(),
             prompt_mask=prompt_mask.cpu(),
-            completion_ids=ids.cpu(),
+            completion_ids=completion_ids.cpu(),
             completion_mask=mask.cpu(),
-            closed=eos_closed(ids, self._separators, args.min_modifiers).cpu(),
+            closed=self.actor.closed(completion_ids).cpu(),
             logprobs=logprobs.cpu(),
             values=values.cpu(),
-            advantages=advantages.cpu(),
+            advantages=(whiten(advantages, mask) if args.whiten_advantages else advantages).cpu(),
             returns=returns.cpu(),
         )
-
-    def _write(
-        self, policy: PreTrainedModel, rows: list[dict], stream: int, step: int, indices: Sequence[int]
-    ) -> tuple[Queries, Written]:
-        """Completions of the rows' prompts; the noise of each belongs to its index at this step of the stream."""
-        args, tokenizer = self.args, self.processing_class
-        queries = encode(
-            [row["prompt"] for row in rows], tokenizer, self._positions, args.window, args.max_new_tokens
-        ).to(self.accelerator.device)
-        noise = row_noise(args.seed, stream, step, indices, int(queries.budgets.max()))
-        with in_eval_mode(self.model), self._autocast():
-            ids, lengths = sample(
-                policy,
-                queries,
-                noise,
-                tokenizer.eos_token_id,
-                args.temperature,
-                self._separators,
-                args.min_modifiers,
-            )
-        tokens = [row[:n] for row, n in zip(ids.tolist(), lengths.tolist(), strict=True)]
-        texts = tokenizer.batch_decode(tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False)
-        ended = ids.gather(1, lengths[:, None] - 1).squeeze(1) == tokenizer.eos_token_id
-        mask = (torch.arange(ids.shape[1], device=ids.device) < lengths[:, None]).long()
-        return queries, Written(ids, mask, ended, tokens, texts)
 
     def _reward(self, rows: list[dict], written: Written, log: bool = False) -> Tensor:
         """The weighted sum of the reward functions, (rows,), not finite where none of them applies."""
@@ -468,34 +383,6 @@ class PPOTrainer(Float32Weights, WholeCheckpoints):
             self.ppo_state.record(**over_processes(measured))
         return scores.to(self.accelerator.device)
 
-    @torch.no_grad()
-    def _measure(self, queries: Queries, written: Written) -> dict[str, Tensor]:
-        """Log-probabilities, values and entropies by the forward pass that updates use, and those of the reference."""
-        rows, length = written.ids.shape
-        names = ("logprobs", "values", "entropy", "reference")
-        measured = {name: torch.zeros((rows, length), device=written.ids.device) for name in names}
-        by_length = (queries.mask.sum(1) + written.mask.sum(1)).argsort(stable=True)
-        eos = self.processing_class.eos_token_id
-        closed = eos_closed(written.ids, self._separators, self.args.min_modifiers) if self.args.min_modifiers else None
-        with in_eval_mode(self.model), self._autocast():
-            for part in by_length.split(self.args.rows_at_once):
-                mask = written.mask[part].bool()
-                inputs = model_inputs(queries.ids[part], queries.mask[part], written.ids[part], mask)
-                tokens = written.ids[part][mask]
-                shut = None if closed is None else closed[part][mask]
-                outputs = self.model(**inputs)
-                logprobs, entropy = token_logprobs(
-                    outputs.logits, tokens, self.args.temperature, shut, eos, entropy=True
-                )
-                with self._reference() as reference:
-                    logits, _ = completion_logits(reference, **inputs)
-                of_reference, _ = token_logprobs(logits, tokens, self.args.temperature, shut, eos)
-                for name, values in zip(names, (logprobs, outputs.state_values, entropy, of_reference), strict=True):
-                    block = torch.zeros(mask.shape, device=mask.device)
-                    block[mask] = values
-                    measured[name][part] = block
-        return measured
-
     def _share(self, **tensors: Tensor) -> dict[str, Tensor]:
         """Everybody's rows, in the order of the processes; prompts are padded on the left, the rest on the right."""
         shared = {}
@@ -504,20 +391,6 @@ class PPOTrainer(Float32Weights, WholeCheckpoints):
                 tensor = self.accelerator.pad_across_processes(tensor, dim=1, pad_first=name.startswith("prompt"))
             shared[name] = self.accelerator.gather(tensor)
         return shared
-
-    def _autocast(self):
-        """The arithmetic of the update's forward pass, for the forward passes that do not go through the wrapped model.
-
-        `Accelerator.autocast` does nothing under DeepSpeed.
-        """
-        bf16 = self.args.mixed_precision == "bf16"
-        return torch.autocast(self.accelerator.device.type, torch.bfloat16, enabled=bf16)
-
-    @contextmanager
-    def _reference(self):
-        """The model that the policy started from."""
-        with nullcontext(self.reference) if self.reference is not None else self.model.policy.disable_adapter():
-            yield self.reference or self.model.policy
 
     @contextmanager
     def _phase(self, name: str):
@@ -574,34 +447,13 @@ class PPOTrainer(Float32Weights, WholeCheckpoints):
             return metrics
         start = time.perf_counter()
         if self._baselines.get(metric_key_prefix, (None,))[0] is not data:  # they do not change in a run
-            with self._reference() as reference:
+            with self.actor.starting_policy() as reference:
                 self._baselines[metric_key_prefix] = (data, self._rewrite(data, None), self._rewrite(data, reference))
         _, plain, sft = self._baselines[metric_key_prefix]
-        rewrites = self._rewrite(data, self.model.policy)
-        distinct_tails, distinct_modifiers = diversity([r.completion for r in rewrites])
-        metrics = {
-            "reward": _mean(r.reward for r in rewrites),
-            "reward_sft": _mean(r.reward for r in sft),
-            "reward_plain": _mean(r.reward for r in plain),
-            "completion_length": _mean(r.length for r in rewrites),
-            "eos_rate": _mean(r.ended for r in rewrites),
-            "distinct_tails": distinct_tails,
-            "distinct_modifiers": distinct_modifiers,
-        }
-        for name, baseline in (("sft", sft), ("plain", plain)):
-            pairs = [(a.reward, b.reward) for a, b in zip(rewrites, baseline, strict=True)]
-            pairs = [pair for pair in pairs if all(map(math.isfinite, pair))]
-            if pairs:
-                compared = compare(*zip(*pairs, strict=True))
-                metrics[f"gain_over_{name}"], low, high = compared.difference
-                metrics |= {f"gain_over_{name}_low": low, f"gain_over_{name}_high": high}
-                metrics[f"win_rate_over_{name}"] = compared.win_rate
-        metrics["runtime"] = time.perf_counter() - start
+        samples = list(map(Sample, plain, sft, self._rewrite(data, self.model.policy)))
+        metrics = evaluation_metrics(samples) | {"runtime": time.perf_counter() - start}
         metrics = {f"{metric_key_prefix}_{name}": value for name, value in metrics.items()}
-        self.samples = [
-            {"prompt": p.prompt, "plain": p, "sft": s, "policy": r}
-            for p, s, r in list(zip(plain, sft, rewrites, strict=True))[: self.args.num_samples]
-        ]
+        self.samples = samples[: self.args.num_samples]
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
@@ -613,28 +465,17 @@ class PPOTrainer(Float32Weights, WholeCheckpoints):
         for start in range(0, len(mine), self.args.per_device_eval_batch_size):
             indices = mine[start : start + self.args.per_device_eval_batch_size]
             rows = [data[i] for i in indices]
+            prompts = [row["prompt"] for row in rows]
             if policy is None:
-                eos = self.processing_class.eos_token_id
-                tokens = torch.full((len(rows), 1), eos)
-                written = Written(tokens, tokens, tokens[:, 0] == eos, tokens.tolist(), [""] * len(rows))
+                written = self.actor.nothing(len(rows))
             else:
-                _, written = self._write(policy, rows, EVALUATION, 0, indices)
-            rewards = self._reward(rows, written)
-            done += [
-                (i, Rewrite(row["prompt"], text, reward, length, ended))
-                for i, row, text, reward, length, ended in zip(
-                    indices,
-                    rows,
-                    written.texts,
-                    rewards.tolist(),
-                    written.mask.sum(1).tolist(),
-                    written.ended.tolist(),
-                    strict=True,
-                )
-            ]
+                _, written = self.actor.write(policy, prompts, EVALUATION, 0, indices)
+            rewards, lengths = self._reward(rows, written).tolist(), written.mask.sum(1).tolist()
+            rewrites = map(Rewrite, prompts, written.texts, rewards, lengths, written.ended.tolist())
+            done += zip(indices, rewrites, strict=True)
         return [rewrite for _, rewrite in sorted(gather_object(done))]
 
-    # --- log and checkpoints -------------------------------------------------------------------------------------
+    # --- log -----------------------------------------------------------------------------------------------------
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """As `Trainer.log`, with the means of what was measured since the last log."""
@@ -647,7 +488,7 @@ class PPOTrainer(Float32Weights, WholeCheckpoints):
             self._updates.zero_()
             self._updates_since_log = 0
             metrics["skipped_batches"] = self.ppo_state.skipped
-            metrics["episodes"] = -(-self._micro_step // self.micro_steps_per_iteration) * self.args.rollout_batch_size
+            metrics["episodes"] = -(-self.micro_step // self.micro_steps_per_iteration) * self.args.rollout_batch_size
             logs = logs | metrics
         super().log(logs, start_time)
 
@@ -655,98 +496,37 @@ class PPOTrainer(Float32Weights, WholeCheckpoints):
         """Not counted: most of the work is the rewards', which the library does not see."""
         return 0
 
-    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
-        """Write the policy as a plain `transformers` folder; adapters are merged into it.
 
-        Checkpoints (`_internal_call`) hold what training goes on with instead: adapters as they are, and the critic.
-        """
-        folder = Path(output_dir or self.args.output_dir)
-        if self.args.should_save:
-            folder.mkdir(parents=True, exist_ok=True)
-            if _internal_call:
-                self.model.save(folder)
-            else:
-                policy = self.model.policy
-                policy = deepcopy(policy).merge_and_unload() if self.model.is_peft else policy
-                policy.save_pretrained(folder)
-            self.processing_class.save_pretrained(folder)
-        if self.args.push_to_hub and not _internal_call:
-            self.push_to_hub(commit_message="Model save", revision=self.args.hub_revision)
-
-    def _save_more(self, folder: Path) -> None:
-        self.ppo_state.save(folder / STATE_FILE)
-        if self._micro_step % self.micro_steps_per_iteration:
-            self.rollouts.save(folder / ROLLOUTS_FILE)
-
-    def _load_from_checkpoint(self, resume_from_checkpoint: str, model=None) -> None:
-        self.model.load(Path(resume_from_checkpoint))
-
-    def _load_best_model(self) -> None:
-        if self.is_deepspeed_enabled:
-            super()._load_best_model()
-        else:
-            self.model.load(Path(self.state.best_model_checkpoint))
-
-    def _load_state(self, checkpoint: Path) -> None:
-        """Take up the KL coefficient, the rewards' moments and a half-used buffer."""
-        if not (checkpoint / STATE_FILE).is_file():
-            raise ValueError(f"{checkpoint} is no PPO checkpoint to go on from: it has no {STATE_FILE}")
-        self.ppo_state = PPOState.load(checkpoint / STATE_FILE)
-        step = json.loads((checkpoint / "trainer_state.json").read_text())["global_step"]
-        self._micro_step = step * self.args.gradient_accumulation_steps
-        if (checkpoint / ROLLOUTS_FILE).is_file():
-            self.rollouts = Rollouts.load(checkpoint / ROLLOUTS_FILE)
-        half = self._micro_step % self.micro_steps_per_iteration
-        if bool(half) != (self.rollouts is not None) or (half and len(self.rollouts) != self.args.rollout_batch_size):
-            raise ValueError(
-                f"{checkpoint} was written with other settings: rollout_batch_size, num_ppo_epochs, the batch size, "
-                "gradient accumulation and the number of processes must give the same steps per iteration"
-            )
-
-
-class _Guard(TrainerCallback):
-    """Leaves out updates whose gradient is not finite, clocks updates, and stops the run when the trainer says so."""
-
-    def __init__(self, trainer: PPOTrainer):
-        self.trainer = trainer
-
-    def on_pre_optimizer_step(self, args, state, control, **kwargs):
-        trainer = self.trainer
-        if trainer._left_out:
-            return
-        if math.isfinite(trainer._gradient_norm):
-            trainer.ppo_state.skipped_in_a_row = 0
-        else:
-            trainer.model.zero_grad(set_to_none=True)  # DeepSpeed has left the step out by itself
-            trainer._skip("the gradient is not finite")
+class _AtStepEnd(TrainerCallback):
+    def __init__(self, then: Callable[[TrainerControl], None]):
+        self.then = then
 
     def on_step_end(self, args, state, control, **kwargs):
-        trainer = self.trainer
-        last_of_iteration = not trainer._micro_step % trainer.micro_steps_per_iteration
-        if last_of_iteration:
-            synchronize(trainer.accelerator.device)
-        trainer._update_seconds += time.perf_counter() - trainer._update_started
-        if last_of_iteration:
-            trainer.ppo_state.record(**{"seconds/update": trainer._update_seconds})
-            trainer._update_seconds = 0.0
-        if trainer.stopped:
-            control.should_training_stop = control.should_save = control.should_log = True
-        return control
+        self.then(control)
 
 
 # --- details -----------------------------------------------------------------------------------------------------
 
 
-def _load(source: str, settings: dict) -> PreTrainedModel:
-    """The model at `source`, in float32 unless `settings` say otherwise; adapters are merged into theirs."""
-    return load_policy(source, **{"dtype": torch.float32} | settings)
+def _policy_and_reference(
+    model: PreTrainedModel, args: PPOConfig, peft_config
+) -> tuple[PolicyWithValue, PreTrainedModel | None]:
+    """The policy with its critic, and a frozen copy of it; None where it can be had by switching adapters off."""
+    trunk = deepcopy(model.base_model).requires_grad_(True) if args.separate_value_model else None
+    reference = None if peft_config else deepcopy(model).requires_grad_(False).eval()
+    if peft_config:
+        from peft import get_peft_model
+
+        model = get_peft_model(model, peft_config)
+        if args.gradient_checkpointing:
+            model.enable_input_require_grads()
+    policy = PolicyWithValue(model, trunk)
+    disable_dropout(policy)
+    return policy, reference
 
 
-def _by_name(data: Dataset | dict[str, Dataset] | None, name: str, more: Dataset | None) -> dict[str, Dataset]:
-    named = data if isinstance(data, dict) else {} if data is None else {"evaluation": data}
-    return named | ({} if more is None else {name: more})
-
-
-def _mean(values) -> float:
-    values = [float(v) for v in values]
-    return sum(values) / len(values)
+def _check_columns(train: Dataset | None, held_out: Dataset | dict[str, Dataset] | None) -> None:
+    named = held_out if isinstance(held_out, dict) else {"evaluation": held_out}
+    for name, data in (named | {"train": train}).items():
+        if data is not None and "prompt" not in data.column_names:
+            raise ValueError(f"the {name} data has no column 'prompt'; it has {', '.join(data.column_names)}")

@@ -1,15 +1,20 @@
 """Before and while a run goes on: what cannot work is refused in one line, and its folder gets its one writer."""
 
+import logging
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 
-from transformers import Trainer, TrainingArguments
+import datasets
+from transformers import TrainingArguments
 from transformers.integrations import get_available_reporting_integrations
 from trl import ModelConfig
 
 from neuroprompt.files import sole_writer
+from neuroprompt.programs import quiet_libraries
+from neuroprompt.terminal import errors
 
 
 def check(config: TrainingArguments, model_config: ModelConfig) -> None:
@@ -35,6 +40,15 @@ def check(config: TrainingArguments, model_config: ModelConfig) -> None:
         )
 
 
+def quiet() -> None:
+    """Hold back what libraries say to whoever writes programs with them, and their bars where nobody watches."""
+    quiet_libraries()
+    warnings.filterwarnings("ignore", "fan_in_fan_out is set to False", UserWarning)  # PEFT then sets it right itself
+    logging.getLogger("DeepSpeed").addFilter(lambda record: "Setting accelerator to CPU" not in record.getMessage())
+    if not errors.is_terminal:
+        datasets.disable_progress_bars()
+
+
 def prepare_first(folder: str | Path) -> str:
     """What to do where prepared data is missing."""
     return f"run `python scripts/prepare_data.py --source FILE_OR_HUB_DATA_SET --output {folder}` first"
@@ -50,14 +64,11 @@ def writing(config: TrainingArguments) -> Iterator[None]:
     if config.process_index:
         yield
         return
-    with sole_writer(config.output_dir, inside=True):
-        yield
-
-
-def announce(trainer: Trainer, rows: str) -> None:
-    """Say what is about to be trained, on how many processes, from which rows."""
-    count = sum(p.numel() for p in trainer.model.parameters() if p.requires_grad)
-    trainer.accelerator.print(
-        f"{trainer.accelerator.num_processes} process(es) on {trainer.accelerator.device.type}, "
-        f"{count / 1e6:.1f} M trainable parameters, {rows}"
-    )
+    folder = Path(config.output_dir)
+    made = not folder.exists()
+    try:
+        with sole_writer(folder, inside=True):
+            yield
+    finally:
+        if made and folder.is_dir() and not any(folder.iterdir()):  # nothing came of it
+            folder.rmdir()

@@ -6,23 +6,23 @@ of sample rewrites at each evaluation. `training/sft.py` is the entry point.
 
 from copy import deepcopy
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import trl
-from transformers import Trainer, TrainerCallback
+from transformers import Trainer
 from transformers.trainer_pt_utils import LengthGroupedSampler
 from trl import ModelConfig, SFTTrainer, get_peft_config
 
 from neuroprompt.data import DataConfig, PromptData, prepare
 from neuroprompt.enhancer import PromptEnhancer
 from neuroprompt.files import sole_writer
-from neuroprompt.policies import load_policy, load_tokenizer
-from neuroprompt.runs.checkpoints import WholeCheckpoints, checkpoint_to_resume, save_policy
-from neuroprompt.runs.deepspeed import Float32Weights
-from neuroprompt.runs.samples import show_samples
+from neuroprompt.runs.samples import SampleTable
 from neuroprompt.runs.sizes import GlobalBatch
-from neuroprompt.runs.start import announce, check, prepare_first, writing
-from neuroprompt.training.planning import only_planned, plan_sft
+from neuroprompt.runs.start import prepare_first
+from neuroprompt.runs.trainer import RunTrainer
+from neuroprompt.training.planning import plan_sft
+from neuroprompt.training.run import load_model, run
 
 
 @dataclass
@@ -55,46 +55,45 @@ class SFTArguments:
     dry_run: bool = field(default=False, metadata={"help": "Print models, memory and steps, and stop."})
 
 
-def train_sft(arguments: SFTArguments, data_config: DataConfig, config: SFTConfig, model_config: ModelConfig) -> None:
-    """Train and save the policy to `config.output_dir`.
-
-    `config.resume_from_checkpoint` takes a checkpoint folder, or "true" for the last one of `config.output_dir` (and
-    starts afresh where there is none, so that one command starts and resumes a run).
-    """
-    check(config, model_config)
+def train_sft(
+    arguments: SFTArguments, data_config: DataConfig, config: SFTConfig, model_config: ModelConfig
+) -> "PolicyTrainer | None":
+    """Train on the pairs of prepared data: see `neuroprompt.training.run.run`."""
     if not arguments.data_dir:
         raise ValueError("data_dir is not set: give a folder of prepared data, or where to put it")
-    if only_planned(plan_sft(arguments, config, model_config), arguments.dry_run):
-        return
-    with writing(config):
-        data = load_or_prepare(arguments.data_dir, data_config, config)
-        if "validation" not in data.pairs:
-            raise ValueError(
-                f"{arguments.data_dir} has no validation split: 1 % of the prompts, so some hundreds are needed"
-            )
-        validation = data.pairs["validation"]
-        settings = {
-            "attn_implementation": model_config.attn_implementation,
-            "dtype": model_config.dtype,
-            "revision": model_config.model_revision,
-            "trust_remote_code": config.trust_remote_code,
-            **(config.model_init_kwargs or {}),
-        }
-        config.model_init_kwargs = None  # for a model that TRL would load
-        trainer = PolicyTrainer(
-            model=load_policy(model_config.model_name_or_path, **settings),
-            processing_class=load_tokenizer(model_config.model_name_or_path, revision=model_config.model_revision),
-            args=config,
-            train_dataset=data.pairs["train"],
-            eval_dataset=validation.select(range(min(arguments.eval_samples, len(validation)))),
-            peft_config=get_peft_config(model_config),
+    return run(
+        config,
+        model_config,
+        arguments.dry_run,
+        partial(plan_sft, arguments, config, model_config),
+        partial(_trainer, arguments, data_config, config, model_config),
+    )
+
+
+def _trainer(
+    arguments: SFTArguments, data_config: DataConfig, config: SFTConfig, model_config: ModelConfig
+) -> "PolicyTrainer":
+    pairs = load_or_prepare(arguments.data_dir, data_config, config).pairs
+    if "validation" not in pairs:
+        raise ValueError(
+            f"{arguments.data_dir} has no validation split: 1 % of the prompts, so some hundreds are needed"
         )
-        trainer.add_callback(SampleRewrites(trainer, arguments.sample_prompts))
-        announce(trainer, f"{len(trainer.train_dataset):,} pairs")
-        trainer.train(resume_from_checkpoint=checkpoint_to_resume(config))
-        metrics = trainer.evaluate()
-        save_policy(trainer)
-        trainer.accelerator.print(f"held-out loss {metrics['eval_loss']:.4f}; the policy is in {config.output_dir}")
+    policy, tokenizer = load_model(config, model_config)
+    trainer = PolicyTrainer(
+        model=policy,
+        processing_class=tokenizer,
+        args=config,
+        train_dataset=pairs["train"],
+        eval_dataset=pairs["validation"].select(range(min(arguments.eval_samples, len(pairs["validation"])))),
+        peft_config=get_peft_config(model_config),
+    )
+
+    def samples() -> tuple[list[tuple[str, str]], dict[str, str]]:
+        rewrites = dict(zip(arguments.sample_prompts, trainer.rewrite(arguments.sample_prompts), strict=True))
+        return list(rewrites.items()), rewrites
+
+    trainer.add_callback(SampleTable(("plain", "rewritten"), samples))
+    return trainer
 
 
 def load_or_prepare(folder: str, data_config: DataConfig, config: SFTConfig) -> PromptData:
@@ -109,7 +108,7 @@ def load_or_prepare(folder: str, data_config: DataConfig, config: SFTConfig) -> 
     return PromptData.load(folder)
 
 
-class PolicyTrainer(Float32Weights, WholeCheckpoints, SFTTrainer):
+class PolicyTrainer(RunTrainer, SFTTrainer):
     """`SFTTrainer`, with the same pairs in a step on any number of processes, and plain cross-entropy on a CPU.
 
     TRL computes the loss in chunks of the vocabulary, forwards and backwards, so that the logits are never held at
@@ -127,24 +126,10 @@ class PolicyTrainer(Float32Weights, WholeCheckpoints, SFTTrainer):
             return Trainer.compute_loss(self, model, inputs, return_outputs, num_items_in_batch)
         return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
 
-
-class SampleRewrites(TrainerCallback):
-    """At each evaluation: rewrites of a few prompts (`samples.show_samples`)."""
-
-    def __init__(self, trainer: SFTTrainer, prompts: list[str]):
-        self.trainer = trainer
-        self.prompts = prompts
-
-    def on_evaluate(self, args, state, control, **kwargs):
-        if not state.is_world_process_zero or not self.prompts:
-            return
-        pairs = list(zip(self.prompts, self._rewrite(), strict=True))
-        show_samples(args.output_dir, state.global_step, ("plain", "rewritten"), pairs, dict(pairs))
-
-    def _rewrite(self) -> list[str]:
-        model = self.trainer.accelerator.unwrap_model(self.trainer.model)
+    def rewrite(self, prompts: list[str]) -> list[str]:
+        """What the policy makes of plain prompts as it is now."""
+        model = self.accelerator.unwrap_model(self.model)
         was_training = model.training
-        enhancer = PromptEnhancer(model, deepcopy(self.trainer.processing_class))
-        rewrites = [result.text for result in enhancer(self.prompts)]
+        rewrites = PromptEnhancer(model, deepcopy(self.processing_class))(prompts)
         model.train(was_training)
-        return rewrites
+        return [result.text for result in rewrites]

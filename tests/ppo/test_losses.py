@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from neuroprompt.ppo.kl import KLController, estimate_kl
+from neuroprompt.ppo.kl import estimate_kl, steer
 from neuroprompt.ppo.losses import ppo_loss, token_logprobs
 
 EPSILON, EPSILON_VALUE = 0.2, 0.3
@@ -139,18 +139,12 @@ def test_both_estimators_of_kl_are_unbiased():
         estimate_kl(policy, reference, "k2")
 
 
-def test_the_controller_steers_to_its_target():
-    fixed = KLController(0.1)
-    fixed.update(100.0)
-    assert fixed.coef == 0.1
-    steered = KLController(0.1, target=6.0)
-    steered.update(6.0)
-    assert steered.coef == 0.1
-    steered.update(60.0)  # clipped to +0.2
-    assert steered.coef == pytest.approx(0.1 * 1.02)
-    steered.update(0.0)
-    assert steered.coef == pytest.approx(0.1 * 1.02 * 0.98)
-    # A system whose KL falls with the coefficient comes to rest where it should.
+def test_the_coefficient_is_steered_to_its_target():
+    assert steer(0.1, 100.0, None, 0.1) == 0.1
+    assert steer(0.1, 6.0, 6.0, 0.1) == 0.1
+    assert steer(0.1, 60.0, 6.0, 0.1) == pytest.approx(0.1 * 1.02)  # clipped to +0.2
+    assert steer(0.1, 0.0, 6.0, 0.1) == pytest.approx(0.1 * 0.98)
+    coef = 0.1  # a system whose KL falls with the coefficient comes to rest where it should
     for _ in range(2000):
-        steered.update(0.9 / steered.coef)
-    assert 0.9 / steered.coef == pytest.approx(6.0, rel=0.05)
+        coef = steer(coef, 0.9 / coef, 6.0, 0.1)
+    assert 0.9 / coef == pytest.approx(6.0, rel=0.05)

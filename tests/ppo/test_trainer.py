@@ -109,7 +109,7 @@ def test_a_preference_for_tokens_is_learnt(tokenizer, tmp_path):
         max_steps=240,
         kl_coef=0.0,
         learning_rate=5e-3,
-        eval_prompts=PROMPTS,
+        eval_prompts=PROMPTS * 2,
     )
     run.train()
     rewards = logged(run, "reward")
@@ -118,6 +118,8 @@ def test_a_preference_for_tokens_is_learnt(tokenizer, tmp_path):
     assert metrics["eval_reward"] >= 0.95 and metrics["eval_reward_plain"] == 0
     assert metrics["eval_gain_over_sft_low"] > 0.5 and metrics["eval_win_rate_over_sft"] == 1
     assert max(logged(run, "explained_variance")) > 0.2  # the critic has come to know what is coming
+    few = run.evaluate(Dataset.from_dict({"prompt": PROMPTS}))
+    assert few["eval_gain_over_sft"] > 0.5 and "eval_gain_over_sft_low" not in few  # no interval from four prompts
 
 
 def test_what_belongs_to_the_prompt_teaches_nothing(tokenizer, tmp_path):

@@ -1,0 +1,110 @@
+"""The course of every training, whichever trainer does it: check, plan, load, train, evaluate, save.
+
+What cannot work is refused before anything is loaded, and what is asked for twice (a dry run, an interrupted run taken
+up again) is asked for in the same way everywhere. What is trained, on what, is each training's own: `sft`, `ppo`,
+`grpo`.
+"""
+
+from collections.abc import Callable
+from typing import NoReturn
+
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer, TrainingArguments
+from transformers.trainer_utils import get_last_checkpoint
+from trl import ModelConfig
+
+from neuroprompt.policies import load_policy, load_tokenizer
+from neuroprompt.programs import Stopped
+from neuroprompt.runs.checkpoints import checkpoint_to_resume, save_policy
+from neuroprompt.runs.start import check, quiet, writing
+from neuroprompt.training.planning import Plan, only_planned
+
+
+def run(
+    config: TrainingArguments,
+    model_config: ModelConfig,
+    dry_run: bool,
+    plan: Callable[[], Plan],
+    make_trainer: Callable[[], Trainer],
+) -> Trainer | None:
+    """Train, evaluate, and save the policy to `config.output_dir`; with `dry_run`, only say what that takes.
+
+    `config.resume_from_checkpoint` takes a checkpoint folder, or "true" for the last one of `config.output_dir` (and
+    starts afresh where there is none, so that one command starts and resumes a run).
+
+    Args:
+        config, model_config: As `make_trainer` reads them.
+        dry_run: Stop once the plan is shown.
+        plan: Says what the run takes. It refuses what cannot be.
+        make_trainer: Loads data and models; called while no other run can write to `config.output_dir`.
+    """
+    quiet()
+    check(config, model_config)
+    if only_planned(plan(), dry_run):
+        return None
+    with writing(config):
+        trainer = make_trainer()
+        say = trainer.accelerator.print
+        trained = sum(p.numel() for p in trainer.model.parameters() if p.requires_grad)
+        say(
+            f"{trainer.accelerator.num_processes} process(es) on {trainer.accelerator.device.type}, "
+            f"{trained / 1e6:.1f} M trainable parameters, {len(trainer.train_dataset):,} examples"
+        )
+        try:
+            trainer.train(resume_from_checkpoint=checkpoint_to_resume(config))
+        except KeyboardInterrupt:
+            _interrupted(config)
+        if trainer.eval_dataset is not None:
+            say(_summary(trainer.evaluate()))
+        save_policy(trainer)
+        say(f"the policy is in {config.output_dir}")
+    return trainer
+
+
+def load_model(config: TrainingArguments, model_config: ModelConfig) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """The policy that training begins with, as `model_config` and the trainer's `model_init_kwargs` say.
+
+    Raises:
+        ModelError: It cannot be loaded, or is not what its config says.
+    """
+    source = model_config.model_name_or_path or "embedded"
+    settings = {
+        "attn_implementation": model_config.attn_implementation,
+        "dtype": model_config.dtype,
+        "revision": model_config.model_revision,
+        "trust_remote_code": getattr(config, "trust_remote_code", False),
+        **(config.model_init_kwargs or {}),
+    }
+    # What is left is for the reference model, which TRL's trainers load by themselves.
+    config.model_init_kwargs = (
+        {"revision": revision} if (revision := settings["revision"]) not in (None, "main") else None
+    )
+    return load_policy(source, **settings), load_tokenizer(source, revision=revision)
+
+
+# --- what is said at the end -------------------------------------------------------------------------------------
+
+
+def _interrupted(config: TrainingArguments) -> NoReturn:
+    """Say what stays after Ctrl-C, and how to go on; one of the processes does."""
+    if config.process_index:
+        raise SystemExit(130)
+    last = get_last_checkpoint(config.output_dir)
+    if last:
+        raise Stopped(f"stopped: {last} stays; the same command with --resume_from_checkpoint true goes on from there")
+    raise Stopped(f"stopped: {config.output_dir} holds no checkpoint yet; the same command begins again")
+
+
+def _summary(metrics: dict[str, float]) -> str:
+    """What came of held-out data, in a line."""
+    if "eval_reward" not in metrics:
+        return f"held-out loss {metrics['eval_loss']:.4f}"
+    parts = [f"held-out reward {metrics['eval_reward']:.4g}"]
+    for name, label in (("sft", "before training"), ("plain", "prompts as they are")):
+        if f"eval_reward_{name}" not in metrics:
+            continue
+        part = f"{label} {metrics[f'eval_reward_{name}']:.4g}"
+        if f"eval_gain_over_{name}_low" in metrics:
+            gain, low, high = (metrics[f"eval_gain_over_{name}{end}"] for end in ("", "_low", "_high"))
+            part += f" (gain {gain:+.2f} [{low:+.2f}, {high:+.2f}])"
+        parts.append(part)
+    return "; ".join(parts)
