@@ -28,6 +28,7 @@ from typing import Any, NamedTuple
 
 from neuroprompt import __version__
 from neuroprompt.files import sole_writer, write_file
+from neuroprompt.image_files import current_settings
 from neuroprompt.pages.tables import Table, csv_text, markdown_text
 
 SETTINGS, RECORDS, RESULTS = "settings.json", "records.jsonl", "results.json"
@@ -217,17 +218,21 @@ def check_settings(folder: str | Path, settings: Mapping, kind: str) -> None:
 
 
 def read_settings(folder: str | Path, kind: str) -> dict:
-    """What `check_settings` wrote.
+    """What `check_settings` wrote, under the names of today.
 
     Raises:
         ValueError: There is nothing, or it is broken.
     """
     path = Path(folder, SETTINGS)
     try:
-        return json.loads(path.read_text("utf-8"))
+        settings = json.loads(path.read_text("utf-8"))
+        if generator := settings.get("generator"):
+            generator["config"] = current_settings(generator["config"])
+            generator["config"].pop("long_prompts", None)  # of 0.1; what is left of it, the fingerprint tells
+        return settings
     except OSError as error:
         raise ValueError(f"{folder} holds no {kind}: cannot read {path.name} ({error.strerror})") from error
-    except ValueError as error:
+    except (ValueError, AttributeError, KeyError) as error:
         raise ValueError(f"{path} is broken: give another folder, or remove this one") from error
 
 

@@ -142,9 +142,10 @@ def test_a_folder_takes_up_its_own_settings_only(tmp_path):
     assert str(caught.value) == (
         f"{tmp_path / 'new'} holds another study: seed was 0, and now it is 1; give another folder, or remove this one"
     )
-    (tmp_path / "new" / "settings.json").write_text('{"seed": ')
-    with pytest.raises(ValueError, match=r"settings\.json is broken: give another folder"):
-        check_settings(tmp_path / "new", was, "study")
+    for broken in ('{"seed": ', "[]", '{"generator": {"config": 7}}'):
+        (tmp_path / "new" / "settings.json").write_text(broken)
+        with pytest.raises(ValueError, match=r"settings\.json is broken: give another folder"):
+            check_settings(tmp_path / "new", was, "study")
     (tmp_path / "records.jsonl").write_text("")
     with pytest.raises(ValueError, match=r"holds records and no settings\.json"):
         check_settings(tmp_path, was, "study")

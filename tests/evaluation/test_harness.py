@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from neuroprompt.evaluation.harness import evaluate
 from neuroprompt.evaluation.methods import Method, parse_methods
+from neuroprompt.evaluation.report import report_html
 from neuroprompt.evaluation.summary import (
     csv_rows,
     kept_and_added,
@@ -188,6 +189,50 @@ def test_a_killed_run_ends_with_the_same_numbers(undisturbed, tmp_path):
     )
     assert progress == [16, 20, 24, 26, 28, 30]  # the first chunk was kept
     assert numbers(folder) == numbers(undisturbed[0])
+
+
+def old_settings(settings):
+    """As version 0.1 wrote them."""
+    config = settings["generator"]["config"]
+    width, height = config["size"]
+    names = {"steps": "num_inference_steps", "guidance": "guidance_scale", "true_cfg": "true_cfg_scale"}
+    names |= {"negative": "negative_prompt"}
+    old = {}
+    for name, value in config.items():
+        old |= {"height": height, "width": width} if name == "size" else {names.get(name, name): value}
+    return settings | {"generator": settings["generator"] | {"config": old | {"long_prompts": "truncate"}}}
+
+
+def test_a_folder_that_version_0_1_began_is_taken_up(undisturbed, reward, tmp_path):
+    """Under its names of a generator's settings, by two processes that were killed, one in the middle of a line."""
+    records = (undisturbed[0] / "records.jsonl").read_bytes().splitlines(keepends=True)
+    settings = json.loads((undisturbed[0] / "settings.json").read_text())
+    (tmp_path / "settings.json").write_text(json.dumps(old_settings(settings), indent=2) + "\n")
+    (tmp_path / "records-1-of-2.jsonl").write_bytes(b"".join([*records[:6], *records[12:14], records[14][:50]]))
+    (tmp_path / "records-2-of-2.jsonl").write_bytes(b"".join(records[6:9]))
+    drawn = []
+    evaluate(PROMPTS, make_methods(), reward, tmp_path, chunk_size=2, on_progress=lambda done, _: drawn.append(done))
+    assert drawn == [16, 20, 24, 26, 28, 30]  # the first chunk is kept
+    assert numbers(tmp_path) == numbers(undisturbed[0])
+    assert [path.name for path in tmp_path.glob("records*")] == ["records.jsonl"]
+
+
+def test_methods_by_their_old_names_are_read_and_reported(undisturbed, tmp_path):
+    """As ``sft`` and ``ppo`` stand in results of version 0.1."""
+    settings = json.loads((undisturbed[0] / "settings.json").read_text())
+    names = dict(zip(settings["methods"], ("plain", "sft", "ppo"), strict=True))
+    settings["methods"] = {names[name]: facts for name, facts in settings["methods"].items()}
+    (tmp_path / "settings.json").write_text(json.dumps(old_settings(settings)))
+    with (tmp_path / "records.jsonl").open("w") as file:
+        for record in read_records(undisturbed[0]):
+            file.write(json.dumps(record | {"method": names[record["method"]]}) + "\n")
+    results = summarise(tmp_path, references=["sft"])
+    for old, name in zip(names.values(), undisturbed[1]["methods"], strict=True):
+        assert results["methods"][old]["scores"] == undisturbed[1]["methods"][name]["scores"]
+    results["settings"] = old_settings(results["settings"])  # as an old results.json has them
+    write_results(tmp_path, results, "Evaluation", tables(results), csv_rows(results, tmp_path))
+    assert "| ppo |" in (tmp_path / "table.md").read_text() and "Against sft" in report_html(results, tmp_path)
+    assert "embedded, 1 step, guidance 3" in report_html(results, tmp_path)
 
 
 def test_a_line_that_was_torn_when_all_was_there_is_cut_off(undisturbed, tmp_path, reward):

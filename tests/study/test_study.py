@@ -27,6 +27,7 @@ from neuroprompt.study.design import Axis, make_design, parse_axes
 from neuroprompt.study.effects import ALL, effect_rows, main_effects, spearman, summarise
 from neuroprompt.study.harness import load_classes, merge, study
 from neuroprompt.study.report import study_html, study_tables
+from tests.evaluation.test_harness import old_settings
 
 PROMPTS = ["boy on a horse", "a castle", "a red apple", "an owl at night, 8k"]
 CLASSES = dict(zip(PROMPTS, ["being", "thing", "thing", "being"], strict=True))
@@ -390,6 +391,25 @@ def test_a_killed_study_ends_with_the_same_numbers(undisturbed, rewards, tmp_pat
     assert numbers(folder) == numbers(undisturbed[0])
 
 
+def test_a_folder_that_version_0_1_began_is_taken_up(undisturbed, rewards, tmp_path):
+    """Its records have a ``prompt`` and lie in shards, its generators' settings are named as diffusers names them."""
+    folder = shutil.copytree(undisturbed[0], tmp_path / "old", ignore=shutil.ignore_patterns("results*", "*.html"))
+    for place in (path.parent for path in folder.glob("*/records.jsonl")):
+        settings = json.loads((place / "settings.json").read_text())
+        (place / "settings.json").write_text(json.dumps(old_settings(settings), indent=2))
+        records = [json.loads(line) for line in (place / "records.jsonl").read_text().splitlines()]
+        lines = [json.dumps({"prompt" if k == "original" else k: v for k, v in r.items()}) + "\n" for r in records]
+        (place / "records-1-of-1.jsonl").write_text(lines[3] + lines[0] + lines[2] + lines[1][:200])
+        (place / "records.jsonl").unlink()
+    drawn = []
+    run(rewards, folder, on_progress=lambda *progress: drawn.append(progress))
+    assert drawn == [("embedded", 4, 4), ("an/other", 4, 4)]
+    assert numbers(folder) == numbers(undisturbed[0])
+    assert len(list(folder.glob("*/records*"))) == 2
+    merge([folder, undisturbed[0]], tmp_path / "whole")
+    assert numbers(tmp_path / "whole") == numbers(undisturbed[0])
+
+
 def test_shards_in_folders_of_their_own(undisturbed, rewards, tmp_path):
     a, b = tmp_path / "a", tmp_path / "b"
     assert run(rewards[:1], b, shard=(2, 2)) is None
@@ -511,7 +531,7 @@ def test_processes_share_the_prompts(command, monkeypatch, tmp_path):
     for rank in ("1", "0"):
         monkeypatch.setenv("RANK", rank)
         code, out, err = command(*options, "-o", tmp_path / "two")
-        assert code == 0 and (bool(out), "shard 2/2 is done" in err) == ((rank == "0"), (rank == "1"))
+        assert code == 0 and (bool(out), "is done" in err) == ((rank == "0"), (rank == "1"))
     assert numbers(tmp_path / "two") == numbers(tmp_path / "one")
     names = sorted(path.name for path in (tmp_path / "two").glob("embedded-*/records*"))
     assert names == ["records.jsonl"]  # gathered by the last
