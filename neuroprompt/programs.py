@@ -2,24 +2,31 @@
 
 import os
 import sys
+import traceback
 import warnings
 from collections.abc import Callable
+from types import TracebackType
 from typing import NoReturn
 
 import typer
 
 import neuroprompt.threads  # noqa: F401 (before a program loads torch)
 from neuroprompt.models import is_out_of_memory
-from neuroprompt.terminal import say
+from neuroprompt.terminal import errors, say
+
+
+class Stopped(Exception):
+    """Ctrl-C, with what there is to say about it: what was done, what stays, how to go on."""
 
 
 def run(program: typer.Typer | Callable[[], object]) -> NoReturn:
     """Run an app, or a script's `main`, and exit with what it returns.
 
     What the user can mend is one line on standard error, and exit code 2; with NEUROPROMPT_TRACEBACK set it is what
-    Python says of it.
+    Python says of it. A Ctrl-C is one line, too, and exit code 130.
     """
     _open_closed_streams()
+    sys.excepthook = _show_fault
     with warnings.catch_warnings():
         for category in (DeprecationWarning, PendingDeprecationWarning, FutureWarning) * (not sys.warnoptions):
             warnings.simplefilter("ignore", category)  # which are for whoever writes the libraries
@@ -29,16 +36,28 @@ def run(program: typer.Typer | Callable[[], object]) -> NoReturn:
             if code == _INTERRUPTED:  # as Typer returns it
                 raise KeyboardInterrupt
             sys.exit(code or 0)
-        except (KeyboardInterrupt, typer.Abort):
-            say("stopped")
+        except (KeyboardInterrupt, typer.Abort, Stopped) as stop:
+            say(str(stop) or "stopped")
             sys.exit(_INTERRUPTED)
         except Exception as error:
+            if _is_interrupt(error):
+                say("stopped")
+                sys.exit(_INTERRUPTED)
             mendable = isinstance(error, _MENDABLE) or is_out_of_memory(error)
             if not mendable or os.environ.get("NEUROPROMPT_TRACEBACK"):
                 raise
             if line := _line(error):
                 say(line, "error:", "bold red")
             sys.exit(2)
+
+
+def quiet_libraries() -> None:
+    """Hold back what the libraries say to whoever writes programs with them: warnings, bars for each loaded model."""
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    warnings.filterwarnings("ignore", "The `local_dir_use_symlinks` argument", UserWarning)  # diffusers' own call
 
 
 _INTERRUPTED = 130
@@ -63,6 +82,19 @@ def _line(error: Exception | Warning) -> str:
     else:
         text = str(error)
     return " ".join(text.split()) or type(error).__name__
+
+
+def _is_interrupt(error: BaseException | None) -> bool:
+    """Whether a Ctrl-C is behind it: what imports a library in parts (numpy, say) raises an error of its own then."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__cause__ or error.__context__
+    return error is not None
+
+
+def _show_fault(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """A fault of ours, as Python shows it, but for the control characters of a prompt that it may quote."""
+    for line in "".join(traceback.format_exception(kind, error, trace)).splitlines():
+        errors.line(line)
 
 
 def _open_closed_streams() -> None:

@@ -5,8 +5,11 @@ cursor and set the window's title, and marks that turn the reading direction ("T
 is printed for a person goes through here. Data for a pipe or a file does not: they are to have every character.
 """
 
+import json
+import math
 import re
 import sys
+from collections.abc import Mapping
 
 from rich.console import Console
 from rich.text import Text
@@ -59,3 +62,17 @@ def show(text: str | Text) -> None:
         console.line(text)
     else:
         print(text)
+
+
+def show_json(record: object) -> None:
+    """A result on standard output as a line of JSON: ASCII, which every program reads, and no terminal obeys."""
+    print(json.dumps(finite(record)))
+
+
+def finite(value: object) -> object:
+    """The value with None for numbers that are NaN or infinite, which JSON has not."""
+    if isinstance(value, Mapping):
+        return {key: finite(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -48,8 +48,8 @@ def without_models(monkeypatch, tmp_path):
     return tmp_path
 
 
-EVALUATE = ["evaluate", "--prompts", "in.txt", "--methods", "plain", "-o", "results"]
-STUDY = ["study", "--axes", "style", "--prompts", "in.txt", "-o", "results"]
+EVALUATE = ["evaluate", "--input", "in.txt", "--methods", "plain", "-o", "results"]
+STUDY = ["study", "--axes", "style", "--input", "in.txt", "-o", "results"]
 
 
 @pytest.mark.parametrize(
@@ -89,7 +89,7 @@ def test_a_second_writer_is_told_before_models_are_loaded(command, without_model
         (["enhance", "a cat", "-o", "folder.jsonl"], "folder.jsonl is a folder"),
         (["enhance", "a cat", "-o", "none/out.jsonl"], "there is no folder none"),
         (["optimize", "a cat", "--state", "none/s.json"], "there is no folder none"),
-        ([*EVALUATE[:-1], "in.txt"], "in.txt: File exists"),
+        ([*EVALUATE[:-1], "in.txt"], "written to a folder"),
         (["enhance", "-i", "none.jsonl", "-o", "out.jsonl"], "cannot read none.jsonl"),
     ],
 )

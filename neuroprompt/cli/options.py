@@ -1,144 +1,317 @@
-"""What the commands share: the app, options that several of them have, and how models are loaded for them."""
+"""The options that several commands share, in groups, and what a command gets of each: a wish, a model, a share.
+
+What is wrong with an option comes out before PyTorch is loaded, which takes seconds, wherever that can be.
+"""
 
 import os
-import warnings
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import typer
-from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from neuroprompt import __version__
-from neuroprompt.terminal import errors
+from neuroprompt.models import locate
+from neuroprompt.modifiers import CATEGORIES
 
-app = typer.Typer(
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode="rich",
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
+if TYPE_CHECKING:
+    from neuroprompt.decoding import Constraints
+    from neuroprompt.enhancer import PromptEnhancer
+    from neuroprompt.images import ImageGenerator
+    from neuroprompt.rewards import RewardSet
 
-_PHRASES = {"rich_help_panel": "Constraints", "show_default": False}
-Clause = Annotated[str | None, typer.Option(help='A phrase of this kind to be there; "a|b" is either.', **_PHRASES)]
-Require = Annotated[
-    list[str] | None, typer.Option(help='A phrase that must be there; "a|b" is either. Repeatable.', **_PHRASES)
+# --- single options ----------------------------------------------------------------------------------------------
+
+Model = Annotated[
+    str,
+    typer.Option(
+        "--model",
+        "-m",
+        help="The policy that rewrites: embedded, embedded-sft, a folder, or a hub id.",
+        envvar="NEUROPROMPT_MODEL",
+    ),
 ]
-Forbid = Annotated[list[str] | None, typer.Option(help="A phrase that must not be there. Repeatable.", **_PHRASES)]
-Auto = Annotated[list[str] | None, typer.Option(help="A category of which the policy picks a term itself.", **_PHRASES)]
-Model = Annotated[str, typer.Option("--model", "-m", help="The policy: embedded, a folder, or a hub id.")]
+Generator = Annotated[
+    str,
+    typer.Option("--generator", "-g", help="What draws: embedded, a folder, or a hub id.", rich_help_panel="Drawing"),
+]
 Device = Annotated[
     str | None,
-    typer.Option(help="cpu, cuda, cuda:1, mps, xpu …; by default the accelerator if there is one.", show_default=False),
-]
-_DRAWING = {"rich_help_panel": "Drawing", "show_default": "the model's own"}
-Generator = Annotated[
-    str, typer.Option("--generator", "-g", help="embedded, a folder, or a hub id.", rich_help_panel="Drawing")
-]
-Steps = Annotated[int | None, typer.Option(min=1, max=1000, help="Denoising steps.", **_DRAWING)]
-Guidance = Annotated[float | None, typer.Option(help="Scale of the guidance.", **_DRAWING)]
-Size = Annotated[int | None, typer.Option(help="Height and width in pixels.", **_DRAWING)]
-Negative = Annotated[str | None, typer.Option(help="Negative prompt.", **_DRAWING)]
-Dtype = Annotated[str | None, typer.Option(help="float32, bfloat16, float16 or auto.", **_DRAWING)]
-Set = Annotated[
-    list[str] | None,
     typer.Option(
-        "--set",
-        help="Any other setting of the generator, name=value: scheduler=DPMSolverMultistepScheduler, "
-        "cpu_offload=model, batch_size=4 … Repeatable.",
-        rich_help_panel="Drawing",
+        help="The device of all models: cpu, cuda, cuda:1, mps, xpu …; by default the accelerator if there is one.",
         show_default=False,
+        envvar="NEUROPROMPT_DEVICE",
     ),
 ]
-Rewards = Annotated[
-    str, typer.Option(help="Of pickscore, clip, aesthetic, hps, image_reward; clip[ViT-L-14:openai] names a model.")
-]
-WeightedRewards = Annotated[str, typer.Option(help="name[model]:weight@cap, with commas; a weight of 0 only measures.")]
-RewardModel = Annotated[
+ScoreCache = Annotated[
     str | None,
     typer.Option(
-        help="Where the rewards come from: embedded, or published.",
-        show_default="embedded with the embedded generator",
+        help="The file that keeps the plain prompts' scores, for other runs, too.",
+        show_default=False,
+        envvar="NEUROPROMPT_SCORE_CACHE",
     ),
 ]
+ImagesPerPrompt = Annotated[
+    int, typer.Option(min=1, max=10_000, help="How many pictures are drawn of each prompt, with as many seeds.")
+]
+Seed = Annotated[int, typer.Option(min=0, help="The seed: another one gives other results.")]
+Title = Annotated[str, typer.Option(help="The title above the result.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the results as JSON, one object a line, and nothing else.")]
+ResultFolder = Annotated[
+    str,
+    typer.Option(
+        "--output", "-o", help="The folder for the results, which may hold a part of them.", show_default=False
+    ),
+]
+_SETS = (
+    "A .txt, .csv or .jsonl file of plain prompts, or a prompt set: partiprompts, drawbench, geneval, hpsv2, coco, "
+    "diffusiondb. With :200 at the end, so many of them."
+)
+PROMPT_SOURCE = typer.Option("--input", "-i", help=_SETS, show_default=False)
+Shard = Annotated[
+    str, typer.Option(help="Which share of the prompts to do: i/n is the i-th of n. Launched processes divide it.")
+]
 METHODS = (
-    "Of plain, enhanced, sft, ppo, policy:FOLDER, suffix, random, best-of-N, search-N, file:PATH, template:FILE.yaml; "
+    "plain, enhanced, policy:NAME, suffix, random, best-of-N, search-N, file:PATH, template:FILE.yaml, with commas; "
     "a policy also with +constraints."
 )
 
+_OWN = "the model's own"
 
-def _show_version(wanted: bool) -> None:
-    if wanted:
-        print(f"neuroprompt {__version__}")
-        raise typer.Exit
+# --- groups of options -------------------------------------------------------------------------------------------
 
-
-@app.callback()
-def _every_command(
-    version: Annotated[
-        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version, and exit.")
-    ] = False,
-) -> None:
-    """Plain image prompts in, expert ones out."""
+_Clause = Annotated[
+    str | None, typer.Option(help='A phrase of this kind that must be there; "a|b" is either.', show_default=False)
+]
 
 
-def examples(*commands: str) -> str:
-    """A command's `epilog`: each example on a line of its own."""
-    return "\n\n".join(["Examples:", *map(escape, commands)])
+@dataclass(frozen=True)
+class ConstraintOptions:
+    """What the rewrites must and must not say."""
+
+    PANEL: ClassVar = "Constraints"
+
+    artist: _Clause = None
+    style: _Clause = None
+    format: _Clause = None
+    perspective: _Clause = None
+    booster: _Clause = None
+    vibe: _Clause = None
+    require: Annotated[
+        list[str] | None,
+        typer.Option(help='A phrase that must be there; "a|b" is either. Repeatable.', show_default=False),
+    ] = None
+    forbid: Annotated[
+        list[str] | None, typer.Option(help="A phrase that must not be there. Repeatable.", show_default=False)
+    ] = None
+    auto: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A kind of which the policy picks a phrase itself. Repeatable.",
+            autocompletion=lambda: list(CATEGORIES),
+            show_default=False,
+        ),
+    ] = None
+
+    def read(self) -> "Constraints | None":
+        """The wish; None where there is none."""
+        from neuroprompt.decoding import Constraints
+
+        given = {name: value for name, value in vars(self).items() if value is not None}
+        return Constraints(**given) or None
 
 
-def read_prompts(prompts: list[str] | None, input: str | None, rows: int | None = None) -> list[str]:
-    """Those of the command line, or of a file."""
-    from neuroprompt.prompt_files import read_lines
+@dataclass(frozen=True)
+class PromptOptions:
+    """Plain prompts, on the command line or in a file."""
 
-    if bool(prompts) == bool(input):
-        raise ValueError("give prompts, or a file with --input: one of the two")
-    if prompts:
-        return prompts[:rows]
-    lines = read_lines(input)[:rows]
-    if not lines:
-        raise ValueError(f"{input} holds no prompts")
-    if broken := next((line for line in lines if line.error), None):
-        raise ValueError(f"{input}, line {broken.number}: {broken.error}")
-    return [line.prompt for line in lines]
+    PANEL: ClassVar = None
 
+    prompts: Annotated[list[str] | None, typer.Argument(help="Plain prompts.", show_default=False)] = None
+    input: Annotated[
+        str | None,
+        typer.Option(
+            "--input",
+            "-i",
+            help="A .txt, .csv or .jsonl file of plain prompts (column or key prompt, or else original); - for a pipe.",
+            show_default=False,
+        ),
+    ] = None
 
-def read_constraints(artist, style, format, perspective, booster, vibe, require, forbid, auto):
-    from neuroprompt.decoding import Constraints
+    def check(self) -> None:
+        """Refuse none of the two, and both."""
+        if bool(self.prompts) == bool(self.input):
+            raise ValueError("give prompts, or a file with --input (- for a pipe): one of the two")
 
-    clauses = {"artist": artist, "style": style, "format": format}
-    clauses |= {"perspective": perspective, "booster": booster, "vibe": vibe}
-    return Constraints(**clauses, require=require or (), forbid=forbid or (), auto=auto or ())
+    def read(self, wish: "Constraints | None" = None, rows: int | None = None) -> list[str]:
+        """All prompts, or the first so many; each can meet the wish."""
+        from neuroprompt.completions import check_prompt
+        from neuroprompt.prompt_files import read_lines
 
-
-def load_policy(model: str, device: str | None):
-    from neuroprompt.enhancer import PromptEnhancer
-
-    quiet_libraries()
-    return PromptEnhancer.from_pretrained(model, device=device)
-
-
-def load_generator(name, device, steps, guidance, size, negative, dtype, settings):
-    from neuroprompt.images import GeneratorConfig, ImageGenerator
-
-    quiet_libraries()
-    named = {
-        "steps": steps,
-        "guidance": guidance,
-        "size": size,
-        "negative": negative,
-        "dtype": dtype,
-    }
-    config = GeneratorConfig.of(**named | read_settings(settings or []))
-    return ImageGenerator.from_pretrained(name, device=device, config=config)
+        self.check()
+        if self.input is None:
+            prompts = self.prompts[:rows]
+        else:
+            lines = read_lines(self.input)[:rows]
+            if not lines:
+                raise ValueError(f"{self.input} holds no prompts")
+            if broken := next((line for line in lines if line.error), None):
+                raise ValueError(f"{self.input}, line {broken.number}: {broken.error}")
+            prompts = [line.prompt for line in lines]
+        for prompt in prompts:
+            check_prompt(prompt, wish)
+        return prompts
 
 
-def read_settings(texts: list[str]) -> dict[str, str | int | float | bool | None]:
+@dataclass(frozen=True)
+class DecodingOptions:
+    """How a policy writes."""
+
+    PANEL: ClassVar = "Decoding"
+
+    variants: Annotated[
+        int,
+        typer.Option(
+            "--variants", "-n", min=1, max=1_000_000, help="Variants of each prompt; more than one are sampled."
+        ),
+    ] = 1
+    seed: Annotated[int, typer.Option(help="The seed: another one gives other results.")] = 0
+    sample: Annotated[
+        bool | None,
+        typer.Option("--sample/--search", help="Sample, or search with beams.", show_default="the policy's way"),
+    ] = None
+    num_beams: Annotated[int, typer.Option(min=1, max=10_000, help="The width of the beam search.")] = 5
+    diversity: Annotated[
+        float | None,
+        typer.Option(
+            min=0, max=10, help="The noise of the search; 0 is plain beam search.", show_default="the policy's own"
+        ),
+    ] = None
+    temperature: Annotated[
+        float | None,
+        typer.Option(min=0.001, max=1000, help="The temperature of sampling.", show_default="the policy's own"),
+    ] = None
+    top_k: Annotated[int, typer.Option(min=0, help="The likeliest tokens that are sampled from; 0 is all.")] = 100
+    top_p: Annotated[
+        float,
+        typer.Option(min=0, max=1, help="The probability of the likeliest tokens that are sampled from; 1 is all."),
+    ] = 1.0
+    min_modifiers: Annotated[
+        int, typer.Option(min=0, max=1_000_000, help="The modifiers that the policy must at least add.")
+    ] = 4
+    window: Annotated[
+        int, typer.Option(min=3, max=1_000_000, help="The CLIP tokens that a result may have, begin and end included.")
+    ] = 77
+    batch_size: Annotated[int, typer.Option(min=1, help="The sequences that are decoded at once.")] = 160
+
+    def settings(self) -> dict[str, object]:
+        """The arguments of `PromptEnhancer.__call__`."""
+        python = {"variants": "num_return_sequences", "sample": "do_sample"}
+        return {python.get(name, name): value for name, value in vars(self).items()}
+
+    def samples(self, by_default: bool) -> bool:
+        """Whether the policy samples, where it does so `by_default` or not."""
+        return by_default or self.variants > 1 if self.sample is None else self.sample
+
+    def prompts_at_once(self, sampled: bool, constrained: bool) -> int:
+        """The prompts of a batch: a sample is one sequence, a search and a sample under constraints one a beam."""
+        beams = 1 if sampled and not constrained else self.num_beams
+        return max(1, self.batch_size // (beams * (self.variants if sampled else 1)))
+
+    def without_effect(self, sampled: bool) -> list[str]:
+        """The options that were given and say something about the other way to decode."""
+        other = ("diversity",) if sampled else ("temperature", "top_k", "top_p")
+        return [
+            f"--{field.name.replace('_', '-')}"
+            for field in fields(self)
+            if field.name in other and getattr(self, field.name) != field.default
+        ]
+
+
+@dataclass(frozen=True)
+class DrawingOptions:
+    """How a generator draws."""
+
+    PANEL: ClassVar = "Drawing"
+
+    steps: Annotated[int | None, typer.Option(min=1, max=1000, help="The denoising steps.", show_default=_OWN)] = None
+    guidance: Annotated[float | None, typer.Option(help="The scale of the guidance.", show_default=_OWN)] = None
+    size: Annotated[
+        str | None,
+        typer.Option(help="The pictures' size in pixels: 512, or 768x512 (width x height).", show_default=_OWN),
+    ] = None
+    negative: Annotated[str | None, typer.Option(help="The negative prompt.", show_default=_OWN)] = None
+    dtype: Annotated[
+        str | None, typer.Option(help="The type of the weights: float32, bfloat16, float16 or auto.", show_default=_OWN)
+    ] = None
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            help="Any other setting of the generator, as name=value: scheduler=DPMSolverMultistepScheduler, "
+            "cpu_offload=model, batch_size=4 … Repeatable.",
+            show_default=False,
+        ),
+    ] = None
+
+    def read(self) -> dict[str, object]:
+        """All that was given, by the names of `GeneratorConfig`."""
+        named = {name: value for name, value in vars(self).items() if name != "settings" and value is not None}
+        return named | read_settings(self.settings or ())
+
+    def check(self, *generators: str) -> None:
+        """What is wrong with the settings' form, with a generator's name or folder, or with the hub."""
+        self.read()
+        for name in generators:
+            find(name, "stable-diffusion")
+
+    def load(self, generator: str, device: str | None) -> "ImageGenerator":
+        from neuroprompt.images import GeneratorConfig, ImageGenerator
+
+        return ImageGenerator.from_pretrained(generator, device=device, config=GeneratorConfig.of(**self.read()))
+
+
+@dataclass(frozen=True)
+class RewardOptions:
+    """What judges pictures."""
+
+    PANEL: ClassVar = "Rewards"
+
+    rewards: Annotated[
+        str,
+        typer.Option(
+            help="The rewards: pickscore, clip, aesthetic, hps, image_reward, or FILE.py:FUNCTION, with commas; each "
+            "as NAME[MODEL]:WEIGHT@CAP, where a weight of 0 only measures."
+        ),
+    ] = "pickscore:1,aesthetic:0,clip:0"
+    reward_model: Annotated[
+        str | None,
+        typer.Option(
+            help="Where the rewards' models come from: embedded, or published.",
+            show_default="embedded with the embedded generator",
+        ),
+    ] = None
+
+    def source(self, generators: Iterable[str]) -> str:
+        """Where the models come from, for pictures that these generators draw."""
+        return self.reward_model or ("embedded" if set(generators) == {"embedded"} else "published")
+
+    def load(self, generators: Iterable[str], device: str | None) -> "RewardSet":
+        from neuroprompt.rewards import load_rewards
+
+        source = self.source(generators)
+        return load_rewards(self.rewards, None if source == "published" else source, device)
+
+
+# --- what is read of them ----------------------------------------------------------------------------------------
+
+
+def read_settings(texts: Iterable[str]) -> dict[str, object]:
     """`--set name=value`, each value read as YAML reads it."""
     import yaml
 
-    settings = {}
+    settings: dict[str, object] = {}
     for text in texts:
         name, equals, value = text.partition("=")
         name = name.strip()
@@ -153,16 +326,20 @@ def read_settings(texts: list[str]) -> dict[str, str | int | float | bool | None
     return settings
 
 
-def quiet_libraries() -> None:
-    from transformers.utils import logging
-
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    warnings.filterwarnings("ignore", "The `local_dir_use_symlinks` argument", UserWarning)  # diffusers' own call
+def find(name: str, kind: str) -> None:
+    """What is wrong with a model's name or folder, or with the hub, without loading it."""
+    if not name.startswith("embedded"):  # which ship, and may have to be put together first
+        locate(name, kind)
 
 
-def check_output(path: str, suffixes: tuple[str, ...]) -> None:
-    """Before hours are spent on what cannot be written."""
+def load_policy(model: str, device: str | None) -> "PromptEnhancer":
+    from neuroprompt.enhancer import PromptEnhancer
+
+    return PromptEnhancer.from_pretrained(model, device=device)
+
+
+def check_file(path: str, suffixes: tuple[str, ...]) -> None:
+    """Whether a file can be written there, before hours are spent on what it is to hold."""
     if Path(path).suffix.lower() not in suffixes:
         raise ValueError(f"{path}: this is written to {', '.join(suffixes)} files")
     folder = Path(path).absolute().parent
@@ -171,21 +348,19 @@ def check_output(path: str, suffixes: tuple[str, ...]) -> None:
     if not os.access(folder, os.W_OK):
         raise ValueError(f"{path}: nothing can be written to this folder")
     if Path(path).is_dir():
-        raise ValueError(f"{path} is a folder")
+        raise ValueError(f"{path} is a folder: give a file in it")
 
 
-def load_reward(generator, rewards, model, device, images_per_prompt, seed=0, cache=None):
-    from neuroprompt.rewards import load_rewards
-    from neuroprompt.scoring import PromptReward
+def check_folder(path: str) -> None:
+    """Whether files can be written to this folder, which may have to be made."""
+    there = next(p for p in (Path(path).absolute(), *Path(path).absolute().parents) if p.exists())
+    if not there.is_dir():
+        raise ValueError(f"{path}: this is written to a folder, and {there} is a file")
+    if not os.access(there, os.W_OK):
+        raise ValueError(f"{path}: nothing can be written to {there}")
 
-    model = model or ("embedded" if generator.name == "embedded" else "published")
-    judge = load_rewards(rewards, None if model == "published" else model, device)
-    return PromptReward(generator, judge, images_per_prompt=images_per_prompt, seed=seed, cache=cache)
 
-
-def progress_bar(disable: bool) -> Progress:
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    return Progress(*columns, console=errors, disable=disable)
+# --- processes ---------------------------------------------------------------------------------------------------
 
 
 def process_share() -> tuple[int, int]:
@@ -196,11 +371,20 @@ def process_share() -> tuple[int, int]:
     return int(os.environ.get("RANK", 0)) + 1, int(os.environ.get("WORLD_SIZE", 1))
 
 
-def own_device() -> str | None:
-    """An accelerator for each of the processes on this machine; None leaves the choice to the models."""
+def read_shard(shard: str) -> tuple[int, int]:
+    """(i, n) of "i/n"; processes that were launched together divide it among themselves."""
+    match = re.fullmatch(r"(\d+)/(\d+)", shard.strip())
+    if not match or not 1 <= int(match[1]) <= int(match[2]):
+        raise ValueError(f"there is no shard {shard!r}: write 2/4 for the second of four")
+    rank, processes = process_share()
+    return (int(match[1]) - 1) * processes + rank, int(match[2]) * processes
+
+
+def own_device(device: str | None) -> str | None:
+    """The device that was asked for; of an accelerator without a number, each process on this machine has its own."""
     import torch
 
     accelerator = torch.accelerator.current_accelerator(check_available=True)
-    if "LOCAL_RANK" not in os.environ or accelerator is None:
-        return None
+    if "LOCAL_RANK" not in os.environ or accelerator is None or device not in (None, accelerator.type):
+        return device
     return f"{accelerator.type}:{int(os.environ['LOCAL_RANK']) % torch.accelerator.device_count()}"

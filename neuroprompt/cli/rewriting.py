@@ -2,28 +2,35 @@
 
 import json
 import sys
-from contextlib import nullcontext
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
 from rich.text import Text
 
+from neuroprompt.cli.app import command
 from neuroprompt.cli.options import (
-    Auto,
-    Clause,
+    ConstraintOptions,
+    DecodingOptions,
     Device,
-    Forbid,
+    Json,
     Model,
-    Require,
-    app,
-    examples,
+    PromptOptions,
+    check_file,
+    find,
     load_policy,
-    progress_bar,
-    read_constraints,
 )
-from neuroprompt.terminal import console, counted, say
+from neuroprompt.cli.progress import RESUMES, working
+from neuroprompt.modifiers import CATEGORIES
+from neuroprompt.terminal import console, counted, say, show_json
+
+if TYPE_CHECKING:
+    from neuroprompt.decoding import Constraints
+    from neuroprompt.enhancer import EnhancedPrompt
+    from neuroprompt.prompt_files import Line
 
 CATEGORY_STYLES = {
     "artist": "magenta",
@@ -36,144 +43,127 @@ CATEGORY_STYLES = {
 }
 
 
-@app.command(
-    epilog=examples(
-        'neuroprompt enhance "boy on a horse"',
-        'neuroprompt enhance "boy on a horse" -n 4 --seed 7',
-        "neuroprompt enhance --input prompts.txt --output out.jsonl",
-        "cat prompts.txt | neuroprompt enhance --input -",
-        'neuroprompt enhance "boy on a horse" --artist "alphonse mucha" --require "golden hour|sunset" --forbid blurry',
-    )
+@command(
+    'neuroprompt enhance "boy on a horse"',
+    'neuroprompt enhance "boy on a horse" -n 4 --seed 7',
+    "neuroprompt enhance --input prompts.txt --output out.jsonl",
+    "cat prompts.txt | neuroprompt enhance --input -",
+    'neuroprompt enhance "boy on a horse" --artist "alphonse mucha" --forbid blurry',
+    'neuroprompt enhance "boy on a horse" --require "golden hour|sunset" --json',
 )
 def enhance(
-    prompt: Annotated[list[str] | None, typer.Argument(help="Prompts to rewrite.", show_default=False)] = None,
-    input: Annotated[
-        str | None,
-        typer.Option(
-            "--input",
-            "-i",
-            help="A .txt, .csv or .jsonl file (column or key prompt, or else original, as in what this writes); - for "
-            "a pipe, of which each line is rewritten as soon as it is there.",
-        ),
-    ] = None,
+    prompts: PromptOptions,
     output: Annotated[
         str, typer.Option("--output", "-o", help="A .jsonl, .csv or .txt file; - for standard output.")
     ] = "-",
+    json_lines: Json = False,
     model: Model = "embedded",
-    variants: Annotated[
-        int, typer.Option("--variants", "-n", min=1, help="Variants per prompt; more than one are sampled.")
-    ] = 1,
-    seed: Annotated[int, typer.Option(help="Another seed, another result.")] = 0,
-    artist: Clause = None,
-    style: Clause = None,
-    format: Clause = None,
-    perspective: Clause = None,
-    booster: Clause = None,
-    vibe: Clause = None,
-    require: Require = None,
-    forbid: Forbid = None,
-    auto: Auto = None,
-    num_beams: Annotated[int, typer.Option(min=1, help="Width of the beam search.")] = 5,
-    diversity: Annotated[
-        float | None, typer.Option(min=0.0, help="Noise of the search; 0 is plain beam search. Default: the policy's.")
-    ] = None,
-    sample: Annotated[
-        bool | None, typer.Option("--sample/--search", help="How to decode. Default: the policy's way.")
-    ] = None,
-    temperature: Annotated[float | None, typer.Option(help="Of sampling. Default: the policy's.")] = None,
-    top_k: Annotated[int, typer.Option(min=0, help="Of sampling; 0 takes all tokens.")] = 100,
-    top_p: Annotated[float, typer.Option(help="Of sampling; 1 takes all tokens.")] = 1.0,
-    min_modifiers: Annotated[int, typer.Option(min=0, help="Modifiers that the policy must at least add.")] = 4,
-    window: Annotated[
-        int, typer.Option(min=3, help="CLIP tokens that a result may have, begin and end included.")
-    ] = 77,
-    batch_size: Annotated[int, typer.Option(min=1, help="Sequences decoded at once; a kill costs so many.")] = 160,
     device: Device = None,
+    *,
+    decoding: DecodingOptions,
+    wish: ConstraintOptions,
 ) -> None:
-    """Rewrite plain prompts with a policy: the user's words, then modifiers."""
-    from neuroprompt.files import refuse_same_file
-    from neuroprompt.prompt_files import Line, ResultFile, one_line, read_chunks
+    """Rewrite plain prompts: the user's words, then modifiers.
 
-    if bool(prompt) == bool(input):
-        raise ValueError("give prompts, or a file with --input (- for a pipe): one of the two")
-    constraints = read_constraints(artist, style, format, perspective, booster, vibe, require, forbid, auto)
-    settings = {
-        "num_return_sequences": variants,
-        "seed": seed,
-        "do_sample": sample,
-        "num_beams": num_beams,
-        "diversity": diversity,
-        "temperature": temperature,
-        "top_k": top_k,
-        "top_p": top_p,
-        "min_modifiers": min_modifiers,
-        "window": window,
-        "batch_size": batch_size,
-    }
-    refuse_same_file(input, output)
-    if input:
-        chunks = read_chunks(input, max(1, batch_size // variants))
+    A policy writes them. Lines of a pipe are rewritten as soon as they are there. A file appears when it is whole;
+    stopped or killed, it goes on when the same command is given again.
+    """
+    from neuroprompt.files import refuse_same_file
+    from neuroprompt.models import identify
+    from neuroprompt.prompt_files import SUFFIXES, Line, ResultFile, read_chunks
+
+    prompts.check()
+    refuse_same_file(prompts.input, output)
+    to_file = output != "-"
+    if to_file:
+        check_file(output, SUFFIXES)
+    if to_file and json_lines:
+        raise ValueError(f"--json is for standard output, and results go to {output}: leave one of the two out")
+    constraints = wish.read()
+    if prompts.input:
+        total = _count_lines(prompts.input)
+        chunks = read_chunks(prompts.input, decoding.batch_size)
     else:
-        chunks = [[Line.of(i, text) for i, text in enumerate(prompt, 1)]]
-        if wrong := next((line for line in _checked(chunks[0], constraints, window) if line.error), None):
+        total = len(prompts.prompts)
+        chunks = [[Line.of(i, text) for i, text in enumerate(prompts.prompts, 1)]]
+        if wrong := next((line for line in _checked(chunks[0], constraints, decoding.window) if line.error), None):
             raise ValueError(wrong.error)
-    results = None if output == "-" else ResultFile(output, json.dumps([model, settings, repr(constraints)]), variants)
+    find(model, "policy")
     read = broken = made = 0
-    quiet = not input or not sys.stderr.isatty()
-    with results or nullcontext(), progress_bar(disable=quiet) as progress:
+    with working("prompt", RESUMES if to_file else "") as work, ExitStack() as stack:
+        results = None
+        if to_file:
+            depends = [identify(model, "policy"), decoding.settings() | {"batch_size": None}, repr(constraints)]
+            results = stack.enter_context(ResultFile(output, json.dumps(depends), decoding.variants))
         enhancer = load_policy(model, device)
-        task = progress.add_task("rewriting", total=None if quiet else _count_lines(input))
-        for lines in chunks:
-            lines = _checked(lines, constraints, window)
+        sampled = decoding.samples(bool(enhancer.model.generation_config.do_sample))
+        for option in decoding.without_effect(sampled):
+            way, other = ("samples", "--search") if sampled else ("searches", "--sample")
+            say(f"{option} has no effect, as the policy {way}: add {other}, or leave it out", "warning:", "yellow")
+        work.stage("rewriting")
+        for lines in _parts(chunks, decoding.prompts_at_once(sampled, bool(constraints))):
+            lines = _checked(lines, constraints, decoding.window)
             good = [line.prompt for line in lines if line.error is None]
             todo = [text for text in good if not (results and results.take_up(text))]
             if todo and not made and results and results.taken_up:
                 say(f"taking up {output} after {counted(results.taken_up, 'prompt')}")
-            enhanced = enhancer(todo, constraints, **settings)
-            flat = [e for of in enhanced for e in (of if isinstance(of, list) else [of])]
+            enhanced = [e for variants in enhancer.rewrite(todo, constraints, **decoding.settings()) for e in variants]
             if results:
-                results.write(e.to_dict() for e in flat)
-            elif sys.stdout.isatty():
-                _print(flat)
+                results.write(e.to_dict() for e in enhanced)
             else:
-                sys.stdout.writelines(one_line(e.text) + "\n" for e in flat)
-                sys.stdout.flush()
-            for e in flat:
+                if sys.stdout.isatty():
+                    work.hide()
+                _show(enhanced, json_lines)
+            for e in enhanced:
                 if e.warning:
                     say(f"{e.original[:60]}: {e.warning}", "warning:", "yellow")
             wrong = [line for line in lines if line.error is not None]
             for line in wrong:
                 say(line.error, f"line {line.number}:", "red")
             read, broken, made = read + len(lines), broken + len(wrong), made + len(todo)
-            progress.advance(task, len(lines))
-        if not read and input != "-":
-            raise ValueError(f"{input} holds no prompts")
+            work.update(read, total)
+        if not read and prompts.input != "-":
+            raise ValueError(f"{prompts.input} holds no prompts")
     if broken:
         raise typer.Exit(1)
 
 
-@app.command(
-    epilog=examples(
-        "neuroprompt modifiers",
-        "neuroprompt modifiers artist --search monet --limit 0",
-    )
+@command(
+    "neuroprompt modifiers",
+    "neuroprompt modifiers artist --search monet --limit 0",
+    "neuroprompt modifiers style --json",
 )
 def modifiers(
-    category: Annotated[str | None, typer.Argument(help="artist, style, format, perspective, booster or vibe.")] = None,
-    search: Annotated[str | None, typer.Option("--search", "-s", help="Only terms that hold these letters.")] = None,
-    limit: Annotated[int, typer.Option("--limit", "-l", min=0, help="How many at most; 0 shows all.")] = 20,
+    category: Annotated[
+        str | None,
+        typer.Argument(
+            help="artist, style, format, perspective, booster or vibe; by default all of them.",
+            autocompletion=lambda: list(CATEGORIES),
+            show_default=False,
+        ),
+    ] = None,
+    search: Annotated[
+        str | None, typer.Option("--search", "-s", help="Only terms that hold these letters.", show_default=False)
+    ] = None,
+    limit: Annotated[
+        int, typer.Option("--limit", "-l", min=0, help="How many of each kind are shown at most; 0 is all.")
+    ] = 20,
+    json_lines: Json = False,
 ) -> None:
-    """What there is to choose from, and how many of DiffusionDB's prompts hold it."""
-    from neuroprompt.modifiers import CATEGORIES, suggestions
+    """List modifiers, and how many of DiffusionDB's prompts hold each."""
+    from neuroprompt.modifiers import suggestions
 
     for name in [category] if category else CATEGORIES:
         table = Table(name, "prompts", box=None)
         for term, count in suggestions(name, limit or None, search):
+            if json_lines:
+                show_json({"category": name, "modifier": term, "prompts": count})
             table.add_row(Text(term, CATEGORY_STYLES[name]), f"{count:,}")
-        console.print(table if table.row_count else f"{name}: nothing found")
+        if not json_lines:
+            console.print(table if table.row_count else f"{name}: nothing found")
 
 
-def _checked(lines, constraints, window):
+def _checked(lines: "Iterable[Line]", constraints: "Constraints | None", window: int) -> "list[Line]":
     """The lines, prompts that the enhancer would refuse replaced by its errors."""
     from neuroprompt.completions import check_prompt
     from neuroprompt.prompt_files import Line
@@ -189,22 +179,39 @@ def _checked(lines, constraints, window):
     return checked
 
 
-def _count_lines(path: str | None) -> int | None:
+def _count_lines(path: str) -> int | None:
     """About how many there are to come; None where only reading would tell, as of a pipe."""
-    if path is None or not Path(path).is_file():
+    if not Path(path).is_file():
         return None
     with open(path, "rb") as file:
         return sum(block.count(b"\n") for block in iter(lambda: file.read(2**20), b""))
 
 
-def _print(enhanced) -> None:
-    """For a person: the user's words bold, the modifiers coloured by category."""
+def _parts(chunks: "Iterable[list[Line]]", size: int) -> "Iterator[list[Line]]":
+    for lines in chunks:
+        yield from (lines[start : start + size] for start in range(0, len(lines), size))
+
+
+def _show(enhanced: "Iterable[EnhancedPrompt]", json_lines: bool) -> None:
+    """On standard output: as objects, for a person, or as lines of text for a pipe."""
+    from neuroprompt.prompt_files import one_line
+
     for e in enhanced:
-        text = Text(e.text)
-        text.stylize("bold", 0, len(e.original))
-        at = len(e.original)
-        for modifier in e.modifiers:
-            at = e.text.index(modifier.text, at)
-            text.stylize(CATEGORY_STYLES[modifier.category], at, at + len(modifier.text))
-            at += len(modifier.text)
-        console.line(text)
+        if json_lines:
+            show_json(e.to_dict())
+        elif sys.stdout.isatty():
+            console.line(_coloured(e))
+        else:
+            print(one_line(e.text))
+    sys.stdout.flush()
+
+
+def _coloured(enhanced: "EnhancedPrompt") -> Text:
+    """For a person: the user's words bold, the modifiers coloured by category."""
+    text, at = Text(enhanced.text), len(enhanced.original)
+    text.stylize("bold", 0, at)
+    for modifier in enhanced.modifiers:
+        at = enhanced.text.index(modifier.text, at)
+        text.stylize(CATEGORY_STYLES[modifier.category], at, at + len(modifier.text))
+        at += len(modifier.text)
+    return text

@@ -1,144 +1,130 @@
 """`neuroprompt study`: which modifiers help which image generator."""
 
-import re
-import sys
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.markup import escape
 
+from neuroprompt.cli.app import command
 from neuroprompt.cli.options import (
+    PROMPT_SOURCE,
     Device,
-    Dtype,
-    Guidance,
-    Negative,
-    RewardModel,
-    Set,
-    Size,
-    Steps,
-    WeightedRewards,
-    app,
-    examples,
-    load_generator,
+    DrawingOptions,
+    ImagesPerPrompt,
+    Json,
+    ResultFolder,
+    RewardOptions,
+    Seed,
+    Shard,
+    Title,
+    check_folder,
     own_device,
     process_share,
-    progress_bar,
-    quiet_libraries,
+    read_shard,
 )
-from neuroprompt.terminal import console, say
+from neuroprompt.cli.progress import RESUMES, working
+from neuroprompt.terminal import console, say, show_json
 
 
-@app.command(
-    epilog=examples(
-        "neuroprompt study --axes style,booster --prompts prompts.csv --generators embedded -o results/modifiers",
-        'neuroprompt study --axes "booster=highly detailed|8k|masterpiece,vibe" --prompts partiprompts:200 '
-        "--generators stabilityai/sd-turbo,stabilityai/sdxl-turbo -o results/turbo",
-        "accelerate launch scripts/study.py …",
-        "neuroprompt study … --shard 2/4 -o shard2",
-        "neuroprompt study --merge shard1 shard2 shard3 shard4 -o results/whole",
-    )
+@command(
+    "neuroprompt study --axes style,booster --input prompts.csv --generators embedded -o results/modifiers",
+    'neuroprompt study --axes "booster=highly detailed|8k|masterpiece,vibe" --input partiprompts:200 '
+    "--generators stabilityai/sd-turbo,stabilityai/sdxl-turbo -o results/turbo",
+    "accelerate launch scripts/study.py …",
+    "neuroprompt study … --shard 2/4 -o shard2",
+    "neuroprompt study --merge shard1 shard2 shard3 shard4 -o results/whole",
 )
 def study(
-    output: Annotated[str, typer.Option("--output", "-o", help="Folder for the results.", show_default=False)],
+    output: ResultFolder,
     folders: Annotated[
-        list[str] | None, typer.Argument(help="With --merge: folders of shards.", show_default=False)
+        list[str] | None, typer.Argument(help="The folders of shards, with --merge.", show_default=False)
     ] = None,
     axes: Annotated[
         str | None,
         typer.Option(
-            help="Of artist, style, format, perspective, booster, vibe, with commas; or with a list of modifiers: "
-            '"booster=8k|sharp focus".',
+            help="The kinds of modifiers: artist, style, format, perspective, booster, vibe, with commas; or with a "
+            'list of modifiers: "booster=8k|sharp focus".',
             show_default=False,
         ),
     ] = None,
-    prompts: Annotated[
-        str | None,
-        typer.Option(
-            help="A .txt, .csv or .jsonl file (with a column class: effects for each class), or partiprompts, "
-            "drawbench, geneval, hpsv2, coco, diffusiondb; :200 at the end takes so many.",
-            show_default=False,
-        ),
-    ] = None,
+    input: Annotated[str | None, PROMPT_SOURCE] = None,
     generators: Annotated[
-        str, typer.Option("--generators", "-g", help="Of embedded, folders and hub ids, with commas.")
+        str, typer.Option("--generators", "-g", help="What draws: embedded, folders and hub ids, with commas.")
     ] = "embedded",
-    levels: Annotated[int, typer.Option(min=1, help="Modifiers of each kind: its most frequent ones.")] = 4,
+    levels: Annotated[int, typer.Option(min=1, help="The modifiers of each kind: its most frequent ones.")] = 4,
     max_combinations: Annotated[
         int, typer.Option(min=2, help="All combinations up to so many; beyond, a balanced fraction of so many.")
     ] = 64,
-    seeds: Annotated[int, typer.Option(min=1, max=10_000, help="Pictures of each prompt and combination.")] = 2,
-    seed: Annotated[int, typer.Option(min=0, help="Another seed, other pictures, another fraction.")] = 0,
-    shard: Annotated[str, typer.Option(help="i/n: do the i-th of n shares of the prompts.")] = "1/1",
+    images_per_prompt: ImagesPerPrompt = 2,
+    seed: Seed = 0,
+    shard: Shard = "1/1",
     merge: Annotated[bool, typer.Option("--merge", help="Put the shards in these folders together.")] = False,
-    title: Annotated[str, typer.Option(help="Of the report.")] = "",
-    steps: Steps = None,
-    guidance: Guidance = None,
-    size: Size = None,
-    negative: Negative = None,
-    dtype: Dtype = None,
-    settings: Set = None,
-    rewards: WeightedRewards = "pickscore:1,aesthetic:0,clip:0",
-    reward_model: RewardModel = None,
+    title: Title = "",
+    json_lines: Json = False,
     device: Device = None,
+    *,
+    drawing: DrawingOptions,
+    rewards: RewardOptions,
 ) -> None:
-    """Draw prompts with many combinations of modifiers: what each modifier does, on which generator. Resumable."""
-    quiet_libraries()
+    """Find out what each modifier does, and on which image generator.
+
+    Prompts are drawn with many combinations of modifiers. A column class in a .csv or .jsonl file of prompts gives
+    effects for each class. Stopped or killed, it goes on when the same command is given again.
+    """
     from neuroprompt.evaluation.prompt_sets import load_prompts
-    from neuroprompt.experiments import hold_share
-    from neuroprompt.rewards import load_rewards
-    from neuroprompt.scoring import PromptReward
-    from neuroprompt.study import harness as library
     from neuroprompt.study.design import make_design, parse_axes
-    from neuroprompt.study.report import print_study
 
     if bool(folders) != merge:
         raise ValueError("--merge puts folders together: give both, --merge and the folders")
-    if not merge and (axes is None or prompts is None):
-        raise ValueError("a study needs --axes and --prompts")
+    check_folder(output)
     if merge:
-        results = library.merge(folders, output, title=title)
+        from neuroprompt.study.harness import merge as merge_shards
+
+        results = merge_shards(folders, output, title=title)
     else:
+        if axes is None or input is None:
+            raise ValueError("a study needs --axes and --input")
         design = make_design(parse_axes(axes, levels), max_combinations, seed)
-        texts, classes = load_prompts(prompts, seed=seed), library.load_classes(prompts)
         names = [name.strip() for name in generators.split(",")]
         if twice := next((name for i, name in enumerate(names) if name in names[:i]), None):
             raise ValueError(f"the generator {twice!r} is given twice")
-        share = _share(shard)
-        device = device or own_device()
-        model = reward_model or ("embedded" if set(names) == {"embedded"} else "published")
-        quiet = not sys.stderr.isatty() or process_share()[0] > 1
-        with hold_share(output, share), progress_bar(disable=quiet) as progress:
-            task = progress.add_task("prompts", total=len(texts))
-            judge = load_rewards(rewards, None if model == "published" else model, device)
+        part = read_shard(shard)
+        drawing.check(*names)
+        texts = load_prompts(input, seed=seed)
+        with ExitStack() as stack:
+            work = stack.enter_context(working("prompt", RESUMES, quiet=process_share()[0] > 1))
+            from neuroprompt.experiments import hold_shard
+            from neuroprompt.scoring import PromptReward
+            from neuroprompt.study import harness
+
+            classes = harness.load_classes(input)
+            stack.enter_context(hold_shard(output, part))
+            device = own_device(device)
+            judge = rewards.load(names, device)
             # One after another, so that memory has to hold one generator at a time.
             judged = (
-                PromptReward(
-                    load_generator(name, device, steps, guidance, size, negative, dtype, settings),
-                    judge,
-                    images_per_prompt=seeds,
-                    seed=seed,
-                )
+                PromptReward(drawing.load(name, device), judge, images_per_prompt=images_per_prompt, seed=seed)
                 for name in names
             )
-
-            def show(name: str, done: int, total: int) -> None:
-                progress.update(task, description=f"prompts on {escape(name)}", completed=done, total=total)
-
-            results = library.study(
-                texts, design, judged, output, classes=classes, shard=share, title=title, on_progress=show
+            results = harness.study(
+                texts,
+                design,
+                judged,
+                output,
+                classes=classes,
+                shard=part,
+                title=title,
+                on_progress=lambda name, done, total: work.update(done, total, f"drawing with {name}"),
             )
         if results is None:
-            say(f"shard {share[0]}/{share[1]} is done; others are not, or are in other folders: see --merge")
+            say(f"share {part[0]} of {part[1]} is done; others are not, or are in other folders: see --merge")
             return
-    print_study(results, console)
+    if json_lines:
+        show_json({"output": output} | results)
+    else:
+        from neuroprompt.pages.tables import print_tables
+        from neuroprompt.study.report import study_tables
+
+        print_tables(study_tables(results), console)
     say(f"the report is {Path(output) / 'report.html'}")
-
-
-def _share(shard: str) -> tuple[int, int]:
-    """(i, n) of "i/n"; processes that were launched together divide it among themselves."""
-    match = re.fullmatch(r"(\d+)/(\d+)", shard.strip())
-    if not match or not 1 <= int(match[1]) <= int(match[2]):
-        raise ValueError(f"there is no shard {shard!r}: write 2/4 for the second of four")
-    rank, processes = process_share()
-    return (int(match[1]) - 1) * processes + rank, int(match[2]) * processes
