@@ -46,9 +46,11 @@ def print_tables(tables: Iterable[Table], console: Console = terminal) -> None:
         console.print(Text(table.title, style="bold"))
         for number, columns in enumerate(_split(table, console.width)):
             shown = rich_table.Table(box=None, pad_edge=False, header_style="")
-            for i in columns:
-                name = Text(table.columns[i])
-                shown.add_column(name, justify="right" if i else "left", overflow="fold", no_wrap=i > 0)
+            for i in columns:  # a long name is folded, and anything in a terminal that is narrower than a column
+                most = None if i else _room_for_names(console.width)
+                shown.add_column(
+                    Text(table.columns[i]), justify="right" if i else "left", overflow="fold", max_width=most
+                )
             for row in table.rows:
                 shown.add_row(*(Text(row[i]) for i in columns))
             if number:
@@ -89,16 +91,20 @@ def format_interval(value: Mapping | None, signed: bool = False) -> str:
 
 
 def _split(table: Table, width: int) -> Iterator[Sequence[int]]:
-    """Columns of tables that fit, each with the names of the rows, which may take a third of the width."""
+    """Columns of tables that fit, each with the names of the rows."""
     widths = [
         max(cell_len(visible(cell)) for cell in column) for column in zip(table.columns, *table.rows, strict=True)
     ]
-    names = min(widths[0], max(width // 3, 12))
+    names = min(widths[0], _room_for_names(width))
     groups = [range(i, min(i + table.together, len(widths))) for i in range(1, len(widths), table.together)]
     chosen: list[int] = []
     for group in groups:
-        if chosen and names + sum(widths[i] + 1 for i in [*chosen, *group]) > width:
+        if chosen and names + sum(2 + widths[i] for i in [*chosen, *group]) > width:
             yield [0, *chosen]
             chosen = []
         chosen += group
     yield [0, *chosen]
+
+
+def _room_for_names(width: int) -> int:
+    return max(width // 3, 12)

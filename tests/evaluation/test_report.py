@@ -10,10 +10,12 @@ from html.parser import HTMLParser
 from hypothesis import given
 from hypothesis import strategies as st
 from markupsafe import escape
+from PIL import Image
 
 from neuroprompt.evaluation.harness import evaluate
 from neuroprompt.evaluation.methods import parse_methods
 from neuroprompt.evaluation.report import report_html
+from neuroprompt.image_files import save_image
 from neuroprompt.images import ImageGenerator
 from neuroprompt.pages.page import how_drawn, printable
 from neuroprompt.pages.plots import curve_plot, difference_plot, forest_plot
@@ -66,9 +68,7 @@ def test_the_page_is_whole_and_needs_nothing_else(folder):
             assert attributes.get(name, "data:").startswith("data:")
     assert "http" not in re.sub(r'http-equiv|"data:[^"]*"', "", text) and "@import" not in text
     assert "Ours & <theirs>" in page.text and "<script>alert(1)</script>" in page.text
-    assert [tag for tag, _ in page.tags].count(
-        "img"
-    ) == 4  # in the middle, and of the one method with examples, each beside plain
+    assert [tag for tag, _ in page.tags].count("img") == 2 + 2  # from the middle, and examples of one method
     for heading in ("Rewards", "Against plain", "Prompts", "Latency", "Paired differences", "Training", "All numbers"):
         assert heading in page.text
     # differences by reward and its two components, two methods' prompts, two curves
@@ -92,6 +92,30 @@ def test_without_a_run_or_a_comparison(folder):
     assert "Training" not in report_html(results, folder, [{"step": 1, "reward": 1.0}])  # a point is no curve
     alone = results | {"methods": {"plain": results["methods"]["plain"]}, "latency": {"plain": 0.0}}
     assert "Paired differences" not in report_html(alone, folder)
+
+
+def test_few_prompts_tell_no_interval(folder):
+    results = json.loads((folder / "results.json").read_text())
+    assert "with its 95 % interval" in report_html(results, folder)
+    for method in results["methods"].values():
+        for comparison in (method["against"] or {}).values():
+            comparison["difference"] |= {"low": None, "high": None}
+    page = report_html(results, folder)
+    assert "without an interval, which takes at least 6 prompts" in page and "95 % from" not in page
+
+
+def test_a_folder_of_the_old_form_is_shown(folder):
+    """Settings by diffusers' names, no prompts from the middle, and no word about where pictures are in the examples."""
+    results = json.loads((folder / "results.json").read_text())
+    results["settings"]["generator"]["config"] = {"num_inference_steps": 1, "guidance_scale": 3.0}
+    del results["examples"]
+    cell = {"prompt": "a cat", "original": "a cat", "pictures": [{"seed": 0, "scores": {}, "flagged": False}]}
+    record = {"kind": "grid", "title": "", "columns": ["plain"], "rows": [{"title": "best", "cells": [cell]}]}
+    save_image(Image.new("RGB", (64, 64), "red"), folder / "examples-1.png", record)
+    page = Page(report_html(results, folder))
+    assert "embedded, 1 step, guidance 3" in page.text and "Prompts in the middle" not in page.text
+    (sheet,) = (attributes for tag, attributes in page.tags if tag == "img")
+    assert sheet["alt"] == "Best, median and worst prompts of m1"
 
 
 numbers = st.floats(-1e9, 1e9)
