@@ -65,10 +65,12 @@ console = Console(soft_wrap=True, markup=False, highlight=False)
 
 @app.command()
 def main(
-    configs: Annotated[list[Path] | None, typer.Argument(help="In folders sft, ppo or grpo; by default all.")] = None,
-    processes: Annotated[int, typer.Option(help="Of the columns for several GPUs.")] = 8,
-    measures: Annotated[bool, typer.Option("--measures", help="What can be done where memory is short.")] = False,
-    accuracy: Annotated[bool, typer.Option("--accuracy", help="Estimates beside measurements on a CPU.")] = False,
+    configs: Annotated[
+        list[Path] | None, typer.Argument(help="YAML files in folders sft, ppo or grpo; by default all of configs/.")
+    ] = None,
+    processes: Annotated[int, typer.Option(help="How many GPUs the columns for several are about.")] = 8,
+    measures: Annotated[bool, typer.Option("--measures", help="Print what can be done where memory is short.")] = False,
+    accuracy: Annotated[bool, typer.Option("--accuracy", help="Print estimates beside measurements on a CPU.")] = False,
 ) -> None:
     """Print what trainings take, in GB."""
     if accuracy:

@@ -77,7 +77,7 @@ def phases(
         Path | None, typer.Option(help="A YAML file of training/ppo.py; by default one of configs/ppo.")
     ] = None,
     full_size: Annotated[bool, typer.Option(help="SD 1.5, CLIP-H and GPT-2 with random weights.")] = False,
-    iterations: Annotated[int, typer.Option(help="That are measured.")] = 4,
+    iterations: Annotated[int, typer.Option(help="How many iterations are measured.")] = 4,
     output: Annotated[Path | None, typer.Option(help="JSON file for the figures.")] = None,
 ) -> None:
     """Seconds of an iteration by phase, and the share of them that is not spent on drawing."""
@@ -136,13 +136,13 @@ def phases(
 @app.command()
 def trl(
     trl_python: Annotated[Path, typer.Option(help="The interpreter of TRL 1.12's environment.")],
-    rollouts: Annotated[int, typer.Option(help="Of an iteration.")] = 32,
+    rollouts: Annotated[int, typer.Option(help="Rollouts of an iteration.")] = 32,
     minibatch: Annotated[int, typer.Option(help="Rollouts of an optimizer step.")] = 8,
     epochs: Annotated[int, typer.Option(help="Passes over the rollouts of an iteration.")] = 4,
-    new_tokens: Annotated[int, typer.Option(help="Of each rollout.")] = 24,
-    iterations: Annotated[int, typer.Option(help="After one that warms up.")] = 4,
-    rounds: Annotated[int, typer.Option(help="Alternations of the two sides.")] = 3,
-    attention: Annotated[str, typer.Option(help="eager or sdpa.")] = "eager",
+    new_tokens: Annotated[int, typer.Option(help="Tokens of each rollout.")] = 24,
+    iterations: Annotated[int, typer.Option(help="How many iterations are measured, after one that warms up.")] = 4,
+    rounds: Annotated[int, typer.Option(help="How often the two sides take turns.")] = 3,
+    attention: Annotated[str, typer.Option(help="The kind of attention: eager or sdpa.")] = "eager",
     seed: int = 0,
 ) -> None:
     """CPU seconds of an iteration, ours and those of TRL 1.12's `PPOTrainer`, at equal settings."""
@@ -183,8 +183,8 @@ def trl(
 def scaling(
     context: typer.Context,
     config: Annotated[Path, typer.Option(help="A YAML file of training/ppo.py.")] = EMBEDDED,
-    iterations: Annotated[int, typer.Option(help="That are measured.")] = 4,
-    rounds: Annotated[int, typer.Option(help="Alternations of one and two processes.")] = 2,
+    iterations: Annotated[int, typer.Option(help="How many iterations are measured.")] = 4,
+    rounds: Annotated[int, typer.Option(help="How often one and two processes take turns.")] = 2,
 ) -> None:
     """Seconds of an iteration on one process and on two, a thread each, at the same minibatch."""
     cores = len(os.sched_getaffinity(0))
@@ -218,12 +218,12 @@ def scaling(
 @app.command()
 def projection(
     images_per_second: Annotated[list[float], typer.Option(help="Pictures drawn a second, as `phases` measures it.")],
-    outside: Annotated[float, typer.Option(help="Share of time outside drawing, likewise.")] = 0.15,
-    iterations: Annotated[int, typer.Option(help="Of Promptist's run.")] = 12_000,
+    outside: Annotated[float, typer.Option(help="The share of the time outside drawing, likewise.")] = 0.15,
+    iterations: Annotated[int, typer.Option(help="Iterations of Promptist's run.")] = 12_000,
     batch: Annotated[int, typer.Option(help="Rollouts of an iteration there.")] = 256,
     images_per_prompt: Annotated[int, typer.Option(help="Pictures of a rewrite there, and of its original.")] = 2,
     prompts: Annotated[int, typer.Option(help="Different plain prompts; an assumption.")] = 100_000,
-    hours: Annotated[float, typer.Option(help="The goal.")] = 8,
+    hours: Annotated[float, typer.Option(help="How long a run may take.")] = 8,
 ) -> None:
     """GPU-hours of the papers' runs at measured speeds: pictures / pictures a second / (1 - share outside drawing).
 

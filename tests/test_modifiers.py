@@ -13,7 +13,7 @@ import neuroprompt
 from neuroprompt.modifiers import CATEGORIES, categorise, spelling_key, suggestions, vocabulary
 
 FOLDER = Path(neuroprompt.__file__).parent / "modifiers"
-SCRIPT = Path(__file__).parent.parent / "scripts" / "build_modifiers.py"
+SCRIPT = Path(__file__).parent.parent / "training" / "embedded" / "build_modifiers.py"
 SOURCES = os.environ.get("NEUROPROMPT_SOURCES")
 
 SMALLEST = {"artist": 1500, "style": 200, "format": 150, "perspective": 150, "booster": 300, "vibe": 300}

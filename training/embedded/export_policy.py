@@ -6,7 +6,8 @@
     python training/embedded/export_policy.py card --run runs/embedded/sft --data data/discord \
         --figures results/policy.json --prompts partiprompts.txt --output neuroprompt/assets/policy
     python training/embedded/export_policy.py ppo --run runs/embedded/ppo --output neuroprompt/assets --temperature 0.7
-    neuroprompt evaluate --prompts configs/ppo/queries/test.txt:300 --methods plain,policy:embedded-sft,enhanced --against policy:embedded-sft -o results/ppo
+    neuroprompt evaluate --input configs/ppo/queries/test.txt:300 --methods plain,policy:embedded-sft,enhanced \
+        --against policy:embedded-sft -o results/ppo
     python training/embedded/export_policy.py ppo-card --run runs/embedded/ppo --figures results/ppo \
         --output neuroprompt/assets/policy
 
@@ -33,7 +34,7 @@ from neuroprompt.prompt_files import read_lines
 app = typer.Typer(no_args_is_help=True, add_completion=False)
 Run = Annotated[Path, typer.Option(help="Output folder of training/sft.py.")]
 Output = Annotated[Path, typer.Option(help="The policy's folder.")]
-Diversity = Annotated[float | None, typer.Option(help="Of the search with this policy; by default 0.7.")]
+Diversity = Annotated[float | None, typer.Option(help="How much noise a search with this policy has; by default 0.7.")]
 Temperature = Annotated[float | None, typer.Option(help="Sample this policy, at this temperature; by default search.")]
 
 
@@ -65,7 +66,7 @@ def ppo(
     run: Annotated[Path, typer.Option(help="Output folder of training/ppo.py, trained by LoRA.")],
     output: Annotated[Path, typer.Option(help="The embedded models' folder: policy and policy-sft go there.")],
     before: Annotated[str, typer.Option(help="The policy that the run began with.")] = "embedded-sft",
-    rank: Annotated[int, typer.Option(help="Of the run's adapters.")] = 16,
+    rank: Annotated[int, typer.Option(help="The rank of the run's adapters.")] = 16,
     diversity: Diversity = None,
     temperature: Temperature = None,
 ) -> None:
@@ -88,7 +89,9 @@ def ppo(
 @app.command()
 def ppo_card(
     run: Annotated[Path, typer.Option(help="Output folder of training/ppo.py.")],
-    figures: Annotated[Path, typer.Option(help="Folder of `neuroprompt evaluate` with the methods policy:embedded-sft and enhanced.")],
+    figures: Annotated[
+        Path, typer.Option(help="A folder of `neuroprompt evaluate`, methods policy:embedded-sft and enhanced.")
+    ],
     output: Output,
 ) -> None:
     """Write the card of the policy after PPO from the run's log and the evaluation."""
@@ -97,7 +100,8 @@ def ppo_card(
     decoded = f"Both are sampled at temperature {own.temperature:g} where nobody asks otherwise." * bool(own.do_sample)
     history = json.loads((run / "log_history.json").read_text())
     results = json.loads((figures / "results.json").read_text())
-    shown = [t for t in tables(results) if t.title in ("Rewards", "Against plain", "Against policy:embedded-sft", "Prompts")]
+    wanted = ("Rewards", "Against plain", "Against policy:embedded-sft", "Prompts")
+    shown = [table for table in tables(results) if table.title in wanted]
     updates = [entry for entry in history if "kl" in entry]
     evaluations = {entry["step"]: entry for entry in history if "eval_reward" in entry}
     examples = [record for record in read_records(figures) if record["method"] == "enhanced"][:16]
