@@ -3,7 +3,7 @@
 import random
 from collections.abc import Sequence
 
-from neuroprompt.completions import finish
+from neuroprompt.completions import SEPARATORS, finish
 from neuroprompt.decoding import Constraints, check
 from neuroprompt.decoding.constraints import occurrences
 from neuroprompt.prompts import CLIP_WINDOW, Prompt, count_clip_tokens, modifier_key, normalise
@@ -41,21 +41,13 @@ class Space:
         kept = [segment for m in modifiers for segment in Prompt.parse(normalise(m)).segments]
         if wish:
             kept = [m for m in kept if not any(True for phrase in wish.forbidden for _ in occurrences(m, phrase))]
-            met = check(self._joined(kept), wish).matches
+            met = check(", ".join([self.original.rstrip(SEPARATORS), *kept]), wish).matches
             kept += [rng.choice(phrases[:8]) for phrases, match in zip(wish.clauses, met, strict=True) if not match]
         text, added = finish(self.original, ", " + ", ".join(kept), True, self.window, wish)
         if not added or count_clip_tokens(text) > self.window or (wish and not check(text, wish)):
             return text if text == self.original and self.original_allowed else None
         self.modifiers[text] = tuple(added)
         return text
-
-    def head(self, kept: Sequence[str]) -> str:
-        """The text that a policy is to continue: the original and the modifiers that stay."""
-        return self._joined(kept) if kept else self.original
-
-    def _joined(self, modifiers: Sequence[str]) -> str:
-        bare = self.original.rstrip(" \t\r\n,;|")
-        return ", ".join([bare, *modifiers])
 
 
 def keys(modifiers: Sequence[str]) -> frozenset[str]:

@@ -6,14 +6,15 @@ et al. 2023). It is an extra: where it does not answer, the search says so once 
 
 import json
 import re
-import time
-import urllib.error
-import urllib.request
 import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 from urllib.parse import urlsplit
+
+import requests
+from requests.adapters import HTTPAdapter
+from urllib3.util import Retry
 
 from neuroprompt.prompts import Prompt, modifier_key, normalise
 
@@ -32,8 +33,8 @@ class Chat:
         count: Rewrites asked for at a time.
         temperature: Of its sampling.
         timeout: Seconds to wait for an answer.
-        retries: How often a request is sent again where the server is busy, fails or cannot be reached; waits of 1, 2,
-            4, … seconds between, or what the server asks for, 60 at most.
+        retries: How often a request is sent again where the server is busy, fails or cannot be reached; at once, then
+            after 2, 4, … seconds, or when the server asks for it, 60 seconds later at most.
         connections: Requests at a time, for searches over many prompts.
 
     Attributes:
@@ -61,10 +62,27 @@ class Chat:
         if api_key and not (api_key.isascii() and api_key.isprintable()):
             raise ValueError("the chat model's key has characters that no HTTP header can hold")
         self.url, self.model, self.count, self.temperature = url.rstrip("/"), model, count, temperature
-        self.timeout, self.retries, self.connections = timeout, retries, connections
+        self.timeout, self.connections = timeout, connections
         self.offline: str | None = None
-        self._key = api_key
-        self._opener = urllib.request.build_opener(_NoRedirect)
+        patience = _Patience(
+            retries,
+            status_forcelist=(408, 409, 425, 429, 500, 502, 503, 504),
+            allowed_methods=None,  # all: to be asked again costs the server no more than time
+            backoff_factor=1,
+            backoff_max=_LONGEST_WAIT,
+            raise_on_status=False,
+        )
+
+        def sign(request: requests.PreparedRequest) -> requests.PreparedRequest:
+            if api_key:
+                request.headers["Authorization"] = f"Bearer {api_key}"
+            return request
+
+        self._session = requests.Session()
+        self._session.auth = sign  # nor anything out of a .netrc
+        self._session.headers["User-Agent"] = "neuroprompt"
+        for scheme in ("http://", "https://"):
+            self._session.mount(scheme, HTTPAdapter(pool_maxsize=connections, max_retries=patience))
 
     def __call__(self, wishes: Sequence["Wish"], seed: int) -> list[list[tuple[str, ...]]]:
         """Lists of modifiers for each wish; empty where the model is offline, which is warned of once."""
@@ -100,32 +118,37 @@ class Chat:
             "seed": seed % 2**31,
             "max_tokens": 120 * self.count,
         }
-        headers = {"Content-Type": "application/json", "User-Agent": "neuroprompt"}
-        if self._key:
-            headers["Authorization"] = f"Bearer {self._key}"
-        request = urllib.request.Request(f"{self.url}/chat/completions", json.dumps(body).encode(), headers)
-        for attempt in range(self.retries + 1):
-            wait = 2.0**attempt
-            try:
-                with self._opener.open(request, timeout=self.timeout) as response:
-                    answer = json.loads(response.read(_LONGEST))
-                text = answer["choices"][0]["message"]["content"]
-                if not isinstance(text, str):
-                    raise TypeError
-                return text
-            except urllib.error.HTTPError as error:
-                why = f"HTTP {error.code} {error.reason}"
-                if error.code not in _PASSING:  # a wrong key or model will be wrong the next time, too
-                    raise ChatError(f"{self.url} says {why}") from error
-                asked = error.headers.get("Retry-After", "")
-                wait = min(60.0, float(asked)) if asked.isdigit() else wait
-            except OSError as error:  # no route, refused, timed out
-                why = str(getattr(error, "reason", error)) or type(error).__name__
-            except (ValueError, LookupError, TypeError) as error:
-                raise ChatError(f"{self.url} gave no chat completion") from error
-            if attempt < self.retries:
-                time.sleep(wait)
-        raise ChatError(f"{self.url} cannot be reached ({why})")
+        try:
+            with self._session.post(
+                f"{self.url}/chat/completions",
+                json=body,
+                timeout=self.timeout,
+                stream=True,
+                allow_redirects=False,  # which would carry the key to another host
+            ) as response:
+                if response.status_code // 100 != 2:
+                    raise ChatError(f"{self.url} says HTTP {response.status_code} {response.reason}")
+                data = b""
+                for block in response.iter_content(1 << 16):
+                    data += block
+                    if len(data) > _LONGEST:
+                        raise ValueError
+            text = json.loads(data)["choices"][0]["message"]["content"]
+            if not isinstance(text, str):
+                raise TypeError
+        except requests.RequestException as error:  # no route, refused, timed out
+            why = getattr(error.args[0], "reason", error) if error.args else type(error).__name__
+            raise ChatError(f"{self.url} cannot be reached ({str(why).split(': ', 1)[-1]})") from error
+        except (ValueError, LookupError, TypeError, RecursionError) as error:
+            raise ChatError(f"{self.url} gave no chat completion") from error
+        return text
+
+
+class _Patience(Retry):
+    """Waits as long as the server asks for, within bounds."""
+
+    def parse_retry_after(self, retry_after: str) -> float:
+        return min(_LONGEST_WAIT, super().parse_retry_after(retry_after))
 
 
 class Wish(NamedTuple):
@@ -156,16 +179,9 @@ def read_answer(answer: str, prompt: str) -> list[tuple[str, ...]]:
     return found
 
 
-_PASSING = frozenset({408, 409, 425, 429, 500, 502, 503, 504})
 _LONGEST = 1 << 20  # bytes of an answer that are read
+_LONGEST_WAIT = 60.0  # seconds
 _BULLET = re.compile(r"^\s*(?:[-*•]|\(?\d+[.):])\s*")
-
-
-class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """A redirect would carry the key to another host."""
-
-    def redirect_request(self, *_):
-        return None
 
 
 def _instruction(wish: Wish, count: int) -> str:

@@ -26,7 +26,7 @@ class Journal:
         settings: What the search depends on, as JSON types. A file of another search is refused.
 
     Attributes:
-        proposals: By prompt, the answers to its wishes, in order.
+        proposals: By prompt, the answers to its wishes, in order: the policy's lists of modifiers and the chat model's.
         pictures: By prompt, (text, seed) to the raw scores of the components and whether it was flagged.
 
     Raises:
@@ -37,7 +37,7 @@ class Journal:
     def __init__(self, path: str | Path | None, settings: Mapping[str, object]):
         self.path = Path(path) if path else None
         self.settings = json.loads(json.dumps(settings))
-        self.proposals: dict[str, list[list[list[str]]]] = {}
+        self.proposals: dict[str, list[list[list[list[str]]]]] = {}
         self.pictures: dict[str, dict[tuple[str, int], tuple[list[float], bool]]] = {}
         self._written = time.monotonic()
 
@@ -61,8 +61,8 @@ class Journal:
             "settings": self.settings,
             "proposals": self.proposals,
             "pictures": {
-                prompt: [[text, seed, *known] for (text, seed), known in of.items()]
-                for prompt, of in self.pictures.items()
+                prompt: [[text, seed, *known] for (text, seed), known in rows.items()]
+                for prompt, rows in self.pictures.items()
             },
         }
         write_file(self.path, json.dumps(content).encode())  # ASCII: a prompt may hold half of a surrogate pair
@@ -73,8 +73,8 @@ class Journal:
             content = json.loads(self.path.read_text("utf-8"))
             settings, proposals, pictures = (content[k] for k in ("settings", "proposals", "pictures"))
             pictures = {
-                prompt: {(text, seed): (scores, flagged) for text, seed, scores, flagged in of}
-                for prompt, of in pictures.items()
+                prompt: {(text, seed): (scores, flagged) for text, seed, scores, flagged in rows}
+                for prompt, rows in pictures.items()
             }
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"{self.path} is no state of a search: give another file, or remove it") from error

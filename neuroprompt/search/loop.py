@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from hashlib import blake2b
 from pathlib import Path
 from typing import NamedTuple
@@ -13,12 +13,12 @@ from neuroprompt.completions import check_prompt
 from neuroprompt.decoding import Constraints
 from neuroprompt.enhancer import PromptEnhancer
 from neuroprompt.prompts import CLIP_WINDOW
-from neuroprompt.scoring import PromptReward, combined
+from neuroprompt.scoring import PromptReward, combined, known_mean
 
 from .candidates import Space
 from .chat import Chat, Wish
 from .journal import Journal, missing
-from .proposals import PolicyProposals, Proposer, Terms
+from .proposals import PolicyProposals, Proposer
 from .results import Measurement, SearchResult, pareto_front
 from .strategies import STRATEGIES, Draw, Propose, Search, Steps
 
@@ -28,21 +28,21 @@ class SearchConfig:
     """How to search.
 
     Args:
-        strategy: One of `STRATEGIES`: best-of-n, halving, beam, bayes, evolve.
+        strategy: One of `STRATEGIES`: bayes or best-of-n.
         budget: Pictures that a prompt's search may draw. Those of the original, `images_per_prompt` of the reward,
             count; those of the held-out estimate come on top.
-        held_out: Seeds that winner and original are drawn with after the choice; 0 is without.
+        held_out: Fresh seeds that winner and original are drawn with after the choice; 0 is without.
         seed: Another seed, another search. The same call gives the same result.
         window: CLIP tokens that a rewrite may have.
         axes: Components of the Pareto front; by default clip and aesthetic where both are measured, else all.
     """
 
-    strategy: str = field(default="bayes", metadata={"help": "best-of-n, halving, beam, bayes, or evolve."})
-    budget: int = field(default=64, metadata={"help": "Pictures per prompt, the original's included."})
-    held_out: int = field(default=8, metadata={"help": "Fresh seeds that the winner is measured on; 0: none."})
-    seed: int = field(default=0, metadata={"help": "Another seed, another search."})
-    window: int = field(default=CLIP_WINDOW, metadata={"help": "CLIP tokens that a rewrite may have."})
-    axes: tuple[str, ...] = field(default=(), metadata={"help": "Components of the Pareto front."})
+    strategy: str = "bayes"
+    budget: int = 64
+    held_out: int = 8
+    seed: int = 0
+    window: int = CLIP_WINDOW
+    axes: tuple[str, ...] = ()
 
     def __post_init__(self):
         if self.strategy not in STRATEGIES:
@@ -75,7 +75,6 @@ def optimize(
     *,
     constraints: Constraints | None = None,
     chat: Chat | None = None,
-    terms: Mapping[str, int] | None = None,
     state: str | Path | None = None,
     on_round: Callable[[Round], None] | None = None,
 ) -> SearchResult | list[SearchResult]:
@@ -91,7 +90,6 @@ def optimize(
         config: How to search.
         constraints: What every rewrite must and must not say.
         chat: A chat model that is asked for proposals, too.
-        terms: Single modifiers for mutations, with their frequencies; by default the project's vocabularies.
         state: File that the search is kept in. The same call takes a killed search up, and comes to the same result
             as if it had not been killed; a finished one is read from it without drawing.
         on_round: Called after each round.
@@ -119,16 +117,16 @@ def optimize(
     if isinstance(propose, PromptEnhancer):
         propose = PolicyProposals(propose, config.window)
     distinct = list(dict.fromkeys(texts))
-    vocabulary, encode = Terms(terms), _encoder(reward)
+    encode = _encoder(reward)
     runs = {
         text: _Run(
             Search(
                 Space(text, constraints, config.window),
                 config.budget,
                 each,
-                vocabulary,
                 _hash(config.seed, text),
                 encode,
+                has_chat=chat is not None,
             ),
             STRATEGIES[config.strategy],
             reward,
@@ -137,13 +135,13 @@ def optimize(
         for text in distinct
     }
     complete, estimates = True, {}
-    with Journal(state, _settings(distinct, reward, propose, config, constraints, chat, terms)) as journal:
+    with Journal(state, _settings(distinct, reward, propose, config, constraints, chat)) as journal:
         try:
-            while pending := [run for run in runs.values() if run.asks is not None]:
-                if wishing := [run for run in pending if isinstance(run.asks, Propose)]:
+            while pending := [run for run in runs.values() if run.wants is not None]:
+                if wishing := [run for run in pending if isinstance(run.wants, Propose)]:
                     _answer(wishing, propose, chat, journal, config)
                     continue
-                wanted = {run.original: [(text, run.seed + k) for text, k in run.asks.pictures] for run in pending}
+                wanted = {run.original: [(text, run.seed + k) for text, k in run.wants.pictures] for run in pending}
                 _measure(wanted, reward, journal)
                 for run in pending:
                     run.receive([journal.pictures[run.original][picture] for picture in wanted[run.original]])
@@ -160,8 +158,9 @@ def optimize(
                 if config.held_out:
                     rows = [[journal.pictures[text][t, s] for s in fresh[text]] for t in (run.search.pick, text)]
                     gains = np.subtract(*(worth(reward, row, run.plain) for row in rows))
-                    error = float(gains.std(ddof=1) / math.sqrt(len(gains))) if len(gains) > 1 else None
-                    estimates[text] = (float(gains.mean()), error, len(wanted[text]))
+                    known = gains[np.isfinite(gains)]
+                    error = float(known.std(ddof=1) / math.sqrt(len(known))) if len(known) > 1 else None
+                    estimates[text] = float(known_mean(gains)), error, len(wanted[text])
         except KeyboardInterrupt:
             complete = False
         journal.save()
@@ -173,19 +172,14 @@ def optimize(
 def worth(reward: PromptReward, rows: "Sequence[Row]", plain: "Sequence[Row]") -> np.ndarray:
     """What pictures are worth by the reward's own equation, against those of the original. (n,)
 
-    A picture that a reward says nothing finite of counts as a flagged one.
+    NaN for a picture without a finite score (see `scoring.known_mean`).
     """
-    terms = reward.terms
 
-    def read(of: "Sequence[Row]") -> tuple[dict[str, np.ndarray], np.ndarray]:
-        columns = np.array([row[0] for row in of], np.float64).reshape(len(of), -1)
-        silent = ~np.isfinite(columns[:, [bool(term.weight) for term in terms.values()]]).all(1)
-        flagged = np.array([row[1] for row in of], bool)
-        return {
-            name: np.where(silent, 0.0, column) for name, column in zip(terms, columns.T, strict=True)
-        }, flagged | silent
+    def read(pictures: "Sequence[Row]") -> tuple[dict[str, np.ndarray], np.ndarray]:
+        columns = np.array([row[0] for row in pictures], np.float64).reshape(len(pictures), -1)
+        return dict(zip(reward.terms, columns.T, strict=True)), np.array([row[1] for row in pictures], bool)
 
-    return combined(terms, *read(rows), *read(plain), reward.flagged_reward)
+    return combined(reward.terms, *read(rows), *read(plain), reward.flagged_reward)
 
 
 Row = tuple[Sequence[float], bool]
@@ -202,7 +196,7 @@ class _Run:
         self.rows: dict[str, list[Row]] = {}
         self.answered = 0  # wishes
         self._steps = self._all(strategy)
-        self.asks: Draw | Propose | None = next(self._steps, None)
+        self.wants: Draw | Propose | None = next(self._steps, None)
 
     def _all(self, strategy: Callable[[Search], Steps]) -> Steps:
         if self.search.space.open:
@@ -214,21 +208,17 @@ class _Run:
     def answer(self, answer: object) -> None:
         """Go on with the strategy."""
         try:
-            self.asks = self._steps.send(answer)
+            self.wants = self._steps.send(answer)
         except StopIteration:
-            self.asks = None
+            self.wants = None
 
     def receive(self, rows: "list[Row]") -> None:
         """Take in the pictures that were asked for."""
-        for (text, _), row in zip(self.asks.pictures, rows, strict=True):
+        for (text, _), row in zip(self.wants.pictures, rows, strict=True):
             self.rows.setdefault(text, []).append(row)
         if not self.plain:
             self.plain = list(self.rows[self.original])
         self.answer(worth(self.reward, rows, self.plain))
-
-    @property
-    def improvement(self) -> float:
-        return self.search.gain
 
     def result(
         self, axes: tuple[str, ...], held_out: float | None, error: float | None, images: int, complete: bool
@@ -239,7 +229,7 @@ class _Run:
                 text,
                 search.space.modifiers[text],
                 search.mean(text),
-                dict(zip(names, np.mean([row[0] for row in self.rows[text]], 0).tolist(), strict=True)),
+                dict(zip(names, known_mean(np.array([row[0] for row in self.rows[text]]).T).tolist(), strict=True)),
                 len(values),
                 text != self.original or search.space.original_allowed,
             )
@@ -250,7 +240,7 @@ class _Run:
             original=self.original,
             text=search.pick,
             modifiers=search.space.modifiers[search.pick],
-            selected=self.improvement,
+            selected=self.search.gain,
             held_out=held_out,
             held_out_error=error,
             images=search.drawn,
@@ -258,7 +248,7 @@ class _Run:
             curve=tuple(search.curve),
             front=pareto_front(measured, axes),
             axes=axes,
-            measured=tuple(sorted(measured, key=lambda m: -m.reward)),
+            measured=tuple(sorted(measured, key=lambda m: -np.nan_to_num(m.reward, nan=-math.inf))),
             complete=complete,
             warning=warning,
         )
@@ -270,12 +260,12 @@ def _answer(runs: Sequence[_Run], propose: Proposer, chat: Chat | None, journal:
     for answered in sorted({run.answered for run in new}):  # the seed is the wish's own, whoever wishes beside it
         wishing = [run for run in new if run.answered == answered]
         seed = _hash(config.seed, f"proposals {answered}")
-        asks = [ask for run in wishing for ask in run.asks.asks]
-        answers = iter(propose(asks, seed) if asks else [])
-        others = chat([_wish(run) for run in wishing], seed) if chat else [None] * len(wishing)
+        asks = [run.wants.ask for run in wishing if run.wants.ask]
+        written = dict(zip(asks, propose(asks, seed), strict=True)) if asks else {}
+        others = chat([_wish(run) for run in wishing], seed) if chat else [[]] * len(wishing)
         for run, other in zip(wishing, others, strict=True):
-            answer = [next(answers) for _ in run.asks.asks] + ([] if other is None else [other])
-            journal.proposals.setdefault(run.original, []).append([[list(p) for p in of] for of in answer])
+            answer = written.get(run.wants.ask, []), other
+            journal.proposals.setdefault(run.original, []).append([[list(p) for p in lists] for lists in answer])
     journal.save(due=bool(new and chat))  # what a chat model has said cannot be had again
     for run in runs:
         answer = journal.proposals[run.original][run.answered]
@@ -285,7 +275,7 @@ def _answer(runs: Sequence[_Run], propose: Proposer, chat: Chat | None, journal:
 
 def _wish(run: _Run) -> Wish:
     wish = run.search.space.constraints
-    return Wish(run.original, run.asks.best, wish.clauses if wish else (), wish.forbidden if wish else ())
+    return Wish(run.original, run.wants.best, wish.clauses if wish else (), wish.forbidden if wish else ())
 
 
 def _measure(wanted: Mapping[str, Sequence[tuple[str, int]]], reward: PromptReward, journal: Journal) -> None:
@@ -294,13 +284,12 @@ def _measure(wanted: Mapping[str, Sequence[tuple[str, int]]], reward: PromptRewa
     Parts are cut at the same places whenever a killed search comes here again, so that every picture has its old
     neighbours in the batch, and the last digit of its scores.
     """
-    todo = [(p, *of) for p in wanted for of in missing(journal.pictures.setdefault(p, {}), wanted[p])]
+    todo = [(p, *picture) for p in wanted for picture in missing(journal.pictures.setdefault(p, {}), wanted[p])]
     size = _PART * getattr(getattr(reward.generator, "config", None), "batch_size", 16)
     for start in range(0, len(todo), size):
         part = todo[start : start + size]
         originals, texts, seeds = zip(*part, strict=True)
-        # With `on_image` the score cache is not asked: what it knows would leave its neighbours another batch.
-        measured = reward.measure(texts, originals, seeds, on_image=lambda *_: None)
+        measured = reward.measure(texts, originals, seeds, use_cache=False)
         columns = [measured.scores[name] for name in _components(reward)]
         rows = list(zip(np.column_stack(columns).tolist(), measured.flagged.tolist(), strict=True))
         for (original, text, seed), row in zip(part, rows, strict=True):
@@ -326,8 +315,8 @@ def _progress(runs, budget: int) -> Round:
     return Round(
         sum(run.search.drawn for run in runs),
         budget * len(runs),
-        sum(run.asks is not None for run in runs),
-        float(np.mean([run.improvement for run in runs])),
+        sum(run.wants is not None for run in runs),
+        float(np.mean([run.search.gain for run in runs])),
     )
 
 
@@ -341,7 +330,7 @@ def _default_axes(reward: PromptReward) -> tuple[str, ...]:
     return found if all(found) else tuple(names)
 
 
-def _settings(distinct, reward, propose, config, constraints, chat, terms) -> dict[str, object]:
+def _settings(distinct, reward, propose, config, constraints, chat) -> dict[str, object]:
     """All that a search depends on, as JSON types."""
     components = [
         [c.reward.name, c.reward.fingerprint, c.weight, c.cap, reward.scales[c.reward.name]]
@@ -357,7 +346,6 @@ def _settings(distinct, reward, propose, config, constraints, chat, terms) -> di
         "policy": getattr(propose, "name", type(propose).__name__),
         "constraints": asdict(constraints) if constraints else None,
         "chat": [chat.url, chat.model] if chat else None,
-        "terms": _hash(0, repr(sorted(terms.items()))) if terms else None,
         **{name: value for name, value in asdict(config).items() if name != "axes"},
     }
 

@@ -34,7 +34,9 @@ class Shares(NamedTuple):
         return 1 - self.f - self.g - self.own
 
 
-MODELS = [Shares(*of) for of in product((0.5, 0.8), (0.1, 0.3, 0.5, 0.7), (0.0, 0.2), (0.0, 0.1), (0.0, 0.2, 0.4))]
+MODELS = [
+    Shares(*shares) for shares in product((0.5, 0.8), (0.1, 0.3, 0.5, 0.7), (0.0, 0.2), (0.0, 0.1), (0.0, 0.2, 0.4))
+]
 
 
 class Posterior:
@@ -56,13 +58,13 @@ class Posterior:
         known = apart[np.ix_(np.unique(drawn), np.unique(drawn))]
         apart /= np.median(known[known > 0]) if (known > 0).any() else 1.0
         near = {length: np.exp(-apart / (2 * length**2)) for length in {model.length for model in MODELS}}
-        same, same_seed = (of[:, None] == of for of in (drawn, seeds))
+        same, same_seed = (which[:, None] == which for which in (drawn, seeds))
         pairs = np.ix_(drawn, drawn)
         centred, n = y - y.mean(), len(y)
         roots, scales, evidence = [], [], []
         for model in MODELS:
-            of = near[model.length][pairs]
-            covariance = 1.0 + model.f * of + (model.luck + model.g * of) * same_seed + model.own * same  # 1: μ
+            alike = near[model.length][pairs]
+            covariance = 1.0 + model.f * alike + (model.luck + model.g * alike) * same_seed + model.own * same  # 1: μ
             roots.append(np.linalg.cholesky(covariance + (model.noise + _JITTER) * np.eye(n)))
             white = np.linalg.solve(roots[-1], centred)
             scales.append(max(white @ white / n, 1e-18))

@@ -17,7 +17,8 @@ class Measurement:
     Attributes:
         text: The rewrite.
         modifiers: What was added to the user's text, in order.
-        reward: Mean over its pictures, in the reward's unit.
+        reward: Mean over its pictures, in the reward's unit; those without a finite score are left out, and NaN is what
+            remains without any.
         scores: Mean of each component, raw.
         pictures: How many were drawn of it; the fewer, the more of a good reward is luck.
         allowed: Whether it meets the constraints (the user's own text may not).
@@ -40,8 +41,7 @@ class SearchResult:
         text: The winner; it starts with `original`, and may be no more than that.
         modifiers: What was added, in order.
         selected: Improvement over the original by the pictures that the winner was chosen by: the mean, which is
-            optimistic, since the lucky are chosen (the winner's curse); from ``bayes`` and ``evolve`` what their
-            posterior expects.
+            optimistic, since the lucky are chosen (the winner's curse); from ``bayes`` what its posterior expects.
         held_out: The same on pictures with other seeds, drawn after the choice, winner and original on the same seeds:
             unbiased. None where the search was stopped before, or none were asked for.
         held_out_error: Standard error of `held_out`, over seeds; None with fewer than two.
@@ -77,8 +77,8 @@ class SearchResult:
         return self.selected if self.held_out is None else self.held_out
 
     def to_dict(self) -> dict:
-        """As plain JSON types."""
-        return json.loads(json.dumps(asdict(self)))
+        """As plain JSON types; None for what is no number."""
+        return json.loads(json.dumps(asdict(self)), parse_constant=lambda _: None)
 
 
 def pareto_front(measured: Sequence[Measurement], axes: Sequence[str]) -> tuple[Measurement, ...]:
