@@ -105,7 +105,7 @@ def test_few_prompts_tell_no_interval(folder):
 
 
 def test_a_folder_of_the_old_form_is_shown(folder):
-    """Settings by diffusers' names, no prompts from the middle, and no word about where pictures are in the examples."""
+    """Settings by diffusers' names, no prompts from the middle, and nothing of where pictures are in the examples."""
     results = json.loads((folder / "results.json").read_text())
     results["settings"]["generator"]["config"] = {"num_inference_steps": 1, "guidance_scale": 3.0}
     del results["examples"]

@@ -10,12 +10,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageDraw, ImageOps
 
 from neuroprompt.image_files import read_metadata, save_image
 from neuroprompt.pages.grid import Cell, Grid, Picture, draw_grid, grid_html, layout_grid, read_grid, save_grid
 from neuroprompt.pages.grid.contents import size_of, to_pil
-from neuroprompt.pages.grid.text import text_width
+from neuroprompt.pages.grid.text import Span, baseline, draw_span, line_height_of, text_width
 
 COLOURS = [(200, 30, 90), (20, 120, 220), (250, 180, 20), (40, 160, 60), (130, 60, 200), (90, 90, 10)]
 
@@ -408,7 +408,12 @@ def test_what_is_wrong_is_one_line(tmp_path):
         save_grid(small_grid(), tmp_path / "file" / "grid.html")
 
 
-def test_every_character_has_ink_and_what_the_font_lacks_is_a_box():
+def test_a_short_name_of_a_score_is_shown():
+    grid = Grid([[Cell("", [Picture(solid(COLOURS[0]), 0, {"clip": 0.5})])]])
+    assert "clip 0.500" in words(layout_grid(grid))
+
+
+def test_every_character_has_ink_and_what_the_font_lacks_is_a_box_with_its_code_point():
     def ink(text):
         grid = Grid([[Cell(text, [None])]])
         (caption,) = (t.box for t in layout_grid(grid).texts[1:])
@@ -416,6 +421,20 @@ def test_every_character_has_ink_and_what_the_font_lacks_is_a_box():
 
     for char in "aéñßłŷőЖЎΩ…–“”×→−▲▼±✓☀":
         assert ink(char).min() < 150 and not np.array_equal(ink(char), ink("日"))
-    assert ink("日").min() < 150 and np.array_equal(ink("日"), ink("🏯"))
+    boxes = [ink(char) for char in ("日", "月", "א", "ا", "🏯", "🏰", "ก", "็", "\ue000", "\U0010ffff")]
+    for i, box in enumerate(boxes):
+        assert box.min() < 150 and not any(np.array_equal(box, other) for other in boxes[:i])
+    assert np.array_equal(ink("日"), ink("\u200b日\ufe0f\u200d")) and np.array_equal(ink("a\u202eb"), ink("ab"))
     for odd in ("\0", "a\ud800", "\x1b[31m", "e" + "\u0301" * 50, "\u202eabc", "\n\u2029", "ก็", "שלום"):
         draw_grid(Grid([[Cell(odd, [None], odd)]], [odd], [odd], odd, odd))
+
+
+@pytest.mark.parametrize("bold", [False, True])
+@pytest.mark.parametrize("text", ["日本の城", "a日b🏯c", "קלעה", "👩\u200d🚀", "castle", "ก็ e\u0301", "\U0010ffff"])
+def test_ink_is_as_wide_as_the_text_is_said_to_be(text, bold):
+    image = Image.new("L", (1200, 200), 255)
+    draw_span(ImageDraw.Draw(image), Span(10.0, text, bold, "black"), 30, 20, 4)
+    left, top, right, bottom = ImageOps.invert(image).getbbox()
+    width = text_width(text, bold, 20)
+    assert 40 <= left <= 40 + 12 and 40 + 4 * width - 16 <= right <= 40 + 4 * width + 1
+    assert top >= 4 * (30 - baseline(20)) and bottom <= 4 * (30 - baseline(20) + line_height_of(20))

@@ -25,7 +25,7 @@ from neuroprompt.pages.grid.contents import (
     to_pil,
     users_words,
 )
-from neuroprompt.pages.grid.text import Span, baseline, centre, font_of, line_height_of, text_scale, text_width, wrap
+from neuroprompt.pages.grid.text import Span, baseline, centre, draw_span, line_height_of, text_scale, text_width, wrap
 from neuroprompt.pages.tables import format_number
 
 MAX_PIXELS = 2**27
@@ -74,10 +74,8 @@ def draw_grid(grid: Grid, cell_size: int | None = None) -> Image.Image:
         tile = canvas.crop(text.box).resize((text.box.width * scale, text.box.height * scale), Image.Resampling.NEAREST)
         pen = ImageDraw.Draw(tile)
         for i, spans in enumerate(text.lines):
-            y = (i * text.line_height + baseline(text.size)) * scale
             for span in spans:
-                font = font_of(span.bold, text.size * scale)
-                pen.text((span.x * scale, y), span.text, span.colour, font, anchor="ls")
+                draw_span(pen, span, i * text.line_height + baseline(text.size), text.size, scale)
         canvas.paste(tile.reduce(scale), text.box[:2])
     return canvas
 
@@ -246,7 +244,7 @@ class _ScoreTable:
         size, gap = self.size, 0.8 * self.size
         room = width - self.least_width - gap
         name_width = min(room, max((text_width(n, False, size) for n in self.names), default=0.0) + 0.2 * size)
-        if name_width < 2 * size:  # enormous numbers leave no room for what they are
+        if room < 2 * size:  # enormous numbers leave no room for what they are
             name_width, self.heads = 0.0, {n: [] for n in self.names}
         else:
             self.heads = {n: (wrap(n, False, size, name_width, 1, _QUIET) or [[]])[0] for n in self.names}

@@ -1,15 +1,21 @@
-"""Text set in the font that ships with the package: lines that fit, with bold words in them."""
+"""Text set in the font that ships with the package, so that it looks alike everywhere: lines that fit, with bold words.
+
+A character that the font lacks (it has Latin, Greek, Cyrillic and symbols) is a box with its code point in it, as in
+Unicode's "last resort" font: 日 is the box 65E5. What is invisible (joiners, marks of direction) takes no room.
+"""
 
 import io
 import math
 import re
+import unicodedata
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from importlib.resources import files
+from itertools import groupby
 from typing import NamedTuple
 
-from PIL import ImageFont
+from PIL import ImageDraw, ImageFont
 
 from neuroprompt.pages.grid.contents import cut_pieces
 from neuroprompt.pages.page import printable
@@ -76,10 +82,24 @@ def centre(line: list[Span], size: int, width: int) -> list[Span]:
     return [span._replace(x=span.x + shift) for span in line]
 
 
+def draw_span(pen: ImageDraw.ImageDraw, span: Span, y: float, size: int, scale: int) -> None:
+    """Paint a piece of a line whose baseline is at y.
+
+    Args:
+        pen: For an image that is `scale` times as large as what it shows (see `text_scale`).
+    """
+    x = span.x
+    for run, is_there in _runs(span.text):
+        if is_there:
+            pen.text((x * scale, y * scale), run, span.colour, font_of(span.bold, size * scale), anchor="ls")
+        else:
+            _draw_box(pen, _box(run), x, y, size, scale, span.colour, span.bold)
+        x += _run_width(run, is_there, span.bold, size)
+
+
 @lru_cache(maxsize=1 << 14)
 def text_width(text: str, bold: bool, size: int) -> float:
-    scale = text_scale(size)
-    return font_of(bold, size * scale).getlength(text) / scale
+    return sum(_run_width(run, is_there, bold, size) for run, is_there in _runs(text))
 
 
 def text_scale(size: int) -> int:
@@ -96,9 +116,61 @@ def baseline(size: int) -> int:
 
 
 @lru_cache(maxsize=64)
-def font_of(bold: bool, size: int) -> ImageFont.FreeTypeFont:
+def font_of(bold: bool, size: int, layout: ImageFont.Layout | None = None) -> ImageFont.FreeTypeFont:
     font = files("neuroprompt") / "assets" / "fonts" / f"Inter-{'Bold' if bold else 'Regular'}.ttf"
-    return ImageFont.truetype(io.BytesIO(font.read_bytes()), size)
+    return ImageFont.truetype(io.BytesIO(font.read_bytes()), size, layout_engine=layout)
+
+
+# --- characters that the font lacks ----------------------------------------------------------------------------------
+
+
+def _runs(text: str) -> Iterator[tuple[str, bool]]:
+    """What the font has in one piece, and what it lacks character by character; without what is invisible."""
+    for is_there, run in groupby(text, _has_glyph):
+        if is_there:
+            yield "".join(run), True
+        else:
+            yield from ((char, False) for char in run if not _is_invisible(char))
+
+
+@lru_cache(maxsize=1 << 14)
+def _has_glyph(char: str) -> bool:
+    """Whether it looks otherwise than what no font has."""
+    font = font_of(False, 32, ImageFont.Layout.BASIC)
+    return bytes(font.getmask(char)) != bytes(font.getmask("\uffff"))
+
+
+def _is_invisible(char: str) -> bool:
+    return unicodedata.category(char) == "Cf" or "\ufe00" <= char <= "\ufe0f" or "\U000e0100" <= char <= "\U000e01ef"
+
+
+def _box(char: str) -> list[str]:
+    """The code point's digits, in two rows."""
+    code = f"{ord(char):04X}" if ord(char) < 1 << 16 else f"{ord(char):06X}"
+    return [code[: len(code) // 2], code[len(code) // 2 :]]
+
+
+def _run_width(run: str, is_there: bool, bold: bool, size: int) -> float:
+    scale = text_scale(size)
+    if is_there:
+        return font_of(bold, size * scale).getlength(run) / scale
+    return (0.32 * len(_box(run)[0]) + 0.36) * size
+
+
+def _draw_box(
+    pen: ImageDraw.ImageDraw, rows: list[str], x: float, y: float, size: int, scale: int, colour: str, bold: bool
+) -> None:
+    em = size * scale
+    left, right = (x + 0.06 * size) * scale, (x + (0.32 * len(rows[0]) + 0.3) * size) * scale
+    pen.rectangle((left, y * scale - 0.94 * em, right, y * scale + 0.2 * em), None, colour, max(1, round(em / 18)))
+    font = font_of(bold, round(0.46 * em))
+    for row, above in zip(rows, (0.48, -0.07), strict=True):
+        for i, digit in enumerate(row):
+            centre = left + (right - left) * (i + 0.5) / len(row)
+            pen.text((centre, y * scale - above * em), digit, colour, font, anchor="ms")
+
+
+# --- words -----------------------------------------------------------------------------------------------------------
 
 
 class _Word(NamedTuple):
