@@ -86,6 +86,12 @@ def data_uri(data: bytes, kind: str = "application/octet-stream") -> Markup:
     return Markup(f"data:{kind};base64,{base64.b64encode(data).decode('ascii')}")
 
 
+def shortened(text: str, length: int) -> str:
+    """Cut in its middle: "policy:runs/…ppo-aesthetic" and its like differ at their ends."""
+    end = length // 2
+    return text if len(text) <= length else f"{text[: length - 1 - end]}…{text[len(text) - end :]}"
+
+
 def printable(text: str) -> str:
     """The text, of the same length, without what no font and no file can hold: control characters and halves of
     surrogate pairs."""
@@ -103,6 +109,6 @@ def _templates() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters["data_uri"] = data_uri
+    made.filters |= {"data_uri": data_uri, "shortened": shortened}
     made.policies["json.dumps_kwargs"] = {"allow_nan": False}
     return made

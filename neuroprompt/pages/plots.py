@@ -106,6 +106,9 @@ def heat_map(
         cells: An interval by (row, column), or None where there is nothing.
     """
     left, top, high = _room_for(rows), 44, 24
+    longest = 7 * min(max(map(len, columns)), 22)
+    if slanted := longest > (_WIDTH - left) / len(columns):
+        left, top = max(left, round(0.85 * longest)), 34 + round(0.6 * longest)
     wide = (_WIDTH - left) / len(columns)
     most = max((abs(value["mean"]) for value in cells.values() if value), default=0) or 1.0
     form = _form(cells.values())
@@ -131,7 +134,8 @@ def heat_map(
         top=top,
         cell_width=round(wide, 1),
         cell_height=high,
-        columns=[{"name": name, "x": round(x + wide / 2, 1), "fits": int(wide / 6.5)} for name, x in lefts.items()],
+        slanted=slanted,
+        columns=[{"name": name, "x": round(x + wide / 2, 1)} for name, x in lefts.items()],
         rows=[
             {"name": row, "y": top + high * i, "cells": [cell(row, column, x) for column, x in lefts.items()]}
             for i, row in enumerate(rows)
@@ -164,7 +168,7 @@ class _Axis:
 
 
 def _room_for(names: Iterable[str]) -> int:
-    """The width that the names of rows take, which are cut at 24 characters."""
+    """The width that the names of rows take, which are cut at 22 characters."""
     return min(170, 12 + 7 * max(map(len, names), default=0))
 
 

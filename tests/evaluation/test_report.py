@@ -18,7 +18,7 @@ from neuroprompt.evaluation.report import report_html
 from neuroprompt.image_files import save_image
 from neuroprompt.images import ImageGenerator
 from neuroprompt.pages.page import how_drawn, printable
-from neuroprompt.pages.plots import curve_plot, difference_plot, forest_plot
+from neuroprompt.pages.plots import curve_plot, difference_plot, forest_plot, heat_map
 from neuroprompt.rewards import load_rewards
 from neuroprompt.scoring import PromptReward
 from tests.checkpoints import diffusion
@@ -121,11 +121,16 @@ def test_a_folder_of_the_old_form_is_shown(folder):
 numbers = st.floats(-1e9, 1e9)
 
 
+def alone(mean):
+    return {"mean": mean, "low": None, "high": None}
+
+
 @given(st.lists(numbers, max_size=900), st.text(st.characters(exclude_categories=("Cs", "Cc"))))
 def test_plots_are_well_formed_and_inside_their_box(values, name):
     made = [difference_plot(name, values), forest_plot(name, [(name, None)])]
     for i, value in enumerate(values[:5]):
         made.append(forest_plot(name, [(name, {"mean": value, "low": value - i, "high": value + i}), ("b", None)]))
+        made.append(heat_map(name, ["row"], [name, "none"], {("row", name): alone(value), ("row", "none"): None}))
     if len(values) > 1:
         made.append(curve_plot(name, list(enumerate(values))))
     for text in made:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jinja2 import UndefinedError
 
-from neuroprompt.pages.page import data_uri, render
+from neuroprompt.pages.page import data_uri, render, shortened
 from neuroprompt.pages.plots import forest_plot, heat_map
 
 TEMPLATES = files("neuroprompt") / "pages" / "templates"
@@ -33,6 +33,11 @@ def test_what_is_filled_in_is_text(text):
 def test_a_template_says_what_it_lacks():
     with pytest.raises(UndefinedError, match="'heading' is undefined"):
         render("grid.html", title="", columns=1)
+
+
+def test_a_long_name_keeps_its_end():
+    assert shortened("policy:runs/embedded/ppo-aesthetic", 22) == "policy:run…o-aesthetic"
+    assert shortened("policy:runs/ppo-seed-1", 22) == "policy:runs/ppo-seed-1"
 
 
 def test_a_file_is_in_its_address():
