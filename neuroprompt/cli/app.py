@@ -1,17 +1,27 @@
-"""The app, and what makes a function a command of it: groups of options, examples, spellings of former days."""
+"""The app, and how its commands are written: an option in a line, and in groups what several commands share.
+
+    @dataclass(frozen=True)
+    class DrawingOptions:
+        PANEL: ClassVar = "Drawing"
+        steps: int | None = option(None, "The denoising steps.", min=1)
+
+    @command('neuroprompt grid "boy on a horse" -o grid.png')
+    def grid(output: str = option(..., "A .png file.", "-o"), *, drawing: DrawingOptions) -> None:
+        "Draw prompts side by side."
+
+Typer reads signatures; `command` makes the one that it reads.
+"""
 
 from collections.abc import Callable
-from copy import copy
-from dataclasses import fields, is_dataclass
+from dataclasses import Field, field, fields, is_dataclass
 from functools import wraps
 from inspect import Parameter, Signature, getdoc, signature
 from itertools import takewhile
-from typing import Annotated, Any, TypeVar, get_args, get_type_hints
+from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 import typer
 from rich.markup import escape
 from typer.core import TyperCommand
-from typer.models import OptionInfo
 
 from neuroprompt import __version__
 
@@ -41,46 +51,58 @@ def _every_command(
     """Plain image prompts in, expert ones out."""
 
 
-_Function = TypeVar("_Function", bound=Callable[..., None])
+def option(default: Any, help: str, *names: str, **settings: Any) -> Any:
+    """An option, as the default of a command's parameter or of a group's field, or in an `Annotated` type.
+
+    Args:
+        default: What it is where nobody gives it; ... where somebody must, and in an `Annotated` type.
+        help: What it is, in a sentence.
+        names: Further ones, such as ``-o``; the first is the parameter's, unless there is a long one here.
+        settings: Others of `typer.Option`.
+    """
+    return field(default=default, metadata={"make": typer.Option, "names": names, "help": help, **settings})
 
 
-def command(*examples: str) -> Callable[[_Function], _Function]:
+def argument(default: Any, help: str, **settings: Any) -> Any:
+    """An argument, likewise."""
+    return field(default=default, metadata={"make": typer.Argument, "names": (), "help": help, **settings})
+
+
+def command(*examples: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Make a function a command: its docstring is the help, with the examples under it, each on a line of its own.
 
-    A parameter whose type is a dataclass is a group of options: each of its fields is one, annotated as Typer wants it,
-    and the function gets them as one object. The help shows them in the dataclass's `PANEL`.
+    A parameter whose type is a dataclass is a group: each of its fields is an option, and the function gets them as one
+    object. The help shows them in the dataclass's `PANEL`.
     """
     epilog = "\n\n".join(["Examples:", *map(escape, examples)])
 
-    def join(function: _Function) -> _Function:
+    def join(function: Callable[..., None]) -> Callable[..., None]:
         paragraphs = (getdoc(function) or "").split("\n\n")
-        help_text = "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
-        app.command(help=help_text, epilog=epilog, cls=_Command)(_unfolded(function))
+        text = "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
+        app.command(help=text, epilog=epilog, cls=_Command)(_unfolded(function))
         return function
 
     return join
 
 
 def _unfolded(function: Callable[..., None]) -> Callable[..., None]:
-    """The function with the fields of its groups in the place of the groups."""
-    hints = get_type_hints(function, include_extras=True)
+    """The function as Typer reads it, with the fields of its groups in the place of the groups."""
     parameters: list[Parameter] = []
     groups: dict[str, Any] = {}
+    hints = get_type_hints(function, include_extras=True)
     for name, parameter in signature(function).parameters.items():
-        group = hints[name]
-        if not is_dataclass(group):
-            parameters.append(parameter.replace(annotation=_dressed(group), kind=Parameter.KEYWORD_ONLY))
-            continue
-        groups[name] = group
-        options = get_type_hints(group, include_extras=True)
-        for field in fields(group):
-            kind = _dressed(options[field.name], group.PANEL)
-            parameters.append(Parameter(field.name, Parameter.KEYWORD_ONLY, annotation=kind, default=field.default))
+        if is_dataclass(group := hints[name]):
+            groups[name], kinds = group, get_type_hints(group)
+            parameters += [_parameter(f.name, kinds[f.name], f, f.default, group.PANEL) for f in fields(group)]
+        elif get_origin(hints[name]) is Annotated:
+            parameters.append(_parameter(name, *get_args(hints[name]), parameter.default))
+        else:
+            parameters.append(_parameter(name, hints[name], parameter.default, parameter.default.default))
 
     @wraps(function)
     def unfolded(**options: Any) -> None:
         for name, group in groups.items():
-            options[name] = group(**{field.name: options.pop(field.name) for field in fields(group)})
+            options[name] = group(**{f.name: options.pop(f.name) for f in fields(group)})
         function(**options)
 
     unfolded.__signature__ = Signature(parameters)
@@ -88,24 +110,26 @@ def _unfolded(function: Callable[..., None]) -> Callable[..., None]:
     return unfolded
 
 
-_METAVARS = {"bool": "", "int": "N", "float": "X", "str": "TEXT"}
+def _parameter(name: str, kind: Any, said: Field, default: Any, panel: str | None = None) -> Parameter:
+    """An option or argument as Typer wants it."""
+    make, names, settings = said.metadata["make"], said.metadata["names"], dict(said.metadata)
+    del settings["make"], settings["names"]
+    if make is typer.Option:
+        if not any(other.startswith("--") for other in names):
+            names = (f"--{name.replace('_', '-')}", *names)
+        settings["metavar"] = next(word for type_, word in _METAVARS.items() if type_ in str(kind))
+    made = make(*names, **{"rich_help_panel": panel} | settings)
+    default = Parameter.empty if default is ... else default
+    return Parameter(name, Parameter.KEYWORD_ONLY, annotation=Annotated[kind, made], default=default)
 
 
-def _dressed(annotation: Any, panel: str | None = None) -> Any:
-    """An option's annotation with its panel in the help, and a short word for its type, to leave room for the text."""
-    kind, option = get_args(annotation)
-    if isinstance(option, OptionInfo):
-        option = copy(option)
-        option.metavar = next(word for name, word in _METAVARS.items() if name in str(kind))
-        option.rich_help_panel = option.rich_help_panel or panel
-    return Annotated[kind, option]
+_METAVARS = {"bool": "", "int": "N", "float": "X", "str": "TEXT"}  # short, or the help has no room for its text
 
 
 class _Command(TyperCommand):
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         own = {name for parameter in self.params for name in parameter.opts}
-        for argument in takewhile(lambda argument: argument != "--", args):
-            new = RENAMED.get(argument.partition("=")[0])
-            if new in own:
-                ctx.fail(f"{argument.partition('=')[0]} is called {new} now")
+        for name in (given.partition("=")[0] for given in takewhile(lambda given: given != "--", args)):
+            if RENAMED.get(name) in own:
+                ctx.fail(f"{name} is called {RENAMED[name]} now")
         return super().parse_args(ctx, args)

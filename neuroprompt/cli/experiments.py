@@ -7,14 +7,11 @@ import sys
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import typer
-
-from neuroprompt.cli.app import command
+from neuroprompt.cli.app import command, option
 from neuroprompt.cli.options import (
     METHODS,
-    PROMPT_SOURCE,
     ConstraintOptions,
     Device,
     DrawingOptions,
@@ -23,9 +20,9 @@ from neuroprompt.cli.options import (
     Json,
     Model,
     PromptOptions,
+    PromptSource,
     ResultFolder,
     RewardOptions,
-    ScoreCache,
     Seed,
     Shard,
     Title,
@@ -54,24 +51,23 @@ if TYPE_CHECKING:
     "accelerate launch -m neuroprompt.cli evaluate …",
 )
 def evaluate(
-    input: Annotated[str, PROMPT_SOURCE],
+    *,
+    input: PromptSource,
     output: ResultFolder,
-    methods: Annotated[
-        str, typer.Option(help=f"The methods, of which the first is what the others are compared with: {METHODS}")
-    ] = "plain,suffix,random,enhanced",
-    against: Annotated[
-        str,
-        typer.Option(help="Further methods that the others are compared with, with commas.", show_default=False),
-    ] = "",
+    methods: str = option(
+        "plain,suffix,random,enhanced", f"The methods, of which the first is what others are compared with: {METHODS}"
+    ),
+    against: str = option("", "Further methods that the others are compared with, with commas."),
     images_per_prompt: ImagesPerPrompt = 4,
     seed: Seed = 0,
     shard: Shard = "1/1",
-    score_cache: ScoreCache = None,
+    score_cache: str | None = option(
+        None, "The file that keeps the plain prompts' scores, for other runs, too.", envvar="NEUROPROMPT_SCORE_CACHE"
+    ),
     title: Title = "",
     json_lines: Json = False,
     device: Device = None,
     generator: Generator = "embedded",
-    *,
     drawing: DrawingOptions,
     rewards: RewardOptions,
     wish: ConstraintOptions,
@@ -142,38 +138,24 @@ def evaluate(
     'neuroprompt optimize "a castle" --chat-url http://localhost:8080/v1 --chat-model qwen3',
 )
 def optimize(
+    *,
     prompts: PromptOptions,
-    output: Annotated[
-        str | None,
-        typer.Option(
-            "--output",
-            "-o",
-            help="The best prompt's picture (.png, .jpg, .webp; of one prompt), or all that was found (.jsonl).",
-            show_default=False,
-        ),
-    ] = None,
-    budget: Annotated[int, typer.Option(min=2, max=1_000_000, help="The pictures that a prompt may cost.")] = 64,
-    strategy: Annotated[str, typer.Option(help="How the pictures are spent: bayes, or best-of-n.")] = "bayes",
-    held_out: Annotated[
-        int, typer.Option(min=0, help="The pictures with fresh seeds that the find is measured on, for honesty.")
-    ] = 8,
+    output: str | None = option(
+        None, "The best prompt's picture (.png, .jpg, .webp; of one prompt), or all that was found (.jsonl).", "-o"
+    ),
+    budget: int = option(64, "The pictures that a prompt may cost.", min=2, max=1_000_000),
+    strategy: str = option("bayes", "How the pictures are spent: bayes, or best-of-n."),
+    held_out: int = option(8, "The pictures with fresh seeds that the find is measured on, for honesty.", min=0),
     images_per_prompt: ImagesPerPrompt = 2,
     seed: Seed = 0,
-    state: Annotated[
-        str | None, typer.Option(help="The file that the search is kept in, and taken up from.", show_default=False)
-    ] = None,
-    to_pairs: Annotated[
-        str | None, typer.Option(help="The folder for the finds as pairs, for training/sft.py.", show_default=False)
-    ] = None,
-    chat_url: Annotated[
-        str | None, typer.Option(help="An OpenAI-compatible server that proposes, too.", show_default=False)
-    ] = None,
-    chat_model: Annotated[str | None, typer.Option(help="The server's model.", show_default=False)] = None,
+    state: str | None = option(None, "The file that the search is kept in, and taken up from."),
+    to_pairs: str | None = option(None, "The folder for the finds as pairs, for training/sft.py."),
+    chat_url: str | None = option(None, "An OpenAI-compatible server that proposes, too."),
+    chat_model: str | None = option(None, "The server's model."),
     model: Model = "embedded-sft",  # a search wants what differs: see docs/search.md
     json_lines: Json = False,
     device: Device = None,
     generator: Generator = "embedded",
-    *,
     drawing: DrawingOptions,
     rewards: RewardOptions,
     wish: ConstraintOptions,

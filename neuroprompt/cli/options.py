@@ -10,8 +10,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
-import typer
-
+from neuroprompt.cli.app import argument, option
 from neuroprompt.models import locate
 from neuroprompt.modifiers import CATEGORIES
 
@@ -25,65 +24,50 @@ if TYPE_CHECKING:
 
 Model = Annotated[
     str,
-    typer.Option(
-        "--model",
+    option(
+        ...,
+        "The policy that rewrites: embedded, embedded-sft, a folder, or a hub id.",
         "-m",
-        help="The policy that rewrites: embedded, embedded-sft, a folder, or a hub id.",
         envvar="NEUROPROMPT_MODEL",
     ),
 ]
-Generator = Annotated[
-    str,
-    typer.Option("--generator", "-g", help="What draws: embedded, a folder, or a hub id.", rich_help_panel="Drawing"),
-]
+Generator = Annotated[str, option(..., "What draws: embedded, a folder, or a hub id.", "-g", rich_help_panel="Drawing")]
 Device = Annotated[
     str | None,
-    typer.Option(
-        help="The device of all models: cpu, cuda, cuda:1, mps, xpu …; by default the accelerator if there is one.",
-        show_default=False,
+    option(
+        ...,
+        "The device of all models: cpu, cuda, cuda:1, mps, xpu …; by default the accelerator if there is one.",
         envvar="NEUROPROMPT_DEVICE",
     ),
 ]
-ScoreCache = Annotated[
-    str | None,
-    typer.Option(
-        help="The file that keeps the plain prompts' scores, for other runs, too.",
-        show_default=False,
-        envvar="NEUROPROMPT_SCORE_CACHE",
-    ),
-]
-ImagesPerPrompt = Annotated[
-    int, typer.Option(min=1, max=10_000, help="How many pictures are drawn of each prompt, with as many seeds.")
-]
-Seed = Annotated[int, typer.Option(min=0, help="The seed: another one gives other results.")]
-Title = Annotated[str, typer.Option(help="The title above the result.")]
-Json = Annotated[bool, typer.Option("--json", help="Print the results as JSON, one object a line, and nothing else.")]
-ResultFolder = Annotated[
+PromptSource = Annotated[
     str,
-    typer.Option(
-        "--output", "-o", help="The folder for the results, which may hold a part of them.", show_default=False
+    option(
+        ...,
+        "A .txt, .csv or .jsonl file of plain prompts, or a prompt set: partiprompts, drawbench, geneval, hpsv2, coco, "
+        "diffusiondb. With :200 at the end, so many of them.",
+        "--input",
+        "-i",
     ),
 ]
-_SETS = (
-    "A .txt, .csv or .jsonl file of plain prompts, or a prompt set: partiprompts, drawbench, geneval, hpsv2, coco, "
-    "diffusiondb. With :200 at the end, so many of them."
-)
-PROMPT_SOURCE = typer.Option("--input", "-i", help=_SETS, show_default=False)
-Shard = Annotated[
-    str, typer.Option(help="Which share of the prompts to do: i/n is the i-th of n. Launched processes divide it.")
+ResultFolder = Annotated[str, option(..., "The folder for the results, which may hold a part of them.", "-o")]
+ImagesPerPrompt = Annotated[
+    int, option(..., "How many pictures are drawn of each prompt, with as many seeds.", min=1, max=10_000)
 ]
+Seed = Annotated[int, option(..., "The seed: another one gives other results.", min=0)]
+Shard = Annotated[str, option(..., "Which share to do: i/n is the i-th of n. Processes that are launched divide it.")]
+Title = Annotated[str, option(..., "The title above the result.")]
+Json = Annotated[bool, option(..., "Print the results as JSON, one object a line, and nothing else.", "--json")]
+
 METHODS = (
     "plain, enhanced, policy:NAME, suffix, random, best-of-N, search-N, file:PATH, template:FILE.yaml, with commas; "
     "a policy also with +constraints."
 )
 
-_OWN = "the model's own"
-
 # --- groups of options -------------------------------------------------------------------------------------------
 
-_Clause = Annotated[
-    str | None, typer.Option(help='A phrase of this kind that must be there; "a|b" is either.', show_default=False)
-]
+_CLAUSE = 'A phrase of this kind that must be there; "a|b" is either.'
+_OWN, _POLICYS = "the model's own", "the policy's own"
 
 
 @dataclass(frozen=True)
@@ -92,27 +76,19 @@ class ConstraintOptions:
 
     PANEL: ClassVar = "Constraints"
 
-    artist: _Clause = None
-    style: _Clause = None
-    format: _Clause = None
-    perspective: _Clause = None
-    booster: _Clause = None
-    vibe: _Clause = None
-    require: Annotated[
-        list[str] | None,
-        typer.Option(help='A phrase that must be there; "a|b" is either. Repeatable.', show_default=False),
-    ] = None
-    forbid: Annotated[
-        list[str] | None, typer.Option(help="A phrase that must not be there. Repeatable.", show_default=False)
-    ] = None
-    auto: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="A kind of which the policy picks a phrase itself. Repeatable.",
-            autocompletion=lambda: list(CATEGORIES),
-            show_default=False,
-        ),
-    ] = None
+    artist: str | None = option(None, _CLAUSE)
+    style: str | None = option(None, _CLAUSE)
+    format: str | None = option(None, _CLAUSE)
+    perspective: str | None = option(None, _CLAUSE)
+    booster: str | None = option(None, _CLAUSE)
+    vibe: str | None = option(None, _CLAUSE)
+    require: list[str] | None = option(None, 'A phrase that must be there; "a|b" is either. Repeatable.')
+    forbid: list[str] | None = option(None, "A phrase that must not be there. Repeatable.")
+    auto: list[str] | None = option(
+        None,
+        "A kind of which the policy picks a phrase itself. Repeatable.",
+        autocompletion=lambda: list(CATEGORIES),
+    )
 
     def read(self) -> "Constraints | None":
         """The wish; None where there is none."""
@@ -128,16 +104,12 @@ class PromptOptions:
 
     PANEL: ClassVar = None
 
-    prompts: Annotated[list[str] | None, typer.Argument(help="Plain prompts.", show_default=False)] = None
-    input: Annotated[
-        str | None,
-        typer.Option(
-            "--input",
-            "-i",
-            help="A .txt, .csv or .jsonl file of plain prompts (column or key prompt, or else original); - for a pipe.",
-            show_default=False,
-        ),
-    ] = None
+    prompts: list[str] | None = argument(None, "Plain prompts.")
+    input: str | None = option(
+        None,
+        "A .txt, .csv or .jsonl file of plain prompts (column or key prompt, or else original); - for a pipe.",
+        "-i",
+    )
 
     def check(self) -> None:
         """Refuse none of the two, and both."""
@@ -166,97 +138,64 @@ class PromptOptions:
 
 @dataclass(frozen=True)
 class DecodingOptions:
-    """How a policy writes."""
+    """How a policy writes: the arguments of `PromptEnhancer.__call__`, by their names there."""
 
     PANEL: ClassVar = "Decoding"
 
-    variants: Annotated[
-        int,
-        typer.Option(
-            "--variants", "-n", min=1, max=1_000_000, help="Variants of each prompt; more than one are sampled."
-        ),
-    ] = 1
-    seed: Annotated[int, typer.Option(help="The seed: another one gives other results.")] = 0
-    sample: Annotated[
-        bool | None,
-        typer.Option("--sample/--search", help="Sample, or search with beams.", show_default="the policy's way"),
-    ] = None
-    num_beams: Annotated[int, typer.Option(min=1, max=10_000, help="The width of the beam search.")] = 5
-    diversity: Annotated[
-        float | None,
-        typer.Option(
-            min=0, max=10, help="The noise of the search; 0 is plain beam search.", show_default="the policy's own"
-        ),
-    ] = None
-    temperature: Annotated[
-        float | None,
-        typer.Option(min=0.001, max=1000, help="The temperature of sampling.", show_default="the policy's own"),
-    ] = None
-    top_k: Annotated[int, typer.Option(min=0, help="The likeliest tokens that are sampled from; 0 is all.")] = 100
-    top_p: Annotated[
-        float,
-        typer.Option(min=0, max=1, help="The probability of the likeliest tokens that are sampled from; 1 is all."),
-    ] = 1.0
-    min_modifiers: Annotated[
-        int, typer.Option(min=0, max=1_000_000, help="The modifiers that the policy must at least add.")
-    ] = 4
-    window: Annotated[
-        int, typer.Option(min=3, max=1_000_000, help="The CLIP tokens that a result may have, begin and end included.")
-    ] = 77
-    batch_size: Annotated[int, typer.Option(min=1, help="The sequences that are decoded at once.")] = 160
-
-    def settings(self) -> dict[str, object]:
-        """The arguments of `PromptEnhancer.__call__`."""
-        python = {"variants": "num_return_sequences", "sample": "do_sample"}
-        return {python.get(name, name): value for name, value in vars(self).items()}
+    num_return_sequences: int = option(
+        1, "Variants of each prompt; more than one are sampled.", "--variants", "-n", min=1, max=1_000_000
+    )
+    seed: int = option(0, "The seed: another one gives other results.")
+    do_sample: bool | None = option(
+        None, "Sample, or search with beams.", "--sample/--search", show_default="the policy's way"
+    )
+    num_beams: int = option(5, "The width of the beam search.", min=1, max=10_000)
+    diversity: float | None = option(
+        None, "The noise of the search; 0 is plain beam search.", min=0, max=10, show_default=_POLICYS
+    )
+    temperature: float | None = option(None, "The temperature of sampling.", min=0.001, max=1000, show_default=_POLICYS)
+    top_k: int = option(100, "The likeliest tokens that are sampled from; 0 is all.", min=0)
+    top_p: float = option(1.0, "The share of the likeliest tokens that are sampled from; 1 is all.", min=0, max=1)
+    min_modifiers: int = option(4, "The modifiers that the policy must at least add.", min=0, max=1_000_000)
+    window: int = option(77, "The CLIP tokens that a result may have, begin and end included.", min=3, max=1_000_000)
+    batch_size: int = option(160, "The sequences that are decoded at once.", min=1)
 
     def samples(self, by_default: bool) -> bool:
         """Whether the policy samples, where it does so `by_default` or not."""
-        return by_default or self.variants > 1 if self.sample is None else self.sample
+        return by_default or self.num_return_sequences > 1 if self.do_sample is None else self.do_sample
 
     def prompts_at_once(self, sampled: bool, constrained: bool) -> int:
         """The prompts of a batch: a sample is one sequence, a search and a sample under constraints one a beam."""
         beams = 1 if sampled and not constrained else self.num_beams
-        return max(1, self.batch_size // (beams * (self.variants if sampled else 1)))
+        return max(1, self.batch_size // (beams * (self.num_return_sequences if sampled else 1)))
 
     def without_effect(self, sampled: bool) -> list[str]:
         """The options that were given and say something about the other way to decode."""
         other = ("diversity",) if sampled else ("temperature", "top_k", "top_p")
-        return [
-            f"--{field.name.replace('_', '-')}"
-            for field in fields(self)
-            if field.name in other and getattr(self, field.name) != field.default
-        ]
+        given = [field.name for field in fields(self) if getattr(self, field.name) != field.default]
+        return [f"--{name.replace('_', '-')}" for name in given if name in other]
 
 
 @dataclass(frozen=True)
 class DrawingOptions:
-    """How a generator draws."""
+    """How a generator draws, by the names of `GeneratorConfig`."""
 
     PANEL: ClassVar = "Drawing"
 
-    steps: Annotated[int | None, typer.Option(min=1, max=1000, help="The denoising steps.", show_default=_OWN)] = None
-    guidance: Annotated[float | None, typer.Option(help="The scale of the guidance.", show_default=_OWN)] = None
-    size: Annotated[
-        str | None,
-        typer.Option(help="The pictures' size in pixels: 512, or 768x512 (width x height).", show_default=_OWN),
-    ] = None
-    negative: Annotated[str | None, typer.Option(help="The negative prompt.", show_default=_OWN)] = None
-    dtype: Annotated[
-        str | None, typer.Option(help="The type of the weights: float32, bfloat16, float16 or auto.", show_default=_OWN)
-    ] = None
-    settings: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set",
-            help="Any other setting of the generator, as name=value: scheduler=DPMSolverMultistepScheduler, "
-            "cpu_offload=model, batch_size=4 … Repeatable.",
-            show_default=False,
-        ),
-    ] = None
+    steps: int | None = option(None, "The denoising steps.", min=1, max=1000, show_default=_OWN)
+    guidance: float | None = option(None, "The scale of the guidance.", show_default=_OWN)
+    size: str | None = option(None, "The size in pixels: 512, or 768x512 (width x height).", show_default=_OWN)
+    negative: str | None = option(None, "The negative prompt.", show_default=_OWN)
+    dtype: str | None = option(None, "The weights: float32, bfloat16, float16 or auto.", show_default=_OWN)
+    settings: list[str] | None = option(
+        None,
+        "Any other setting of the generator, as name=value: scheduler=DPMSolverMultistepScheduler, cpu_offload=model, "
+        "batch_size=4 … Repeatable.",
+        "--set",
+    )
 
     def read(self) -> dict[str, object]:
-        """All that was given, by the names of `GeneratorConfig`."""
+        """All that was given."""
         named = {name: value for name, value in vars(self).items() if name != "settings" and value is not None}
         return named | read_settings(self.settings or ())
 
@@ -278,20 +217,16 @@ class RewardOptions:
 
     PANEL: ClassVar = "Rewards"
 
-    rewards: Annotated[
-        str,
-        typer.Option(
-            help="The rewards: pickscore, clip, aesthetic, hps, image_reward, or FILE.py:FUNCTION, with commas; each "
-            "as NAME[MODEL]:WEIGHT@CAP, where a weight of 0 only measures."
-        ),
-    ] = "pickscore:1,aesthetic:0,clip:0"
-    reward_model: Annotated[
-        str | None,
-        typer.Option(
-            help="Where the rewards' models come from: embedded, or published.",
-            show_default="embedded with the embedded generator",
-        ),
-    ] = None
+    rewards: str = option(
+        "pickscore:1,aesthetic:0,clip:0",
+        "The rewards: pickscore, clip, aesthetic, hps, image_reward, or FILE.py:FUNCTION, with commas; each as "
+        "NAME[MODEL]:WEIGHT@CAP, where a weight of 0 only measures.",
+    )
+    reward_model: str | None = option(
+        None,
+        "Where the rewards' models come from: embedded, or published.",
+        show_default="embedded with the embedded generator",
+    )
 
     def source(self, generators: Iterable[str]) -> str:
         """Where the models come from, for pictures that these generators draw."""

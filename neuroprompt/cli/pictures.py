@@ -2,13 +2,13 @@
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import NamedTuple
 
 import typer
 from rich.table import Column, Table
 from rich.text import Text
 
-from neuroprompt.cli.app import command
+from neuroprompt.cli.app import argument, command, option
 from neuroprompt.cli.options import (
     METHODS,
     ConstraintOptions,
@@ -20,6 +20,7 @@ from neuroprompt.cli.options import (
     Model,
     PromptOptions,
     RewardOptions,
+    Seed,
     Title,
     check_file,
     find,
@@ -36,15 +37,15 @@ from neuroprompt.terminal import console, say, show_json, visible
     'neuroprompt image "a castle" --size 768x512 --seed 7 -o castle.webp --json',
 )
 def image(
-    prompt: Annotated[str, typer.Argument(help="What to draw.", show_default=False)],
-    output: Annotated[str, typer.Option("--output", "-o", help="A .png, .jpg or .webp file.", show_default=False)],
-    enhance: Annotated[bool, typer.Option("--enhance", "-e", help="Let the policy rewrite the prompt first.")] = False,
+    *,
+    prompt: str = argument(..., "What to draw."),
+    output: str = option(..., "A .png, .jpg or .webp file.", "-o"),
+    enhance: bool = option(False, "Let the policy rewrite the prompt first.", "-e"),
     model: Model = "embedded",
-    seed: Annotated[int, typer.Option(min=0, help="The seed: another one gives another picture.")] = 0,
+    seed: Seed = 0,
     json_lines: Json = False,
     device: Device = None,
     generator: Generator = "embedded",
-    *,
     drawing: DrawingOptions,
     wish: ConstraintOptions,
 ) -> None:
@@ -94,19 +95,11 @@ def image(
     'neuroprompt score --prompt "a castle" --reward-model published --rewards pickscore,hps *.jpg --json',
 )
 def score(
-    images: Annotated[list[str], typer.Argument(help="Picture files.", show_default=False)],
-    prompt: Annotated[
-        str | None,
-        typer.Option(
-            "--prompt",
-            "-p",
-            help="What was wished for; by default the prompt that each file names.",
-            show_default=False,
-        ),
-    ] = None,
+    *,
+    images: list[str] = argument(..., "Picture files."),
+    prompt: str | None = option(None, "What was wished for; by default the prompt that each file names.", "-p"),
     json_lines: Json = False,
     device: Device = None,
-    *,
     rewards: RewardOptions,
 ) -> None:
     """Say what each reward makes of pictures.
@@ -195,29 +188,19 @@ def _table(scores: dict[str, dict[str, float]]) -> Table:
     "neuroprompt grid --input prompts.txt --methods plain,file:mine.txt -o grid.webp",
 )
 def grid(
+    *,
     prompts: PromptOptions,
-    output: Annotated[
-        str, typer.Option("--output", "-o", help="A .png, .jpg, .webp or .html file.", show_default=False)
-    ],
-    html: Annotated[
-        bool, typer.Option("--html", help="Write a page beside the picture, too: grid.html beside grid.png.")
-    ] = False,
-    methods: Annotated[str, typer.Option(help=f"The columns: {METHODS}")] = "plain,enhanced",
-    rows: Annotated[
-        int | None,
-        typer.Option(min=1, help="Take only the first so many prompts, of files of methods, too.", show_default=False),
-    ] = None,
+    output: str = option(..., "A .png, .jpg, .webp or .html file.", "-o"),
+    html: bool = option(False, "Write a page beside the picture, too: grid.html beside grid.png."),
+    methods: str = option("plain,enhanced", f"The columns: {METHODS}"),
+    rows: int | None = option(None, "Take only the first so many prompts, of files of methods, too.", min=1),
     images_per_prompt: ImagesPerPrompt = 1,
-    seed: Annotated[int, typer.Option(min=0, help="The first picture's seed.")] = 0,
+    seed: int = option(0, "The first picture's seed.", min=0),
     title: Title = "",
-    cell_size: Annotated[
-        int | None,
-        typer.Option(min=16, max=4096, help="The width of a picture in the grid, in pixels.", show_default=False),
-    ] = None,
+    cell_size: int | None = option(None, "The width of a picture in the grid, in pixels.", min=16, max=4096),
     json_lines: Json = False,
     device: Device = None,
     generator: Generator = "embedded",
-    *,
     drawing: DrawingOptions,
     rewards: RewardOptions,
     wish: ConstraintOptions,

@@ -5,13 +5,13 @@ import sys
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
 from rich.table import Table
 from rich.text import Text
 
-from neuroprompt.cli.app import command
+from neuroprompt.cli.app import argument, command, option
 from neuroprompt.cli.options import (
     ConstraintOptions,
     DecodingOptions,
@@ -52,14 +52,12 @@ CATEGORY_STYLES = {
     'neuroprompt enhance "boy on a horse" --require "golden hour|sunset" --json',
 )
 def enhance(
+    *,
     prompts: PromptOptions,
-    output: Annotated[
-        str, typer.Option("--output", "-o", help="A .jsonl, .csv or .txt file; - for standard output.")
-    ] = "-",
+    output: str = option("-", "A .jsonl, .csv or .txt file; - for standard output.", "-o"),
     json_lines: Json = False,
     model: Model = "embedded",
     device: Device = None,
-    *,
     decoding: DecodingOptions,
     wish: ConstraintOptions,
 ) -> None:
@@ -93,8 +91,8 @@ def enhance(
     with working("prompt", RESUMES if to_file else "") as work, ExitStack() as stack:
         results = None
         if to_file:
-            depends = [identify(model, "policy"), decoding.settings() | {"batch_size": None}, repr(constraints)]
-            results = stack.enter_context(ResultFile(output, json.dumps(depends), decoding.variants))
+            depends = [identify(model, "policy"), vars(decoding) | {"batch_size": None}, repr(constraints)]
+            results = stack.enter_context(ResultFile(output, json.dumps(depends), decoding.num_return_sequences))
         enhancer = load_policy(model, device)
         sampled = decoding.samples(bool(enhancer.model.generation_config.do_sample))
         for option in decoding.without_effect(sampled):
@@ -107,7 +105,7 @@ def enhance(
             todo = [text for text in good if not (results and results.take_up(text))]
             if todo and not made and results and results.taken_up:
                 say(f"taking up {output} after {counted(results.taken_up, 'prompt')}")
-            enhanced = [e for variants in enhancer.rewrite(todo, constraints, **decoding.settings()) for e in variants]
+            enhanced = [e for variants in enhancer.rewrite(todo, constraints, **vars(decoding)) for e in variants]
             if results:
                 results.write(e.to_dict() for e in enhanced)
             else:
@@ -134,20 +132,13 @@ def enhance(
     "neuroprompt modifiers style --json",
 )
 def modifiers(
-    category: Annotated[
-        str | None,
-        typer.Argument(
-            help="artist, style, format, perspective, booster or vibe; by default all of them.",
-            autocompletion=lambda: list(CATEGORIES),
-            show_default=False,
-        ),
-    ] = None,
-    search: Annotated[
-        str | None, typer.Option("--search", "-s", help="Only terms that hold these letters.", show_default=False)
-    ] = None,
-    limit: Annotated[
-        int, typer.Option("--limit", "-l", min=0, help="How many of each kind are shown at most; 0 is all.")
-    ] = 20,
+    category: str | None = argument(
+        None,
+        "artist, style, format, perspective, booster or vibe; by default all of them.",
+        autocompletion=lambda: list(CATEGORIES),
+    ),
+    search: str | None = option(None, "Only terms that hold these letters.", "-s"),
+    limit: int = option(20, "How many of each kind are shown at most; 0 is all.", "-l", min=0),
     json_lines: Json = False,
 ) -> None:
     """List modifiers, and how many of DiffusionDB's prompts hold each."""

@@ -2,17 +2,14 @@
 
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Annotated
 
-import typer
-
-from neuroprompt.cli.app import command
+from neuroprompt.cli.app import argument, command, option
 from neuroprompt.cli.options import (
-    PROMPT_SOURCE,
     Device,
     DrawingOptions,
     ImagesPerPrompt,
     Json,
+    PromptSource,
     ResultFolder,
     RewardOptions,
     Seed,
@@ -36,34 +33,27 @@ from neuroprompt.terminal import console, say, show_json
     "neuroprompt study --merge shard1 shard2 shard3 shard4 -o results/whole",
 )
 def study(
+    *,
     output: ResultFolder,
-    folders: Annotated[
-        list[str] | None, typer.Argument(help="The folders of shards, with --merge.", show_default=False)
-    ] = None,
-    axes: Annotated[
-        str | None,
-        typer.Option(
-            help="The kinds of modifiers: artist, style, format, perspective, booster, vibe, with commas; or with a "
-            'list of modifiers: "booster=8k|sharp focus".',
-            show_default=False,
-        ),
-    ] = None,
-    input: Annotated[str | None, PROMPT_SOURCE] = None,
-    generators: Annotated[
-        str, typer.Option("--generators", "-g", help="What draws: embedded, folders and hub ids, with commas.")
-    ] = "embedded",
-    levels: Annotated[int, typer.Option(min=1, help="The modifiers of each kind: its most frequent ones.")] = 4,
-    max_combinations: Annotated[
-        int, typer.Option(min=2, help="All combinations up to so many; beyond, a balanced fraction of so many.")
-    ] = 64,
+    folders: list[str] | None = argument(None, "The folders of shards, with --merge."),
+    axes: str | None = option(
+        None,
+        "The kinds of modifiers: artist, style, format, perspective, booster, vibe, with commas; or with a list of "
+        'modifiers: "booster=8k|sharp focus".',
+    ),
+    input: PromptSource = "",
+    generators: str = option("embedded", "What draws: embedded, folders and hub ids, with commas.", "-g"),
+    levels: int = option(4, "The modifiers of each kind: its most frequent ones.", min=1),
+    max_combinations: int = option(
+        64, "All combinations up to so many; beyond, a balanced fraction of so many.", min=2
+    ),
     images_per_prompt: ImagesPerPrompt = 2,
     seed: Seed = 0,
     shard: Shard = "1/1",
-    merge: Annotated[bool, typer.Option("--merge", help="Put the shards in these folders together.")] = False,
+    merge: bool = option(False, "Put the shards in these folders together."),
     title: Title = "",
     json_lines: Json = False,
     device: Device = None,
-    *,
     drawing: DrawingOptions,
     rewards: RewardOptions,
 ) -> None:
@@ -83,7 +73,7 @@ def study(
 
         results = merge_shards(folders, output, title=title)
     else:
-        if axes is None or input is None:
+        if not axes or not input:
             raise ValueError("a study needs --axes and --input")
         design = make_design(parse_axes(axes, levels), max_combinations, seed)
         names = [name.strip() for name in generators.split(",")]
