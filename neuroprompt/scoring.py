@@ -33,7 +33,7 @@ from neuroprompt.completions import finish
 from neuroprompt.images import ImageGenerator, read_generator
 from neuroprompt.models import synchronize
 from neuroprompt.prompts import CLIP_WINDOW
-from neuroprompt.rewards import RewardSet, load_rewards
+from neuroprompt.rewards import RewardSet, load_rewards, parse_spec
 
 
 class Preset(NamedTuple):
@@ -69,7 +69,7 @@ class RewardArguments:
         reward_dtype: The type of the rewards' weights: bfloat16, float16 or float32.
 
     Raises:
-        ValueError: The generator has no such setting, or it is out of range.
+        ValueError: The generator has no such setting, or it is out of range; or the rewards are no spec.
     """
 
     generator: dict[str, Any] | str | None = "embedded"  # with None, or TRL's parser would not take a text
@@ -83,7 +83,19 @@ class RewardArguments:
     reward_dtype: str | None = None
 
     def __post_init__(self):
-        read_generator(self.generator)  # what is wrong comes out before models are loaded
+        # What is wrong comes out before models are loaded.
+        read_generator(self.generator)
+        parse_spec(self.preset.rewards)
+
+    @property
+    def preset(self) -> Preset:
+        """The rewards' spec and which of them are relative: a preset's, or as they are given."""
+        return PRESETS.get(self.rewards, Preset(self.rewards, self.relative))
+
+    @property
+    def own_functions(self) -> list[str]:
+        """Which of the rewards are functions of the user's own."""
+        return [part.name for part in parse_spec(self.preset.rewards) if ":" in part.name]
 
 
 def build_reward(
@@ -93,12 +105,13 @@ def build_reward(
 
     `window` is that of the policy that is rewarded: CLIP tokens of a rewritten prompt, or None for any number.
     """
-    preset = PRESETS.get(arguments.rewards, Preset(arguments.rewards, arguments.relative))
+    spec, relative = arguments.preset
+    rewards = load_rewards(spec, model=arguments.reward_model, device=device, dtype=arguments.reward_dtype)
     name, config = read_generator(arguments.generator)
     return PromptReward(
         ImageGenerator.from_pretrained(name, device=device, config=config),
-        load_rewards(preset.rewards, model=arguments.reward_model, device=device, dtype=arguments.reward_dtype),
-        relative=preset.relative,
+        rewards,
+        relative=relative,
         images_per_prompt=arguments.images_per_prompt,
         flagged_reward=arguments.flagged_reward,
         cache=arguments.score_cache,

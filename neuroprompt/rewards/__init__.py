@@ -6,8 +6,10 @@
     rewards = load_rewards("pickscore:1.0,aesthetic:0.25,clip:0.5@0.28")
     scores = rewards(prompts, images)                      # {"pickscore": (n,), "aesthetic": (n,), "clip": (n,)}
 
-A reward of one's own is any object with `name`, `fingerprint` and `__call__` as in `ImageReward`: put it into a
-`Component`, and that into a `RewardSet`.
+A reward of one's own is a function in a file, ``my_file.py:my_reward`` in a spec (see `own`); or in Python any object
+that is an `ImageReward`, put into a `Component`, and that into a `RewardSet`.
+
+A reward that ships is a module here with a `load`, and its name in `REWARDS`.
 """
 
 import inspect
@@ -15,6 +17,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -23,10 +26,10 @@ from torch import Tensor
 
 from neuroprompt.models import pick_device
 
-from . import aesthetic, clip, hps, image_reward, pickscore
 from .composite import Component, RewardSet
 from .encoders import Encoders
 from .loading import pick_dtype
+from .own import NAME, OwnReward, check_function
 
 __all__ = ["REWARDS", "Component", "ImageReward", "RewardSet", "load_reward", "load_rewards"]
 
@@ -48,12 +51,9 @@ class ImageReward(Protocol):
 
 
 REWARDS: dict[str, Callable[..., ImageReward]] = {
-    "pickscore": pickscore.load,
-    "clip": clip.load,
-    "aesthetic": aesthetic.load,
-    "hps": hps.load,
-    "image_reward": image_reward.load,
+    name: import_module(f"{__name__}.{name}").load for name in ("pickscore", "clip", "aesthetic", "hps", "image_reward")
 }
+"""What loads a reward: the `load` of the module of that name."""
 
 
 def load_reward(
@@ -68,21 +68,23 @@ def load_reward(
     """Load a reward.
 
     Args:
-        name: One of `REWARDS`.
-        model: ``embedded``, a folder or file, or a hub id; the published weights by default. What each reward knows
-            stands in its module.
+        name: One of `REWARDS`, or the user's own: ``FILE.py:FUNCTION`` or ``package.module:FUNCTION``.
+        model: ``embedded``, a folder or file, or a hub id; ``published``, the reward's own weights, by default. What
+            each reward knows stands in its module.
         device: Such as ``cuda``; by default the accelerator if there is one.
         dtype: ``fp32``, ``fp16`` or ``bf16``; by default float32 on a CPU and float16 elsewhere.
         encoders: Where CLIPs are looked for and kept, so that rewards share them; it has its own device and dtype.
         options: Of the reward's own `load`.
 
     Raises:
-        ValueError: There is no such reward, dtype or option.
+        ValueError: There is no such reward, dtype or option, or the user's own cannot be loaded.
         ModelError: The model cannot be loaded; pickled weights are refused, but for the published ones that exist as
             pickles only, which are read without running any code.
     """
+    if ":" in name and not options:
+        return OwnReward(name)
     if name not in REWARDS:
-        raise ValueError(f"there is no reward {name!r}: choose from {', '.join(REWARDS)}")
+        raise ValueError(f"there is no reward {name!r}: {_CHOICE}")
     load = REWARDS[name]
     known = list(inspect.signature(load).parameters)[2:]
     if unknown := [option for option in options if option not in known]:
@@ -90,7 +92,12 @@ def load_reward(
     if encoders is None:
         device = pick_device(device)
         encoders = Encoders(device, pick_dtype(dtype, device))
-    return load(model, encoders, **options)
+    return load(chosen_model(model), encoders, **options)
+
+
+def chosen_model(*names: str | Path | None) -> str | Path | None:
+    """The first of the models that is named; None, the reward's own weights, for ``published``."""
+    return next((None if name == "published" else name for name in names if name), None)
 
 
 def load_rewards(
@@ -99,10 +106,11 @@ def load_rewards(
     device: str | torch.device | None = None,
     dtype: str | torch.dtype | None = None,
 ) -> RewardSet:
-    """Load the rewards of a spec such as ``pickscore:1.0,aesthetic:0.25,clip[ViT-L-14:openai]:0.5@0.28``.
+    """Load the rewards of a spec such as ``pickscore:1.0,clip[ViT-L-14:openai]:0.5@0.28,my_file.py:my_reward:0.5``.
 
     A spec is a list of ``name[model]:weight@cap`` between commas, where model, weight (1 by default) and cap may be
-    left out. A reward that is there twice, with different models, is called ``name[model]`` in the set.
+    left out. A reward that is there twice, with different models, is called ``name[model]`` in the set; the user's own
+    goes by the function's name, and where another has that, by all of its own.
 
     Args:
         model: Of the rewards whose model the spec does not say.
@@ -115,13 +123,15 @@ def load_rewards(
     parts = parse_spec(spec)
     device = pick_device(device)
     encoders = Encoders(device, pick_dtype(dtype, device))
-    names = Counter(part.name for part in parts)
+    names = Counter(part.name.rpartition(":")[2] for part in parts)
+    # What is wrong with the user's own comes out before models are loaded.
+    own = {name: OwnReward(name) for name, *_ in parts if ":" in name}
     components = []
     for name, own_model, weight, cap in parts:
-        chosen = own_model or model
-        reward = load_reward(name, chosen, encoders=encoders)
-        if names[name] > 1 and chosen is not None:
-            reward.name = f"{name}[{chosen}]"
+        chosen = chosen_model(own_model, model)
+        reward = own.get(name) or load_reward(name, chosen, encoders=encoders)
+        if names[reward.name] > 1 and (name in own or chosen is not None):
+            reward.name = name if name in own else f"{name}[{chosen}]"
         components.append(Component(reward, weight, cap))
     return RewardSet(components)
 
@@ -139,7 +149,8 @@ def parse_spec(spec: str) -> list[SpecPart]:
     """Read ``name[model]:weight@cap, …`` without loading anything.
 
     Raises:
-        ValueError: It is not one; the message shows the part that is wrong.
+        ValueError: It is not one, or a file or module of the user's own is not there; the message shows the part that
+            is wrong.
     """
     parts = [_parse_part(text.strip(), spec) for text in re.split(r",(?![^\[]*\])", spec)]
     counts = Counter((part.name, part.model) for part in parts)
@@ -148,19 +159,23 @@ def parse_spec(spec: str) -> list[SpecPart]:
     return parts
 
 
+_CHOICE = f"choose from {', '.join(REWARDS)}, or write FILE.py:FUNCTION"
 _PART = re.compile(
-    r"(?P<name>[^\[\]:@]+)(?:\[(?P<model>[^\[\]]+)\])?(?::(?P<weight>[^:@\[\]]+))?(?:@(?P<cap>[^:@\[\]]+))?"
+    rf"(?P<name>(?!(?:{'|'.join(REWARDS)}):){NAME.pattern}|[^\[\]:@]+)"
+    r"(?:\[(?P<model>[^\[\]]+)\])?(?::(?P<weight>[^:@\[\]]+))?(?:@(?P<cap>[^:@\[\]]+))?"
 )
 
 
 def _parse_part(text: str, spec: str) -> SpecPart:
     match = _PART.fullmatch(text)
-    if not match:
+    if not match or (match["model"] and ":" in match["name"]):
         shown = f"{text!r} in the reward spec {spec!r}" if text else f"an empty part of the reward spec {spec!r}"
         raise ValueError(f"cannot read {shown}: write name[model]:weight@cap, such as clip[ViT-L-14:openai]:0.5@0.28")
     name = match["name"].strip()
-    if name not in REWARDS:
-        raise ValueError(f"there is no reward {name!r} (in {text!r}): choose from {', '.join(REWARDS)}")
+    if ":" in name:
+        check_function(name)
+    elif name not in REWARDS:
+        raise ValueError(f"there is no reward {name!r} (in {text!r}): {_CHOICE}")
     weight, cap = _number(match["weight"], "weight", text), _number(match["cap"], "cap", text)
     return SpecPart(name, match["model"], 1.0 if weight is None else weight, cap)
 

@@ -62,14 +62,7 @@ def load(model: str | Path | None, encoders: Encoders, image_encoder: str | None
         ModelError: The head is none, or is for embeddings of another width than the encoder's.
     """
     model = MODEL if model is None else model
-    with reporting(f"the aesthetic predictor {str(model)!r}"):
-        if str(model) == MODEL or Path(model).expanduser().is_file():
-            head = _head(read_weights(weights_file(model, FILE)))
-            named = None
-        else:
-            folder = Path(locate(model, "aesthetic"))
-            head, named = _head(read_weights(weights_file(folder, "model.safetensors"))), _named_encoder(folder)
-        check_weights(f"the aesthetic predictor {str(model)!r}", head)
+    head, named = read_head(model)
     width = next(head.parameters()).shape[1]
     if image_encoder is None and named is None and width not in ENCODERS:
         raise ModelError(f"the head in {model} is {width} wide, as no CLIP of LAION's: say its image_encoder")
@@ -79,6 +72,22 @@ def load(model: str | Path | None, encoders: Encoders, image_encoder: str | None
             f"the head in {model} reads embeddings of {width} numbers, and {encoder.source} gives {encoder.size}"
         )
     return Aesthetic(encoder, head)
+
+
+def read_head(model: str | Path) -> tuple[nn.Sequential, str | None]:
+    """A head by the name that `load` takes, and the encoder that its folder says it is for.
+
+    Raises:
+        ModelError: It is no head.
+    """
+    with reporting(f"the aesthetic predictor {str(model)!r}"):
+        if str(model) == MODEL or Path(model).expanduser().is_file():
+            head, named = _head(read_weights(weights_file(model, FILE))), None
+        else:
+            folder = Path(locate(model, "aesthetic"))
+            head, named = _head(read_weights(weights_file(folder, "model.safetensors"))), _named_encoder(folder)
+        check_weights(f"the aesthetic predictor {str(model)!r}", head)
+    return head, named
 
 
 def convert_laion_head(source: str | Path, folder: str | Path) -> Path:

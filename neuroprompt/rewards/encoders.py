@@ -223,7 +223,7 @@ class Encoders:
         """
         name = str(name)
         with reporting(f"the CLIP {name!r}"):
-            if (tag := _open_clip_name(name)) is None:
+            if (tag := open_clip_name(name)) is None:
                 source = locate(name, kind)
                 if Path(source).is_dir():
                     source = str(Path(source).resolve())
@@ -321,7 +321,7 @@ class EmbeddingReward(ABC):
         return self.score(prompts, self.encoder.encode_images(images))
 
 
-def _open_clip_name(name: str) -> tuple[str, str | None] | None:
+def open_clip_name(name: str) -> tuple[str, str | None] | None:
     """(architecture, tag) or (schema and place, None) where `name` is one for open_clip, else None."""
     if name.startswith(("hf-hub:", "local-dir:")):
         return name, None

@@ -1,14 +1,11 @@
 """What learning by rewards needs, whichever trainer does it: prompts to learn on, and what their rewrites are worth."""
 
-import importlib
-import os
-import sys
-
 from datasets import Dataset
 from transformers import IntervalStrategy, PreTrainedTokenizerBase, TrainingArguments
 
 from neuroprompt.ppo.reward_functions import RewardFunc
 from neuroprompt.prompts import CLIP_WINDOW
+from neuroprompt.rewards.own import load_function
 from neuroprompt.scoring import RewardArguments, build_reward
 from neuroprompt.training.queries import QueryArguments, load_queries
 
@@ -44,13 +41,7 @@ def load_reward_func(
         if reward_arguments.calibration_prompts:
             reward.calibrate(prompts[: reward_arguments.calibration_prompts])
         return reward
-    module, _, name = arguments.reward_func.partition(":")
-    if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())  # as for `python -m`
-    try:
-        return getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ValueError(f"reward_func is {arguments.reward_func!r}, not package.module:function ({error})") from error
+    return load_function(arguments.reward_func)
 
 
 def _window(config: TrainingArguments) -> int | None:

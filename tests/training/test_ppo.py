@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -251,8 +252,14 @@ def test_reward_functions_by_name(workspace, tmp_path):
         return load_reward_func(QueryArguments(reward_func=name), RewardArguments(), config, None, [])
 
     assert load("my_rewards:words").__name__ == "words"
-    for wrong in ("my_rewards:nothing", "no_module:words", "my_rewards"):
-        with pytest.raises(ValueError, match=r"not package\.module:function"):
+    assert load("./my_rewards.py:words").__name__ == "words"
+    for wrong, message in {
+        "my_rewards:wrods": "my_rewards has no function 'wrods': 'words'?",
+        "no_module:words": "there is no module 'no_module'",
+        "nothing.py:words": "there is no file nothing.py",
+        "my_rewards": "'my_rewards' names no function: write FILE.py:FUNCTION or package.module:FUNCTION",
+    }.items():
+        with pytest.raises(ValueError, match=re.escape(message)):
             load(wrong)
 
 

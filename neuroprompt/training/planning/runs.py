@@ -28,10 +28,10 @@ from neuroprompt.models import ModelError, locate
 from neuroprompt.ppo.config import GRPOConfig, PPOConfig, RLOOConfig
 from neuroprompt.ppo.model import disable_dropout
 from neuroprompt.prompts import CLIP_WINDOW
-from neuroprompt.rewards import aesthetic, clip, parse_spec, pickscore
-from neuroprompt.rewards.encoders import _open_clip_name
-from neuroprompt.rewards.loading import pick_dtype, read_weights, weights_file
-from neuroprompt.scoring import PRESETS, RewardArguments
+from neuroprompt.rewards import aesthetic, chosen_model, clip, parse_spec, pickscore
+from neuroprompt.rewards.encoders import open_clip_name
+from neuroprompt.rewards.loading import pick_dtype
+from neuroprompt.scoring import RewardArguments
 from neuroprompt.training.planning import passes, skeletons
 from neuroprompt.training.planning.plan import Layout, Part, Plan
 from neuroprompt.training.planning.skeletons import parameters, weight_bytes
@@ -132,7 +132,7 @@ def plan_ppo(
         schedule,
         _saves(config, config.max_steps),
         Path(config.output_dir),
-        _notes(arguments),
+        _notes(arguments, reward_arguments),
     )
 
 
@@ -181,7 +181,7 @@ def plan_grpo(
         schedule,
         _saves(config, config.max_steps),
         Path(config.output_dir),
-        _notes(arguments),
+        _notes(arguments, reward_arguments),
     )
 
 
@@ -283,7 +283,9 @@ def _pictures(
             _phase(f"draw: {shown}{drawing}", lambda: waits + passes.draw(generator)),
             _phase(
                 f"score: {shown}",
-                lambda: max(passes.score(m, encode, _picture_size(m), generator) for _, m, encode in encoders),
+                lambda: max(
+                    (passes.score(m, encode, _picture_size(m), generator) for _, m, encode in encoders), default=0
+                ),
             ),
         ]
 
@@ -310,25 +312,24 @@ class _Encoder(NamedTuple):
 
 def _rewards(arguments: RewardArguments, dtype: torch.dtype) -> tuple[list[_Encoder], list[nn.Module]]:
     """The rewards' encoders, each once (as `Encoders.load`), and the heads on top of them."""
-    preset = PRESETS.get(arguments.rewards)
     encoders: dict[str, _Encoder] = {}
     heads: list[nn.Module] = []
 
     def share(name: str, kind: str = "clip") -> None:
-        of_open_clip = _open_clip_name(name)
-        source = name if of_open_clip else locate(name, kind)
+        tag = open_clip_name(name)
+        source = name if tag else locate(name, kind)
         if source in encoders:
             return
-        if of_open_clip:
-            model = skeletons.open_clip_model(of_open_clip[0], dtype)
+        if tag:
+            model = skeletons.open_clip_model(tag[0], dtype)
             encoders[source] = _Encoder(name, model, model.encode_image)
         else:
             model = skeletons.clip(source, dtype)
             shown = Path(source).name if Path(source).is_dir() else name
             encoders[source] = _Encoder(shown, model, model.get_image_features)
 
-    for name, own_model, _, _ in parse_spec(preset.rewards if preset else arguments.rewards):
-        model = own_model or arguments.reward_model
+    for name, own_model, _, _ in parse_spec(arguments.preset.rewards):
+        model = chosen_model(own_model, arguments.reward_model)
         if name == "pickscore":
             share(model or pickscore.MODEL, "pickscore")
         elif name == "clip":
@@ -340,7 +341,7 @@ def _rewards(arguments: RewardArguments, dtype: torch.dtype) -> tuple[list[_Enco
         elif name == "hps":
             model = skeletons.open_clip_model("ViT-H-14", dtype)
             encoders[name] = _Encoder(name, model, model.encode_image)
-        else:
+        elif name == "image_reward":
             encoders[name] = _Encoder(name, *_image_reward(dtype))
     return list(encoders.values()), heads
 
@@ -351,10 +352,7 @@ def _aesthetic(model: str | None) -> tuple[nn.Module, str]:
         sizes = [768, 1024, 128, 64, 16, 1]
         with skeletons.UNALLOCATED:
             return nn.Sequential(*map(nn.Linear, sizes[:-1], sizes[1:])), aesthetic.ENCODERS[768]
-    path = Path(model).expanduser()
-    folder = path if path.is_file() else Path(locate(model, "aesthetic"))
-    head = aesthetic._head(read_weights(weights_file(folder, "model.safetensors")))  # some megabytes
-    named = None if path.is_file() else aesthetic._named_encoder(folder)
+    head, named = aesthetic.read_head(model)  # some megabytes
     return head, named or aesthetic.ENCODERS[next(head.parameters()).shape[1]]
 
 
@@ -401,8 +399,7 @@ def _schedule(
     }
     held_out = f"{arguments.eval_samples:,} prompts" if arguments.eval_samples else ""
     if not arguments.reward_func:
-        k, preset = rewards.images_per_prompt, PRESETS.get(rewards.rewards)
-        relative = (preset.relative if preset else rewards.relative) != "none"
+        k, relative = rewards.images_per_prompt, rewards.preset.relative != "none"
         plain = min(prompts * iterations, arguments.max_queries or prompts * iterations)
         held_out += f" and {arguments.eval_samples * k:,} pictures (thrice the first time)" if held_out else ""
         counts["pictures of an iteration"] = f"{config.rollouts * k:,}" + (
@@ -448,7 +445,7 @@ def _saves(config: TrainingArguments, steps: int) -> int:
     return most or 1
 
 
-def _notes(arguments: "QueryArguments") -> list[str]:
-    if arguments.reward_func:
-        return [f"Not counted: what {arguments.reward_func} takes."]
-    return []
+def _notes(arguments: "QueryArguments", rewards: RewardArguments) -> list[str]:
+    """Functions of the user's own, of which nothing is known."""
+    functions = [arguments.reward_func] if arguments.reward_func else rewards.own_functions
+    return [f"Not counted: what {name} takes." for name in functions]
