@@ -4,10 +4,13 @@ A name is ``embedded`` (what ships), a local folder, or an id on the model hub; 
 What is loaded is checked here, too: its weights must be those that its config describes.
 """
 
+import atexit
 import errno
 import json
 import logging
 import re
+import shutil
+import tempfile
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -21,6 +24,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedTokenizerBase
+
+DIFFERENCE = "difference.safetensors"
+"""The file of a model that is kept as its difference to another."""
 
 _EMBEDDED = Path(__file__).parent / "assets"
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
@@ -49,11 +55,7 @@ def locate(name: str | Path, kind: str, *, weights: bool = True) -> str:
         folder = _EMBEDDED / (kind + name.removeprefix("embedded"))
         if not folder.is_dir():
             raise ModelError(f"there is no model '{name}' among the embedded ones for {kind}")
-        if (folder / "difference.safetensors").is_file():
-            from neuroprompt.assets.difference import restore
-
-            folder = restore(folder)
-        return str(folder)
+        return str(whole_model(folder))
     folder = Path(name).expanduser()
     if folder.is_dir() and not weights:
         return str(folder)
@@ -74,6 +76,35 @@ def locate(name: str | Path, kind: str, *, weights: bool = True) -> str:
         raise ModelError(f"there is no folder {name!r}")
     check_hub(name)
     return name
+
+
+@cache
+def whole_model(folder: Path) -> Path:
+    """Where a model is whole that may be kept as its difference to another.
+
+    The embedded policy before PPO is: two thin factors for each matrix that PPO's adapters changed, a twentieth of its
+    size (`write_difference` of `training/embedded/export_policy.py`). It is put together in a folder that goes when the
+    process ends, and not in memory, since what loads it is not this package alone: TRL's GRPO and RLOO take their
+    reference from where the policy came from.
+    """
+    if not (folder / DIFFERENCE).is_file():
+        return folder
+    from safetensors import safe_open
+    from safetensors.torch import load_file, save_file
+
+    with safe_open(folder / DIFFERENCE, "pt") as file:
+        base = folder.parent / file.metadata()["base"]
+    factors, weights = load_file(folder / DIFFERENCE), load_file(base / "model.safetensors")
+    for name, weight in weights.items():
+        if f"{name}.left" in factors:
+            change = factors[f"{name}.left"].float() @ factors[f"{name}.right"].float()
+            weights[name] = (weight.float() + change.reshape(weight.shape)).to(weight.dtype)
+    whole = Path(tempfile.mkdtemp(prefix="neuroprompt-")) / folder.name
+    atexit.register(shutil.rmtree, whole.parent, ignore_errors=True)
+    for source in (base, folder):  # what lies beside the difference is the policy's own, such as how it is decoded
+        shutil.copytree(source, whole, ignore=shutil.ignore_patterns("*.safetensors", "*.md"), dirs_exist_ok=True)
+    save_file(weights, whole / "model.safetensors", {"format": "pt"})
+    return whole
 
 
 @cache

@@ -4,8 +4,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
-from neuroprompt.assets.difference import DIFFERENCE, restore, write_difference
-from neuroprompt.models import locate
+from neuroprompt.models import DIFFERENCE, locate, whole_model
+from training.embedded.export_policy import write_difference
 
 
 @pytest.fixture
@@ -29,8 +29,8 @@ def test_a_model_comes_back_from_its_difference(weights, tmp_path):
     write_difference(before, after, "policy", tmp_path / "policy-sft", rank=4)
     kept = load_file(tmp_path / "policy-sft" / DIFFERENCE)
     assert sorted(kept) == ["matrix.left", "matrix.right", "vector.left", "vector.right"]
-    whole = restore(tmp_path / "policy-sft")
-    assert whole == restore(tmp_path / "policy-sft") and tmp_path not in whole.parents
+    whole = whole_model(tmp_path / "policy-sft")
+    assert whole == whole_model(tmp_path / "policy-sft") and tmp_path not in whole.parents
     assert (whole / "config.json").is_file()
     for name, weight in load_file(whole / "model.safetensors").items():
         np.testing.assert_allclose(weight, before[name], atol=2e-3)

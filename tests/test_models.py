@@ -147,14 +147,14 @@ def test_any_accelerator_is_found(accelerator, monkeypatch, kind):
     with pytest.raises(ModelError, match=f"there is no hpu device, but {kind}: leave the device out"):
         pick_device("hpu")
     monkeypatch.setenv("LOCAL_RANK", "3")
-    assert own_device() == f"{kind}:1"
+    assert own_device(None) == own_device(kind) == f"{kind}:1" and own_device("cpu") == "cpu"
 
 
 def test_devices_that_are_none(monkeypatch):
     monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda check_available=False: None)
     assert pick_device() == torch.device("cpu") == pick_device(torch.device("cpu"))
     monkeypatch.setenv("LOCAL_RANK", "0")
-    assert own_device() is None
+    assert own_device(None) is None
     for name, message in {
         "cuda": "there is no CUDA device: leave the device out, or set it to cpu",
         "meta": "there is no meta device",

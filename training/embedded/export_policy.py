@@ -21,13 +21,13 @@ from typing import Annotated
 import torch
 import typer
 from rich.console import Console
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
+from torch import Tensor
 from transformers import AutoModelForCausalLM
 
-from neuroprompt.assets.difference import write_difference
 from neuroprompt.enhancer import PromptEnhancer
 from neuroprompt.evaluation.summary import read_records, tables
-from neuroprompt.models import locate
+from neuroprompt.models import DIFFERENCE, locate
 from neuroprompt.policies import sampled_by_default
 from neuroprompt.prompt_files import read_lines
 
@@ -84,6 +84,34 @@ def ppo(
     for folder in ("policy", "policy-sft"):
         size = sum(file.stat().st_size for file in (output / folder).iterdir())
         Console().print(f"{output / folder}: {size / 1e6:.1f} MB")
+
+
+def write_difference(before: dict[str, Tensor], after: dict[str, Tensor], base: str, folder: Path, rank: int) -> None:
+    """Write `before` − `after` to `folder`, for `neuroprompt.models.whole_model` to put together.
+
+    Training by adapters (LoRA, Hu et al. 2022) changes a weight by a matrix of low rank, which two thin factors hold.
+
+    Args:
+        before, after: Weights by name, with the same names and shapes.
+        base: Name of the folder beside `folder` that holds `after`, the whole model.
+        rank: Of the factors that each matrix's difference is written as.
+
+    Raises:
+        ValueError: A difference is not of that rank.
+    """
+    factors: dict[str, Tensor] = {}
+    for name, weight in after.items():
+        difference = before[name].float() - weight.float()
+        if not difference.any():
+            continue
+        left, values, right = torch.linalg.svd(difference.reshape(len(difference), -1), full_matrices=False)
+        left, right = left[:, :rank] * values[:rank].sqrt(), values[:rank, None].sqrt() * right[:rank]
+        # What rounding to half precision does to the weights themselves is no part of it.
+        if (left @ right - difference).norm() > 2**-11 * weight.float().norm():
+            raise ValueError(f"the difference of {name} is not of rank {rank}: it cannot be kept as factors")
+        factors |= {f"{name}.left": left.half().contiguous(), f"{name}.right": right.half().contiguous()}
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file(factors, folder / DIFFERENCE, {"base": base})
 
 
 @app.command()
