@@ -7,7 +7,8 @@ Two data sets are made from one source of prompts that people wrote:
   arXiv 2311.12229; they needed a second model to make plain prompts, a cut needs none and keeps the subject).
 - **plain** (`prompt`): short prompts without any modifier, the queries of reinforcement learning.
 
-Every step is a function from `Dataset` to `Dataset` and the counts at each are written into the data card.
+Every step is a function from `Dataset` to `Dataset` and the counts at each are written into the data card. What of a
+completion is worth learning is decided modifier by modifier in `neuroprompt.targets`.
 """
 
 import hashlib
@@ -26,10 +27,13 @@ from datasets import Dataset, DatasetDict, load_dataset
 from datasets.exceptions import DatasetsError
 from rich.console import Console
 
+from neuroprompt.artists import names_celebrity
+from neuroprompt.coherence import controls
 from neuroprompt.files import sole_writer
 from neuroprompt.models import ModelError, check_hub
 from neuroprompt.modifiers import categorise
 from neuroprompt.prompts import Prompt, count_clip_tokens, modifier_key, normalise
+from neuroprompt.targets import ARTISTS, KEPT, REASONS, mend
 
 SPLITS = ("train", "validation", "test")
 
@@ -46,49 +50,59 @@ class DataConfig:
     """What to read and what to keep.
 
     Args:
-        source: A .parquet, .csv, .jsonl or .txt file, or a hub data set id.
-        source_config: Configuration of the hub data set (`2m_text_only` of `poloclub/diffusiondb`).
-        column: Column with the prompt; `None` takes `prompt`, `Prompt` or `text`, whichever is there.
+        source: A .parquet, .csv, .jsonl or .txt file, or the id of a hub data set.
+        source_config: The configuration of the hub data set, such as `2m_text_only` of `poloclub/diffusiondb`.
+        column: The column with the prompts; by default `prompt`, `Prompt`, `text` or `caption`, whichever is there.
         limit: Read that many rows only; 0 reads all.
-        min_words: Shorter prompts are dropped.
-        max_clip_tokens: Longer prompts are dropped, begin and end tokens included. Experts are imitated in what
-            the text encoder reads: 77.
-        max_nsfw: Highest adult-content score where the source has one (DiffusionDB's `prompt_nsfw`).
-        near_duplicate: Jaccard similarity of word sets from which two prompts count as one.
-        max_per_prefix: At most so many prompts that share their first six words.
-        max_per_tail: At most so many pairs that share their completion's last four modifiers: the habit of one suffix
-            for everything is learnt from data.
+        min_words: Prompts of fewer words are dropped.
+        max_clip_tokens: Prompts of more CLIP tokens are dropped, begin and end tokens included. Experts are imitated in
+            what the text encoder reads: 77.
+        max_nsfw: The highest score of adult content, where the source has one (DiffusionDB's `prompt_nsfw`).
+        near_duplicate: The Jaccard similarity of word sets from which two prompts count as one.
+        max_per_prefix: At most so many prompts share their first six words.
+        max_per_tail: At most so many pairs share their completion's last four modifiers: the habit of one suffix for
+            everything is learnt from data.
+        mend: Leave out of the targets what a person would not sign (`neuroprompt.targets`): sites, broken words, what is
+            said twice or contradicts, a face for a teapot; prompts about celebrities are dropped.
+        artists: Whose names stay in mended targets: `historical` (dead before 1954, studios, schools), `all` or `none`.
+        min_modifiers: Pairs whose completion has fewer modifiers are dropped.
         evaluation_files: Text files of evaluation prompts; prompts that equal or extend one of them are dropped.
-        late_cuts: Share of the pairs cut after some modifiers, so that half-written prompts are continued, too.
-        num_proc: Processes.
+        late_cuts: The share of pairs cut after some modifiers, so that half-written prompts are continued, too.
+        num_proc: How many processes work at it.
 
     There is no seed: cuts and splits are drawn from a hash of the text, so that they never move.
     """
 
-    source: str = field(default="", metadata={"help": "A .parquet, .csv, .jsonl or .txt file, or a hub data set."})
-    source_config: str | None = field(default=None, metadata={"help": "Its configuration, such as 2m_text_only."})
-    column: str | None = field(default=None, metadata={"help": "With the prompts; default: prompt, text or caption."})
-    limit: int = field(default=0, metadata={"help": "Read that many rows only; 0 reads all."})
-    min_words: int = field(default=2, metadata={"help": "Shorter prompts are dropped."})
-    max_clip_tokens: int = field(default=77, metadata={"help": "Longer prompts are dropped; begin and end count."})
-    max_nsfw: float = field(default=0.5, metadata={"help": "Highest score of adult content, where the source has one."})
-    near_duplicate: float = field(default=0.8, metadata={"help": "Jaccard similarity from which two count as one."})
-    max_per_prefix: int = field(default=5, metadata={"help": "At most so many that share their first six words."})
-    max_per_tail: int = field(default=50, metadata={"help": "At most so many that share their last four modifiers."})
-    evaluation_files: list[str] = field(
-        default_factory=list, metadata={"help": "Text files of prompts that must not be learnt, nor their extensions."}
-    )
-    late_cuts: float = field(default=0.15, metadata={"help": "Share of the pairs cut after some modifiers."})
-    num_proc: int = field(default=2, metadata={"help": "Processes."})
+    source: str = ""
+    source_config: str | None = None
+    column: str | None = None
+    limit: int = 0
+    min_words: int = 2
+    max_clip_tokens: int = 77
+    max_nsfw: float = 0.5
+    near_duplicate: float = 0.8
+    max_per_prefix: int = 5
+    max_per_tail: int = 50
+    mend: bool = True
+    artists: str = "historical"
+    min_modifiers: int = 2
+    evaluation_files: list[str] = field(default_factory=list)
+    late_cuts: float = 0.15
+    num_proc: int = 2
 
 
 @dataclass
 class PromptData:
-    """What `prepare` made: two `DatasetDict`s with the splits train, validation and test, and the counts per step."""
+    """What `prepare` made: two `DatasetDict`s with the splits train, validation and test, the counts per step, and how
+    many modifiers went from the targets, by `neuroprompt.targets.REASONS`.
+
+    Pairs have the columns `prompt`, `completion` and `medium` (`neuroprompt.coherence.controls` of both).
+    """
 
     pairs: DatasetDict
     plain: DatasetDict
     counts: dict[str, int]
+    went: dict[str, int] = field(default_factory=dict)
 
     def save(self, folder: str | Path, config: DataConfig) -> None:
         """Write `pairs/`, `plain/`, `config.json` and a data card; the folder appears whole or not at all.
@@ -106,7 +120,7 @@ class PromptData:
                 shutil.rmtree(stale, ignore_errors=True)
             self.pairs.save_to_disk(beside / "pairs")
             self.plain.save_to_disk(beside / "plain")
-            (beside / "config.json").write_text(json.dumps({**asdict(config), "counts": self.counts}, indent=2) + "\n")
+            (beside / "config.json").write_text(json.dumps({**asdict(config), "counts": self.counts, "went": self.went}, indent=2) + "\n")
             (beside / "README.md").write_text(data_card(self, config), encoding="utf-8")
             if folder.exists():
                 folder.rename(before)
@@ -123,12 +137,13 @@ class PromptData:
         """
         folder = Path(folder)
         try:
-            counts = json.loads((folder / "config.json").read_text())["counts"]
+            known = json.loads((folder / "config.json").read_text())
+            counts, went = known["counts"], known.get("went", {})
         except OSError as error:
             raise FileNotFoundError(f"no prepared data in {folder}: run scripts/prepare_data.py first") from error
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(f"{folder / 'config.json'} is none of prepared data: prepare it again") from error
-        return cls(DatasetDict.load_from_disk(folder / "pairs"), DatasetDict.load_from_disk(folder / "plain"), counts)
+        return cls(DatasetDict.load_from_disk(folder / "pairs"), DatasetDict.load_from_disk(folder / "plain"), counts, went)
 
 
 def check_folder(folder: str | Path, sources: Iterable[str | Path] = ()) -> None:
@@ -163,6 +178,8 @@ def prepare(config: DataConfig, console: Console | None = None) -> PromptData:
         (f"at most {config.max_per_prefix} per six-word prefix", lambda d: _cap_prefixes(d, config.max_per_prefix)),
         (f"no near-duplicates (Jaccard {config.near_duplicate})", lambda d: _drop_near_duplicates(d, config)),
     ]
+    if config.mend:
+        steps.insert(3, ("not about a celebrity", _drop_celebrities))
     for name, step in steps:
         data = step(data)
         counts[name] = len(data)
@@ -172,20 +189,24 @@ def prepare(config: DataConfig, console: Console | None = None) -> PromptData:
     cut = data.map(
         _pairs_and_plain,
         batched=True,
-        fn_kwargs={"late_cuts": config.late_cuts},
+        fn_kwargs={"config": config},
         num_proc=config.num_proc,
         remove_columns=data.column_names,
         desc="cutting",
     )
-    kinds = cut["kind"][:]
-    pairs = cut.select([i for i, kind in enumerate(kinds) if kind == "pair"]).remove_columns("kind")
-    pairs = _cap_tails(pairs, config.max_per_tail)
-    plain = cut.select([i for i, kind in enumerate(kinds) if kind == "plain"]).remove_columns(["kind", "completion"])
+    kinds, went = cut["kind"][:], Counter(reason for reasons in cut["went"][:] for reason in reasons)
+    cut = cut.remove_columns(["kind", "went"])
+    pairs = cut.select([i for i, kind in enumerate(kinds) if kind == "pair"])
+    counts["cut"] = len(pairs)
+    pairs = _enough_modifiers(pairs, config.min_modifiers)
+    counts[f"{config.min_modifiers}+ modifiers left"] = len(pairs)
+    pairs = _cap_tails(_keep_first(pairs, map("".join, zip(pairs["prompt"][:], pairs["completion"][:])), 1), config.max_per_tail)
+    plain = cut.select([i for i, kind in enumerate(kinds) if kind == "plain"]).remove_columns(["completion", "medium"])
     counts |= {"pairs": len(pairs), "plain prompts": len(plain)}
     say(f"{len(pairs):>9,} pairs, {len(plain):,} plain prompts")
     if not len(pairs):
         raise ValueError(f"{config.source} holds no prompt with two or more modifiers: nothing to learn from")
-    return PromptData(_split(pairs), _split(plain), counts)
+    return PromptData(_split(pairs), _split(plain), counts, {reason: went[reason] for reason in (*REASONS, KEPT)})
 
 
 def read_prompts(config: DataConfig) -> Dataset:
@@ -297,10 +318,17 @@ def data_card(data: PromptData, config: DataConfig) -> str:
     return (
         f"# Prompt data\n\nMade by `scripts/prepare_data.py` from `{Path(config.source).name}`; "
         f"all settings are in `config.json`.\n\n| step | prompts left |\n|---|---|\n{rows}\n\n"
-        f"| split | pairs | plain |\n|---|---|---|\n{sizes}\n\n"
+        f"{_went(data.went)}| split | pairs | plain |\n|---|---|---|\n{sizes}\n\n"
         f"## Pairs (the first of the {held_out} split; the completion is bold)\n\n{pairs}\n\n"
         f"## Plain prompts (likewise)\n\n{plain}\n"
     )
+
+
+def _went(went: dict[str, int]) -> str:
+    if not any(went.values()):
+        return ""
+    rows = "\n".join(f"| {reason} | {count:,} |" for reason, count in went.items())
+    return f"| what became of the modifiers of the targets (`neuroprompt.targets`) | modifiers |\n|---|---|\n{rows}\n\n"
 
 
 # --- steps -------------------------------------------------------------------------------------------------------
@@ -377,19 +405,32 @@ def _drop_near_duplicates(data: Dataset, config: DataConfig) -> Dataset:
     return data.select([i for i, keep in enumerate(kept) if keep])
 
 
-def _pairs_and_plain(batch: dict, late_cuts: float) -> dict:
-    rows: dict[str, list] = {"prompt": [], "completion": [], "kind": []}
+def _drop_celebrities(data: Dataset) -> Dataset:
+    kept = [i for i, p in enumerate(data["prompt"][:]) if not names_celebrity(Prompt.parse(p).subject)]
+    return data.select(kept)
+
+
+def _enough_modifiers(pairs: Dataset, least: int) -> Dataset:
+    kept = [i for i, c in enumerate(pairs["completion"][:]) if len(Prompt.parse(c).segments) >= least]
+    return pairs.select(kept)
+
+
+def _pairs_and_plain(batch: dict, config: DataConfig) -> dict:
+    rows: dict[str, list] = {"prompt": [], "completion": [], "medium": [], "kind": [], "went": []}
     for text in batch["prompt"]:
         if is_plain(text):
-            row = (text, "", "plain")
+            row = (text, "", "", "plain", [])
         else:
             early, late = cut_points(text)
             if not early:
                 continue
             dice = _hash(text)
-            cuts = late if late and dice % 1000 < 1000 * late_cuts else early
+            cuts = late if late and dice % 1000 < 1000 * config.late_cuts else early
             cut = cuts[(dice // 1000) % len(cuts)]
-            row = (text[:cut], text[cut:], "pair")
+            prompt, completion, went = text[:cut], text[cut:], []
+            if config.mend:
+                completion, went = mend(prompt, completion, config.artists)
+            row = (prompt, completion, controls(prompt + completion), "pair", went)
         for column, value in zip(rows, row, strict=True):
             rows[column].append(value)
     return rows
@@ -404,8 +445,11 @@ def _split(data: Dataset) -> DatasetDict:
 def _check(config: DataConfig) -> None:
     if not config.source:
         raise ValueError("there is no source: give a .parquet, .csv, .jsonl or .txt file, or a hub data set")
+    if config.artists not in ARTISTS:
+        raise ValueError(f"artists is {config.artists!r}: give one of {', '.join(ARTISTS)}")
     for name, low, high in (
         ("limit", 0, math.inf),
+        ("min_modifiers", 1, math.inf),
         ("min_words", 1, math.inf),
         ("max_clip_tokens", 3, math.inf),
         ("max_nsfw", 0, math.inf),

@@ -1,31 +1,30 @@
 """Raw prompts in, training data out.
 
-python scripts/prepare_data.py --source prompts.parquet --output data/mine --evaluation_files partiprompts.txt
+python scripts/prepare_data.py --source prompts.txt --output data/mine --evaluation_files configs/ppo/queries/test.txt
 python scripts/prepare_data.py --source poloclub/diffusiondb --source_config 2m_text_only --output data/diffusiondb
 """
 
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from neuroprompt.programs import run
-from trl import TrlParser
-
+import neuroprompt.threads  # noqa: F401 (before torch)  # isort: skip
 from neuroprompt.data import DataConfig, check_folder, prepare
 from neuroprompt.files import sole_writer
+from neuroprompt.programs import run
+from neuroprompt.runs.arguments import read_arguments
 
 
 @dataclass
 class OutputArguments:
-    output: str = field(metadata={"help": "Folder to write: pairs, plain prompts, a data card."})
+    output: str = field(metadata={"help": "The folder to write: pairs, plain prompts, a data card."})
 
 
 def main() -> None:
-    parser = TrlParser((OutputArguments, DataConfig), description=__doc__.split("\n")[0])
-    output, config = parser.parse_args_and_config()
-    check_folder(output.output, [config.source, *config.evaluation_files])
-    Path(output.output).parent.mkdir(parents=True, exist_ok=True)
-    with sole_writer(output.output):
-        prepare(config).save(output.output, config)
+    to, config = read_arguments((OutputArguments, DataConfig), __doc__.split("\n")[0])
+    check_folder(to.output, [config.source, *config.evaluation_files])
+    Path(to.output).parent.mkdir(parents=True, exist_ok=True)
+    with sole_writer(to.output):
+        prepare(config).save(to.output, config)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 And what it refuses before anything is loaded, in one line.
 """
 
+import inspect
 import math
 import re
 import runpy
@@ -233,6 +234,36 @@ def test_help_says_what_every_argument_is(capsys):
         told = arguments.described(kind)
         assert set(told) == {field.name for field in fields(kind)}
         assert all("".join(text.split()) in shown and text.endswith(".") for text in told.values())
+
+
+def test_every_setting_says_what_it_is_in_a_sentence():
+    for kind in {kind for several in TRAININGS.values() for classes in several for kind in classes} | {GeneratorConfig}:
+        told = arguments.described(kind)
+        for base in kind.__mro__:
+            if base.__module__.startswith("neuroprompt"):
+                for name in inspect.get_annotations(base).keys() & {field.name for field in fields(kind)}:
+                    text = told.get(name, "")
+                    assert text[:1].isupper() or text[:1] in "βγλε`", (kind, name, text)
+                    assert text.endswith(".") and not text.startswith(("Of ", "Likewise")), (kind, name, text)
+
+
+@pytest.mark.parametrize(
+    ("script", "said"),
+    [
+        ("scripts/prepare_data.py", "The folder to write"),
+        ("training/sft.py", "The Jaccard similarity of word sets from which two prompts count as one."),
+        ("training/ppo.py", "β, what a nat of divergence from the reference costs"),
+        ("training/grpo.py", "How many completions the whole run has"),
+    ],
+)
+def test_help_is_whole(script, said, monkeypatch, capsys):
+    """Percent signs in a text would end it with an error; an argument without a text says nothing."""
+    monkeypatch.setattr(sys, "argv", [script, "--help"])
+    with pytest.raises(SystemExit) as end:
+        runpy.run_path(str(ROOT / script), run_name="__main__")
+    shown = " ".join(capsys.readouterr().out.split())
+    assert not end.value.code
+    assert said in shown
 
 
 # --- one line, before anything is loaded --------------------------------------------------------------------------

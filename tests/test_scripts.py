@@ -46,7 +46,7 @@ def script(monkeypatch, capsys, tmp_path):
             ["scripts/prepare_data.py", "--output", "out", "--source", "a.txt", "--evaluation_files", "no"],
             "evaluation file no",
         ),
-        (["scripts/prepare_data.py", "--output", "out", "--source", "a.txt", "--frob"], "--frob"),
+        (["scripts/prepare_data.py", "--output", "out", "--source", "a.txt", "--frob"], "there is no argument 'frob'"),
         (["training/embedded/evaluate_policy.py"], "give --data, --prompts, or both"),
         (["training/embedded/evaluate_policy.py", "--prompts", "no.txt"], "cannot read no.txt"),
         (

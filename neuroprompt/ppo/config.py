@@ -1,6 +1,6 @@
 """The arguments of `PPOTrainer`, and of TRL's trainers where they are to count as it does."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import ClassVar
 
 import trl
@@ -20,18 +20,17 @@ class Iterations(GlobalBatch):
     in every `Trainer`.
 
     Args:
-        total_episodes: Completions in the whole run, in whole iterations. `max_steps`, where it is set, comes before
-            it; None leaves the length to that or to `num_train_epochs`.
+        total_episodes: How many completions the whole run has, in whole iterations. `max_steps`, where it is set, comes
+            before it; without both the length is `num_train_epochs`.
         eval_iterations: Evaluate every so many iterations; sets `eval_steps`, and `eval_strategy` to steps.
-        save_iterations: Write a checkpoint every so many iterations, likewise.
+        save_iterations: Write a checkpoint every so many iterations; sets `save_steps` likewise.
+        logging_steps: Log every so many optimizer steps; by default once an iteration.
     """
 
-    total_episodes: int | None = field(default=None, metadata={"help": "Completions in the whole run."})
-    eval_iterations: int | None = field(default=None, metadata={"help": "Evaluate every so many iterations."})
-    save_iterations: int | None = field(default=None, metadata={"help": "Write a checkpoint every so many iterations."})
-
-    # Other defaults than the libraries'.
-    logging_steps: float | None = field(default=None, metadata={"help": "Optimizer steps; by default an iteration."})
+    total_episodes: int | None = None
+    eval_iterations: int | None = None
+    save_iterations: int | None = None
+    logging_steps: float | None = None
 
     _NAMES: ClassVar[dict[str, str]]  # what a trainer calls the arguments that the two properties below read
 
@@ -87,86 +86,94 @@ class PPOConfig(Iterations, TrainingArguments):
     An iteration (see `Iterations`) has ``num_ppo_epochs · rollout_batch_size / minibatch_size`` optimizer steps.
 
     Args:
-        rollout_batch_size: Completions per iteration, over all processes.
-        completions_per_prompt: Completions of each prompt in an iteration. With more than one, a completion earns what
-            its score is above the mean of the others' (`advantages.against_others`).
-        num_ppo_epochs: Passes over each batch of rollouts.
-        temperature: Of sampling; all log-probabilities are those at this temperature.
-        max_new_tokens: Tokens of a completion at most; None leaves that to `window`.
-        window: CLIP tokens that prompt and completion may have together, as in `PromptEnhancer`; None for tasks that
-            are not about image prompts.
+        rollout_batch_size: How many completions an iteration has, over all processes.
+        completions_per_prompt: How many of them are of one prompt. With more than one, a completion earns what its
+            score is above the mean of the others' (`advantages.against_others`).
+        num_ppo_epochs: How many passes are made over each batch of rollouts.
+        temperature: What completions are sampled at; all log-probabilities are those at this temperature.
+        max_new_tokens: A completion has so many tokens at most; by default `window` decides.
+        window: How many CLIP tokens prompt and completion may have together, as in `PromptEnhancer`; None for tasks
+            that are not about image prompts.
         min_modifiers: The end token is masked, in sampling and in the update, before that many separators are
             written; `PromptEnhancer`'s default is 4.
 
-        normalize_rewards: Subtract the mean of all rewards so far and divide by their spread.
-        missing_eos_penalty: Taken from the (normalised) reward of a completion without end token.
+        normalize_rewards: Whether the mean of all rewards so far is subtracted, and their spread divided by.
+        missing_eos_penalty: What a completion without an end token costs, of its (normalised) reward.
 
         kl_coef: β, what a nat of divergence from the reference costs (in units of the normalised reward).
-        kl_estimator: k1 or k3.
-        kl_target: Nats per completion that β is steered to; None keeps β.
+        kl_estimator: How the divergence is estimated: k1 or k3.
+        kl_target: How many nats a completion β is steered to; None keeps β.
         kl_gain: How fast β is steered.
 
-        gamma, lam: γ and λ of generalised advantage estimation.
+        gamma: γ, the discount of generalised advantage estimation.
+        lam: λ of generalised advantage estimation.
         whiten_advantages: Bring the advantages of an iteration, over all processes, to mean 0 and variance 1.
         cliprange: ε of the clipped policy ratio.
         cliprange_value: How far a value may move from the old one before its loss stops to fall.
-        vf_coef: Weight of the value loss.
-        entropy_coef: Weight of the entropy bonus.
-        target_kl: Once an update's approximate KL to the policy that made the rollouts passes this (nats per token),
-            the rest of the iteration is skipped; None never does.
+        vf_coef: The weight of the value loss.
+        entropy_coef: The weight of the entropy bonus.
+        target_kl: Once an update's approximate KL to the policy that made the rollouts passes this (nats a token), the
+            rest of the iteration is skipped; None never does.
         separate_value_model: Read the values from a copy of the starting policy's trunk and not from the policy's own.
 
-        min_distinct_tails: Share of different completions in a batch of rollouts below which the policy has collapsed.
-        stop_on_collapse: Stop then; else warn.
+        min_distinct_tails: The share of different completions in a batch of rollouts below which the policy has
+            collapsed.
+        stop_on_collapse: Stop then, and do not only warn.
         max_skipped_batches: Stop after so many batches in a row that had to be skipped, for a reward or a gradient
             that is not finite.
-        num_samples: Evaluation prompts whose rewrites are shown (and drawn, where the reward can) at each evaluation.
-        model_init_kwargs: For `from_pretrained`, where the model is given by its name.
+        num_samples: How many evaluation prompts have their rewrites shown (and drawn, where the reward can) at each
+            evaluation.
+        model_init_kwargs: What `from_pretrained` gets, where the model is given by its name.
 
-    Defaults that differ from `TrainingArguments`: `learning_rate` 1e-5, `adam_epsilon` 1e-5 (Huang et al. 2024),
-    one log per iteration, `metric_for_best_model` reward, no columns removed.
+        learning_rate: AdamW's learning rate, at its highest.
+        adam_epsilon: AdamW's ε (Huang et al. 2024).
+        metric_for_best_model: Which metric of the evaluation chooses the best checkpoint.
+        greater_is_better: Whether more of that metric is better.
+        remove_unused_columns: Whether the data's further columns are dropped; rewards may read them.
+        ddp_find_unused_parameters: What `DistributedDataParallel` is told; there are none.
+        ddp_broadcast_buffers: What `DistributedDataParallel` is told; buffers are constants.
     """
 
-    rollout_batch_size: int = field(default=64, metadata={"help": "Completions per iteration, over all processes."})
-    completions_per_prompt: int = field(default=1, metadata={"help": "More than one are judged against each other."})
-    num_ppo_epochs: int = field(default=4, metadata={"help": "Passes over each batch of rollouts."})
-    temperature: float = field(default=1.0, metadata={"help": "Of sampling, and of all log-probabilities."})
-    max_new_tokens: int | None = field(default=None, metadata={"help": "Tokens of a completion at most."})
-    window: int | None = field(default=CLIP_WINDOW, metadata={"help": "CLIP tokens of prompt and completion."})
-    min_modifiers: int = field(default=0, metadata={"help": "The end is masked before that many separators."})
+    rollout_batch_size: int = 64
+    completions_per_prompt: int = 1
+    num_ppo_epochs: int = 4
+    temperature: float = 1.0
+    max_new_tokens: int | None = None
+    window: int | None = CLIP_WINDOW
+    min_modifiers: int = 0
 
-    normalize_rewards: bool = field(default=True, metadata={"help": "Centre and scale rewards by a running spread."})
-    missing_eos_penalty: float = field(default=0.0, metadata={"help": "Cost of a completion without end token."})
+    normalize_rewards: bool = True
+    missing_eos_penalty: float = 0.0
 
-    kl_coef: float = field(default=0.05, metadata={"help": "Cost of a nat of divergence from the reference."})
-    kl_estimator: str = field(default="k1", metadata={"help": "k1 or k3."})
-    kl_target: float | None = field(default=None, metadata={"help": "Nats per completion to steer kl_coef to."})
-    kl_gain: float = field(default=0.1, metadata={"help": "How fast kl_coef is steered."})
+    kl_coef: float = 0.05
+    kl_estimator: str = "k1"
+    kl_target: float | None = None
+    kl_gain: float = 0.1
 
-    gamma: float = field(default=1.0, metadata={"help": "Discount."})
-    lam: float = field(default=0.95, metadata={"help": "Lambda of generalised advantage estimation."})
-    whiten_advantages: bool = field(default=True, metadata={"help": "Advantages to mean 0 and variance 1."})
-    cliprange: float = field(default=0.2, metadata={"help": "Of the policy ratio."})
-    cliprange_value: float = field(default=0.2, metadata={"help": "Of the values."})
-    vf_coef: float = field(default=0.1, metadata={"help": "Weight of the value loss."})
-    entropy_coef: float = field(default=0.0, metadata={"help": "Weight of the entropy bonus."})
-    target_kl: float | None = field(default=None, metadata={"help": "Nats per token after which an update ends."})
-    separate_value_model: bool = field(default=False, metadata={"help": "A critic with its own trunk."})
+    gamma: float = 1.0
+    lam: float = 0.95
+    whiten_advantages: bool = True
+    cliprange: float = 0.2
+    cliprange_value: float = 0.2
+    vf_coef: float = 0.1
+    entropy_coef: float = 0.0
+    target_kl: float | None = None
+    separate_value_model: bool = False
 
-    min_distinct_tails: float = field(default=0.3, metadata={"help": "Share of different completions to keep."})
-    stop_on_collapse: bool = field(default=False, metadata={"help": "Stop below min_distinct_tails, not only warn."})
-    max_skipped_batches: int = field(default=5, metadata={"help": "Stop after so many skipped batches in a row."})
-    num_samples: int = field(default=4, metadata={"help": "Evaluation prompts whose rewrites are shown."})
-    model_init_kwargs: dict | str | None = field(default=None, metadata={"help": "For from_pretrained."})
+    min_distinct_tails: float = 0.3
+    stop_on_collapse: bool = False
+    max_skipped_batches: int = 5
+    num_samples: int = 4
+    model_init_kwargs: dict | str | None = None
 
     # Other defaults than the library's.
-    learning_rate: float = field(default=1e-5, metadata={"help": "Of AdamW."})
-    adam_epsilon: float = field(default=1e-5, metadata={"help": "Of AdamW."})
-    metric_for_best_model: str | None = field(default="reward", metadata={"help": "Of the evaluation."})
-    greater_is_better: bool | None = field(default=True, metadata={"help": "Whether more of it is better."})
-    remove_unused_columns: bool | None = field(default=False, metadata={"help": "Rewards may read any column."})
-    ddp_find_unused_parameters: bool | None = field(default=False, metadata={"help": "There are none."})
-    ddp_broadcast_buffers: bool | None = field(default=False, metadata={"help": "Buffers are constants."})
+    learning_rate: float = 1e-5
+    adam_epsilon: float = 1e-5
+    metric_for_best_model: str | None = "reward"
+    greater_is_better: bool | None = True
+    remove_unused_columns: bool | None = False
+    ddp_find_unused_parameters: bool | None = False
+    ddp_broadcast_buffers: bool | None = False
 
     _VALID_DICT_FIELDS: ClassVar = [*TrainingArguments._VALID_DICT_FIELDS, "model_init_kwargs"]
 

@@ -1,6 +1,6 @@
 """The same optimizer steps on any number of processes: sizes are said over all of them, and shared out."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from accelerate.utils import get_int_from_env
 
@@ -15,9 +15,9 @@ class GlobalBatch:
     """A base for a `TrainingArguments`, before it: the same optimizer steps on any number of processes.
 
     Args:
-        minibatch_size: Rows of an optimizer step, over all processes. Each process computes its share of them,
-            `per_device_train_batch_size` at once at most, and gradients are accumulated as that demands: both follow.
-            None leaves it to what is set there, times the number of processes, as in any `Trainer`.
+        minibatch_size: How many rows an optimizer step has, over all processes. Each process computes its share of
+            them, `per_device_train_batch_size` at once at most, and gradients are accumulated as that demands: both
+            follow. By default it is what is set there, times the number of processes, as in any `Trainer`.
 
     Attributes:
         rows_at_once: The `per_device_train_batch_size` that was asked for.
@@ -26,9 +26,7 @@ class GlobalBatch:
         ValueError: So many processes cannot share a minibatch equally.
     """
 
-    minibatch_size: int | None = field(
-        default=None, metadata={"help": "Rows of an optimizer step, over all processes; the others follow."}
-    )
+    minibatch_size: int | None = None
 
     def __post_init__(self):
         self.rows_at_once = self.per_device_train_batch_size

@@ -1,6 +1,6 @@
 """The plain prompts that a policy learns on, and those that it is evaluated on."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from datasets import Dataset
@@ -22,18 +22,18 @@ class QueryArguments:
             the file.
         max_queries: Learn on so many of them; 0 takes all.
         eval_samples: Evaluate on so many of them; 0 does not evaluate.
-        min_room: CLIP tokens that a prompt must leave in the window; longer prompts are left out.
-        reward_func: ``package.module:function`` in place of the images' reward.
-        dry_run: Print what the run would take (`neuroprompt.training.planning`), and stop before anything is loaded.
+        min_room: How many CLIP tokens a prompt must leave in the window; longer prompts are left out.
+        reward_func: A function, `FILE.py:FUNCTION` or `package.module:FUNCTION`, in the place of the images' reward.
+        dry_run: Print what the run would take (models, memory, pictures, steps), and stop before anything is loaded.
     """
 
-    queries: str = field(default="", metadata={"help": "Prepared data, or a .txt, .csv or .jsonl file of prompts."})
-    eval_queries: str | None = field(default=None, metadata={"help": "Held-out prompts, likewise."})
-    max_queries: int = field(default=0, metadata={"help": "Learn on so many of them; 0 takes all."})
-    eval_samples: int = field(default=64, metadata={"help": "Evaluate on so many; 0 does not evaluate."})
-    min_room: int = field(default=16, metadata={"help": "CLIP tokens that a prompt must leave in the window."})
-    reward_func: str | None = field(default=None, metadata={"help": "package.module:function, instead of images."})
-    dry_run: bool = field(default=False, metadata={"help": "Print models, memory, pictures and steps, and stop."})
+    queries: str = ""
+    eval_queries: str | None = None
+    max_queries: int = 0
+    eval_samples: int = 64
+    min_room: int = 16
+    reward_func: str | None = None
+    dry_run: bool = False
 
 
 def load_queries(arguments: QueryArguments, window: int | None) -> tuple[Dataset, Dataset | None]:

@@ -35,24 +35,23 @@ class SFTArguments:
     """What `training/sft.py` takes beside `SFTConfig`, TRL's `ModelConfig` and `DataConfig`.
 
     Args:
-        data_dir: Folder of prepared data. Made from `source` where it does not exist yet.
+        data_dir: A folder of prepared data. It is made from `source` where it does not exist yet.
         eval_samples: At most so many validation pairs are evaluated.
         sample_prompts: Plain prompts that are rewritten at each evaluation, to be read by a person.
-        dry_run: Print what the run would take (`neuroprompt.training.planning`), and stop before anything is loaded.
+        dry_run: Print what the run would take (models, memory, steps), and stop before anything is loaded.
     """
 
-    data_dir: str = field(default="", metadata={"help": "Folder of prepared data; made from `source` if it is absent."})
-    eval_samples: int = field(default=2000, metadata={"help": "At most so many validation pairs are evaluated."})
+    data_dir: str = ""
+    eval_samples: int = 2000
     sample_prompts: list[str] = field(
         default_factory=lambda: [
             "boy on a horse",
             "a castle",
             "portrait of an old fisherman",
             "a bowl of strawberries",
-        ],
-        metadata={"help": "Plain prompts that are rewritten at each evaluation."},
+        ]
     )
-    dry_run: bool = field(default=False, metadata={"help": "Print models, memory and steps, and stop."})
+    dry_run: bool = False
 
 
 def train_sft(
