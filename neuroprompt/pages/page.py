@@ -68,17 +68,11 @@ def told_by(intervals: Iterable[Mapping | None]) -> str:
 
 
 def how_drawn(name: str, config: Mapping, **_) -> str:
-    """A generator and the settings that matter most, as a line; of guidance, what there is.
-
-    Older results have the settings by diffusers' names.
-    """
-    steps = config.get("steps", config.get("num_inference_steps"))
-    scales = {
-        "guidance": config.get("guidance", config.get("guidance_scale")),
-        "true CFG": config.get("true_cfg", config.get("true_cfg_scale")),
-    }
+    """A generator and the settings that matter most, as a line; of guidance, what there is."""
+    settings = current_settings(config)
+    scales = {"guidance": settings.get("guidance"), "true CFG": settings.get("true_cfg")}
     guidance = [f"{called} {scale:g}" for called, scale in scales.items() if scale is not None]
-    return ", ".join([name, counted(steps, "step"), *guidance])
+    return ", ".join([name, counted(settings["steps"], "step"), *guidance])
 
 
 def data_uri(data: bytes, kind: str = "application/octet-stream") -> Markup:

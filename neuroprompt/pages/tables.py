@@ -81,8 +81,10 @@ def format_number(value: float | None, form: str) -> str:
 def format_interval(value: Mapping | None, signed: bool = False) -> str:
     """The ``{"mean", "low", "high"}`` of a `statistics.Interval`; the mean alone where it has no ends."""
     sign = "+" * signed
-    if value is None or value["low"] is None:
-        return format_number(value and value["mean"], f"{sign}.4g")
+    if value is None:
+        return "–"
+    if value["low"] is None:
+        return format_number(value["mean"], f"{sign}.{3 if abs(value['mean']) < 1 else 2}f")
     # As many decimals as tell the interval's ends apart: rewards live on scales from 0.01 to 20.
     width = value["high"] - value["low"]
     decimals = 3 if width <= 0 else int(np.clip(np.ceil(1.5 - np.log10(width)), 1, 6))

@@ -51,7 +51,8 @@ def test_a_table_is_split_and_not_cut(table, width):
 
 
 def test_a_mean_without_an_interval():
-    assert format_interval({"mean": 1.25, "low": None, "high": None}, signed=True) == "+1.25"
+    assert format_interval({"mean": 1.5, "low": None, "high": None}, signed=True) == "+1.50"
+    assert format_interval({"mean": -0.25, "low": None, "high": None}) == "−0.250"
     assert format_interval({"mean": -1.25, "low": -2.0, "high": 0.5}) == "−1.25 [−2.00, 0.50]"
     assert format_interval(None) == "–"
 
