@@ -135,7 +135,7 @@ def read_metadata(path: str | Path) -> dict[str, Any]:
 
 def current_settings(config: Mapping[str, Any]) -> dict[str, Any]:
     """A generator's settings, as a picture or a table of results says them, under the names of today."""
-    settings = {OLD_NAMES.get(name, name): value for name, value in config.items()}
+    settings = {OLD_NAMES.get(name, name): value for name, value in config.items() if name != "long_prompts"}
     if "height" in config:
         settings["size"] = [config.get("width"), config["height"]]
     return settings

@@ -51,6 +51,7 @@ def test_a_saved_picture_carries_what_made_it(tmp_path, image, suffix):
 
 def test_a_picture_of_the_first_version_is_read_under_the_names_of_today(tmp_path, image):
     config = {"num_inference_steps": 8, "guidance_scale": 3.0, "height": 512, "width": 768, "negative_prompt": "blurry"}
+    config["long_prompts"] = "truncate"  # which is no setting any more
     made = {"original": "a cat", "prompt": "a cat, 8k", "seed": 3, "model": "embedded", "config": config}
     save_image(image, tmp_path / "old.png", made)
     read = PictureInfo(**read_metadata(tmp_path / "old.png")["neuroprompt"])

@@ -14,6 +14,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from neuroprompt.image_files import current_settings
 from neuroprompt.statistics import FEWEST
 from neuroprompt.terminal import counted
 
