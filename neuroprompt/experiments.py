@@ -18,18 +18,22 @@ however often they were killed, the records are the same.
 import csv
 import io
 import json
+import math
 import os
 import subprocess
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from hashlib import blake2b
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from neuroprompt import __version__
+from neuroprompt.completions import check_prompt
 from neuroprompt.files import sole_writer, write_file
 from neuroprompt.image_files import current_settings
 from neuroprompt.pages.tables import Table, csv_text, markdown_text
+from neuroprompt.scoring import PromptReward
 
 SETTINGS, RECORDS, RESULTS = "settings.json", "records.jsonl", "results.json"
 
@@ -191,6 +195,61 @@ def hold_shard(folder: str | Path, shard: tuple[int, int] = (1, 1)) -> Iterator[
         yield path
 
 
+# --- prompts -----------------------------------------------------------------------------------------------------
+
+
+def check_prompts(prompts: Sequence[str]) -> None:
+    """What every experiment wants of its prompts.
+
+    Raises:
+        ValueError: There are none, or one is empty or there twice.
+    """
+    if not prompts:
+        raise ValueError("there are no prompts")
+    first: dict[str, int] = {}
+    for i, prompt in enumerate(prompts, 1):
+        check_prompt(prompt)
+        if first.setdefault(prompt, i) != i:
+            raise ValueError(
+                f"prompt {i} ({prompt[:60]!r}) is prompt {first[prompt]} again: each counts once, or intervals would "
+                "be too narrow"
+            )
+
+
+def prompt_settings(prompts: Sequence) -> dict:
+    """How many prompts there are (with whatever belongs to each), and what tells them from others."""
+    return {
+        "count": len(prompts),
+        "digest": blake2b(json.dumps(prompts).encode(), digest_size=16).hexdigest(),
+    }
+
+
+def measure(
+    reward: PromptReward, originals: Sequence[str], texts: Sequence[str]
+) -> tuple[dict[str, list[list[float | None]]], list[list[bool]]]:
+    """Draw each text with its original's seeds and score the pictures.
+
+    Returns:
+        By each reward the raw scores, None where one is not finite; and which pictures are flagged. (texts, seeds)
+    """
+    k = reward.images_per_prompt
+    measured = reward.measure(
+        [text for text in texts for _ in range(k)],
+        [original for original in originals for _ in range(k)],
+        [seed for original in originals for seed in reward.seeds(original)],
+        use_cache=False,
+    )
+
+    def by_text(values: list) -> list[list]:
+        return [values[i : i + k] for i in range(0, len(values), k)]
+
+    scores = {
+        name: by_text([value if math.isfinite(value) else None for value in raw.tolist()])
+        for name, raw in measured.scores.items()
+    }
+    return scores, by_text(measured.flagged.tolist())
+
+
 # --- settings ----------------------------------------------------------------------------------------------------
 
 
@@ -199,14 +258,14 @@ def check_settings(folder: str | Path, settings: Mapping, kind: str) -> None:
 
     Args:
         folder: Of the experiment.
-        settings: All that its numbers depend on, as JSON types.
+        settings: All that its numbers depend on: what JSON can hold.
         kind: What it is called in errors: evaluation, study.
 
     Raises:
         ValueError: The folder holds an experiment with other settings (the first that differs is named), or records
             without any.
     """
-    folder = Path(folder)
+    folder, settings = Path(folder), json.loads(json.dumps(settings))
     if (folder / SETTINGS).exists():
         if difference := settings_difference(read_settings(folder, kind), settings):
             raise ValueError(f"{folder} holds another {kind}: {difference}; give another folder, or remove this one")
@@ -228,7 +287,6 @@ def read_settings(folder: str | Path, kind: str) -> dict:
         settings = json.loads(path.read_text("utf-8"))
         if generator := settings.get("generator"):
             generator["config"] = current_settings(generator["config"])
-            generator["config"].pop("long_prompts", None)  # of 0.1; what is left of it, the fingerprint tells
         return settings
     except OSError as error:
         raise ValueError(f"{folder} holds no {kind}: cannot read {path.name} ({error.strerror})") from error
@@ -308,8 +366,6 @@ def repository_commit() -> str | None:
             return None
         return made.stdout.strip() if made.returncode == 0 else None
 
-    # An installed package may lie in somebody else's repository.
-    if git("ls-files", "--error-unmatch", here.parent.joinpath("__init__.py").name) is None:
+    if git("ls-files", "--error-unmatch", here.name) is None:  # a package may lie in somebody else's repository
         return None
-    commit = git("rev-parse", "HEAD")
-    return commit and commit + "+" * bool(git("status", "--porcelain", "--untracked-files=no"))
+    return git("describe", "--always", "--abbrev=40", "--exclude=*", "--dirty=+")

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from neuroprompt.statistics import bootstrap, compare, sign_test
+from neuroprompt.statistics import FEWEST, bootstrap, compare, sign_test
 
 
 @pytest.mark.parametrize(("size", "kind"), [(30, "normal"), (300, "skewed"), (12, "skewed")])
@@ -20,6 +20,16 @@ def test_intervals_are_scipys(size, kind):
     noise = 0.15 * values.std() / np.sqrt(size)  # four Monte Carlo errors of a 2.5 % point of 10,000 means
     assert ours.mean == pytest.approx(values.mean())
     assert ours.low == pytest.approx(theirs.low, abs=noise) and ours.high == pytest.approx(theirs.high, abs=noise)
+
+
+def test_a_handful_of_values_has_a_mean_and_no_interval():
+    """With fewer than six, not even all of one sign are evidence at 5 %."""
+    assert sign_test(FEWEST - 1, 0) > 0.05 > sign_test(FEWEST, 0)
+    for size in range(1, FEWEST):
+        values = [float(i) for i in range(size)]
+        assert bootstrap(values) == compare(values, [0.0] * size).difference == (np.mean(values), None, None)
+    assert str(bootstrap([1.0, 2.0])) == "1.500"
+    assert bootstrap([1.0] * FEWEST) == (1.0, 1.0, 1.0) and str(bootstrap([1.0] * FEWEST)) == "1.000 [1.000, 1.000]"
 
 
 def test_intervals_hold_the_truth_as_often_as_they_say():

@@ -16,15 +16,12 @@ last bit. A chunk depends on no other, so processes can share them out (`shard`)
 one that comes to its end last makes the results (see `experiments`).
 """
 
-import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from torch import Tensor
 
 from neuroprompt.decoding import Constraints, check
@@ -32,7 +29,16 @@ from neuroprompt.evaluation.examples import draw_examples
 from neuroprompt.evaluation.methods import Method
 from neuroprompt.evaluation.report import report_html
 from neuroprompt.evaluation.summary import csv_rows, summarise, tables, units
-from neuroprompt.experiments import RESULTS, Experiment, check_settings, write_results, write_whole
+from neuroprompt.experiments import (
+    RESULTS,
+    Experiment,
+    check_prompts,
+    check_settings,
+    measure,
+    prompt_settings,
+    write_results,
+    write_whole,
+)
 from neuroprompt.files import BusyError, sole_writer
 from neuroprompt.prompts import count_clip_tokens
 from neuroprompt.rewards.encoders import EmbeddingReward
@@ -88,7 +94,12 @@ def evaluate(
         raise ValueError(f"to compare with {unknown[0]!r}, it must be among the methods, and not the first of them")
     # Files whose lines belong to the prompts' places are read whole; a wrong number comes out before anything is drawn.
     written = {method.name: method.rewrite(prompts) for method in methods if method.whole}
-    settings = _settings(prompts, methods, reward, chunk_size)
+    settings = {
+        "prompts": prompt_settings(prompts),
+        "methods": {method.name: method.settings for method in methods},
+        **reward.settings(),
+        "chunk_size": chunk_size,
+    }
     check_settings(folder, settings, "evaluation")
     experiment = Experiment(folder, units(settings))
     wish = next((method.constraints for method in methods if method.constraints), None)
@@ -134,21 +145,13 @@ def _measure(chunk: list[str], texts: list[str], reward: PromptReward, wish: Con
     """A record for each prompt: its rewrite, drawn and scored."""
     if len(texts) != len(chunk) or not all(isinstance(text, str) and text.strip() for text in texts):
         raise ValueError(f"a method made {len(texts)} prompts of {len(chunk)}, or an empty one: one for each is wanted")
-    k = reward.images_per_prompt
-    measured = reward.measure(
-        [text for text in texts for _ in range(k)],
-        [prompt for prompt in chunk for _ in range(k)],
-        [seed for prompt in chunk for seed in reward.seeds(prompt)],
-        use_cache=False,
-    )
+    scores, flagged = measure(reward, chunk, texts)
     for i, (prompt, text) in enumerate(zip(chunk, texts, strict=True)):
-        own = slice(i * k, (i + 1) * k)
         yield {
             "original": prompt,
             "text": text,
-            # A score that is not finite is none.
-            "scores": {n: [v if np.isfinite(v) else None for v in s[own].tolist()] for n, s in measured.scores.items()},
-            "flagged": measured.flagged[own].tolist(),
+            "scores": {name: raw[i] for name, raw in scores.items()},
+            "flagged": flagged[i],
             "clip_tokens": count_clip_tokens(text),
             "satisfied": bool(check(text, wish)) if wish else None,
         }
@@ -164,23 +167,12 @@ def _text_encoder(reward: PromptReward) -> Callable[[list[str]], Tensor] | None:
     return type(encoder)(encoder.model, encoder.tokenizer, encoder.preprocessing, encoder.source).encode_texts
 
 
-# --- settings ----------------------------------------------------------------------------------------------------
-
-
 def _check(prompts: list[str], methods: Sequence[Method], reward: PromptReward, chunk_size: int) -> None:
-    if not prompts:
-        raise ValueError("there are no prompts to evaluate on")
+    check_prompts(prompts)
     if not methods:
         raise ValueError("there are no methods to evaluate")
     if chunk_size < 1:
         raise ValueError(f"chunk_size is {chunk_size}: it must be at least 1")
-    first: dict[str, int] = {}
-    for i, prompt in enumerate(prompts, 1):
-        if first.setdefault(prompt, i) != i:
-            raise ValueError(
-                f"prompt {i} ({prompt[:60]!r}) is prompt {first[prompt]} again: each counts once, or intervals would "
-                "be too narrow"
-            )
     for method in methods:
         method.check(prompts)
     names = [method.name for method in methods]
@@ -191,15 +183,3 @@ def _check(prompts: list[str], methods: Sequence[Method], reward: PromptReward, 
             f"{', '.join(sorted(reward.relative))} count as improvements over the original prompt: add the method "
             "plain, or set relative to none"
         )
-
-
-def _settings(prompts: list[str], methods: Sequence[Method], reward: PromptReward, chunk_size: int) -> dict:
-    """Everything that the numbers depend on, as JSON types."""
-    digest = blake2b(json.dumps(prompts).encode(), digest_size=16).hexdigest()
-    settings = {
-        "prompts": {"count": len(prompts), "digest": digest},
-        "methods": {method.name: method.settings for method in methods},
-        **reward.settings(),
-        "chunk_size": chunk_size,
-    }
-    return json.loads(json.dumps(settings))

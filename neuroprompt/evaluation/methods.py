@@ -6,17 +6,17 @@
 The training-free baselines are those that a trained rewriter has to beat: nothing at all, one suffix for every prompt,
 random modifiers, what a person wrote, and the best of several samples by the reward itself.
 
-A new method is a function here that makes a `Method`, and its line in `_POLICIES` or `_OTHERS`.
+A new method is a function here that makes a `Method`, with its line in `_KINDS`.
 """
 
 import random
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from functools import cache
 from hashlib import blake2b
 from itertools import accumulate
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -131,36 +131,35 @@ def parse_methods(
         raise ValueError(f"the method {twice!r} is given twice")
     marked = any(name.endswith(_MARK) for name in names)
     load = cache(lambda source: PromptEnhancer.from_pretrained(source, device=device))
-    making = _Making(load, seed, window, device, reward, rows, decoding)
-    methods, obeys = [], False
-    for name in names:
+
+    def make(name: str) -> Method:
         base = name.removesuffix(_MARK)
         if base in _RENAMED:
             raise ValueError(f"the method {name!r} is called {_RENAMED[base]}{name[len(base) :]} now")
-        if build := _find(_POLICIES, base):
-            if name != base and not constraints:
-                raise ValueError(f"{name}: no constraints are given")
-            obeys = True
-            methods.append(build(name, replace(making, wish=constraints if name != base or not marked else None)))
-        elif name != base:
-            raise ValueError(f"{name}: only policies take constraints, and {base!r} is none")
-        elif build := _find(_OTHERS, base):
-            methods.append(build(name, making))
-        else:
+        kinds = ((re.fullmatch(pattern, base), kind) for pattern, kind in _KINDS.items())
+        match, kind = next(((match, kind) for match, kind in kinds if match), (None, None))
+        if match is None:
             raise ValueError(f"unknown method {name!r}: choose from {', '.join(METHODS)}, and policies with {_MARK}")
-    if constraints and not obeys:
+        if name != base and kind not in _POLICIES:
+            raise ValueError(f"{name}: only policies take constraints, and {base!r} is none")
+        if name != base and not constraints:
+            raise ValueError(f"{name}: no constraints are given")
+        wish = constraints if kind in _POLICIES and (name != base or not marked) else None
+        return kind(name, _Making(load, seed, window, device, reward, rows, decoding, wish or None), *match.groups())
+
+    methods = [make(name) for name in names]
+    if constraints and not any(method.constraints for method in methods):
         raise ValueError(f"constraints are given, but none of {', '.join(names)} is a policy, to obey them")
     return methods
 
 
 _MARK = "+constraints"
 _RENAMED = {"sft": "policy:embedded-sft", "ppo": "enhanced"}
-_SEARCHED = "embedded-sft"  # a choice wants samples that differ: see docs/search.md
+_CHOSEN_FROM = "embedded-sft"  # a choice wants samples that differ: see docs/search.md
 
 
-@dataclass(frozen=True)
-class _Making:
-    """What methods are made for: see `parse_methods`."""
+class _Making(NamedTuple):
+    """What a method is made for: see `parse_methods`."""
 
     load: Callable[[str], PromptEnhancer]
     seed: int
@@ -169,15 +168,7 @@ class _Making:
     reward: "PromptReward | None"
     rows: int | None
     decoding: dict[str, Any]
-    wish: Constraints | None = None
-
-
-def _find(kinds: Mapping[str, Callable[..., Method]], name: str) -> Callable[[str, _Making], Method] | None:
-    """The function whose pattern the whole name matches, with what the pattern's groups hold as its last arguments."""
-    for pattern, build in kinds.items():
-        if match := re.fullmatch(pattern, name):
-            return lambda name, making: build(name, making, *match.groups())
-    return None
+    wish: Constraints | None
 
 
 # --- policies ----------------------------------------------------------------------------------------------------
@@ -207,7 +198,7 @@ def _best_of(name: str, making: _Making, count: str, source: str | None) -> Meth
         scores = np.where(np.isfinite(scores), scores, -np.inf).reshape(-1, samples)
         return [texts[i * samples + best] for i, best in enumerate(scores.argmax(1).tolist())]
 
-    return _of_policy(name, making, source or _SEARCHED, rewrite, samples=samples)
+    return _of_policy(name, making, source or _CHOSEN_FROM, rewrite, samples=samples)
 
 
 def _search(name: str, making: _Making, count: str, source: str | None) -> Method:
@@ -221,7 +212,7 @@ def _search(name: str, making: _Making, count: str, source: str | None) -> Metho
         judge = reward.replace(images_per_prompt=_ORIGINALS)
         return [found.text for found in optimize(list(prompts), judge, enhancer, config, constraints=making.wish)]
 
-    return _of_policy(name, making, source or _SEARCHED, rewrite, pictures=budget, strategy=config.strategy)
+    return _of_policy(name, making, source or _CHOSEN_FROM, rewrite, pictures=budget, strategy=config.strategy)
 
 
 _ORIGINALS = 2  # pictures of the original prompt, which a search sets all others against
@@ -244,15 +235,6 @@ def _of_policy(name: str, making: _Making, source: str, rewrite: Callable[..., l
         making.wish,
         prepare=lambda: making.load(source),
     )
-
-
-_POLICIES = {
-    "enhanced": _policy,
-    "policy:(.+)": _policy,
-    r"best-of-(\d+)(?::(.+))?": _best_of,
-    r"search-(\d+)(?::(.+))?": _search,
-}
-"""By the pattern of their names: policies, which can obey constraints."""
 
 
 # --- others ------------------------------------------------------------------------------------------------------
@@ -299,8 +281,20 @@ def _file(name: str, making: _Making, path: str) -> Method:
     return Method(name, rewrite, {"texts": digest}, whole=True)
 
 
-_OTHERS = {"plain": _plain, "suffix": _suffix, "random": _random, "file:(.+)": _file, "template:(.+)": _template}
-"""By the pattern of their names: what is no policy."""
+_KINDS = {
+    "plain": _plain,
+    "suffix": _suffix,
+    "random": _random,
+    "file:(.+)": _file,
+    "template:(.+)": _template,
+    "enhanced": _policy,
+    "policy:(.+)": _policy,
+    r"best-of-(\d+)(?::(.+))?": _best_of,
+    r"search-(\d+)(?::(.+))?": _search,
+}
+"""Who makes a method, by the pattern of its name; what the pattern's groups hold are the last arguments."""
+_POLICIES = (_policy, _best_of, _search)
+"""What can obey constraints."""
 
 
 @cache

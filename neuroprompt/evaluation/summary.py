@@ -115,10 +115,13 @@ def tables(results: Mapping) -> list[Table]:
     scores = list(results["settings"]["rewards"])
     prompts, seeds = counted(results["prompts"], "prompt"), counted(results["settings"]["images_per_prompt"], "seed")
     made = f"{seeds} each, the same for all"
+    intervals = {name: [method[REWARD], *method["scores"].values()] for name, method in methods.items()}
     if few := results["prompts"] < FEWEST:
         note = f"{prompts}: too few to tell methods apart, so there are means and no intervals; {made}."
     else:
-        note = f"Mean and 95 % bootstrap interval over {prompts}, {made}."
+        alone = any(value and value["low"] is None for row in intervals.values() for value in row)
+        note = f"Mean and 95 % bootstrap interval over {prompts}, {made}"
+        note += f"; a mean alone is of fewer than {FEWEST} prompts." if alone else "."
     compared = {first: {name: method["against"] for name, method in methods.items() if method["against"]}}
     shown = [column for column in _COLUMNS if any(method[column[0]] is not None for method in methods.values())]
     return [
@@ -126,10 +129,7 @@ def tables(results: Mapping) -> list[Table]:
             "Rewards",
             note,
             ["method", REWARD, *scores],
-            [
-                [name, *map(format_interval, [method[REWARD], *(method["scores"][score] for score in scores)])]
-                for name, method in methods.items()
-            ],
+            [[name, *map(format_interval, values)] for name, values in intervals.items()],
         ),
         *(
             Table(

@@ -27,12 +27,14 @@ from hashlib import blake2b
 from itertools import chain
 from pathlib import Path
 
-from neuroprompt.completions import check_prompt
 from neuroprompt.experiments import (
     RESULTS,
     Experiment,
+    check_prompts,
     check_settings,
     hold_shard,
+    measure,
+    prompt_settings,
     read_settings,
     settings_difference,
     write_results,
@@ -81,13 +83,18 @@ def study(
     """
     prompts, folder = list(prompts), Path(folder)
     classes = dict(classes or {})
-    _check(prompts, classes)
+    check_prompts(prompts)
+    _check_classes(prompts, classes)
+    common = {
+        "prompts": prompt_settings([[prompt, classes.get(prompt)] for prompt in prompts]),
+        "axes": {axis.name: axis.levels for axis in design.axes},
+        "combinations": design.rows,
+    }
     with hold_shard(folder, shard):
         for reward in rewards:
-            common, own = _settings(prompts, classes, design, reward)
-            check_settings(folder, common, "study")
-            name = reward.generator.name
-            place = folder / _folder_name(name)
+            settings, name = reward.settings(), reward.generator.name
+            place, own = folder / _folder_name(name), {"generator": settings.pop("generator")}
+            check_settings(folder, common | settings, "study")
             check_settings(place, own, "study")
             with Experiment(place, dict.fromkeys(range(len(prompts)), 1)).shard(shard) as part:
                 for done, i in enumerate(part.todo, 1 + len(part.units) - len(part.todo)):
@@ -169,24 +176,14 @@ def _measure(prompt: str, design: Design, reward: PromptReward) -> dict:
     """A prompt's record: of each combination, and of each seed, the raw scores; None where it is not drawn."""
     texts = design.texts(prompt, reward.window)
     drawn = [text for text in texts if text is not None]
-    k = reward.images_per_prompt
-    measured = reward.measure(
-        [text for text in drawn for _ in range(k)],
-        [prompt] * (len(drawn) * k),
-        reward.seeds(prompt) * len(drawn),
-        use_cache=False,
-    )
+    scores, flagged = measure(reward, [prompt] * len(drawn), drawn)
 
-    def by_combination(values: list) -> list:
-        parts = iter(values[i : i + k] for i in range(0, len(values), k))
-        return [None if text is None else next(parts) for text in texts]
+    def by_combination(rows: list) -> list:
+        left = iter(rows)
+        return [None if text is None else next(left) for text in texts]
 
-    scores = {
-        # A score that is not finite is none.
-        name: by_combination([value if abs(value) < float("inf") else None for value in raw.tolist()])
-        for name, raw in measured.scores.items()
-    }
-    return {"original": prompt, "scores": scores, "flagged": by_combination(measured.flagged.tolist())}
+    scores = {name: by_combination(raw) for name, raw in scores.items()}
+    return {"original": prompt, "scores": scores, "flagged": by_combination(flagged)}
 
 
 def _end(folder: Path, title: str) -> dict:
@@ -201,38 +198,12 @@ def _end(folder: Path, title: str) -> dict:
         return results
 
 
-# --- settings ------------------------------------------------------------------------------------------------------
-
-
-def _check(prompts: list[str], classes: Mapping[str, str]) -> None:
-    if not prompts:
-        raise ValueError("there are no prompts to study")
-    seen: set[str] = set()
-    for i, prompt in enumerate(prompts, 1):
-        check_prompt(prompt)
-        if prompt in seen:
-            raise ValueError(f"prompt {i} ({prompt[:60]!r}) is there twice: each counts once")
-        seen.add(prompt)
-        if classes and prompt not in classes:
+def _check_classes(prompts: list[str], classes: Mapping[str, str]) -> None:
+    for i, prompt in enumerate(prompts, 1) if classes else ():
+        if prompt not in classes:
             raise ValueError(f"prompt {i} ({prompt[:60]!r}) has no class, and others have one")
-        if classes and classes[prompt] == ALL:
+        if classes[prompt] == ALL:
             raise ValueError(f"prompt {i} is of class {ALL!r}: that is what all prompts together are called")
-
-
-def _settings(
-    prompts: list[str], classes: Mapping[str, str], design: Design, reward: PromptReward
-) -> tuple[dict, dict]:
-    """What the numbers depend on, as JSON types: what all generators have in common, and this one's own."""
-    scoring = reward.settings()
-    own = {"generator": scoring.pop("generator")}
-    digest = blake2b(json.dumps([[p, classes.get(p)] for p in prompts]).encode(), digest_size=16).hexdigest()
-    common = {
-        "prompts": {"count": len(prompts), "digest": digest},
-        "axes": {axis.name: axis.levels for axis in design.axes},
-        "combinations": design.rows,
-        **scoring,
-    }
-    return json.loads(json.dumps(common)), json.loads(json.dumps(own))
 
 
 def _check_same(first: str | Path, other: str | Path) -> None:

@@ -489,6 +489,23 @@ def test_further_references(tmp_path, reward):
             evaluate(PROMPTS[:2], make_methods(), reward, tmp_path / wrong, references=[wrong])
 
 
+def test_where_few_prompts_have_a_value_there_is_a_mean_alone(tmp_path):
+    """Eight prompts, of which three have a score that is one: no interval, and so nothing that looks like a finding."""
+    scores = {name: np.random.default_rng(0).normal(size=(2, 8, 2)) for name in ("a", "b")}
+    rewards = {name: {"weight": float(name == "a"), "cap": None, "scale": 1.0, "relative": True} for name in scores}
+    scores["b"][1, 3:] = np.nan
+    write_folder(tmp_path, scores, np.zeros((2, 8, 2), bool), rewards)
+    results = summarise(tmp_path)
+    told = results["methods"]["m1"]
+    assert told["scores"]["b"] == {"mean": pytest.approx(scores["b"][1, :3].mean()), "low": None, "high": None}
+    assert told["against"]["b"]["difference"]["low"] is None and told["against"]["b"]["prompts"] == 3
+    assert told["scores"]["a"]["low"] is not None and told["against"]["a"]["difference"]["low"] is not None
+    made = {table.title: table for table in tables(results)}
+    assert made["Rewards"].note.endswith("the same for all; a mean alone is of fewer than 6 prompts.")
+    assert ["[" in cell for cell in made["Rewards"].rows[1]] == [False, True, True, False]
+    assert ["[" in cell for cell in made["Against plain"].rows[0]] == [False, True, False, False, True, False]
+
+
 def test_words_kept_and_added():
     assert kept_and_added("a red fox", "a red fox, 8K, a hill") == (1.0, ["8k", "a", "hill"])
     assert kept_and_added("A red fox", "the fox in a RED coat") == (1.0, ["the", "in", "coat"])

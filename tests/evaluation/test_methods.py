@@ -138,6 +138,22 @@ def test_the_best_of_several_samples_by_pictures_of_its_own(parse, enhancer, rew
     assert reward.seed == 0 and reward.images_per_prompt == 2 and reward.relative  # the caller's is as it was
 
 
+def test_what_pictures_choose_from_are_samples_of_the_policy_before_ppo(parse, reward):
+    methods = parse("best-of-3,search-6,best-of-3:embedded,enhanced", reward=reward)
+    assert [m.settings["policy"] for m in methods] == ["embedded-sft", "embedded-sft", "embedded", "embedded"]
+    methods[0](PROMPTS[:1])
+    assert parse.loaded == ["embedded-sft"]
+
+
+def test_a_prompt_is_checked_before_anything_is_loaded(parse):
+    for method in parse("plain,enhanced", WISH):
+        with pytest.raises(ValueError, match="the prompt is empty"):
+            method.check(["a cat", " "])
+    with pytest.raises(ConstraintError, match="forbidden"):
+        method(["a blurry castle"])
+    assert parse.loaded == []
+
+
 def test_the_best_sample_obeys_constraints(parse, reward):
     assert all(check(text, WISH) for text in parse("best-of-2+constraints", WISH, reward=reward)[0](PROMPTS[:2]))
 

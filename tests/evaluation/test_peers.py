@@ -99,7 +99,7 @@ def test_a_file_is_a_method(tmp_path):
         ({"model": "m", "max_new_tokens": "many"}, "max_new_tokens is 'many': that is no int"),
         ({"model": "m", "chat": 1}, "chat is 1: that is no bool"),
         ({"model": "m", "stop": [3]}, "stop is [3]"),
-        ({"model": "m", "do_sample": True, "temperature": 0}, "temperature must be above 0"),
+        ({"model": "m", "do_sample": True, "temperature": 0}, "temperature is 0.0: it must be above 0"),
     ],
 )
 def test_what_is_wrong_with_a_file_is_one_line(tmp_path, values, message):

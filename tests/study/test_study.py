@@ -260,6 +260,20 @@ def test_the_reward_of_flagged_pictures(synthetic):
     np.testing.assert_allclose(found, wanted, atol=1e-9)
 
 
+def test_a_class_of_a_few_prompts_has_means_alone(synthetic, tmp_path):
+    _, design, _, scores, flagged, _ = synthetic
+    few = {name: values[:8] for name, values in scores.items()}
+    write_folder(tmp_path / "few", design, few, flagged[:8], ["x"] * 5 + ["y"] * 3)
+    results = summarise(tmp_path / "few")
+    for kind, told in ((ALL, True), ("x", False), ("y", False)):
+        for row in find(results, "a", "<a>", kind):
+            assert row["effect"]["mean"] and (row["effect"]["low"] is not None) == (row["prompts"] >= 6)
+        between = [row["rank_correlation"] for row in results["agreement"] if row.get("class") == kind]
+        assert [row["low"] is not None for row in between if isinstance(row, dict)] == [told] * 2
+    table = {table.title: table for table in study_tables(results)}["Effect on the reward (class x)"]
+    assert table.note.startswith("5 prompts: ") and not any("[" in cell for row in table.rows for cell in row)
+
+
 def test_agreement(synthetic):
     *_, results = synthetic
     means = {
@@ -466,9 +480,9 @@ def test_a_folder_takes_up_its_own_study_only(undisturbed, rewards, tmp_path):
 def test_what_cannot_be_studied(rewards, tmp_path):
     design = make_design(parse_axes(AXES))
     for prompts, shard, classes, message in [
-        ([], (1, 1), None, "no prompts to study"),
+        ([], (1, 1), None, "there are no prompts"),
         (["a cat", " "], (1, 1), None, "the prompt is empty"),
-        (["a cat", "a cat"], (1, 1), None, r"prompt 2 \('a cat'\) is there twice"),
+        (["a cat", "a cat"], (1, 1), None, r"prompt 2 \('a cat'\) is prompt 1 again"),
         (["a cat"], (0, 2), None, "there is no shard 0/2"),
         (["a cat"], (3, 2), None, "there is no shard 3/2"),
         (["a cat", "a dog"], (1, 1), {"a cat": "x"}, r"prompt 2 \('a dog'\) has no class"),
