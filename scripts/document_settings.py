@@ -1,0 +1,169 @@
+"""docs/settings.md, made from the code: every command, option, YAML key and environment variable.
+
+python scripts/document_settings.py            # write it
+python scripts/document_settings.py --check    # say whether it is current, as the tests do
+"""
+
+import dataclasses
+import inspect
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from neuroprompt.programs import run
+
+DOCUMENT = Path(__file__).parents[1] / "docs" / "settings.md"
+program = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+
+@program.command()
+def main(
+    check: Annotated[bool, typer.Option("--check", help="Write nothing; end with 1 where it is not current.")] = False,
+) -> None:
+    """Write docs/settings.md from the code."""
+    text = document()
+    if not check:
+        DOCUMENT.write_text(text, "utf-8")
+    elif not DOCUMENT.exists() or DOCUMENT.read_text("utf-8") != text:
+        raise ValueError(f"{DOCUMENT.name} is not current: python scripts/document_settings.py")
+
+
+def document() -> str:
+    """The whole page."""
+    from neuroprompt.cli.commands import app
+    from neuroprompt.evaluation.peers import Peer
+    from neuroprompt.images import GeneratorConfig
+
+    commands = typer.main.get_command(app).commands
+    parts = [_HEAD, "## Environment", _environment(commands.values()), "## Commands"]
+    groups: dict[str, dict[str, Any]] = {}  # the options of each group, by name
+    for name, command in commands.items():
+        own, shared = [], {}
+        for parameter in command.params:
+            if group := getattr(parameter, "rich_help_panel", None):
+                shared[group] = None
+                groups.setdefault(group, {})[parameter.name] = parameter
+            else:
+                own.append(parameter)
+        parts += [f"### neuroprompt {name}", _sentence(command.help or ""), _options(own)]
+        if shared:
+            links = ", ".join(f"[{group.lower()}](#{group.lower()})" for group in shared)
+            parts.append(f"And the options of {links}.")
+    for group, parameters in groups.items():
+        parts += [f"### {group}", _options(parameters.values())]
+    parts += ["## Trainings", _TRAININGS]
+    for title, classes in _trainings().items():
+        parts.append(f"### {title}")
+        for kind in classes:
+            parts += [_first_line(kind), _fields(kind)]
+    parts += ["## An image generator", _GENERATOR, _fields(GeneratorConfig)]
+    parts += ["## Somebody else's rewriter", _PEER, _fields(Peer)]
+    parts += ["## A policy's own settings", _POLICY]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+# --- what a table is made of -------------------------------------------------------------------------------------
+
+
+def _options(parameters: Iterable[Any]) -> str:
+    rows = []
+    for parameter in parameters:
+        if getattr(parameter, "hidden", False):
+            continue
+        names = ", ".join([*parameter.opts, *parameter.secondary_opts]) if parameter.param_type_name == "option" else ""
+        help_text = getattr(parameter, "help", None) or ""
+        rows.append((f"`{names or parameter.name}`", _default(parameter), help_text))
+    return _table(("option", "default", "what it does"), rows)
+
+
+def _default(parameter: Any) -> str:
+    if isinstance(parameter.show_default, str):
+        return parameter.show_default
+    value = parameter.default
+    return "" if value is None or value is False or value == [] or callable(value) else f"`{value}`"
+
+
+def _fields(kind: type) -> str:
+    """The fields that a dataclass of ours adds; what it inherits from a library is the library's to document."""
+    from neuroprompt.runs.arguments import described
+
+    told, rows = described(kind), []
+    for field in dataclasses.fields(kind):
+        if field.name not in told:
+            continue
+        value = field.default
+        if field.default_factory is not dataclasses.MISSING:
+            value = field.default_factory()
+        shown = "" if value in (None, dataclasses.MISSING) or value == "" else f"`{value}`"
+        rows.append((f"`{field.name}`", shown, told[field.name].replace("``", "`")))
+    return _table(("setting", "default", "what it is"), rows)
+
+
+def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
+    lines = [head, ("---",) * len(head), *((cell.replace("|", "\\|") for cell in row) for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _first_line(kind: type) -> str:
+    return f"`{kind.__name__}`: {(inspect.getdoc(kind) or '').splitlines()[0]}"
+
+
+def _sentence(text: str) -> str:
+    return " ".join(text.split("\f")[0].split())
+
+
+def _environment(commands: Iterable[Any]) -> str:
+    found: dict[tuple[str, str], list[str]] = {}
+    for command in commands:
+        for parameter in command.params:
+            if variable := getattr(parameter, "envvar", None):
+                found.setdefault((variable, parameter.opts[0]), []).append(command.name)
+    rows = [
+        (f"`{name}`", f"the default of `{option}` of {', '.join(where)}") for (name, option), where in found.items()
+    ]
+    return _table(("variable", "what it does"), [*sorted(rows), *_VARIABLES])
+
+
+def _trainings() -> dict[str, tuple[type, ...]]:
+    from neuroprompt.data import DataConfig
+    from neuroprompt.ppo.config import GRPOConfig, PPOConfig
+    from neuroprompt.scoring import RewardArguments
+    from neuroprompt.training.queries import QueryArguments
+    from neuroprompt.training.sft import SFTArguments, SFTConfig
+
+    return {
+        "scripts/prepare_data.py": (DataConfig,),
+        "training/sft.py": (SFTArguments, SFTConfig),
+        "training/ppo.py": (QueryArguments, RewardArguments, PPOConfig),
+        "training/grpo.py": (GRPOConfig,),
+    }
+
+
+_HEAD = """\
+# Every setting
+
+Made by `python scripts/document_settings.py` from the code; do not edit by hand. The command line beats the environment
+and a YAML file, and these beat the defaults. A setting has the same name in each, and in Python."""
+_VARIABLES = [
+    ("`NEUROPROMPT_TRACEBACK`", "set to anything: an error is Python's traceback, not one line"),
+    ("`HF_HUB_OFFLINE`", "`1`: no hub is asked (`huggingface_hub`)"),
+    ("`OMP_WAIT_POLICY`", "`passive`, unless you say otherwise: how threads wait (docs/benchmarks.md)"),
+]
+_TRAININGS = """\
+Keys of a `--config` file and options of the command line, beside those of `transformers.TrainingArguments` and TRL's
+`ModelConfig` and trainers; `--help` lists these, too."""
+_GENERATOR = """\
+`GeneratorConfig`: under `generator:` in a training's YAML (with `name`), `--generator.NAME` on its command line, and
+`--steps`, `--guidance`, `--size`, `--negative`, `--dtype` or `--set NAME=VALUE` of the commands that draw."""
+_PEER = "`Peer`: the keys of a YAML file for the method `template:FILE.yaml`."
+_POLICY = """\
+| key of `generation_config.json` | what it is |
+| --- | --- |
+| `do_sample` | Sample, or search. |
+| `temperature` | Of sampling. |
+| `diversity` | Noise of the search. |"""
+
+if __name__ == "__main__":
+    run(program)
