@@ -1,11 +1,13 @@
 """A program's frame, for the command line and for scripts: what the user can mend is one line, and an exit code."""
 
 import os
+import signal
 import sys
 import traceback
 import warnings
-from collections.abc import Callable
-from types import TracebackType
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType, TracebackType
 from typing import NoReturn
 
 import typer
@@ -27,7 +29,7 @@ def run(program: typer.Typer | Callable[[], object]) -> NoReturn:
     """
     _open_closed_streams()
     sys.excepthook = _show_fault
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), _interruptible():
         for category in (DeprecationWarning, PendingDeprecationWarning, FutureWarning) * (not sys.warnoptions):
             warnings.simplefilter("ignore", category)  # which are for whoever writes the libraries
         warnings.showwarning = lambda message, *_: say(_line(message), "warning:", "yellow")
@@ -40,9 +42,6 @@ def run(program: typer.Typer | Callable[[], object]) -> NoReturn:
             say(str(stop) or "stopped")
             sys.exit(_INTERRUPTED)
         except Exception as error:
-            if _is_interrupt(error):
-                say("stopped")
-                sys.exit(_INTERRUPTED)
             mendable = isinstance(error, _MENDABLE) or is_out_of_memory(error)
             if not mendable or os.environ.get("NEUROPROMPT_TRACEBACK"):
                 raise
@@ -84,11 +83,32 @@ def _line(error: Exception | Warning) -> str:
     return " ".join(text.split()) or type(error).__name__
 
 
-def _is_interrupt(error: BaseException | None) -> bool:
-    """Whether a Ctrl-C is behind it: what imports a library in parts (numpy, say) raises an error of its own then."""
-    while error is not None and not isinstance(error, KeyboardInterrupt):
-        error = error.__cause__ or error.__context__
-    return error is not None
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Let a Ctrl-C end the process at once where a library is being imported.
+
+    Nothing is half done there, and it could not end otherwise: libraries in C++ know of no `KeyboardInterrupt`, and
+    abort, swallow it, or say that they cannot be imported.
+    """
+
+    def interrupt(_: int, frame: FrameType | None) -> None:
+        while frame is not None:
+            if frame.f_code.co_filename.startswith("<frozen importlib"):
+                say("stopped")
+                errors.show_cursor()
+                os._exit(_INTERRUPTED)
+            frame = frame.f_back
+        raise KeyboardInterrupt
+
+    before = signal.getsignal(signal.SIGINT)
+    mine = before is signal.default_int_handler  # nobody else's, and not to be ignored, as with nohup
+    if mine:
+        signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield
+    finally:
+        if mine:
+            signal.signal(signal.SIGINT, before)
 
 
 def _show_fault(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
