@@ -9,9 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import GenerationConfig
 
-from neuroprompt.completions import finish
 from neuroprompt.decoding import ConstraintError, Constraints
-from neuroprompt.decoding.processors import GumbelNoise
 from neuroprompt.enhancer import EnhancedPrompt, PromptEnhancer
 from neuroprompt.models import ModelError
 from neuroprompt.prompts import Prompt, count_clip_tokens, modifier_key
@@ -197,43 +195,6 @@ def test_models_that_cannot_be_loaded(tmp_path):
         assert "\n" not in str(error.value)
     with pytest.raises(ModelError, match="embedded"):
         PromptEnhancer.from_pretrained("embedded-nothing")
-
-
-@pytest.mark.parametrize(
-    ("head", "tail", "ended", "text"),
-    [
-        ("a cat", ", 8k, sharp focus", True, "a cat, 8k, sharp focus"),
-        ("a cat", ", 8k, sharp foc", False, "a cat, 8k"),
-        ("a cat", ", 8k, 8K, (8k:1.2), sharp focus", True, "a cat, 8k, sharp focus"),
-        ("a cat, 8k", ", 8k, sharp focus", True, "a cat, 8k, sharp focus"),
-        ("a cat,", ", 8k", True, "a cat, 8k"),
-        ("a cat, ", ", 8k", True, "a cat, 8k"),
-        ("a cat", " by alphonse mucha, in the style of", True, "a cat by alphonse mucha"),
-        ("a cat", ", 8k, art by", True, "a cat, 8k"),
-        ("a cat", ", 8k, art", True, "a cat, 8k"),
-        ("a cat", ", 8k, (open", True, "a cat, 8k"),
-        ("a cat", "", True, "a cat"),
-        ("A CAT", " . ", True, "A CAT"),
-    ],
-)
-def test_finish(head, tail, ended, text):
-    result, modifiers = finish(head, tail, ended, 77)
-    assert result == text
-    assert modifiers == list(Prompt.parse(text[len(head) :]).segments)
-
-
-def test_gumbel_noise_samples_from_the_softmax():
-    logits = torch.tensor([2.0, 1.0, 0.0, -1.0]).expand(20_000, 4)
-    seeds = torch.arange(20_000) * 7919
-    ids = torch.zeros(20_000, 5, dtype=torch.long)
-    counts = GumbelNoise(seeds, 5)(ids, logits).argmax(1).bincount(minlength=4) / 20_000
-    assert torch.allclose(counts, logits[0].softmax(0), atol=0.015)  # four standard errors
-    # steps are independent of each other
-    next_ids = torch.zeros(20_000, 6, dtype=torch.long)
-    first = GumbelNoise(seeds, 5)(ids, logits).argmax(1)
-    second = GumbelNoise(seeds, 5)(next_ids, logits).argmax(1)
-    expected = (logits[0].softmax(0) ** 2).sum()
-    assert ((first == second).double().mean() - expected).abs() < 0.015
 
 
 def test_the_package_offers_it():

@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 from trl import SFTConfig
 
+from neuroprompt.decoding import Constraints
 from neuroprompt.enhancer import PromptEnhancer
 from neuroprompt.models import ModelError, locate
 from neuroprompt.policies import load_policy, load_tokenizer, read_prompts
@@ -206,11 +207,11 @@ def test_a_score_is_given_after_the_start(tmp_path):
     """The score is the log-probability after BOS, as the policy was trained."""
     folder = policies.llama(tmp_path / "llama")
     enhancer = PromptEnhancer.from_pretrained(folder, device="cpu")
-    (score,) = enhancer._score([("a fox", ", 8k, hdr")])
+    result = enhancer("a fox", Constraints(require="hdr"), num_beams=1, max_new_tokens=12)
     head = enhancer.tokenizer("a fox")["input_ids"]
-    tail = enhancer.tokenizer(", 8k, hdr", add_special_tokens=False)["input_ids"]
+    tail = enhancer.tokenizer(result.text.removeprefix("a fox"), add_special_tokens=False)["input_ids"]
     with torch.no_grad():
         logprobs = enhancer.model(torch.tensor([head + tail])).logits[0].double().log_softmax(-1)
     expected = [logprobs[len(head) - 1 + i, token].item() for i, token in enumerate(tail)]
     assert head[0] == enhancer.tokenizer.bos_token_id
-    assert score == pytest.approx(sum(expected) / len(expected), abs=1e-4)
+    assert tail and result.score == pytest.approx(sum(expected) / len(expected), abs=1e-4)

@@ -316,6 +316,14 @@ def test_every_prompt_has_its_own_constraints_and_budget(both):
     assert (written <= torch.tensor([60, 3, 30, 10])).all()
 
 
+def test_a_model_without_an_end_token_writes_as_far_as_it_may(both, monkeypatch):
+    model, tokenizer = both
+    for config in (model.config, model.generation_config):
+        monkeypatch.setattr(config, "eos_token_id", None)
+    for text in write(model, tokenizer, PROMPTS, WISH, pad_token_id=tokenizer.pad_token_id):
+        assert_meets(text, WISH)
+
+
 def test_forbidden_phrases_alone(both):
     wish = Constraints(forbid=["met", "of", "og", "bo", "artstation", "is", "the light"])
     for text in write(*both, PROMPTS[:1] + PROMPTS[3:], wish):

@@ -103,18 +103,23 @@ def test_no_more_steps_than_rows_need(model, tokenizer):
     assert len(seen) <= 5 and seen[0] == 32 and seen[-1] <= 2
 
 
-def test_prompts_are_put_as_at_inference(enhancer):
+def test_prompts_are_put_as_at_inference(enhancer, monkeypatch):
     texts = ["boy on a horse", "a castle, ", "portrait of an old fisherman by the sea"]
     queries = encode(texts, enhancer.tokenizer, 160, 77, None)
     for i, text in enumerate(texts):
         row = queries.ids[i][queries.mask[i].bool()].tolist()
         assert row == enhancer.tokenizer(text.rstrip(", "), add_special_tokens=False)["input_ids"]
     assert (queries.mask[:, -1] == 1).all()
-    from neuroprompt.enhancer import _Row
-    from neuroprompt.prompts import count_clip_tokens
+    budgets, generate = [], enhancer.model.generate
 
-    rows = [_Row(text, 0, None, 77 - count_clip_tokens(text)) for text in texts]
-    assert queries.budgets.tolist() == [enhancer._budget(row, None) for row in rows]
+    def record(*arguments, token_budgets, **settings):
+        budgets.extend(token_budgets)
+        return generate(*arguments, token_budgets=token_budgets, **settings)
+
+    monkeypatch.setattr(enhancer.model, "generate", record)
+    for text in texts:
+        enhancer(text, output_scores=False)
+    assert queries.budgets.tolist() == budgets
 
 
 def test_long_and_empty_prompts(tokenizer):

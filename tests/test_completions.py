@@ -1,0 +1,90 @@
+"""Rewrites as text: what may be asked, and what becomes of what a policy wrote."""
+
+import subprocess
+import sys
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from neuroprompt.completions import check_prompt, finish, shortest_rewrite
+from neuroprompt.decoding import ConstraintError, Constraints, check
+from neuroprompt.prompts import Prompt, count_clip_tokens
+
+
+@pytest.mark.parametrize(
+    ("head", "tail", "ended", "text"),
+    [
+        ("a cat", ", 8k, sharp focus", True, "a cat, 8k, sharp focus"),
+        ("a cat", ", 8k, sharp foc", False, "a cat, 8k"),
+        ("a cat", ", 8k, 8K, (8k:1.2), sharp focus", True, "a cat, 8k, sharp focus"),
+        ("a cat, 8k", ", 8k, sharp focus", True, "a cat, 8k, sharp focus"),
+        ("a cat,", ", 8k", True, "a cat, 8k"),
+        ("a cat, ", ", 8k", True, "a cat, 8k"),
+        ("a cat", " by alphonse mucha, in the style of", True, "a cat by alphonse mucha"),
+        ("a cat", ", 8k, art by", True, "a cat, 8k"),
+        ("a cat", ", 8k, art", True, "a cat, 8k"),
+        ("a cat", ", 8k, (open", True, "a cat, 8k"),
+        ("a cat", "", True, "a cat"),
+        ("A CAT", " . ", True, "A CAT"),
+    ],
+)
+def test_finish(head, tail, ended, text):
+    result, modifiers = finish(head, tail, ended, 77)
+    assert result == text
+    assert modifiers == list(Prompt.parse(text[len(head) :]).segments)
+
+
+WISH = Constraints(artist="alphonse mucha", require=["golden hour|sunset"], forbid=["blurry", "sun"])
+
+
+@given(
+    st.lists(st.sampled_from(["8k", "by alphonse mucha", "at sunset", "golden hour", "(x:1.2)", "in the"])),
+    st.booleans(),
+)
+def test_what_is_required_stays_whatever_the_window(written, ended):
+    tail = "".join(f", {modifier}" for modifier in [*written, "alphonse mucha", "golden hour", "8k"])
+    for head in ("a cat", "a cat, ", "a cat at sunset"):
+        least = count_clip_tokens(shortest_rewrite(head, WISH))
+        for window in (least, least + 4, 77):
+            text, added = finish(head, tail, ended, window, WISH)
+            assert text.startswith(head) and check(text, WISH) and count_clip_tokens(text) <= window
+            assert added == list(Prompt.parse(text[len(head) :]).segments)
+
+
+def test_the_shortest_rewrite_adds_what_is_missing_alone():
+    assert shortest_rewrite("a cat", WISH) == "a cat, alphonse mucha, sunset"
+    assert shortest_rewrite("a cat, ", WISH) == "a cat, alphonse mucha, sunset"
+    assert shortest_rewrite("a cat at sunset;", WISH) == "a cat at sunset; alphonse mucha"
+    assert shortest_rewrite("sunset by alphonse mucha", WISH) == "sunset by alphonse mucha"
+
+
+@pytest.mark.parametrize(
+    ("prompt", "constraints", "error", "message"),
+    [
+        (3, None, TypeError, "must be a string, not int"),
+        ("", None, ValueError, "the prompt is empty$"),
+        (", ;", None, ValueError, "the prompt is empty: ', ;'"),
+        ("a\0cat", None, ValueError, r"NUL character: 'a\\x00cat'"),
+        ("a blurry cat", WISH, ConstraintError, "itself says 'blurry'"),
+        (
+            "a cat " * 36,
+            WISH,
+            ConstraintError,
+            r"takes 79 CLIP tokens, and the window has 77",
+        ),
+    ],
+)
+def test_what_cannot_be_rewritten_is_said(prompt, constraints, error, message):
+    with pytest.raises(error, match=message):
+        check_prompt(prompt, constraints)
+
+
+def test_a_prompt_is_checked_without_pytorch():
+    """The text work is light: what is wrong with a prompt comes out before a second of imports."""
+    script = (
+        "import sys, neuroprompt.completions as c; c.check_prompt('a cat'); "
+        "print([name for name in ('torch', 'transformers') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
