@@ -30,7 +30,7 @@ DIFFERENCE = "difference.safetensors"
 
 _EMBEDDED = Path(__file__).parent / "assets"
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
-_PATIENCE = 10  # seconds for the hub's first answer
+_PATIENCE = 5  # seconds for the hub's first answer
 _DECISIVE = (".safetensors", ".json", ".txt", ".model")
 
 
