@@ -235,8 +235,7 @@ class RewardOptions:
     def load(self, generators: Iterable[str], device: str | None) -> "RewardSet":
         from neuroprompt.rewards import load_rewards
 
-        source = self.source(generators)
-        return load_rewards(self.rewards, None if source == "published" else source, device)
+        return load_rewards(self.rewards, self.source(generators), device)
 
 
 # --- what is read of them ----------------------------------------------------------------------------------------

@@ -20,6 +20,13 @@ def documented_commands() -> dict[str, list[str]]:
     return found
 
 
+def documented_reward() -> str:
+    """The file of a user's own reward in docs/rewards.md."""
+    return re.search(
+        r"^```python\n(# my_file\.py\n.*?)^```", (ROOT / "docs/rewards.md").read_text("utf-8"), re.S | re.M
+    )[1]
+
+
 def commands(markdown: str) -> list[str]:
     """The commands in the code blocks of a text, continued lines joined."""
     lines = []

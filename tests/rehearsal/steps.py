@@ -11,6 +11,7 @@ from pathlib import Path
 from safetensors import safe_open
 
 from tests.checkpoints.datasets import SUBJECTS, expert_prompts
+from tests.rehearsal.documents import documented_reward
 from tests.rehearsal.runner import Step
 
 SMALL = {
@@ -20,7 +21,7 @@ SMALL = {
     "grpo": "--total_episodes 8 --generation_batch_size 8 --minibatch_size 4 --max_queries 64 --save_iterations 1 "
     "--use_cpu true",
 }
-DRAW = "--seeds 1 --steps 1"
+DRAW = "--images-per-prompt 1 --steps 1"
 CPU = "--generator.dtype float32 --reward_dtype float32"  # which knows no float16
 
 NOT_REHEARSED = {
@@ -45,6 +46,7 @@ def write_inputs(work: Path) -> None:
     import pandas as pd
 
     (work / "prompts.txt").write_text("\n".join(SUBJECTS[:3]) + "\n")
+    (work / "my_file.py").write_text(documented_reward())
     pd.DataFrame({"prompt": SUBJECTS[:2], "class": ["animal", "thing"]}).to_csv(work / "prompts.csv", index=False)
     for name in ("my_prompts", "prompts"):
         pd.DataFrame({"prompt": expert_prompts(2000)}).to_parquet(work / f"{name}.parquet")
@@ -348,6 +350,25 @@ def _commands() -> list[Step]:
             "-o results/mine",
             DRAW,
             makes=("results/mine/report.html",),
+        ),
+        Step(
+            "rewards: own, score",
+            'neuroprompt score --prompt "boy on a horse" --rewards my_file.py:colourful out.png',
+            after=("README: image",),
+        ),
+        Step(
+            "rewards: own, evaluate",
+            "neuroprompt evaluate --input prompts.txt --methods plain,enhanced "
+            '--rewards "pickscore:1.0,my_file.py:colourful:0.5" -o results/colourful',
+            DRAW,
+            makes=("results/colourful/report.html",),
+        ),
+        Step(
+            "rewards: own, PPO",
+            "accelerate launch training/ppo.py --config configs/ppo/embedded.yaml "
+            "--rewards pickscore:1.0,my_file.py:colourful:0.5",
+            f"{SMALL['ppo']} --output_dir runs/colourful",
+            makes=("runs/colourful/model.safetensors",),
         ),
         Step(
             "README: optimize",

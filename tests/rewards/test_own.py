@@ -11,6 +11,7 @@ from neuroprompt.image_files import PictureInfo, save_image
 from neuroprompt.rewards import load_reward, load_rewards, parse_spec
 from neuroprompt.runs.arguments import read_arguments
 from neuroprompt.scoring import DrawingError, RewardArguments, build_reward
+from tests.rehearsal.documents import documented_reward
 from tests.test_cli import command  # noqa: F401
 
 FILE = """\
@@ -121,6 +122,16 @@ def test_what_a_function_does_wrong(folder, name, message, prompts, images):
     with pytest.raises(ValueError, match=re.escape(message)) as error:
         load_rewards(f"mine.py:{name}")(prompts, images)
     assert "\n" not in str(error.value)
+
+
+def test_the_documented_reward(folder, images):
+    (folder / "my_file.py").write_text(documented_reward())
+    scores = load_rewards("my_file.py:colourful")(
+        ["a cat"] * 5, torch.cat([images, images[:1].mean(1, True).expand(1, 3, -1, -1)])
+    )
+    assert (
+        scores["colourful"][-1] == pytest.approx(0, abs=1e-6) and scores["colourful"][:-1].min() > 0.05
+    )  # grey, others
 
 
 def test_from_yaml_to_a_reward(folder):
