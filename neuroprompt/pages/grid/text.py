@@ -160,7 +160,7 @@ def _run_width(run: str, is_there: bool, bold: bool, size: int) -> float:
 def _draw_box(
     pen: ImageDraw.ImageDraw, rows: list[str], x: float, y: float, size: int, scale: int, colour: str, bold: bool
 ) -> None:
-    em = size * scale
+    em = size * scale  # digits of half a line's size in two rows, in a frame from a little below the line to its top
     left, right = (x + 0.06 * size) * scale, (x + (0.32 * len(rows[0]) + 0.3) * size) * scale
     pen.rectangle((left, y * scale - 0.94 * em, right, y * scale + 0.2 * em), None, colour, max(1, round(em / 18)))
     font = font_of(bold, round(0.46 * em))
