@@ -114,7 +114,7 @@ def _interruptible() -> Iterator[None]:
 def _show_fault(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     """A fault of ours, as Python shows it, but for the control characters of a prompt that it may quote."""
     for line in "".join(traceback.format_exception(kind, error, trace)).splitlines():
-        errors.line(line)
+        errors.print_line(line)
 
 
 def _open_closed_streams() -> None:

@@ -39,7 +39,7 @@ class Terminal(Console):
                 segment = segment._replace(text="\n".join(map(visible, segment.text.split("\n"))))
             yield segment
 
-    def line(self, text: str | Text) -> None:
+    def print_line(self, text: str | Text) -> None:
         """Print what is one line, whatever it holds: not wrapped, not read as markup."""
         text = Text(visible(text)) if isinstance(text, str) else text
         self.print(Text(r"\n").join(text.split("\n", allow_blank=True)), soft_wrap=True)
@@ -53,13 +53,13 @@ errors = Terminal(stderr=True, highlight=False)
 
 def say(text: str, label: str = "", style: str = "") -> None:
     """A line for the person, on standard error, after a coloured label: `say(reason, "warning:", "yellow")`."""
-    errors.line(Text.assemble((label, style), " " * bool(label), visible(text)))
+    errors.print_line(Text.assemble((label, style), " " * bool(label), visible(text)))
 
 
 def show(text: str | Text) -> None:
     """A result on standard output: a line on a terminal, and for a pipe the text as it is."""
     if sys.stdout.isatty():
-        console.line(text)
+        console.print_line(text)
     else:
         print(text)
 

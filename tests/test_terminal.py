@@ -3,6 +3,7 @@ import re
 
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.progress import Progress
 from rich.table import Table
 from rich.text import Text
 
@@ -36,7 +37,7 @@ def test_a_visible_text_is_one_safe_line_and_stays_as_it_is(text):
 
 @given(hostile_text, st.booleans())
 def test_a_line_is_one_line(text, styled):
-    out = shown(lambda terminal: terminal.line(Text(text, "bold") if styled else text))
+    out = shown(lambda terminal: terminal.print_line(Text(text, "bold") if styled else text))
     assert out.endswith("\n") and not UNSAFE.search(out[:-1])
 
 
@@ -50,8 +51,18 @@ def test_whatever_is_printed_no_control_character_comes_through(text):
 
 
 def test_text_is_not_read_as_markup_or_emoji():
-    assert shown(lambda terminal: terminal.line("a [red]cat[/] :cat:")) == "a [red]cat[/] :cat:\n"
+    assert shown(lambda terminal: terminal.print_line("a [red]cat[/] :cat:")) == "a [red]cat[/] :cat:\n"
 
 
 def test_one_is_no_plural():
     assert [counted(n, "prompt") for n in (0, 1, 2, 2000)] == ["0 prompts", "1 prompt", "2 prompts", "2,000 prompts"]
+
+
+def test_a_bar_ends_on_a_terminal():
+    """Rich's own methods keep their meaning: a bar that is stopped prints a line break by `Console.line`."""
+
+    def draw(terminal):
+        with Progress(console=terminal) as progress:
+            progress.add_task("drawing", total=2, completed=1)
+
+    assert "drawing" in shown(draw)

@@ -191,7 +191,7 @@ def _show(enhanced: "Iterable[EnhancedPrompt]", json_lines: bool) -> None:
         if json_lines:
             show_json(e.to_dict())
         elif sys.stdout.isatty():
-            console.line(_coloured(e))
+            console.print_line(_coloured(e))
         else:
             print(one_line(e.text))
     sys.stdout.flush()

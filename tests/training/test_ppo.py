@@ -17,6 +17,7 @@ from trl import ModelConfig
 
 from neuroprompt.files import sole_writer
 from neuroprompt.ppo.config import GRPOConfig, PPOConfig, RLOOConfig
+from neuroprompt.programs import Stopped
 from neuroprompt.runs.arguments import read_arguments
 from neuroprompt.scoring import RewardArguments
 from neuroprompt.training.grpo import number_positions, train_grpo
@@ -52,6 +53,8 @@ def words(prompts, completions, completion_ids):
     calls += 1
     if str(calls) == os.environ.get("KILL_AT_CALL"):
         os.kill(os.getpid(), signal.SIGKILL)
+    if str(calls) == os.environ.get("CTRL_C_AT_CALL"):
+        raise KeyboardInterrupt
     with open(f"scored-{rank}.txt", "a") as file:
         file.write(f"{len(prompts)}\\n")
     return [0.1 * len(ids) + c.count("fog") - c.count("sea") for c, ids in zip(completions, completion_ids)]
@@ -168,6 +171,25 @@ def test_what_is_wrong_is_said_once(workspace):
         done = start(workspace, *flags(output_dir="run"), processes=2)
     assert done.returncode == 1 and done.stderr.count("error: run is being written by process") == 1
     assert "[rank" not in done.stderr and not list(Path("run").iterdir())
+
+
+def test_ctrl_c_says_what_stays_and_how_to_go_on(workspace, monkeypatch):
+    monkeypatch.setenv("CTRL_C_AT_CALL", "1")
+    with pytest.raises(Stopped, match=r"^stopped: run holds no checkpoint yet; the same command begins again$"):
+        here(output_dir="run")
+    assert not Path("run").exists()  # nothing came of it
+    monkeypatch.setenv("CTRL_C_AT_CALL", "4")  # calls are counted on; the third iteration, after 8 steps
+    with pytest.raises(Stopped, match="checkpoint-6") as stop:
+        here(output_dir="run")
+    command = "the same command with --resume_from_checkpoint true"
+    assert str(stop.value) == f"stopped: run/checkpoint-6 stays; {command} goes on from there"
+    assert here(output_dir="run", resume_from_checkpoint="true").state.global_step == 10
+
+
+def test_a_run_that_fails_at_once_leaves_no_folder(workspace):
+    with pytest.raises(ValueError, match="no_module"):
+        here(output_dir="run", reward_func="no_module:words")
+    assert not Path("run").exists()
 
 
 def test_without_evaluation(workspace):

@@ -32,6 +32,7 @@ from neuroprompt.rewards import aesthetic, chosen_model, clip, parse_spec, picks
 from neuroprompt.rewards.encoders import open_clip_name
 from neuroprompt.rewards.loading import pick_dtype
 from neuroprompt.scoring import RewardArguments
+from neuroprompt.terminal import counted
 from neuroprompt.training.planning import passes, skeletons
 from neuroprompt.training.planning.plan import Layout, Part, Plan
 from neuroprompt.training.planning.skeletons import parameters, weight_bytes
@@ -417,20 +418,22 @@ def _events(config: TrainingArguments, steps: int, held_out: str, iteration: int
 
     def every(interval: float | None) -> str:
         interval = int(interval) if interval and interval >= 1 else math.ceil((interval or 0) * max(0, steps)) or 1
-        shown = f"every {interval:,} steps"
+        shown = f"every {counted(interval, 'step')}"
         if iteration:
-            shown += f" ({interval / iteration:g} iterations)"
-        return shown + (f", {steps // interval:,} times" if steps > 0 else "")
+            shown += f" ({interval / iteration:g} iteration{'s' * (interval != iteration)})"
+        if steps < 1:
+            return shown
+        return f"{shown}, {counted(steps // interval, 'time')}" if steps >= interval else ""
 
     def when(strategy, interval: float | None) -> str:
-        return {"no": "never", "epoch": "after each pass over the data"}.get(strategy.value) or every(interval)
+        return {"no": "", "epoch": "after each pass over the data"}.get(strategy.value, every(interval))
 
+    evaluated = ", and ".join(filter(None, (when(config.eval_strategy, config.eval_steps), "at the end")))
+    saved = when(config.save_strategy, config.save_steps)
     return {
-        "evaluation": f"{held_out}: {when(config.eval_strategy, config.eval_steps)}, and at the end"
-        if held_out
-        else "none",
-        "checkpoints": f"{when(config.save_strategy, config.save_steps)}"
-        + (f", the last {config.save_total_limit} stay" if config.save_total_limit else ""),
+        "evaluation": f"{held_out}: {evaluated}" if held_out else "none",
+        "checkpoints": (saved or ("at the end" if config.save_strategy.value == "steps" else "never"))
+        + (f", the last {config.save_total_limit} stay" if saved and config.save_total_limit else ""),
     }
 
 

@@ -238,3 +238,19 @@ def test_free_disk_of_a_folder_that_is_not_there_yet(tmp_path):
 def test_what_a_config_starts_from_is_made_by_one_of_ours():
     made = {yaml.safe_load(f.read_text())["output_dir"] for f in CONFIGS.glob("sft/*.yaml")} | {"runs/embedded/init"}
     assert set(STARTS) <= made
+
+
+def test_when_a_run_evaluates_and_saves_is_said_as_it_is(tmp_path):
+    settings = {"use_cpu": True, "report_to": "none", "rollout_batch_size": 8, "minibatch_size": 4, "num_ppo_epochs": 1}
+
+    def events(**changes):
+        config = PPOConfig(str(tmp_path), **settings | changes)
+        plan = plan_ppo(QueryArguments(reward_func="math:sqrt"), RewardArguments(), config, ModelConfig("embedded"))
+        return plan.schedule["evaluation"], plan.schedule["checkpoints"]
+
+    assert events(max_steps=2) == ("64 prompts: at the end", "at the end")
+    assert events(max_steps=4, eval_iterations=1, save_iterations=2, save_total_limit=1) == (
+        "64 prompts: every 2 steps (1 iteration), 2 times, and at the end",
+        "every 4 steps (2 iterations), 1 time, the last 1 stay",
+    )
+    assert events(max_steps=2, save_strategy="no")[1] == "never"
