@@ -6,7 +6,9 @@ import json
 import re
 import xml.etree.ElementTree as ElementTree
 from html.parser import HTMLParser
+from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from markupsafe import escape
@@ -15,6 +17,7 @@ from PIL import Image
 from neuroprompt.evaluation.harness import evaluate
 from neuroprompt.evaluation.methods import parse_methods
 from neuroprompt.evaluation.report import report_html
+from neuroprompt.evaluation.summary import tables
 from neuroprompt.image_files import save_image
 from neuroprompt.images import ImageGenerator
 from neuroprompt.pages.page import how_drawn, printable
@@ -116,6 +119,15 @@ def test_a_folder_of_the_old_form_is_shown(folder):
     assert "embedded, 1 step, guidance 3" in page.text and "Prompts in the middle" not in page.text
     (sheet,) = (attributes for tag, attributes in page.tags if tag == "img")
     assert sheet["alt"] == "Best, median and worst prompts of m1"
+
+
+@pytest.mark.parametrize("folder", sorted((Path(__file__).parents[2] / "results").glob("*/results.json")), ids=str)
+def test_committed_results_are_read(folder):
+    """Under whatever names settings had when they were made."""
+    results = json.loads(folder.read_text("utf-8"))
+    assert how_drawn(**results["settings"]["generator"]) == "embedded, 4 steps, guidance 3"
+    shown = "".join(table.markdown() for table in tables(results))
+    assert all(name in shown for name in [*results["methods"], *results["settings"]["rewards"]])
 
 
 numbers = st.floats(-1e9, 1e9)
