@@ -1,7 +1,7 @@
 """The study of modifiers, from a checkout: `neuroprompt study` by another name, for `accelerate launch` and `torchrun`.
 
-accelerate launch scripts/study.py --axes style,booster --prompts prompts.txt -o results/modifiers
-torchrun --nproc_per_node 2 scripts/study.py --axes style,booster --prompts prompts.txt -o results/modifiers
+accelerate launch scripts/study.py --axes style,booster --input prompts.txt -o results/modifiers
+torchrun --nproc_per_node 2 scripts/study.py --axes style,booster --input prompts.txt -o results/modifiers
 """
 
 import sys

@@ -229,13 +229,15 @@ def _flags(settings: dict[str, object]) -> list[object]:
 
 
 _ENHANCE = {"input": "prompts.txt", "variants": 2, "batch-size": 16, "output": "out/out.jsonl"}
-_PICTURES = {"seeds": 1, "steps": 1, "rewards": "aesthetic"}
-_EVALUATE = {"prompts": "prompts.txt", "methods": "plain,suffix", "output": "out"} | _PICTURES
+_PICTURES = {"images-per-prompt": 1, "steps": 1, "rewards": "aesthetic"}
+_EVALUATE = {"input": "prompts.txt", "methods": "plain,suffix", "output": "out"} | _PICTURES
+_STUDY = {"input": "prompts.txt", "axes": "booster=8k", "output": "out"} | _PICTURES
 _OPTIMIZE = {"input": "two.txt", "budget": 6, "held-out": 1, "state": "out/state.json", "output": "out/finds.jsonl"}
 
 COMMANDS = (
     Command("enhance", ["enhance", *_flags(_ENHANCE)]),
     Command("evaluate", ["evaluate", *_flags(_EVALUATE)]),
+    Command("study", ["study", *_flags(_STUDY)]),
     Command("optimize", ["optimize", *_flags(_OPTIMIZE | _PICTURES)]),
     Command("SFT", [ROOT / "training/sft.py", *_flags(_SFT | _TRAINING)]),
     Command("PPO", [ROOT / "training/ppo.py", *_flags(_PPO | _TRAINING)]),

@@ -35,8 +35,8 @@ NOT_REHEARSED = {
     "config comes to on 1 to 16 processes, and two of them are rehearsed",
     "accelerate launch --multi_gpu": "likewise",
     "torchrun --nproc_per_node 2 scripts/study.py": "the suite runs shards: tests/evaluation/test_study.py",
-    "neuroprompt evaluate --prompts configs/ppo/queries/test.txt:300 --methods plain,suffix,random,sft,": "wants "
-    "the eight policies of the README's table; its parts are rehearsed",
+    "neuroprompt evaluate --input configs/ppo/queries/test.txt:300 --methods plain,suffix,random,": "wants the eight "
+    "policies of the README's table; its parts are rehearsed",
 }
 """Beginnings of documented commands that are left out, and why."""
 
@@ -121,10 +121,10 @@ def _from_hub_to_policy() -> list[Step]:
         ),
         Step(
             "evaluate with it",
-            f"neuroprompt evaluate --prompts partiprompts:200 --methods plain,policy:runs/gpt2_diffusiondb/sft,"
+            f"neuroprompt evaluate --input partiprompts:200 --methods plain,policy:runs/gpt2_diffusiondb/sft,"
             f"policy:{policy} --generator {sd15} --rewards pickscore,aesthetic:0,clip:0,hps:0,image_reward:0 "
             "-o results/gpt2_sd15_pickscore",
-            f"{DRAW} --prompts partiprompts:3",
+            f"{DRAW} --input partiprompts:3",
             after=("ppo, resumed",),
             makes=("results/gpt2_sd15_pickscore/report.html",),
         ),
@@ -202,9 +202,9 @@ def _embedded() -> list[Step]:
         ),
         Step(
             "embedded: PPO's figures",
-            "neuroprompt evaluate --prompts configs/ppo/queries/test.txt:300 "
+            "neuroprompt evaluate --input configs/ppo/queries/test.txt:300 "
             "--methods plain,policy:embedded-sft,enhanced --against policy:embedded-sft -o results/ppo",
-            f"{DRAW} --prompts configs/ppo/queries/test.txt:6",
+            f"{DRAW} --input configs/ppo/queries/test.txt:6",
             makes=("results/ppo/report.html",),
         ),
         Step(
@@ -244,7 +244,7 @@ def _peers() -> list[Step]:
     return [
         Step(
             "peers",
-            f"neuroprompt evaluate --prompts prompts.txt --methods plain,{methods} -o results/peers",
+            f"neuroprompt evaluate --input prompts.txt --methods plain,{methods} -o results/peers",
             DRAW,
             makes=("results/peers/report.html",),
         )
@@ -302,7 +302,7 @@ def _launched() -> list[Step]:
         ),
         Step(
             "evaluate, two processes",
-            "torchrun --nproc_per_node 2 -m neuroprompt.cli evaluate --prompts prompts.txt -o results/mine",
+            "torchrun --nproc_per_node 2 -m neuroprompt.cli evaluate --input prompts.txt -o results/mine",
             f"{DRAW} -o results/two",
             makes=("results/two/report.html",),
         ),
@@ -334,7 +334,8 @@ def _commands() -> list[Step]:
         ),
         Step(
             "README: grid",
-            "neuroprompt grid --input prompts.txt --rows 6 --seeds 4 -o grid.html --methods plain,suffix,enhanced",
+            "neuroprompt grid --input prompts.txt --rows 6 --images-per-prompt 4 -o grid.html "
+            "--methods plain,suffix,enhanced",
             DRAW,
             makes=("grid.html",),
         ),
@@ -346,8 +347,7 @@ def _commands() -> list[Step]:
         ),
         Step(
             "README: evaluate",
-            "neuroprompt evaluate --prompts prompts.txt --methods plain,suffix,random,enhanced,best-of-8 "
-            "-o results/mine",
+            "neuroprompt evaluate --input prompts.txt --methods plain,suffix,random,enhanced,best-of-8 -o results/mine",
             DRAW,
             makes=("results/mine/report.html",),
         ),
@@ -378,7 +378,7 @@ def _commands() -> list[Step]:
         ),
         Step(
             "README: study",
-            "neuroprompt study --axes style,booster --prompts prompts.txt -o results/modifiers",
+            "neuroprompt study --axes style,booster --input prompts.txt -o results/modifiers",
             f"{DRAW} --levels 2",
             makes=("results/modifiers/report.html",),
         ),
@@ -396,34 +396,34 @@ def _commands() -> list[Step]:
         ),
         Step(
             "study: two generators",
-            "neuroprompt study --axes 'booster=highly detailed|8k|masterpiece,vibe' --prompts partiprompts:200 "
+            "neuroprompt study --axes 'booster=highly detailed|8k|masterpiece,vibe' --input partiprompts:200 "
             "--generators stabilityai/sd-turbo,stabilityai/sdxl-turbo --rewards pickscore:1,aesthetic:0,clip:0 "
             "-o results/turbo",
-            f"{DRAW} --levels 2 --prompts partiprompts:2",
+            f"{DRAW} --levels 2 --input partiprompts:2",
             makes=("results/turbo/report.html",),
         ),
         Step(
             "evaluate, launched",
-            "accelerate launch -m neuroprompt.cli evaluate --prompts prompts.txt -o results/mine",
+            "accelerate launch -m neuroprompt.cli evaluate --input prompts.txt -o results/mine",
             f"{DRAW} -o results/launched",
             makes=("results/launched/report.html",),
         ),
         Step(
             "study: classes",
-            "neuroprompt study --axes style,booster --prompts prompts.csv --generators embedded -o results/modifiers",
+            "neuroprompt study --axes style,booster --input prompts.csv --generators embedded -o results/modifiers",
             f"{DRAW} --levels 2 -o results/classes",
             makes=("results/classes/report.html",),
         ),
         Step(
             "study: launched",
-            "accelerate launch scripts/study.py --axes style,booster --prompts prompts.csv -o results/modifiers",
+            "accelerate launch scripts/study.py --axes style,booster --input prompts.csv -o results/modifiers",
             f"{DRAW} --levels 2 -o results/launched-study",
             makes=("results/launched-study/report.html",),
         ),
         *(
             Step(
                 f"study: shard {i}",
-                f"neuroprompt study --axes style,booster --prompts prompts.csv --shard {i}/2 -o shard{i}",
+                f"neuroprompt study --axes style,booster --input prompts.csv --shard {i}/2 -o shard{i}",
                 f"{DRAW} --levels 2",
             )
             for i in (1, 2)
