@@ -168,8 +168,8 @@ class _Axis:
 
 
 def _room_for(names: Iterable[str]) -> int:
-    """The width that the names of rows take, which are cut at 22 characters."""
-    return min(170, 12 + 7 * max(map(len, names), default=0))
+    """The width that the names of rows take, which are cut at 24 characters."""
+    return min(180, 12 + 7 * max(map(len, names), default=0))
 
 
 def _say(name: str, value: Mapping) -> dict[str, Any]:
