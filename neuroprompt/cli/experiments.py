@@ -108,7 +108,7 @@ def evaluate(
             rewards.load([generator], device),
             images_per_prompt=images_per_prompt,
             seed=seed,
-            cache=score_cache,
+            score_cache=score_cache,
         )
         columns = parse_methods(methods, constraints, seed=seed, device=device, reward=reward)
         results = harness.evaluate(

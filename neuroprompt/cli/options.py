@@ -138,7 +138,7 @@ class PromptOptions:
 
 @dataclass(frozen=True)
 class DecodingOptions:
-    """How a policy writes: the arguments of `PromptEnhancer.__call__`, by their names there."""
+    """How a policy writes, by the names of `enhancer.Decoding`."""
 
     PANEL: ClassVar = "Decoding"
 
@@ -159,10 +159,6 @@ class DecodingOptions:
     min_modifiers: int = option(4, "The modifiers that the policy must at least add.", min=0, max=1_000_000)
     window: int = option(77, "The CLIP tokens that a result may have, begin and end included.", min=3, max=1_000_000)
     batch_size: int = option(160, "The sequences that are decoded at once.", min=1)
-
-    def samples(self, by_default: bool) -> bool:
-        """Whether the policy samples, where it does so `by_default` or not."""
-        return by_default or self.num_return_sequences > 1 if self.do_sample is None else self.do_sample
 
     def prompts_at_once(self, sampled: bool, constrained: bool) -> int:
         """The prompts of a batch: a sample is one sequence, a search and a sample under constraints one a beam."""

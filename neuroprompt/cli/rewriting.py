@@ -93,11 +93,13 @@ def enhance(
         if to_file:
             depends = [identify(model, "policy"), vars(decoding) | {"batch_size": None}, repr(constraints)]
             results = stack.enter_context(ResultFile(output, json.dumps(depends), decoding.num_return_sequences))
+        from neuroprompt.enhancer import Decoding
+
         enhancer = load_policy(model, device)
-        sampled = decoding.samples(bool(enhancer.model.generation_config.do_sample))
-        for option in decoding.without_effect(sampled):
-            way, other = ("samples", "--search") if sampled else ("searches", "--sample")
-            say(f"{option} has no effect, as the policy {way}: add {other}, or leave it out", "warning:", "yellow")
+        sampled = Decoding(**vars(decoding)).of_policy(enhancer.model.generation_config).do_sample
+        way, other = ("samples", "--search") if sampled else ("searches", "--sample")
+        for unread in decoding.without_effect(sampled):
+            say(f"{unread} has no effect, as the policy {way}: add {other}, or leave it out", "warning:", "yellow")
         work.stage("rewriting")
         for lines in _parts(chunks, decoding.prompts_at_once(sampled, bool(constraints))):
             lines = _checked(lines, constraints, decoding.window)
