@@ -158,8 +158,8 @@ class _Axis:
 
     @property
     def ticks(self) -> list[tuple[float, str]]:
-        """About five round numbers: where they are, and how they are written."""
-        rough = (self.high - self.low) / 5
+        """About four round numbers: where they are, and how they are written."""
+        rough = (self.high - self.low) / 4
         power = 10.0 ** math.floor(math.log10(rough))
         step = next(m * power for m in (1, 2, 5, 10) if m * power >= rough * 0.999)
         first = math.ceil(self.low / step)
