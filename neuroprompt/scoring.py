@@ -114,7 +114,7 @@ def build_reward(
         relative=relative,
         images_per_prompt=arguments.images_per_prompt,
         flagged_reward=arguments.flagged_reward,
-        cache=arguments.score_cache,
+        score_cache=arguments.score_cache,
         window=window,
     )
 
@@ -244,7 +244,7 @@ class PromptReward:
         images_per_prompt: Seeds per prompt. They belong to the original prompt (and `seed`), so that the original and
             all its rewrites are drawn with the same ones.
         flagged_reward: Worth of a flagged picture beside the original's, in the unit of the reward.
-        cache: File for the scores of original prompts (SQLite), which may be shared between processes and runs; None
+        score_cache: File for the scores of original prompts (SQLite), which processes and runs may share; None
             keeps them in memory.
         eos_token_id: Where set, a completion whose ids do not end with it was cut off, and its last modifier, which
             may be half a one, goes, as at inference.
@@ -266,14 +266,14 @@ class PromptReward:
         relative: str = "all",
         images_per_prompt: int = 2,
         flagged_reward: float = -2.0,
-        cache: str | Path | None = None,
+        score_cache: str | Path | None = None,
         eos_token_id: int | None = None,
         window: int | None = CLIP_WINDOW,
         seed: int = 0,
     ):
         self.generator, self.rewards = generator, rewards
         self.scales = dict.fromkeys((c.reward.name for c in rewards.components), 1.0)
-        self._known = _ScoreCache(cache)
+        self._known = _ScoreCache(score_cache)
         self._configure(relative, images_per_prompt, flagged_reward, eos_token_id, window, seed)
 
     def _configure(
@@ -298,7 +298,7 @@ class PromptReward:
         self.last: dict[str, float] = {}
 
     def replace(self, **settings: Any) -> "PromptReward":
-        """The same reward over the same models, cache and units, with other settings: those of the class but `cache`.
+        """The same reward over the same models, cache and units, with other settings: the class', but `score_cache`.
 
         Raises:
             ValueError: A setting is out of range.

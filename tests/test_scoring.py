@@ -118,10 +118,10 @@ class Failing:
 
 def test_the_error_names_the_prompt_and_the_rest_is_kept(generator, rewards, tmp_path):
     broken = Failing(generator, "dragon")
-    reward = PromptReward(broken, rewards, images_per_prompt=1, cache=tmp_path / "scores.db")
+    reward = PromptReward(broken, rewards, images_per_prompt=1, score_cache=tmp_path / "scores.db")
     with pytest.raises(DrawingError, match=r"a dragon, oil painting.* RuntimeError: kernel launch failed"):
         reward.score(["a castle", "a boat", "a dragon"], ["a castle", "a boat", "a dragon, oil painting"])
-    again = PromptReward(generator, rewards, images_per_prompt=1, cache=tmp_path / "scores.db")
+    again = PromptReward(generator, rewards, images_per_prompt=1, score_cache=tmp_path / "scores.db")
     again.score(["a castle", "a boat"], ["a castle", "a boat"])
     assert again.last["images"] == 0
 
@@ -142,13 +142,13 @@ def test_a_failure_that_passes_costs_one_retry(generator, rewards):
 
 def test_the_cache_knows_what_scores_depend_on(generator, rewards, tmp_path):
     path = tmp_path / "scores.db"
-    first = PromptReward(generator, rewards, images_per_prompt=2, cache=path)
+    first = PromptReward(generator, rewards, images_per_prompt=2, score_cache=path)
     wanted = first(PROMPTS, COMPLETIONS)
-    again = PromptReward(generator, rewards, images_per_prompt=2, cache=path)
+    again = PromptReward(generator, rewards, images_per_prompt=2, score_cache=path)
     np.testing.assert_allclose(again(PROMPTS, COMPLETIONS), wanted, atol=ROUNDING)
     assert again.last["images"] == 6  # the rewrites; the originals are known
     other = ImageGenerator.from_pretrained("embedded", device="cpu", steps=2)
-    changed = PromptReward(other, rewards, images_per_prompt=2, cache=path)
+    changed = PromptReward(other, rewards, images_per_prompt=2, score_cache=path)
     changed(PROMPTS, COMPLETIONS)
     assert changed.last["images"] == 10
 
@@ -156,9 +156,9 @@ def test_the_cache_knows_what_scores_depend_on(generator, rewards, tmp_path):
 def test_a_file_that_is_no_cache(generator, rewards, tmp_path):
     (tmp_path / "notes.txt").write_text("not a database" * 100)
     with pytest.raises(ValueError, match="is no score cache"):
-        PromptReward(generator, rewards, cache=tmp_path / "notes.txt")
+        PromptReward(generator, rewards, score_cache=tmp_path / "notes.txt")
     with pytest.raises(ValueError, match="there is no folder"):
-        PromptReward(generator, rewards, cache=tmp_path / "no" / "scores.db")
+        PromptReward(generator, rewards, score_cache=tmp_path / "no" / "scores.db")
 
 
 class Flagging(Failing):

@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 
 from neuroprompt.models import ModelError, locate
 from neuroprompt.rewards import load_reward
-from neuroprompt.rewards.aesthetic import FILE, MODEL, _head, convert_laion_head
+from neuroprompt.rewards.aesthetic import FILE, MODEL, convert_laion_head, read_head
 from neuroprompt.rewards.loading import read_weights
 from tests.checkpoints import rewards as checkpoints
 
@@ -62,13 +62,13 @@ def test_the_hub_s_head_under_its_own_name(tmp_path, monkeypatch, clip, prompts,
 @pytest.mark.skipif(not Path(REAL).is_file(), reason="LAION_AESTHETIC_HEAD names no file")
 def test_the_real_head(tmp_path):
     """sac+logos+ava1-l14-linearMSE.pth: 768 in, one rating out, the same once converted."""
-    head = _head(read_weights(Path(REAL)))
+    head, _ = read_head(REAL)
     shapes = [tuple(layer.weight.shape) for layer in head]
     assert shapes == [(1024, 768), (128, 1024), (64, 128), (16, 64), (1, 16)]
     config = json.loads((convert_laion_head(REAL, tmp_path / "v2") / "config.json").read_text())
     assert config["image_encoder"] == "ViT-L-14:openai" and config["hidden_sizes"] == [1024, 128, 64, 16]
     embedding = torch.nn.functional.normalize(torch.randn(5, 768, generator=torch.manual_seed(0)), dim=-1)
-    again = _head(load_file(tmp_path / "v2" / "model.safetensors"))
+    again, _ = read_head(tmp_path / "v2")
     assert head(embedding).shape == (5, 1) and torch.equal(again(embedding), head(embedding))
     torch.testing.assert_close(
         head(embedding)[:, 0].double(), naive(read_weights(Path(REAL)), embedding), rtol=0, atol=1e-4
