@@ -69,7 +69,7 @@ class GeneratorConfig:
         attention_slicing, vae_slicing, vae_tiling: Take less memory for more time, as in diffusers. Tiling changes
             large pictures slightly.
         cpu_offload: ``model`` or ``sequential``: weights wait in the CPU's memory until the GPU needs them.
-        safety_checker: Run the pipeline's own, if it has one.
+        safety_checker: Run the pipeline's own safety checker, if it has one.
 
     Raises:
         ValueError: A setting is not of its kind, or out of range.

@@ -172,6 +172,15 @@ def test_each_encoder_of_the_rewards_is_held_once(tmp_path):
     assert list(own) == ["reward: pickscore, float32", "reward: clip, float32", "rewards' heads"]
 
 
+def test_what_a_users_own_reward_takes_is_not_known(tmp_path):
+    (tmp_path / "mine.py").write_text("def length(prompts, images): return [0.0] * len(prompts)\n")
+    config = PPOConfig(str(tmp_path), rollout_batch_size=16, use_cpu=True, report_to="none")
+    name = f"{tmp_path}/mine.py:length"
+    made = plan_ppo(QueryArguments(), RewardArguments(rewards=name), config, ModelConfig(model_name_or_path="embedded"))
+    assert made.notes == [f"Not counted: what {name} takes."] and made.notes[0] in str(made)
+    assert not [part for part in made.held if part.name.startswith("reward")]
+
+
 def test_a_model_whose_passes_cannot_be_followed_has_a_plan_all_the_same(tiny):
     experts = MixtralConfig(
         vocab_size=14,
