@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from neuroprompt.completions import SEPARATORS
+from neuroprompt.decoding.processors import separator_tokens
 from neuroprompt.ppo.config import PPOConfig
 from neuroprompt.ppo.losses import token_logprobs
 from neuroprompt.ppo.model import PolicyWithValue, completion_logits, in_eval_mode
@@ -53,13 +53,7 @@ class Actor:
     ):
         self.model, self.reference, self.tokenizer, self.args, self.device = model, reference, tokenizer, args, device
         self.positions = getattr(model.config, "max_position_embeddings", None) or 10**9
-        self.separators = torch.tensor(
-            [
-                any(mark in (token or "") for mark in SEPARATORS.strip())
-                for token in tokenizer.convert_ids_to_tokens(range(model.config.vocab_size))
-            ],
-            device=device,
-        )  # which tokens hold a separator; (vocab,)
+        self.separators = separator_tokens(tokenizer, model.config.vocab_size).to(device)
 
     def write(
         self, policy: PreTrainedModel, prompts: Sequence[str], stream: int, step: int, indices: Sequence[int]
