@@ -62,9 +62,9 @@ class DataConfig:
         max_per_prefix: At most so many prompts share their first six words.
         max_per_tail: At most so many pairs share their completion's last four modifiers: the habit of one suffix for
             everything is learnt from data.
-        mend: Leave out of the targets what a person would not sign (`neuroprompt.targets`): sites, broken words, what is
-            said twice or contradicts, a face for a teapot; prompts about celebrities are dropped.
-        artists: Whose names stay in mended targets: `historical` (dead before 1954, studios, schools), `all` or `none`.
+        mend: Leave out of the targets what a person would not sign (`neuroprompt.targets`): sites, broken words, what
+            is said twice or contradicts, a face for a teapot. Prompts about celebrities are dropped.
+        artists: Whose names stay in mended targets: `historical` (dead before 1954, studios), `all` or `none`.
         min_modifiers: Pairs whose completion has fewer modifiers are dropped.
         evaluation_files: Text files of evaluation prompts; prompts that equal or extend one of them are dropped.
         late_cuts: The share of pairs cut after some modifiers, so that half-written prompts are continued, too.
@@ -93,8 +93,8 @@ class DataConfig:
 
 @dataclass
 class PromptData:
-    """What `prepare` made: two `DatasetDict`s with the splits train, validation and test, the counts per step, and how
-    many modifiers went from the targets, by `neuroprompt.targets.REASONS`.
+    """What `prepare` made: two `DatasetDict`s with the splits train, validation and test, the counts per step, and what
+    became of the modifiers of the targets (`neuroprompt.targets.REASONS`).
 
     Pairs have the columns `prompt`, `completion` and `medium` (`neuroprompt.coherence.controls` of both).
     """
@@ -102,7 +102,7 @@ class PromptData:
     pairs: DatasetDict
     plain: DatasetDict
     counts: dict[str, int]
-    went: dict[str, int] = field(default_factory=dict)
+    modifiers: dict[str, int] = field(default_factory=dict)
 
     def save(self, folder: str | Path, config: DataConfig) -> None:
         """Write `pairs/`, `plain/`, `config.json` and a data card; the folder appears whole or not at all.
@@ -120,7 +120,8 @@ class PromptData:
                 shutil.rmtree(stale, ignore_errors=True)
             self.pairs.save_to_disk(beside / "pairs")
             self.plain.save_to_disk(beside / "plain")
-            (beside / "config.json").write_text(json.dumps({**asdict(config), "counts": self.counts, "went": self.went}, indent=2) + "\n")
+            made = {**asdict(config), "counts": self.counts, "modifiers": self.modifiers}
+            (beside / "config.json").write_text(json.dumps(made, indent=2) + "\n")
             (beside / "README.md").write_text(data_card(self, config), encoding="utf-8")
             if folder.exists():
                 folder.rename(before)
@@ -138,12 +139,13 @@ class PromptData:
         folder = Path(folder)
         try:
             known = json.loads((folder / "config.json").read_text())
-            counts, went = known["counts"], known.get("went", {})
+            counts, modifiers = known["counts"], known.get("modifiers", {})
         except OSError as error:
             raise FileNotFoundError(f"no prepared data in {folder}: run scripts/prepare_data.py first") from error
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(f"{folder / 'config.json'} is none of prepared data: prepare it again") from error
-        return cls(DatasetDict.load_from_disk(folder / "pairs"), DatasetDict.load_from_disk(folder / "plain"), counts, went)
+        pairs, plain = (DatasetDict.load_from_disk(folder / name) for name in ("pairs", "plain"))
+        return cls(pairs, plain, counts, modifiers)
 
 
 def check_folder(folder: str | Path, sources: Iterable[str | Path] = ()) -> None:
@@ -169,6 +171,12 @@ def prepare(config: DataConfig, console: Console | None = None) -> PromptData:
     """
     _check(config)
     say = (console or Console(stderr=True)).print
+    prompts, counts = clean_prompts(config, say)
+    return cut_prompts(prompts, counts, config, say)
+
+
+def clean_prompts(config: DataConfig, say: Callable[[str], None] = print) -> tuple[Dataset, dict[str, int]]:
+    """The prompts of `config.source` that are worth learning from, and how many were left after each step."""
     data = read_prompts(config)
     counts = {"read": len(data)}
     steps: list[tuple[str, Callable[[Dataset], Dataset]]] = [
@@ -178,35 +186,49 @@ def prepare(config: DataConfig, console: Console | None = None) -> PromptData:
         (f"at most {config.max_per_prefix} per six-word prefix", lambda d: _cap_prefixes(d, config.max_per_prefix)),
         (f"no near-duplicates (Jaccard {config.near_duplicate})", lambda d: _drop_near_duplicates(d, config)),
     ]
-    if config.mend:
-        steps.insert(3, ("not about a celebrity", _drop_celebrities))
     for name, step in steps:
         data = step(data)
         counts[name] = len(data)
         say(f"{len(data):>9,} {name}")
         if not len(data):
             raise ValueError(f"nothing left of {config.source} after the step '{name}'")
-    cut = data.map(
+    return data, counts
+
+
+def cut_prompts(
+    prompts: Dataset, counts: dict[str, int], config: DataConfig, say: Callable[[str], None] = print
+) -> PromptData:
+    """Pairs and plain prompts of what `clean_prompts` gives; `counts` is gone on with."""
+    counts = dict(counts)
+    if config.mend:
+        prompts = _drop_celebrities(prompts)
+        counts["not about a celebrity"] = len(prompts)
+        say(f"{len(prompts):>9,} not about a celebrity")
+    cut = prompts.map(
         _pairs_and_plain,
         batched=True,
         fn_kwargs={"config": config},
         num_proc=config.num_proc,
-        remove_columns=data.column_names,
+        remove_columns=prompts.column_names,
         desc="cutting",
     )
-    kinds, went = cut["kind"][:], Counter(reason for reasons in cut["went"][:] for reason in reasons)
-    cut = cut.remove_columns(["kind", "went"])
+    kinds, became = cut["kind"][:], Counter(reason for reasons in cut["became"][:] for reason in reasons)
+    cut = cut.remove_columns(["kind", "became"])
     pairs = cut.select([i for i, kind in enumerate(kinds) if kind == "pair"])
-    counts["cut"] = len(pairs)
-    pairs = _enough_modifiers(pairs, config.min_modifiers)
-    counts[f"{config.min_modifiers}+ modifiers left"] = len(pairs)
-    pairs = _cap_tails(_keep_first(pairs, map("".join, zip(pairs["prompt"][:], pairs["completion"][:])), 1), config.max_per_tail)
     plain = cut.select([i for i, kind in enumerate(kinds) if kind == "plain"]).remove_columns(["completion", "medium"])
+    counts["cut where the subject ends"] = len(pairs)
+    for name, step in (
+        (f"{config.min_modifiers}+ modifiers to learn", lambda d: _enough_modifiers(d, config.min_modifiers)),
+        (f"at most {config.max_per_tail} per tail of four modifiers", lambda d: _cap_tails(d, config.max_per_tail)),
+    ):
+        pairs = step(pairs)
+        counts[name] = len(pairs)
+        say(f"{len(pairs):>9,} {name}")
     counts |= {"pairs": len(pairs), "plain prompts": len(plain)}
     say(f"{len(pairs):>9,} pairs, {len(plain):,} plain prompts")
     if not len(pairs):
         raise ValueError(f"{config.source} holds no prompt with two or more modifiers: nothing to learn from")
-    return PromptData(_split(pairs), _split(plain), counts, {reason: went[reason] for reason in (*REASONS, KEPT)})
+    return PromptData(_split(pairs), _split(plain), counts, {r: became[r] for r in (KEPT, *REASONS)})
 
 
 def read_prompts(config: DataConfig) -> Dataset:
@@ -318,17 +340,17 @@ def data_card(data: PromptData, config: DataConfig) -> str:
     return (
         f"# Prompt data\n\nMade by `scripts/prepare_data.py` from `{Path(config.source).name}`; "
         f"all settings are in `config.json`.\n\n| step | prompts left |\n|---|---|\n{rows}\n\n"
-        f"{_went(data.went)}| split | pairs | plain |\n|---|---|---|\n{sizes}\n\n"
+        f"{_mended(data.modifiers)}| split | pairs | plain |\n|---|---|---|\n{sizes}\n\n"
         f"## Pairs (the first of the {held_out} split; the completion is bold)\n\n{pairs}\n\n"
         f"## Plain prompts (likewise)\n\n{plain}\n"
     )
 
 
-def _went(went: dict[str, int]) -> str:
-    if not any(went.values()):
+def _mended(modifiers: dict[str, int]) -> str:
+    if not any(modifiers.values()):
         return ""
-    rows = "\n".join(f"| {reason} | {count:,} |" for reason, count in went.items())
-    return f"| what became of the modifiers of the targets (`neuroprompt.targets`) | modifiers |\n|---|---|\n{rows}\n\n"
+    rows = "\n".join(f"| {reason} | {REASONS.get(reason, '')} | {n:,} |" for reason, n in modifiers.items())
+    return f"| a target's modifier | when it | modifiers |\n|---|---|---|\n{rows}\n\n"
 
 
 # --- steps -------------------------------------------------------------------------------------------------------
@@ -416,7 +438,7 @@ def _enough_modifiers(pairs: Dataset, least: int) -> Dataset:
 
 
 def _pairs_and_plain(batch: dict, config: DataConfig) -> dict:
-    rows: dict[str, list] = {"prompt": [], "completion": [], "medium": [], "kind": [], "went": []}
+    rows: dict[str, list] = {"prompt": [], "completion": [], "medium": [], "kind": [], "became": []}
     for text in batch["prompt"]:
         if is_plain(text):
             row = (text, "", "", "plain", [])
@@ -427,10 +449,12 @@ def _pairs_and_plain(batch: dict, config: DataConfig) -> dict:
             dice = _hash(text)
             cuts = late if late and dice % 1000 < 1000 * config.late_cuts else early
             cut = cuts[(dice // 1000) % len(cuts)]
-            prompt, completion, went = text[:cut], text[cut:], []
+            if text[:cut].endswith((" by", " of", " in", " and", " the", " a", " with")):
+                continue
+            prompt, completion, became = text[:cut], text[cut:], []
             if config.mend:
-                completion, went = mend(prompt, completion, config.artists)
-            row = (prompt, completion, controls(prompt + completion), "pair", went)
+                completion, became = mend(prompt, completion, config.artists)
+            row = (prompt, completion, controls(prompt + completion), "pair", became)
         for column, value in zip(rows, row, strict=True):
             rows[column].append(value)
     return rows

@@ -9,6 +9,7 @@ from neuroprompt.data import (
     check_folder,
     clean,
     cut_points,
+    data_card,
     is_plain,
     prepare,
     read_prompts,
@@ -42,7 +43,7 @@ def config(source, **changes):
 
 
 def test_pairs_join_to_the_expert_prompt_and_keep_modifiers(source):
-    data = prepare(config(source))
+    data = prepare(config(source, mend=False))
     rows = [r for split in data.pairs.values() for r in split]
     assert {r["prompt"] + r["completion"] for r in rows} == set(EXPERTS)
     for row in rows:
@@ -51,12 +52,41 @@ def test_pairs_join_to_the_expert_prompt_and_keep_modifiers(source):
     assert {p for split in data.plain.values() for p in split["prompt"]} == set(PLAIN)
 
 
+def test_targets_are_mended_unless_one_says_no(source):
+    rows = [row for split in prepare(config(source)).pairs.values() for row in split]
+    assert rows and {row["prompt"] + row["completion"] for row in rows} < {
+        expert.replace(f", {extra}", "") if extra in ("octane render", "trending on artstation") else expert
+        for expert in EXPERTS
+        for extra in ["octane render", "trending on artstation", "wide angle"]
+    } | set(EXPERTS)
+    assert not any("watercolor" in r["completion"] and "octane" in r["completion"] for r in rows)
+    assert {row["medium"] for row in rows} == {"paint", "digital"}
+    enough = prepare(config(source, min_modifiers=4))
+    assert all(r["completion"].count(",") >= 4 for split in enough.pairs.values() for r in split)
+    assert enough.modifiers["kept"] > enough.modifiers["contradiction"] > 0
+    assert f"| {enough.modifiers['contradiction']:,} |" in data_card(enough, config(source))
+    with pytest.raises(ValueError, match="artists is 'some'"):
+        prepare(config(source, artists="some"))
+
+
+def test_prompts_about_celebrities_and_cut_off_subjects_are_not_learnt(source):
+    with source.open("a") as file:
+        file.write(
+            "\nportrait of elon musk, digital art, sharp focus\nemma watson on a horse\nelon musk riding a horse\n"
+        )
+    data = prepare(config(source))
+    prompts = [p for kind in (data.pairs, data.plain) for split in kind.values() for p in split["prompt"]]
+    assert prompts and not any("musk" in p or "watson" in p for p in prompts)
+    kept = prepare(config(source, mend=False))
+    assert "elon musk riding a horse" in [p for split in kept.plain.values() for p in split["prompt"]]
+
+
 def test_save_load_and_data_card(source, tmp_path):
-    settings = config(source)
+    settings = config(source, mend=False)
     data = prepare(settings)
     data.save(tmp_path / "out", settings)
     again = PromptData.load(tmp_path / "out")
-    assert again.counts == data.counts
+    assert again.counts == data.counts and again.modifiers == data.modifiers
     assert again.pairs["train"][:] == data.pairs["train"][:]
     card = (tmp_path / "out" / "README.md").read_text()
     assert f"| pairs | {len(EXPERTS)} |" in card
