@@ -303,9 +303,14 @@ def _only_for(kind: str) -> frozenset[str]:
     return frozenset(p for k, _, modifiers in table("subjects.tsv") if k == kind for p in _listed(modifiers))
 
 
+@cache
+def _keys_for(kind: str) -> frozenset[str]:
+    return frozenset(map(spelling_key, _only_for(kind)))
+
+
 @lru_cache(maxsize=1 << 16)
 def _about(key: str, kind: str) -> bool:
-    return any(f" {spelling_key(phrase)} " in f" {key} " for phrase in _only_for(kind))
+    return any(part in _keys_for(kind) for part in (key, *_parts(key)))
 
 
 @cache

@@ -94,6 +94,7 @@ def categorise(term: str) -> str | None:
     return terms.get(text) or _by_head(text) or _by_parts(text)
 
 
+@lru_cache(maxsize=1 << 16)
 def spelling_key(term: str) -> str:
     """What two spellings of one modifier have in common.
 
