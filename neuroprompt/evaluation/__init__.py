@@ -1,1 +1,1 @@
-"""How good a policy is: as a language model of expert prompts, and by what it writes."""
+"""Which way to rewrite prompts is best: methods on the same prompts and seeds, scored by pictures, with intervals."""

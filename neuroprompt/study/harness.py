@@ -3,8 +3,8 @@
     axes = parse_axes("style,booster=highly detailed|8k|masterpiece")
     study(load_prompts("partiprompts:200"), make_design(axes), [reward], "results/modifiers")
 
-Every combination of the modifiers (or a balanced fraction: `study_design`) is drawn for every prompt, with the same
-seeds, and scored; `study_effects` says what the numbers mean. The folder gets
+Every combination of the modifiers (or a balanced fraction: `design`) is drawn for every prompt, with the same
+seeds, and scored; `effects` says what the numbers mean. The folder gets
 
 - ``settings.json``: what the numbers depend on, but for the generators. A folder takes up its own study and no other.
 - for each generator a folder with its settings, and ``records.jsonl``: a line for each prompt, as they are made, with
