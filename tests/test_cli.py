@@ -2,6 +2,7 @@ import json
 import os
 import re
 import runpy
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,20 +13,26 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import typer
 from PIL import Image
+from rich.cells import cell_len
 
 import neuroprompt
 from neuroprompt.cli import main
+from neuroprompt.cli.commands import app
+from neuroprompt.cli.progress import Work
+from neuroprompt.enhancer import PromptEnhancer
 from neuroprompt.image_files import PictureInfo, read_metadata, save_image
-from neuroprompt.programs import run
+from neuroprompt.models import locate
+from neuroprompt.programs import Stopped, run
 from neuroprompt.rewards import load_rewards
 from neuroprompt.terminal import say, show
 
 
-def run_command(monkeypatch, capsys, *arguments, stdin=None):
+def run_command(monkeypatch, capsys, *arguments, stdin=None, columns=200):
     """Exit code, standard output and standard error of one command."""
     monkeypatch.setattr(sys, "argv", ["neuroprompt", *map(str, arguments)])
-    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setenv("COLUMNS", str(columns))
     if stdin is not None:
         read, write = os.pipe()
         os.write(write, stdin.encode())
@@ -43,7 +50,7 @@ def run_command(monkeypatch, capsys, *arguments, stdin=None):
 
 @pytest.fixture
 def command(monkeypatch, capsys):
-    return lambda *arguments, stdin=None: run_command(monkeypatch, capsys, *arguments, stdin=stdin)
+    return lambda *arguments, **settings: run_command(monkeypatch, capsys, *arguments, **settings)
 
 
 def test_one_line_out(command):
@@ -56,7 +63,10 @@ def test_one_line_out(command):
 def test_variants(command):
     _, out, _ = command("enhance", "boy on a horse", "-n", 4, "--seed", 7)
     assert len(set(out.splitlines())) == 4
-    assert command("enhance", "boy on a horse", "-n", 4, "--seed", 7)[1] == out
+    code, objects, err = command("enhance", "boy on a horse", "-n", 4, "--seed", 7, "--json")
+    records = [json.loads(line) for line in objects.splitlines()]
+    assert (code, err) == (0, "") and [r["text"] for r in records] == out.splitlines()
+    assert all(r["original"] == "boy on a horse" and r["modifiers"] for r in records)
 
 
 def test_pipe(command):
@@ -172,7 +182,53 @@ def test_a_usage_error_is_one_line_and_no_arguments_are_help(command):
     assert code == 2 and "enhance" in out and err == ""
 
 
-def test_what_stops_a_program_is_one_line(capsys):
+def test_former_spellings_are_refused_with_those_of_today(command):
+    for arguments, old, new in ((["grid", "x", "--seeds", 2], "--seeds", "--images-per-prompt"),
+                                (["evaluate", "--prompts=x.txt"], "--prompts", "--input"),
+                                (["study", "--prompts", "x.txt"], "--prompts", "--input"),
+                                (["evaluate", "--cache", "x"], "--cache", "--score-cache")):  # fmt: skip
+        code, _, err = command(*arguments)
+        assert code == 2 and err.startswith(f"error: {old} is called {new} now"), err
+    assert "No such option: --seeds" in command("enhance", "x", "--seeds", 2)[2]
+
+
+def test_variables_of_the_environment_are_defaults(command, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    Path("in.txt").write_text("a cat\n")
+    for name, value, arguments, message in (
+        ("MODEL", "./nowhere", ["enhance", "x"], "there is no folder './nowhere'"),
+        ("DEVICE", "abacus", ["enhance", "x"], "there is no device 'abacus'"),
+        ("SCORE_CACHE", "no/such.db", ["evaluate", "-i", "in.txt", "-o", "r"], "no folder no for the score cache"),
+    ):
+        with monkeypatch.context() as environment:
+            environment.setenv(f"NEUROPROMPT_{name}", value)
+            code, _, err = command(*arguments)
+            assert code == 2 and message in err, err
+    monkeypatch.setenv("NEUROPROMPT_MODEL", "./nowhere")
+    assert command("enhance", "a cat", "--model", "embedded")[0] == 0  # the command line beats it
+
+
+def test_a_shell_completes(command, monkeypatch):
+    monkeypatch.setenv("_NEUROPROMPT_COMPLETE", "source_bash")
+    assert "_NEUROPROMPT_COMPLETE=complete_bash" in command()[1]
+    monkeypatch.setenv("_NEUROPROMPT_COMPLETE", "complete_bash")
+    for typed, completed in (("neuroprompt enh", ["enhance"]), ("neuroprompt modifiers per", ["perspective"]),
+                             ("neuroprompt enhance --num-b", ["--num-beams"])):  # fmt: skip
+        monkeypatch.setenv("COMP_WORDS", typed)
+        monkeypatch.setenv("COMP_CWORD", str(len(typed.split()) - 1))
+        assert command()[1].split() == completed
+
+
+def test_options_of_the_other_way_to_decode_are_said(command):
+    _, out, err = command("enhance", "a cat", "--diversity", 0.3)
+    assert err == "warning: --diversity has no effect, as the policy samples: add --search, or leave it out\n"
+    assert out == command("enhance", "a cat")[1]
+    err = command("enhance", "a cat", "--search", "--temperature", 0.3, "--top-k", 5)[2]
+    assert [line.split()[1] for line in err.splitlines()] == ["--temperature", "--top-k"]
+    assert command("enhance", "a cat", "--sample", "--temperature", 0.3)[2] == ""
+
+
+def test_what_stops_a_program_is_one_line(capsys, monkeypatch):
     def ends(program):
         with pytest.raises(SystemExit) as stop:
             run(program)
@@ -186,9 +242,14 @@ def test_what_stops_a_program_is_one_line(capsys):
     assert ends(lambda: fail(OverflowError("2e99 is\ntoo large"))) == (2, "error: 2e99 is too large\n")
     assert ends(lambda: json.loads("[" * 200_000))[0] == 2
     assert ends(lambda: fail(KeyboardInterrupt())) == (130, "stopped\n")
+    assert ends(lambda: fail(Stopped("stopped after 3 prompts"))) == (130, "stopped after 3 prompts\n")
     assert ends(lambda: warnings.warn("on\nand on", stacklevel=1)) == (0, "warning: on and on\n")
-    with pytest.raises(ZeroDivisionError):  # a fault of ours
-        run(lambda: 1 / 0)
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)  # which this sets
+    with pytest.raises(ZeroDivisionError, match="hostile") as fault:  # a fault of ours
+        run(lambda: fail(ZeroDivisionError("hostile \x1b]0;owned\x07")))
+    sys.excepthook(*fault._excinfo)
+    shown = capsys.readouterr().err
+    assert "Traceback" in shown and r"hostile \x1b]0;owned\x07" in shown and "\x1b" not in shown
 
 
 def test_constraints(command):
@@ -224,6 +285,8 @@ def test_modifiers(command):
     assert "art deco" in out
     assert "baroque" not in out
     assert all(name in command("modifiers", "--limit", 2)[1] for name in ["artist", "vibe"])
+    known = [json.loads(line) for line in command("modifiers", "style", "--limit", 2, "--json")[1].splitlines()]
+    assert [m["category"] for m in known] == ["style"] * 2 and all(m["prompts"] > 0 and m["modifier"] for m in known)
 
 
 def test_help_has_examples_each_on_a_line(command):
@@ -232,6 +295,22 @@ def test_help_has_examples_each_on_a_line(command):
         lines = [line.strip() for line in out.partition("Examples:")[2].splitlines() if line.strip()]
         assert code == 0 and lines, name
         assert all(line.startswith(("neuroprompt ", "accelerate launch", "cat ")) for line in lines), lines
+
+
+def test_help_is_sentences_and_whole_in_80_columns(command, monkeypatch):
+    """All that is given, at a width where the layout has to break it; `…` is where Rich cuts."""
+    for name, of in typer.main.get_command(app).commands.items():
+        monkeypatch.setattr(sys, "argv", ["neuroprompt", name, "--help"])
+        with pytest.raises(SystemExit):
+            run(lambda: app(standalone_mode=False))
+        out = command(name, "--help", columns=80)[1]
+        assert all(cell_len(line) <= 80 for line in out.splitlines())
+        words = {word.strip("[]") for word in re.sub(r"[│*]", " ", out).split()}
+        for parameter in of.params:
+            assert parameter.help.endswith((".", "exit.")), (name, parameter.name)
+            wanted = [*parameter.opts, *parameter.help.split(), getattr(parameter, "envvar", None)]
+            missing = [word for word in wanted if word and word not in words and parameter.param_type_name == "option"]
+            assert not missing, (name, missing)
 
 
 def test_the_version(command):
@@ -244,28 +323,96 @@ def test_a_terminal_shows_a_rewrite_on_one_safe_line(command, monkeypatch):
     assert code == 0 and out.startswith(r"a cat\x1b[31m\nerror: no, ") and out.count("\n") == 1
 
 
-def test_a_killed_run_is_taken_up(tmp_path, enhancer):
-    prompts = [f"a castle number {i} on a hill" for i in range(300)]
-    (tmp_path / "in.txt").write_text("\n".join(prompts))
-    command = [sys.executable, "-m", "neuroprompt.cli", "enhance", "--input", "in.txt", "--num-beams", "1", "--output"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    killed = subprocess.Popen([*command, "out.jsonl"], cwd=tmp_path, env=environment, stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 300
-    while time.monotonic() < deadline:
-        parts = list(tmp_path.glob(".out.jsonl.*.part"))
-        if parts and parts[0].stat().st_size:
-            break
-        time.sleep(0.02)
-    killed.send_signal(signal.SIGKILL)
-    killed.wait()
-    assert not (tmp_path / "out.jsonl").exists()
-    again = subprocess.run(
-        [*command, "out.jsonl"], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
-    )
+def test_a_run_that_was_stopped_and_killed_is_taken_up(tmp_path, enhancer):
+    prompts = [f"a castle number {i} on a hill" for i in range(120)]
+    (tmp_path / "in.txt").write_text("\n".join(prompts) + "\n")
+    command = [sys.executable, "-m", "neuroprompt.cli", "enhance", "-i", "in.txt", "-o", "out.jsonl"]
+    command += ["--batch-size", "12"]
+    settings = {"cwd": tmp_path, "env": {**os.environ, "OMP_NUM_THREADS": "1"}, "text": True}
+
+    def written():
+        return sum(part.stat().st_size for part in tmp_path.glob(".out.jsonl.*.part"))
+
+    for sent in (signal.SIGINT, signal.SIGKILL):
+        process, before, deadline = subprocess.Popen(command, stderr=subprocess.PIPE, **settings), written(), 300
+        while written() == before and deadline > 0:
+            time.sleep(0.02)
+            deadline -= 0.02
+        process.send_signal(sent)
+        said = process.communicate()[1]
+        assert not (tmp_path / "out.jsonl").exists()
+        if sent == signal.SIGINT:
+            assert process.returncode == 130
+            assert re.fullmatch(r"stopped after \d+ of 120 prompts; the same command goes on from there\n", said), said
+        else:
+            assert "taking up out.jsonl after" in said
+    again = subprocess.run(command, capture_output=True, check=True, **settings)
     assert "taking up out.jsonl after" in again.stderr
     rows = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
     assert [r["original"] for r in rows] == prompts
-    assert [r["text"] for r in rows] == [r.text for r in enhancer(prompts, num_beams=1)]
+    assert [r["text"] for r in rows] == [r.text for r in enhancer(prompts)]
+
+
+def test_ctrl_c_in_an_import_is_one_line(tmp_path):
+    """Where C++ is in the middle of something, an exception could only be an abort."""
+    (tmp_path / "library.py").write_text(
+        "import os, signal, time\ntry:\n    os.kill(os.getpid(), signal.SIGINT)\n    time.sleep(9)\n"
+        "except BaseException:\n    print('swallowed')\n"
+    )
+    program = "from neuroprompt.programs import run; run(lambda: __import__('library'))"
+    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "stopped\n")
+
+
+def test_another_policys_file_is_not_taken_up(command, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    Path("in.txt").write_text("a cat\na dog\nan owl\n")
+    shutil.copytree(locate("embedded", "policy"), "policy")
+    arguments = ["enhance", "-i", "in.txt", "-o", "out.jsonl", "--model", "./policy", "--batch-size", 1]
+    with monkeypatch.context() as patch:
+        patch.setattr(Work, "update", lambda *_: interrupt())
+        assert command(*arguments)[0] == 130
+        assert command(*arguments)[0] == 130  # takes up the first prompt, and begins the second
+    config = Path("policy/generation_config.json")
+    config.write_text(config.read_text().replace('"temperature": 0.7', '"temperature": 0.01'))  # trained on, say
+    code, _, err = command(*arguments)
+    assert code == 0 and "taking up" not in err
+    rows = [json.loads(line)["text"] for line in Path("out.jsonl").read_text().splitlines()]
+    assert rows == [e.text for e in PromptEnhancer.from_pretrained("./policy")(["a cat", "a dog", "an owl"])]
+
+
+def interrupt():
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["evaluate", "-i", "in.txt", "--methods", "plain,suffix", "-o", "r"], "4 of 8 pictures; the same command"),
+        (["study", "-i", "in.txt", "--axes", "booster=8k", "-o", "r"], "1 of 2 prompts; the same command goes on"),
+        (["optimize", "-i", "in.txt", "--budget", "6", "--state", "s.json"], "6 pictures; this is the best so far; "),
+        (["optimize", "-i", "in.txt", "--budget", "6"], "6 pictures; this is the best so far\n"),
+        (["grid", "-i", "in.txt", "-o", "g.png"], "2 of 8 pictures; nothing is written"),
+    ],
+)
+def test_ctrl_c_says_what_stays_and_how_to_go_on(command, monkeypatch, tmp_path, arguments, said):
+    monkeypatch.chdir(tmp_path)
+    Path("in.txt").write_text("a cat\nan owl\n")
+    few = ["--images-per-prompt", 2, "--steps", 1, "--rewards", "aesthetic"]
+    update = Work.update
+
+    def stop(self, done, total, description=None):
+        update(self, done, total, description)
+        if done > 1 or arguments[0] == "study":
+            interrupt()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Work, "update", stop)
+        code, _, err = command(*arguments, *few)
+    assert code == 130 and f"stopped after {said}" in err and err.count("stopped") == 1, err
+    if arguments[0] == "study":
+        code, out, err = command(*arguments, *few, "--json")
+        assert code == 0 and json.loads(out)["output"] == "r" and "report.html" in err, err
 
 
 def test_a_picture_says_how_it_was_made_and_is_scored(command, tmp_path):
@@ -280,7 +427,12 @@ def test_a_picture_says_how_it_was_made_and_is_scored(command, tmp_path):
     assert again[0] == 0 and (tmp_path / "again.png").read_bytes() == (tmp_path / "out.png").read_bytes()
 
     other = command("image", "a cat", "--steps", 9, "--set", "steps=1", "--set",
-                    "scheduler=EulerDiscreteScheduler", "-o", tmp_path / "euler.png")  # fmt: skip
+                    "scheduler=EulerDiscreteScheduler", "--size", "64x32", "--json", "-o",
+                    tmp_path / "euler.png")  # fmt: skip
+    assert Image.open(tmp_path / "euler.png").size == (64, 32)
+    said = json.loads(other[1])
+    assert said.pop("output") == str(tmp_path / "euler.png")
+    assert said == read_metadata(tmp_path / "euler.png")["neuroprompt"]
     config = read_metadata(tmp_path / "euler.png")["neuroprompt"]["config"]
     assert other[0] == 0 and (config["steps"], config["scheduler"]) == (1, "EulerDiscreteScheduler")
 
@@ -298,8 +450,8 @@ def test_a_grid_of_methods(command, tmp_path):
     methods = f"plain,policy:embedded,enhanced,file:{tmp_path / 'human.txt'}"
     code, out, err = command("grid", "--input", tmp_path / "prompts.txt", "--rows", 2, "--images-per-prompt", 2,
                              "--steps", 1, "--methods", methods, "--artist", "monet", "-o", tmp_path / "g.png",
-                             "--html", "--rewards", "clip,aesthetic")  # fmt: skip
-    assert (code, out) == (0, ""), err
+                             "--html", "--rewards", "clip,aesthetic", "--json")  # fmt: skip
+    assert code == 0, err
     made = read_metadata(tmp_path / "g.png")["neuroprompt"]
     assert made["columns"] == methods.split(",") and [r["title"] for r in made["rows"]] == ["a cat", "a castle"]
     plain, policy, enhanced, human = made["rows"][0]["cells"]
@@ -310,7 +462,8 @@ def test_a_grid_of_methods(command, tmp_path):
     page = (tmp_path / "g.html").read_text("utf-8")
     record = page.partition('<script type="application/json" id="neuroprompt">')[2].partition("</script>")[0]
     for picture in (p for row in made["rows"] for cell in row["cells"] for p in cell["pictures"]):
-        del picture["box"]  # which a page has no use for
+        del picture["box"]  # which only a picture has
+    assert json.loads(out) == {"output": str(tmp_path / "g.png")} | made
     assert json.loads(record) == made and page.count("<img src") == 2 * 4 * 2
 
 
@@ -435,13 +588,49 @@ def test_what_cannot_be_drawn_is_one_line(command, monkeypatch, tmp_path, argume
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("arguments", [["image", "a cat"], ["grid", "a cat"], ["grid", "a cat", "--input", "x.txt"]])
-def test_where_a_picture_goes_is_looked_at_before_anything_is_loaded(arguments):
-    command = [sys.executable, "-X", "importtime", "-m", "neuroprompt.cli", *arguments, "-o", "no/such/g.png"]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 2 and "error: there is no folder no/such" in done.stderr
-    imported = re.findall(r"\| +(\S+)$", done.stderr, re.MULTILINE)
-    assert "neuroprompt.image_files" in imported and "torch" not in imported
+AT_ONCE = [
+    (["image", "a cat", "-o", "no/such/g.png"], "there is no folder no/such"),
+    (["image", "a cat", "-o", "g.png", "--set", "cats"], "write name=value"),
+    (["image", "a cat", "-o", "g.png", "--generator", "./nowhere"], "there is no folder './nowhere'"),
+    (["image", "a cat", "-o", "g.png", "--style", "baroque"], "add --enhance"),
+    (["grid", "a cat", "-o", "no/such/g.png"], "there is no folder no/such"),
+    (["grid", "a cat", "--input", "x.txt", "-o", "g.png"], "one of the two"),
+    (["enhance", "a cat", "-o", "no/such.jsonl"], "there is no folder no"),
+    (["enhance", "a cat", "-o", "out.jsonl", "--json"], "--json is for standard output"),
+    (["enhance", "a cat", "--model", "./nowhere"], "there is no folder './nowhere'"),
+    (["enhance", "a cat", "--require", "fog", "--forbid", "fog"], "is also forbidden"),
+    (["enhance", "", "--json"], "the prompt is empty"),
+    (["evaluate", "-i", "no.txt", "-o", "r"], "cannot read no.txt"),
+    (["evaluate", "-i", "in.txt", "-o", "in.txt"], "this is written to a folder"),
+    (["evaluate", "-i", "in.txt", "-o", "r", "--shard", "3/2"], "there is no shard '3/2'"),
+    (["optimize", "a cat", "--state", "no/s.json", "--budget", "x"], "valid integer"),
+    (["optimize", "a cat", "--chat-url", "http://localhost"], "needs both"),
+    (["study", "-o", "r", "-i", "in.txt"], "a study needs --axes and --input"),
+    (["study", "-o", "r", "-i", "in.txt", "--axes", "colour"], "colour"),
+]
+
+
+def test_what_can_be_known_at_once_is_said_before_pytorch_is_loaded(tmp_path):
+    """One process for all: each message comes, in well under a second, and torch does not."""
+    (tmp_path / "in.txt").write_text("a cat\n")
+    program = """
+import sys, time
+from neuroprompt.cli import main
+for line in sys.stdin.read().splitlines():
+    sys.argv, began = ["neuroprompt", *eval(line)], time.process_time()
+    try:
+        main()
+    except SystemExit as end:
+        assert end.code == 2
+    print(f"{time.process_time() - began:.2f} s", "torch" in sys.modules, file=sys.stderr)
+"""
+    lines = "\n".join(repr(arguments) for arguments, _ in AT_ONCE)
+    done = subprocess.run([sys.executable, "-c", program], input=lines, cwd=tmp_path, capture_output=True, text=True)
+    said = done.stderr.splitlines()
+    assert len(said) == 2 * len(AT_ONCE), done.stderr
+    for (arguments, message), error, facts in zip(AT_ONCE, said[::2], said[1::2], strict=True):
+        assert error.startswith("error: ") and message in error, (arguments, error)
+        assert float(facts.split()[0]) < 1 and facts.endswith("False"), (arguments, facts)
 
 
 def test_prompts_and_captions_must_be_as_many(command, monkeypatch, tmp_path):
@@ -456,6 +645,18 @@ def test_prompts_and_captions_must_be_as_many(command, monkeypatch, tmp_path):
         code, _, err = command("grid", *prompts, *rest, "-o", "g.png")
         assert code == 2 and err.count("\n") == 1 and message in err, err
     assert sorted(os.listdir()) == ["none.txt", "three.txt"]
+
+
+def test_a_table_of_scores_fits_80_columns_and_cuts_nothing(command, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    name = "a_picture_with_a_name_that_is_longer_than_any_terminal_is_wide_" + "x" * 40 + "_at_the_end.png"
+    save_image(Image.new("RGB", (8, 8)), name, PictureInfo("a cat", "a cat", 0, "embedded"))
+    rewards = ["--rewards", "pickscore,aesthetic,clip"]
+    scores = json.loads(command("score", name, *rewards, "--json")[1])["scores"]
+    code, out, _ = command("score", name, *rewards, columns=80)
+    assert code == 0 and all(len(line) <= 80 for line in out.splitlines())
+    assert all(f"{score:.4f}" in out for score in scores.values()) and "…" not in out
+    assert "".join(line.split()[0] for line in out.splitlines()[1:]) == name
 
 
 def test_a_picture_that_says_nothing_needs_a_prompt(command, tmp_path):
@@ -499,13 +700,16 @@ def test_an_evaluation_resumes_and_says_where_the_report_is(command, monkeypatch
     code, out, err = command(*arguments)
     assert code == 0 and "suffix" in out and str(tmp_path / "results" / "report.html") in err, err
     results = (tmp_path / "results" / "results.json").read_text()
-    assert command(*arguments)[0] == 0 and (tmp_path / "results" / "results.json").read_text() == results
+    code, out, _ = command(*arguments, "--json")
+    assert code == 0 and (tmp_path / "results" / "results.json").read_text().replace(" --json", "") == results
+    assert json.loads(out)["output"] == str(tmp_path / "results")
+    assert json.loads(out)["methods"] == json.loads(results)["methods"]
     code, _, err = command(*arguments, "--seed", 1)
     assert code == 2 and "seed" in err
     # As `accelerate launch` and `torchrun` start them, here one after another.
     monkeypatch.setenv("WORLD_SIZE", "2")
     arguments[-1] = tmp_path / "shared"
-    for rank, said in ((1, "process 2 of 2 is done"), (0, "report.html")):
+    for rank, said in ((1, "share 2 of 2 is done"), (0, "report.html")):
         monkeypatch.setenv("RANK", str(rank))
         code, out, err = command(*arguments)
         assert code == 0 and said in err and ("suffix" in out) == (rank == 0), err
@@ -518,7 +722,8 @@ def test_a_search_draws_the_best_and_writes_pairs(command, tmp_path):
     assert code == 0 and out.startswith("a cat") and "gain" in err, err
     made = read_metadata(tmp_path / "best.png")["neuroprompt"]
     assert made["original"] == "a cat" and made["text"] == out.strip()
-    assert command("optimize", "a cat", *few, "--state", tmp_path / "state.json")[1] == out
+    found = json.loads(command("optimize", "a cat", *few, "--state", tmp_path / "state.json", "--json")[1])
+    assert found["text"] == out.strip() and found["complete"] and found["original"] == "a cat"
     code, *_ = command("optimize", "a cat", "an owl", *few, "-o", tmp_path / "finds.jsonl")
     assert code == 0 and len((tmp_path / "finds.jsonl").read_text().splitlines()) == 2
     code, _, err = command("optimize", "a cat", "an owl", *few, "-o", tmp_path / "best.png")

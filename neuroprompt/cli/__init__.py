@@ -18,4 +18,4 @@ def main() -> NoReturn:
 def _commands() -> int | None:
     from neuroprompt.cli.commands import app
 
-    return app(standalone_mode=False)
+    return app(standalone_mode=False, prog_name="neuroprompt")
