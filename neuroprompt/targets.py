@@ -138,7 +138,7 @@ def _bare(segment: str) -> str:
 
 
 _APERTURE = re.compile(r"\bf ?/? ?(\d)[. ]+(\d)\b")  # "f 1. 8", as Discord's bot spaced it
-_WEIGHT = re.compile(r":+\s*-?\d*\.?\d+\s*(?=[)\]>}]|$)")
+_WEIGHT = re.compile(r"::?\s*-?\d+(?:\.\d+)?(?![\d:])")
 _MARKS = re.compile(r"[()\[\]{}<>\"“”*]")
 _LEADING = re.compile(r"^(?:and|with|also|plus|but)\s+", re.IGNORECASE)
 _CONNECTIVE = re.compile(r"(?:\w+ ){0,2}by |in (?:the )?(?:\w+ ){0,2}style of ", re.IGNORECASE)
