@@ -52,13 +52,24 @@ def test_a_list_gives_a_list_in_order(enhancer):
     assert enhancer([]) == []
 
 
+def test_rewrite_gives_variants_by_prompt_and_a_call_what_is_handy(enhancer):
+    one, two = (enhancer.rewrite(SUBJECTS[:3], num_return_sequences=n) for n in (1, 2))
+    assert [len(variants) for variants in one + two] == [1, 1, 1, 2, 2, 2]
+    assert enhancer(SUBJECTS[:3]) == [variants[0] for variants in one]
+    assert enhancer(SUBJECTS[0]) == one[0][0]
+    assert enhancer(SUBJECTS[:3], num_return_sequences=2) == two
+    assert enhancer(SUBJECTS[0], num_return_sequences=2) == two[0]
+    assert enhancer.rewrite([]) == []
+
+
 @pytest.mark.parametrize("arguments", [{}, {"seed": 3}, {"seed": 3, "num_return_sequences": 3}])
 def test_results_do_not_depend_on_the_batch(enhancer, arguments):
-    together = enhancer(SUBJECTS, **arguments)
+    together = enhancer.rewrite(SUBJECTS, **arguments)
     shuffled = random.Random(0).sample(range(len(SUBJECTS)), len(SUBJECTS))
-    for i, again in zip(shuffled, enhancer([SUBJECTS[i] for i in shuffled], batch_size=7, **arguments), strict=True):
-        alone = enhancer(SUBJECTS[i], **arguments)
-        texts = [[r.text for r in (of if isinstance(of, list) else [of])] for of in (together[i], again, alone)]
+    elsewhere = enhancer.rewrite([SUBJECTS[i] for i in shuffled], batch_size=7, **arguments)
+    for i, again in zip(shuffled, elsewhere, strict=True):
+        (alone,) = enhancer.rewrite([SUBJECTS[i]], **arguments)
+        texts = [[result.text for result in variants] for variants in (together[i], again, alone)]
         assert texts[0] == texts[1] == texts[2]
 
 
@@ -215,8 +226,8 @@ WISH = Constraints(
     "arguments", [{}, {"num_return_sequences": 2}, {"do_sample": False}, {"do_sample": False, "diversity": 0.0}]
 )
 def test_constraints_are_met(enhancer, arguments):
-    for of in enhancer(SUBJECTS, WISH, **arguments):
-        for result in of if isinstance(of, list) else [of]:
+    for variants in enhancer.rewrite(SUBJECTS, WISH, **arguments):
+        for result in variants:
             assert_sound(result, result.original)
             assert result.constraints
             assert all(result.text[m.start : m.end].lower() == m.phrase for m in result.constraints.matches)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from neuroprompt.decoding.automaton import BANNED, DEAD_END, EXIT, FORBIDDEN, Automaton
+from neuroprompt.decoding.automaton import BANNED, DEAD_END, EXIT, FORBIDDEN, Automaton, Row
 from neuroprompt.decoding.beams import NEVER, Candidates, best_of
 from neuroprompt.decoding.constraints import ConstraintError, Constraints
 from neuroprompt.decoding.vocabulary import Vocabulary
@@ -118,16 +118,11 @@ class Guide:
         """Reads the prompts and checks that every constraint can be met; None if there is none.
 
         Args:
-            constraints: of each prompt.
-            tokenizer: the model's.
-            tokens: of each prompt, without padding.
-            budgets: (batch,) the most new tokens.
+            constraints, tokens, budgets: of each prompt; tokens without padding, and the most new ones.
             size: the width of the model's logits.
-            beams: of each prompt.
-            preferences: of the search.
 
         Raises:
-            ConstraintError: some cannot.
+            ConstraintError: a constraint cannot be met.
         """
         if not any(constraints):
             return None
@@ -341,24 +336,15 @@ class Guide:
         bases, costs, pendings, advances, voids, keys, states, completed = [], [], [], [], [], [], [], []
         for number, (i, state) in enumerate(wanted, start=self.rows):
             automaton = self.automata[i]
-            if automaton is None:
-                bases.append(0)
-                costs.append(0)
-                pendings.append(0)
-                advances.append(np.zeros((0, 4)))
-                voids.append(())
-                parts = ([0], [-1], [0])
-            else:
-                row = automaton.row(state)
-                bases.append(int(self.first_base[i]) + row.base)
-                costs.append(bases[-1] if row.cost is None else self._add_cost(row.cost))
-                pendings.append(automaton.pending(state))
-                advances.append(row.advances)
-                voids.append(row.void)
-                parts = (row.start, row.state, row.completed)
-            keys.append(np.asarray(parts[0]) + number * self.size)
-            states.append(parts[1])
-            completed.append(parts[2])
+            row = _FREE if automaton is None else automaton.row(state)
+            bases.append(0 if automaton is None else int(self.first_base[i]) + row.base)
+            costs.append(bases[-1] if row.cost is None else self._add_cost(row.cost))
+            pendings.append(0 if automaton is None else automaton.pending(state))
+            advances.append(row.advances)
+            voids.append(row.void)
+            keys.append(row.start + number * self.size)
+            states.append(row.state)
+            completed.append(row.completed)
         self.row_base = torch.cat([self.row_base, torch.tensor(bases, device=self.device)])
         self.row_cost = torch.cat([self.row_cost, torch.tensor(costs, device=self.device)])
         self.row_pending = torch.cat([self.row_pending, torch.tensor(pendings, device=self.device)])
@@ -405,6 +391,10 @@ class Guide:
         if not len(parts):
             return torch.zeros(0, dtype=dtype, device=self.device)
         return torch.cat([torch.as_tensor(part).to(dtype) for part in parts]).to(self.device)
+
+
+# what a prompt without constraints may do: any token, which leads nowhere and completes nothing
+_FREE = Row(0, np.array([0]), np.array([-1]), np.array([0]), None, np.zeros((0, 4)), np.zeros(0, np.int64))
 
 
 def _stack(first: Tensor, second: Tensor, filler: Tensor) -> Tensor:

@@ -41,7 +41,8 @@ class PolicyProposals:
 
     def __init__(self, enhancer: PromptEnhancer, window: int = CLIP_WINDOW, **sampling):
         self.enhancer, self.window, self.sampling = enhancer, window, sampling
-        self.name = identify(enhancer.model.name_or_path, "policy")  # by its content, wherever its folder lies
+        source = enhancer.model.name_or_path  # nothing for a model that was made in memory
+        self.name = identify(source, "policy") if source else type(enhancer.model).__name__
 
     def __call__(self, asks: Sequence[Ask], seed: int) -> list[list[tuple[str, ...]]]:
         made: dict[Ask, list[tuple[str, ...]]] = {}
