@@ -2,11 +2,12 @@
 
 import json
 import os
+import pty
 import subprocess
 import sys
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import pytest
 
@@ -143,6 +144,27 @@ def test_a_pipe_streams(enhancer, tmp_path):
     assert process.wait(60) == 1  # as Click ends it
     assert process.stderr.read() == b""
     process.stderr.close()
+
+
+def test_progress_is_for_the_terminal_and_results_for_the_file(enhancer, tmp_path):
+    """`neuroprompt enhance -i in.txt > out.txt` on a terminal: Rich would show the results there, and lose them."""
+    (tmp_path / "in.txt").write_text("a cat\na \x1b]0;owned\x07dog\n")
+    master, terminal = pty.openpty()
+    with open(tmp_path / "out.txt", "w") as out:
+        process = subprocess.Popen(
+            [*NEUROPROMPT, "enhance", "-i", "in.txt", "--batch-size", "1", "--window", "12"],
+            cwd=tmp_path, stdout=out, stderr=terminal, env=os.environ | {"TERM": "xterm", "COLUMNS": "100"},
+        )  # fmt: skip
+    os.close(terminal)
+    shown = b""
+    with suppress(OSError):  # Linux's way to say that the other end is closed
+        while data := os.read(master, 65536):
+            shown += data
+    os.close(master)
+    assert process.wait() == 0
+    texts = [enhancer(prompt, window=12).text for prompt in ("a cat", "a \x1b]0;owned\x07dog")]
+    assert (tmp_path / "out.txt").read_text() == "".join(f"{text}\n" for text in texts)
+    assert b"loading" in shown and b"rewriting" in shown and b"1 of 2 prompts" in shown and b"\x1b]0;" not in shown
 
 
 def test_prepared_data_replace_nothing_else(monkeypatch, tmp_path):

@@ -1,5 +1,8 @@
 import io
+import json
+import math
 import re
+from contextlib import redirect_stdout
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -7,7 +10,7 @@ from rich.progress import Progress
 from rich.table import Table
 from rich.text import Text
 
-from neuroprompt.terminal import Terminal, counted, visible
+from neuroprompt.terminal import Terminal, counted, finite, show_json, visible
 
 HOSTILE = "\x1b]0;owned\x07\x1b[2J\x9b31m\u202egnp.exe\u2066\u2028\u2029\x85\x7f\0\udc80"
 UNSAFE = re.compile("[\0-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -52,6 +55,24 @@ def test_whatever_is_printed_no_control_character_comes_through(text):
 
 def test_text_is_not_read_as_markup_or_emoji():
     assert shown(lambda terminal: terminal.print_line("a [red]cat[/] :cat:")) == "a [red]cat[/] :cat:\n"
+
+
+@given(
+    st.recursive(hostile_text | st.floats() | st.none(), lambda part: st.lists(part) | st.dictionaries(st.text(), part))
+)
+def test_json_on_standard_output_is_strict_and_safe(record):
+    written = io.StringIO()
+    with redirect_stdout(written):
+        show_json(record)
+    line = written.getvalue()
+    assert not UNSAFE.search(line[:-1]) and line.endswith("\n") and line.isascii()
+
+    def refuse(constant):
+        raise AssertionError(f"{constant} is no JSON")
+
+    read = json.loads(line, parse_constant=refuse)
+    assert read == finite(record)
+    assert finite({"a": [1.5, math.nan, (math.inf,)]}) == {"a": [1.5, None, [None]]}
 
 
 def test_one_is_no_plural():
