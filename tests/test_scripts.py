@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from neuroprompt.data import DataConfig
+from neuroprompt.runs.arguments import described
 
 CHECKOUT = Path(__file__).parents[1]
 
@@ -78,8 +79,9 @@ def test_bad_input_is_one_line(script, arguments, message):
 def test_every_option_of_the_data_is_explained(script):
     code, out, _ = script("scripts/prepare_data.py", "--help")
     assert code == 0
-    for field in dataclasses.fields(DataConfig):
-        assert re.sub(r"\s+", "", field.metadata["help"]) in re.sub(r"\s+", "", out)
+    told = described(DataConfig)
+    assert set(told) == {field.name for field in dataclasses.fields(DataConfig)}
+    assert all(re.sub(r"\s+", "", text) in re.sub(r"\s+", "", out) for text in told.values())
 
 
 def test_a_policys_rewrites_are_measured_and_kept(script):

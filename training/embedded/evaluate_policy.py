@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from neuroprompt.programs import run
 from rich.table import Table
 from rich.text import Text
 
-from neuroprompt.cli.options import Device, Model, load_policy, read_prompts
+from neuroprompt.cli.options import Device, Model, PromptOptions, load_policy
+from neuroprompt.programs import quiet_libraries, run
 from neuroprompt.terminal import console
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -35,7 +35,7 @@ def main(
     if not data and not prompts:
         raise ValueError("give --data, --prompts, or both")
     figures = _earlier(output, model)  # what is not measured now is kept
-    texts = read_prompts(None, prompts) if prompts else []
+    texts = PromptOptions(input=prompts).read() if prompts else []
     from neuroprompt.data import PromptData
     from neuroprompt.files import write_file
     from training.embedded.perplexity import compare_perplexities
@@ -44,6 +44,7 @@ def main(
     pairs = PromptData.load(data).pairs if data else {}
     if data and split not in pairs:
         raise ValueError(f"{data} has no split {split!r}; it has {', '.join(pairs)}")
+    quiet_libraries()
     enhancer = load_policy(model, device)
     if data:
         figures["perplexity"] = _show_perplexities(
