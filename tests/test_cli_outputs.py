@@ -92,6 +92,12 @@ def test_a_second_writer_is_told_before_models_are_loaded(command, without_model
         (["optimize", "a cat", "--state", "none/s.json"], "there is no folder none"),
         ([*EVALUATE[:-1], "in.txt"], "written to a folder"),
         (["enhance", "-i", "none.jsonl", "-o", "out.jsonl"], "cannot read none.jsonl"),
+        (["grid", "a cat", "-o", "g.png", "--methods", "plain,magic"], "unknown method 'magic'"),
+        (["grid", "a cat", "-o", "g.png", "--rewards", "beauty"], "there is no reward 'beauty'"),
+        ([*EVALUATE, "--methods", "plain,best-of-0"], "at least 1 sample"),
+        ([*EVALUATE, "--rewards", "clip:heavy"], "must be a number"),
+        ([*STUDY, "--rewards", "beauty"], "there is no reward 'beauty'"),
+        (["optimize", "a cat", "--rewards", "beauty"], "there is no reward 'beauty'"),
     ],
 )
 def test_what_would_destroy_or_cannot_be_written_is_refused(command, without_models, arguments, message):  # noqa: F811

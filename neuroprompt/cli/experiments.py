@@ -95,12 +95,14 @@ def evaluate(
     with ExitStack() as stack:
         work = stack.enter_context(working("picture", RESUMES, quiet=process_share()[0] > 1))
         from neuroprompt.evaluation import harness
-        from neuroprompt.evaluation.methods import parse_methods
+        from neuroprompt.evaluation.methods import check_methods, parse_methods
         from neuroprompt.evaluation.summary import tables
         from neuroprompt.experiments import hold_shard
         from neuroprompt.pages.tables import print_tables
         from neuroprompt.scoring import PromptReward
 
+        rewards.check()
+        check_methods(methods, constraints)
         stack.enter_context(hold_shard(output, part))
         device = own_device(device)
         reward = PromptReward(
@@ -201,6 +203,7 @@ def optimize(
         for path in (output, state, to_pairs):
             if path:
                 stack.enter_context(sole_writer(path))
+        rewards.check()
         draw = drawing.load(generator, device)
         judge = rewards.load([generator], device)
         results = search(

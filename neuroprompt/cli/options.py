@@ -190,21 +190,31 @@ class DrawingOptions:
         "--set",
     )
 
-    def read(self) -> dict[str, object]:
-        """All that was given."""
-        named = {name: value for name, value in vars(self).items() if name != "settings" and value is not None}
-        return named | read_settings(self.settings or ())
+    def others(self) -> dict[str, str]:
+        """What was given by ``--set name=value``."""
+        settings: dict[str, str] = {}
+        for text in self.settings or ():
+            name, equals, value = text.partition("=")
+            name = name.strip()
+            if not name or not equals:
+                raise ValueError(f"--set {text!r}: write name=value, such as scheduler=DPMSolverMultistepScheduler")
+            if name in settings:
+                raise ValueError(f"--set gives {name} twice")
+            settings[name] = value
+        return settings
 
     def check(self, *generators: str) -> None:
         """What is wrong with the settings' form, with a generator's name or folder, or with the hub."""
-        self.read()
+        self.others()
         for name in generators:
             find(name, "stable-diffusion")
 
     def load(self, generator: str, device: str | None) -> "ImageGenerator":
-        from neuroprompt.images import GeneratorConfig, ImageGenerator
+        from neuroprompt.images import GeneratorConfig, ImageGenerator, read_setting
 
-        return ImageGenerator.from_pretrained(generator, device=device, config=GeneratorConfig.of(**self.read()))
+        settings = {name: value for name, value in vars(self).items() if name != "settings"}
+        settings |= {name: read_setting(name, text) for name, text in self.others().items()}
+        return ImageGenerator.from_pretrained(generator, device=device, config=GeneratorConfig.of(**settings))
 
 
 @dataclass(frozen=True)
@@ -228,6 +238,12 @@ class RewardOptions:
         """Where the models come from, for pictures that these generators draw."""
         return self.reward_model or ("embedded" if set(generators) == {"embedded"} else "published")
 
+    def check(self) -> None:
+        """What is wrong with the rewards' names, weights and files."""
+        from neuroprompt.rewards import parse_spec
+
+        parse_spec(self.rewards)
+
     def load(self, generators: Iterable[str], device: str | None) -> "RewardSet":
         from neuroprompt.rewards import load_rewards
 
@@ -235,25 +251,6 @@ class RewardOptions:
 
 
 # --- what is read of them ----------------------------------------------------------------------------------------
-
-
-def read_settings(texts: Iterable[str]) -> dict[str, object]:
-    """`--set name=value`, each value read as YAML reads it."""
-    import yaml
-
-    settings: dict[str, object] = {}
-    for text in texts:
-        name, equals, value = text.partition("=")
-        name = name.strip()
-        if not name or not equals:
-            raise ValueError(f"--set {text!r}: write name=value, such as scheduler=DPMSolverMultistepScheduler")
-        if name in settings:
-            raise ValueError(f"--set gives {name} twice")
-        try:
-            settings[name] = yaml.safe_load(value)
-        except yaml.YAMLError:
-            settings[name] = value  # a text with signs that mean something in YAML
-    return settings
 
 
 def find(name: str, kind: str) -> None:

@@ -220,10 +220,12 @@ def grid(
     drawing.check(generator)
     with working("picture", "nothing is written") as work:
         from neuroprompt.evaluation.comparison import compare_pictures
-        from neuroprompt.evaluation.methods import parse_methods
+        from neuroprompt.evaluation.methods import check_methods, parse_methods
         from neuroprompt.pages.grid import save_grid
         from neuroprompt.scoring import PromptReward
 
+        rewards.check()
+        check_methods(methods, constraints, rows=rows)
         draw = drawing.load(generator, device)
         judge = rewards.load([generator], device)
         reward = PromptReward(draw, judge, images_per_prompt=images_per_prompt, seed=seed)

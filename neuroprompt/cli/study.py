@@ -89,6 +89,7 @@ def study(
             from neuroprompt.study import harness
 
             classes = harness.load_classes(input)
+            rewards.check()
             stack.enter_context(hold_shard(output, part))
             device = own_device(device)
             judge = rewards.load(names, device)

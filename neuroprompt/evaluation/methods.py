@@ -153,6 +153,14 @@ def parse_methods(
     return methods
 
 
+def check_methods(
+    specs: str | Sequence[str], constraints: Constraints | None = None, *, rows: int | None = None
+) -> None:
+    """Raise what `parse_methods` would, before there is a reward."""
+    parse_methods(specs, constraints, rows=rows, reward=_LATER)
+
+
+_LATER: Any = object()  # a reward that is loaded once the methods are known to be right
 _MARK = "+constraints"
 _RENAMED = {"sft": "policy:embedded-sft", "ppo": "enhanced"}
 _CHOSEN_FROM = "embedded-sft"  # a choice wants samples that differ: see docs/search.md
