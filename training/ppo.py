@@ -3,7 +3,7 @@
     accelerate launch training/ppo.py --config configs/ppo/embedded.yaml
     accelerate launch --config_file configs/accelerate/multi_gpu.yaml training/ppo.py \
         --config configs/ppo/gpt2_sd15_pickscore.yaml
-    python training/ppo.py --config configs/ppo/embedded.yaml --queries my_prompts.txt --reward_func my_rewards:length
+    python training/ppo.py --config configs/ppo/embedded.yaml --reward_func my_rewards.py:length
 
 The command line beats the YAML file. Add `--resume_from_checkpoint true` to go on after the last checkpoint, or
 `--dry_run` to see what a run takes, without weights and without a GPU.

@@ -1,7 +1,8 @@
 """Supervised fine-tuning of a prompt policy.
 
     accelerate launch training/sft.py --config configs/sft/gpt2_diffusiondb.yaml
-    accelerate launch training/sft.py --config configs/sft/embedded.yaml --source my_prompts.txt --data_dir data/mine
+    accelerate launch training/sft.py --config configs/sft/embedded.yaml --model_name_or_path embedded-sft \
+        --data_dir data/mine --output_dir runs/mine
     torchrun --nproc_per_node 2 training/sft.py --config configs/sft/embedded.yaml      # two processes on a CPU
 
 The command line beats the YAML file. Add `--resume_from_checkpoint true` to go on after the last checkpoint, or

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from safetensors import safe_open
 
-from tests.checkpoints.datasets import SUBJECTS, expert_prompts
+from neuroprompt.data import split_of
+from tests.checkpoints.datasets import SUBJECTS
 from tests.rehearsal.documents import documented_reward
 from tests.rehearsal.runner import Step
 
@@ -48,14 +49,12 @@ def write_inputs(work: Path) -> None:
     (work / "prompts.txt").write_text("\n".join(SUBJECTS[:3]) + "\n")
     (work / "my_file.py").write_text(documented_reward())
     pd.DataFrame({"prompt": SUBJECTS[:2], "class": ["animal", "thing"]}).to_csv(work / "prompts.csv", index=False)
-    for name in ("my_prompts", "prompts"):
-        pd.DataFrame({"prompt": expert_prompts(2000)}).to_parquet(work / f"{name}.parquet")
-    for name in ("partiprompts", "coco"):
-        (work / f"{name}.txt").write_text("\n".join(SUBJECTS[-30:]) + "\n")
+    few = [prompt for prompt in SUBJECTS if split_of(prompt) != "train"]  # so that each split has some
+    (work / "few.txt").write_text("\n".join(SUBJECTS[:60] + few) + "\n")
 
 
 def steps() -> list[Step]:
-    return [*_from_hub_to_policy(), *_embedded(), *_peers(), *_launched(), *_commands()]
+    return [*_from_hub_to_policy(), *_own_policy(), *_embedded(), *_peers(), *_launched(), *_commands()]
 
 
 def _from_hub_to_policy() -> list[Step]:
@@ -139,20 +138,57 @@ def _from_hub_to_policy() -> list[Step]:
     ]
 
 
+def _own_policy() -> list[Step]:
+    """docs/training.md: a policy of one's own, without a hub and a GPU."""
+    return [
+        Step(
+            "own: prompts",
+            'neuroprompt enhance --input configs/ppo/queries/train.txt --format "oil painting" --output expert.jsonl',
+            "--input few.txt",
+            makes=("expert.jsonl",),
+        ),
+        Step(
+            "own: data",
+            "python scripts/prepare_data.py --source expert.jsonl --column text --output data/mine",
+            after=("own: prompts",),
+            makes=("data/mine/pairs/validation",),
+        ),
+        Step(
+            "own: SFT",
+            "accelerate launch training/sft.py --config configs/sft/embedded.yaml --model_name_or_path embedded-sft "
+            "--data_dir data/mine --max_steps 300 --warmup_steps 30 --eval_steps 100 --output_dir runs/mine",
+            SMALL["sft"],
+            after=("own: data",),
+            makes=("runs/mine/model.safetensors",),
+            check=_is_plain_policy("runs/mine"),
+        ),
+        Step("own: enhance", 'neuroprompt enhance "boy on a horse" --model runs/mine', after=("own: SFT",)),
+        Step(
+            "own: PPO",
+            "accelerate launch training/ppo.py --config configs/ppo/embedded.yaml --model_name_or_path runs/mine "
+            "--output_dir runs/mine-ppo",
+            SMALL["ppo"],
+            after=("own: SFT",),
+            makes=("runs/mine-ppo/model.safetensors",),
+            check=_is_plain_policy("runs/mine-ppo"),
+        ),
+    ]
+
+
 def _embedded() -> list[Step]:
     """training/embedded/README.md, and the configs on the embedded models."""
     return [
         Step(
-            "prepare_data (a file)",
-            "python scripts/prepare_data.py --source prompts.parquet --evaluation_files partiprompts.txt coco.txt "
-            "--output data/discord",
-            makes=("data/discord/pairs",),
+            "embedded: data",
+            "python scripts/prepare_data.py --source poloclub/diffusiondb --source_config 2m_text_only "
+            "--evaluation_files configs/ppo/queries/test.txt --output data/embedded",
+            makes=("data/embedded/pairs",),
         ),
         Step(
             "init_policy",
-            "python training/embedded/init_policy.py --data data/discord --output runs/embedded/init",
+            "python training/embedded/init_policy.py --data data/embedded --output runs/embedded/init",
             "--vocabulary 1000",
-            after=("prepare_data (a file)",),
+            after=("embedded: data",),
             makes=("runs/embedded/init/model.safetensors",),
         ),
         Step(
@@ -172,15 +208,15 @@ def _embedded() -> list[Step]:
         ),
         Step(
             "embedded: figures",
-            "python -m training.embedded.evaluate_policy --data data/discord --prompts partiprompts.txt "
+            "python -m training.embedded.evaluate_policy --data data/embedded --prompts partiprompts "
             "--output results/policy.json",
-            after=("prepare_data (a file)",),
+            after=("embedded: data",),
             makes=("results/policy.json",),
         ),
         Step(
             "embedded: card",
-            "python training/embedded/export_policy.py card --run runs/embedded/sft --data data/discord "
-            "--figures results/policy.json --prompts partiprompts.txt --output neuroprompt/assets/policy",
+            "python training/embedded/export_policy.py card --run runs/embedded/sft --data data/embedded "
+            "--figures results/policy.json --prompts partiprompts --output neuroprompt/assets/policy",
             after=("embedded: export", "embedded: figures"),
             makes=("neuroprompt/assets/policy/README.md",),
         ),
@@ -381,18 +417,6 @@ def _commands() -> list[Step]:
             "neuroprompt study --axes style,booster --input prompts.txt -o results/modifiers",
             f"{DRAW} --levels 2",
             makes=("results/modifiers/report.html",),
-        ),
-        Step(
-            "README: own prompts",
-            "python scripts/prepare_data.py --source my_prompts.parquet --output data/mine",
-            makes=("data/mine/pairs",),
-        ),
-        Step(
-            "README: SFT on own prompts",
-            "accelerate launch training/sft.py --config configs/sft/gpt2_diffusiondb.yaml --data_dir data/mine",
-            f"{SMALL['sft']} --output_dir runs/mine",
-            after=("README: own prompts",),
-            makes=("runs/mine/model.safetensors",),
         ),
         Step(
             "study: two generators",

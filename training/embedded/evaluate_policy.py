@@ -1,7 +1,7 @@
 """What a policy knows and what it writes: held-out perplexity beside two baselines, and the soundness of its rewrites.
 
-python -m training.embedded.evaluate_policy --prompts partiprompts.txt
-python -m training.embedded.evaluate_policy --data data/discord --prompts partiprompts.txt --output results/policy.json
+python -m training.embedded.evaluate_policy --prompts partiprompts
+python -m training.embedded.evaluate_policy --data data/embedded --prompts partiprompts --output results/policy.json
 """
 
 import json
@@ -12,7 +12,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from neuroprompt.cli.options import Device, Model, PromptOptions, load_policy
+from neuroprompt.cli.options import Device, Model, load_policy
 from neuroprompt.programs import quiet_libraries, run
 from neuroprompt.terminal import console
 
@@ -24,7 +24,9 @@ def main(
     model: Model = "embedded",
     data: Annotated[Path | None, typer.Option(help="Folder made by scripts/prepare_data.py: perplexities.")] = None,
     split: Annotated[str, typer.Option(help="Its split to evaluate on.")] = "test",
-    prompts: Annotated[str | None, typer.Option(help="A .txt, .csv or .jsonl file of plain prompts: rewrites.")] = None,
+    prompts: Annotated[
+        str | None, typer.Option(help="Plain prompts, a file or a set such as partiprompts: rewrites.")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Another seed, other rewrites.")] = 0,
     output: Annotated[
         Path | None, typer.Option(help="Write the figures to this JSON file, or renew them there.")
@@ -35,12 +37,13 @@ def main(
     if not data and not prompts:
         raise ValueError("give --data, --prompts, or both")
     figures = _earlier(output, model)  # what is not measured now is kept
-    texts = PromptOptions(input=prompts).read() if prompts else []
     from neuroprompt.data import PromptData
+    from neuroprompt.evaluation.prompt_sets import load_prompts
     from neuroprompt.files import write_file
     from training.embedded.perplexity import compare_perplexities
     from training.embedded.rewrites import rewrite_statistics
 
+    texts = load_prompts(prompts) if prompts else []
     pairs = PromptData.load(data).pairs if data else {}
     if data and split not in pairs:
         raise ValueError(f"{data} has no split {split!r}; it has {', '.join(pairs)}")

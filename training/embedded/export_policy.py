@@ -1,10 +1,10 @@
 """From a finished SFT run to what ships: half-precision safetensors, the tokenizer, and a model card.
 
     python training/embedded/export_policy.py weights --run runs/embedded/sft --output neuroprompt/assets/policy
-    python -m training.embedded.evaluate_policy --data data/discord --prompts partiprompts.txt \
+    python -m training.embedded.evaluate_policy --data data/embedded --prompts partiprompts \
         --output results/policy.json
-    python training/embedded/export_policy.py card --run runs/embedded/sft --data data/discord \
-        --figures results/policy.json --prompts partiprompts.txt --output neuroprompt/assets/policy
+    python training/embedded/export_policy.py card --run runs/embedded/sft --data data/embedded \
+        --figures results/policy.json --prompts partiprompts --output neuroprompt/assets/policy
     python training/embedded/export_policy.py ppo --run runs/embedded/ppo --output neuroprompt/assets --temperature 0.7
     neuroprompt evaluate --input configs/ppo/queries/test.txt:300 --methods plain,policy:embedded-sft,enhanced \
         --against policy:embedded-sft -o results/ppo
@@ -26,10 +26,10 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM
 
 from neuroprompt.enhancer import PromptEnhancer
+from neuroprompt.evaluation.prompt_sets import load_prompts
 from neuroprompt.evaluation.summary import read_records, tables
 from neuroprompt.models import DIFFERENCE, locate
 from neuroprompt.policies import sampled_by_default
-from neuroprompt.prompt_files import read_lines
 
 app = typer.Typer(no_args_is_help=True, add_completion=False)
 Run = Annotated[Path, typer.Option(help="Output folder of training/sft.py.")]
@@ -176,8 +176,9 @@ def ppo_card(
 
 
 def _evaluation_row(entry: dict) -> str:
-    gain, low, high = (entry[f"eval_gain_over_sft{end}"] for end in ("", "_low", "_high"))
-    cells = [f"{entry['step']}", f"{entry['eval_reward']:.2f}", f"{gain:+.2f} [{low:+.2f}, {high:+.2f}]"]
+    gain, low, high = (entry.get(f"eval_gain_over_sft{end}") for end in ("", "_low", "_high"))
+    interval = "" if low is None else f" [{low:+.2f}, {high:+.2f}]"  # a few prompts have none
+    cells = [f"{entry['step']}", f"{entry['eval_reward']:.2f}", f"{gain:+.2f}{interval}"]
     return f"| {' | '.join(cells)} | {entry['eval_distinct_tails']:.2f} |"
 
 
@@ -196,14 +197,14 @@ def card(
     output: Output,
     data: Annotated[Path, typer.Option(help="Prepared data that the run was trained on.")],
     figures: Annotated[Path, typer.Option(help="JSON of training/embedded/evaluate_policy.py.")],
-    prompts: Annotated[str, typer.Option(help="File of plain prompts: its first ones are the samples.")],
+    prompts: Annotated[str, typer.Option(help="A file or a set of plain prompts: its first ones are the samples.")],
 ) -> None:
     """Write the model card from the run's log, the data's counts and the evaluation."""
     history = json.loads((run / "log_history.json").read_text())
     counts = json.loads((data / "config.json").read_text())["counts"]
     found = json.loads(figures.read_text())
     enhancer = PromptEnhancer.from_pretrained(output, device="cpu")
-    texts = [line.prompt for line in read_lines(prompts) if line.prompt][:16]
+    texts = load_prompts(prompts)[:16]
     sizes = enhancer.model.config
     parameters = sum(p.numel() for p in enhancer.model.parameters())
     last = max(entry["step"] for entry in history)

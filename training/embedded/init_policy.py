@@ -1,6 +1,6 @@
 """A policy to start from: a byte-level BPE trained on the prompts, and a GPT-2 of random weights that fits the card.
 
-    python training/embedded/init_policy.py --data data/discord --output runs/embedded/init
+    python training/embedded/init_policy.py --data data/embedded --output runs/embedded/init
 
 The tokenizer lower-cases (prompts are written in lower case, and CLIP's encoder does the same), so that the policy need
 not learn every word twice. The model is `transformers`' own `GPT2LMHeadModel`: 6.9 M parameters, 13.8 MB in half
