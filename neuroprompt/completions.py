@@ -8,10 +8,7 @@ prompts by these functions.
 import re
 
 from neuroprompt.decoding import ConstraintError, Constraints, check
-from neuroprompt.prompts import CLIP_WINDOW, Prompt, count_clip_tokens, modifier_key
-
-SEPARATORS = " \t\r\n,;|"
-"""What may stand between modifiers, and goes where the policy writes on: the marks and the blanks around them."""
+from neuroprompt.prompts import CLIP_WINDOW, SEPARATORS, Prompt, count_clip_tokens, modifier_key
 
 
 def check_prompt(text: object, constraints: Constraints | None = None, window: int = CLIP_WINDOW) -> None:

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import torch
 from transformers import GenerationConfig, LogitsProcessorList, PreTrainedModel, PreTrainedTokenizerBase
 
-from neuroprompt.completions import SEPARATORS, check_prompt, finish, shortest_rewrite
+from neuroprompt.completions import check_prompt, finish, shortest_rewrite
 from neuroprompt.decoding.constraints import Constraints, Satisfaction, check, one_each
 from neuroprompt.decoding.neurologic import neurologic
 from neuroprompt.decoding.processors import (
@@ -34,7 +34,7 @@ from neuroprompt.decoding.processors import (
 from neuroprompt.models import ModelError, pick_device
 from neuroprompt.modifiers import categorise
 from neuroprompt.policies import load_policy, load_tokenizer, read_prompts
-from neuroprompt.prompts import CLIP_WINDOW, count_clip_tokens
+from neuroprompt.prompts import CLIP_WINDOW, SEPARATORS, count_clip_tokens
 
 
 class Modifier(NamedTuple):

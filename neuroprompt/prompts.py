@@ -20,6 +20,8 @@ from pathlib import Path
 
 CLIP_WINDOW = 77
 """Tokens that Stable Diffusion's text encoder reads, begin and end tokens included."""
+SEPARATORS = " \t\r\n,;|"
+"""What may stand between modifiers, and goes where the policy writes on: the marks and the blanks around them."""
 
 
 @dataclass(frozen=True)

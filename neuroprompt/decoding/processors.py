@@ -13,8 +13,8 @@ from transformers import (
     TopPLogitsWarper,
 )
 
-from neuroprompt.completions import SEPARATORS
 from neuroprompt.models import float64_device
+from neuroprompt.prompts import SEPARATORS
 
 
 class NoRepeatedNGrams(LogitsProcessor):

@@ -17,13 +17,12 @@ from torch import Tensor
 from torch.utils.data import Sampler
 from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 
-from neuroprompt.completions import SEPARATORS
 from neuroprompt.decoding.neurologic import CACHE
 from neuroprompt.enhancer import TOKENS_PER_CLIP_TOKEN
 from neuroprompt.models import float64_device
 from neuroprompt.policies import read_prompts
 from neuroprompt.ppo.model import position_ids
-from neuroprompt.prompts import Prompt, count_clip_tokens, modifier_key
+from neuroprompt.prompts import SEPARATORS, Prompt, count_clip_tokens, modifier_key
 
 # The streams of noise that a run draws from.
 TRAINING, EVALUATION, MINIBATCHES, PROMPTS = range(4)

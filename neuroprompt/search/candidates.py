@@ -3,10 +3,10 @@
 import random
 from collections.abc import Sequence
 
-from neuroprompt.completions import SEPARATORS, finish
+from neuroprompt.completions import finish
 from neuroprompt.decoding import Constraints, check
 from neuroprompt.decoding.constraints import occurrences
-from neuroprompt.prompts import CLIP_WINDOW, Prompt, count_clip_tokens, modifier_key, normalise
+from neuroprompt.prompts import CLIP_WINDOW, SEPARATORS, Prompt, count_clip_tokens, modifier_key, normalise
 
 
 class Space:

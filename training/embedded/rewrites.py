@@ -4,9 +4,8 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
-from neuroprompt.completions import SEPARATORS
 from neuroprompt.enhancer import EnhancedPrompt
-from neuroprompt.prompts import CLIP_WINDOW, Prompt, count_clip_tokens, modifier_key
+from neuroprompt.prompts import CLIP_WINDOW, SEPARATORS, Prompt, count_clip_tokens, modifier_key
 
 
 @dataclass(frozen=True)
