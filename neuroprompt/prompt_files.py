@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TextIO
 
 from neuroprompt.files import sole_writer
+from neuroprompt.terminal import finite
 
 SUFFIXES = (".txt", ".csv", ".jsonl")
 KEYS = ("prompt", "original")
@@ -194,7 +195,7 @@ class ResultFile:
 
 def json_line(record: dict) -> str:
     """The record as a line of a .jsonl file: to be read by people, and one line for every program."""
-    return json.dumps(record, ensure_ascii=False).translate(_LINE_ENDS) + "\n"
+    return json.dumps(finite(record), ensure_ascii=False).translate(_LINE_ENDS) + "\n"
 
 
 def one_line(text: str) -> str:

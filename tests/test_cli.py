@@ -639,8 +639,8 @@ def test_prompts_and_captions_must_be_as_many(command, monkeypatch, tmp_path):
     Path("three.txt").write_text("a cat\na castle\nan owl\n")
     for prompts, rest, message in (
         (["--input", "none.txt"], [], "none.txt holds no prompts"),
-        (["a cat"], ["--methods", "plain,file:three.txt"], "three.txt has 3 prompts, and there are 1 plain ones"),
-        (["a cat"] * 4, ["--methods", "plain,file:three.txt"], "three.txt has 3 prompts, and there are 4 plain ones"),
+        (["a cat"], ["--methods", "plain,file:three.txt"], "three.txt has 3 prompts for 1 plain one:"),
+        (["a cat"] * 4, ["--methods", "plain,file:three.txt"], "three.txt has 3 prompts for 4 plain ones:"),
     ):
         code, _, err = command("grid", *prompts, *rest, "-o", "g.png")
         assert code == 2 and err.count("\n") == 1 and message in err, err

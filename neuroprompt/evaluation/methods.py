@@ -29,6 +29,7 @@ from neuroprompt.modifiers import CATEGORIES, vocabulary
 from neuroprompt.prompt_files import read_lines
 from neuroprompt.prompts import CLIP_WINDOW, count_clip_tokens
 from neuroprompt.search import SearchConfig, optimize
+from neuroprompt.terminal import counted
 
 if TYPE_CHECKING:
     from neuroprompt.scoring import PromptReward
@@ -280,9 +281,8 @@ def _file(name: str, making: _Making, path: str) -> Method:
 
     def rewrite(prompts: Sequence[str]) -> list[str]:
         if len(written) != len(prompts):
-            raise ValueError(
-                f"{path} has {len(written)} prompts, and there are {len(prompts)} plain ones: one for each"
-            )
+            given = counted(len(written), "prompt")
+            raise ValueError(f"{path} has {given} for {counted(len(prompts), 'plain one')}: one for each is wanted")
         return list(written)
 
     digest = blake2b("\n".join(written).encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()

@@ -101,7 +101,7 @@ def test_written_prompts(parse, tmp_path):
     path.write_text("a rider at dawn\n\na keep\n", encoding="utf-8")
     method = parse(f"plain,file:{path}")[1]
     assert method(["boy on a horse", "a castle"]) == ["a rider at dawn", "a keep"]
-    with pytest.raises(ValueError, match="has 2 prompts, and there are 1 plain ones"):
+    with pytest.raises(ValueError, match="has 2 prompts for 1 plain one: one"):
         method(["boy on a horse"])
     (tmp_path / "made.jsonl").write_text('{"original": "a castle", "text": "a castle, 8k"}\n')  # by `enhance`
     assert parse(f"plain,file:{tmp_path / 'made.jsonl'}")[1](["a castle"]) == ["a castle, 8k"]
