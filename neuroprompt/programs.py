@@ -7,6 +7,7 @@ import traceback
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from threading import current_thread, main_thread
 from types import FrameType, TracebackType
 from typing import NoReturn
 
@@ -101,7 +102,8 @@ def _interruptible() -> Iterator[None]:
         raise KeyboardInterrupt
 
     before = signal.getsignal(signal.SIGINT)
-    mine = before is signal.default_int_handler  # nobody else's, and not to be ignored, as with nohup
+    # Nobody else's, and not to be ignored, as with nohup; only the main thread may set one.
+    mine = before is signal.default_int_handler and current_thread() is main_thread()
     if mine:
         signal.signal(signal.SIGINT, interrupt)
     try:

@@ -31,7 +31,6 @@ from neuroprompt.cli.options import (
     find,
     load_policy,
     own_device,
-    process_share,
     read_shard,
 )
 from neuroprompt.cli.progress import RESUMES, working
@@ -93,7 +92,7 @@ def evaluate(
     drawing.check(generator)
     texts = load_prompts(input, seed=seed)
     with ExitStack() as stack:
-        work = stack.enter_context(working("picture", RESUMES, quiet=process_share()[0] > 1))
+        work = stack.enter_context(working("picture", RESUMES))
         from neuroprompt.evaluation import harness
         from neuroprompt.evaluation.methods import check_methods, parse_methods
         from neuroprompt.evaluation.summary import tables

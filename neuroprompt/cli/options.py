@@ -290,21 +290,16 @@ def check_folder(path: str) -> None:
 # --- processes ---------------------------------------------------------------------------------------------------
 
 
-def process_share() -> tuple[int, int]:
-    """(i, n): which of the processes that `accelerate launch` or `torchrun` started this is, from 1, and their number.
+def read_shard(shard: str) -> tuple[int, int]:
+    """(i, n) of "i/n"; the processes that `accelerate launch` or `torchrun` started divide it among themselves.
 
     No process waits for another, so no process group is made.
     """
-    return int(os.environ.get("RANK", 0)) + 1, int(os.environ.get("WORLD_SIZE", 1))
-
-
-def read_shard(shard: str) -> tuple[int, int]:
-    """(i, n) of "i/n"; processes that were launched together divide it among themselves."""
     match = re.fullmatch(r"(\d+)/(\d+)", shard.strip())
     if not match or not 1 <= int(match[1]) <= int(match[2]):
         raise ValueError(f"there is no shard {shard!r}: write 2/4 for the second of four")
-    rank, processes = process_share()
-    return (int(match[1]) - 1) * processes + rank, int(match[2]) * processes
+    rank, processes = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+    return (int(match[1]) - 1) * processes + rank + 1, int(match[2]) * processes
 
 
 def own_device(device: str | None) -> str | None:

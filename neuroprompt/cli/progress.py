@@ -1,5 +1,6 @@
 """What a command shows while it works, and what it says where Ctrl-C ends it."""
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -48,19 +49,18 @@ class Work:
 
 
 @contextmanager
-def working(noun: str, kept: str = "", quiet: bool = False) -> Iterator[Work]:
+def working(noun: str, kept: str = "") -> Iterator[Work]:
     """The time in which models are loaded and at work; the libraries are quiet in it.
 
     Args:
         noun: What is counted: "prompt".
         kept: What a Ctrl-C leaves, to be said after the count.
-        quiet: Show nothing, as where another process does.
 
     Raises:
         Stopped: Instead of a `KeyboardInterrupt`, with what is to be said of it.
     """
     columns = TextColumn("{task.description}", markup=False), BarColumn(), TextColumn("{task.fields[count]}")
-    hidden = quiet or not sys.stderr.isatty()
+    hidden = not sys.stderr.isatty() or int(os.environ.get("RANK", 0)) > 0  # of several processes one shows it
     # Results on standard output are for a pipe, or printed when the line is gone: Rich would send them here.
     with Progress(
         *columns, TimeRemainingColumn(), console=errors, transient=True, redirect_stdout=False, disable=hidden

@@ -17,7 +17,6 @@ from neuroprompt.cli.options import (
     Title,
     check_folder,
     own_device,
-    process_share,
     read_shard,
 )
 from neuroprompt.cli.progress import RESUMES, working
@@ -83,7 +82,7 @@ def study(
         drawing.check(*names)
         texts = load_prompts(input, seed=seed)
         with ExitStack() as stack:
-            work = stack.enter_context(working("prompt", RESUMES, quiet=process_share()[0] > 1))
+            work = stack.enter_context(working("prompt", RESUMES))
             from neuroprompt.experiments import hold_shard
             from neuroprompt.scoring import PromptReward
             from neuroprompt.study import harness
