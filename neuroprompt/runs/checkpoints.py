@@ -11,6 +11,8 @@ from transformers.trainer_utils import get_last_checkpoint
 
 from neuroprompt.files import write_file
 
+STAGING = "unfinished"  # the folder that checkpoints are written to before they get their name
+
 
 class WholeCheckpoints(Trainer):
     """A `Trainer` whose checkpoints get their names when they are whole, so that a kill never leaves half a one.
@@ -71,9 +73,6 @@ class WholeCheckpoints(Trainer):
         return str(self._staging or super()._get_output_dir(trial))
 
 
-STAGING = "unfinished"  # the folder that checkpoints are written to before they get their name
-
-
 def save_policy(trainer: Trainer) -> None:
     """Save what was trained to the run's own folder, and its log; each file gets its name when it is whole."""
     run = Path(trainer.args.output_dir)
@@ -86,6 +85,25 @@ def save_policy(trainer: Trainer) -> None:
         (run / STAGING).rmdir()
     if trainer.accelerator.is_main_process:
         write_file(run / "log_history.json", json.dumps(trainer.state.log_history, indent=1).encode())
+
+
+def checkpoint_to_resume(config: TrainingArguments) -> str | None:
+    """What `resume_from_checkpoint` stands for: a folder, or None for a fresh start.
+
+    Raises:
+        ValueError: There is no such folder.
+    """
+    wanted = config.resume_from_checkpoint
+    if wanted is None or str(wanted).lower() in {"false", "no"}:
+        return None
+    if str(wanted).lower() in {"true", "last"}:
+        return get_last_checkpoint(config.output_dir) if Path(config.output_dir).is_dir() else None
+    if not Path(wanted).is_dir():
+        raise ValueError(f"there is no checkpoint {wanted}")
+    return str(wanted)
+
+
+# --- details -----------------------------------------------------------------------------------------------------
 
 
 def _put_in_place(written: Path, final: Path) -> None:
@@ -109,19 +127,3 @@ def _rotate(run: Path, limit: int | None, best: str | None) -> None:
             os.replace(folder, doomed)
             extra -= 1
     shutil.rmtree(run / STAGING, ignore_errors=True)
-
-
-def checkpoint_to_resume(config: TrainingArguments) -> str | None:
-    """What `resume_from_checkpoint` stands for: a folder, or None for a fresh start.
-
-    Raises:
-        ValueError: There is no such folder.
-    """
-    wanted = config.resume_from_checkpoint
-    if wanted is None or str(wanted).lower() in {"false", "no"}:
-        return None
-    if str(wanted).lower() in {"true", "last"}:
-        return get_last_checkpoint(config.output_dir) if Path(config.output_dir).is_dir() else None
-    if not Path(wanted).is_dir():
-        raise ValueError(f"there is no checkpoint {wanted}")
-    return str(wanted)

@@ -1,4 +1,5 @@
-"""Before and while a run goes on: what cannot work is refused in one line, and its folder gets its one writer."""
+"""Before and while a run goes on: what cannot work is refused in one line, libraries are held back from what the person
+reads, and the run's folder gets its one writer."""
 
 import logging
 import warnings

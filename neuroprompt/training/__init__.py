@@ -1,1 +1,1 @@
-"""What the scripts of `training/` do: supervised fine-tuning, PPO, and GRPO and RLOO."""
+"""What the scripts of `training/` do: SFT, PPO, GRPO and RLOO, and in `run` the course of them all."""

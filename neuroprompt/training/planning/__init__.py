@@ -14,8 +14,7 @@ What is held is exact. A phase is the peak of the tensors that its passes make, 
 libraries take beside tensors (context, workspaces of convolutions, fragmentation) is not in it.
 """
 
-from neuroprompt.runs.arguments import for_any_machine
 from neuroprompt.training.planning.plan import Layout, Part, Plan
 from neuroprompt.training.planning.runs import only_planned, plan_grpo, plan_ppo, plan_sft
 
-__all__ = ["Layout", "Part", "Plan", "for_any_machine", "only_planned", "plan_grpo", "plan_ppo", "plan_sft"]
+__all__ = ["Layout", "Part", "Plan", "only_planned", "plan_grpo", "plan_ppo", "plan_sft"]

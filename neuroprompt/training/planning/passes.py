@@ -40,7 +40,7 @@ def generate(policy: PreTrainedModel, rows: int, prompt: int, completion: int, a
 
 @torch.no_grad()
 def logprobs(policy: PreTrainedModel, rows: int, prompt: int, completion: int, autocast: Autocast) -> int:
-    """Bytes of reading what policy and reference make of `rows` rewrites (`PPOTrainer._measure`)."""
+    """Bytes of reading what policy and reference make of `rows` rewrites (`ppo.actor.Actor.measure`)."""
     policy.eval()
 
     def measure() -> None:

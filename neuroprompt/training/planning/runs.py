@@ -143,7 +143,7 @@ def plan_grpo(
     config: GRPOConfig | RLOOConfig,
     model_config: ModelConfig,
 ) -> Plan:
-    """What `neuroprompt.training.ppo.train_grpo` takes.
+    """What `neuroprompt.training.grpo.train_grpo` takes.
 
     Raises:
         ModelError: A model is not there.
