@@ -681,15 +681,15 @@ def test_a_picture_is_judged_by_the_rewards_that_know_its_kind(command, monkeypa
     for arguments, judge in (
         (["ours.png"], "embedded"),
         (["ours.png", "missing.png"], "embedded"),
-        (["-p", "x", "photo.png"], None),
-        (["turbo.jpg"], None),
-        (["ours.png", "turbo.jpg"], None),
+        (["-p", "x", "photo.png"], "published"),
+        (["turbo.jpg"], "published"),
+        (["ours.png", "turbo.jpg"], "published"),
         (["turbo.jpg", "--reward-model", "embedded"], "embedded"),
-        (["ours.png", "--reward-model", "published"], None),
+        (["ours.png", "--reward-model", "published"], "published"),
     ):
         code, _, err = command("score", *arguments, "--rewards", "aesthetic")
         assert code == ("missing.png" in arguments) and asked.pop() == judge
-        by_default = judge is None and "published" not in arguments
+        by_default = judge == "published" and "published" not in arguments
         assert ("--reward-model embedded" in err) == by_default, err
 
 
