@@ -89,10 +89,11 @@ class Guide:
         self.hash_factor = torch.as_tensor(vocabulary.hash_factor, device=device)
         self.hash_term = torch.as_tensor(vocabulary.hash_term, device=device)
         self.bits = torch.arange(self.clauses, device=device)
-        self.price = torch.zeros((len(automata), self.clauses), dtype=torch.long, device=device)
+        price = torch.zeros((len(automata), self.clauses), dtype=torch.long, device=device)
         for i, automaton in enumerate(automata):
             if automaton is not None:
-                self.price[i, : len(automaton.price)] = torch.as_tensor(automaton.price)
+                price[i, : len(automaton.price)] = torch.as_tensor(automaton.price)
+        self.price = price[self.automaton][:, None]  # (batch, 1, clauses)
         self.everything = torch.tensor([a.everything if a else 0 for a in automata], device=device)[self.automaton]
 
         # rows of visited states, and their runs in one sorted array
@@ -183,7 +184,7 @@ class Guide:
 
     def select(self, keep: Tensor) -> None:
         """Keeps these prompts only."""
-        for name in ("automaton", "constrained", "everything", "satisfied", "hash", "row"):
+        for name in ("automaton", "constrained", "everything", "price", "satisfied", "hash", "row"):
             setattr(self, name, getattr(self, name)[keep])
 
     # -- the steps of `candidates`
@@ -192,7 +193,7 @@ class Guide:
         everything = self.everything[:, None]
         open_clauses = everything & ~self.satisfied
         pending = self.row_pending[self.row]
-        price = self.price[self.automaton][:, None] * self._members(open_clauses)
+        price = self.price * self._members(open_clauses)
         may_end = (open_clauses & ~pending == 0) & (pending & FORBIDDEN == 0)
         return Debt(pending, price, price.sum(dim=2), may_end)
 
@@ -303,8 +304,7 @@ class Guide:
 
     def _credit(self, clauses: Tensor) -> Tensor:
         """What the clauses of each set are worth, in nats. (batch, n) to (batch, n)"""
-        tokens = (self.price[self.automaton][:, None] * self._members(clauses)).sum(dim=2)
-        return self.preferences.phrase_weight * tokens
+        return self.preferences.phrase_weight * (self.price * self._members(clauses)).sum(dim=2)
 
     def _pending_in(self, states: Tensor) -> Tensor:
         """What the end of the text would complete in each of (batch, n) states, as bits."""
