@@ -20,7 +20,7 @@ from importlib.resources import files
 from types import MappingProxyType
 from typing import NamedTuple
 
-from neuroprompt.artists import spellings
+from neuroprompt.artists import historical, spellings
 from neuroprompt.modifiers import spelling_key
 from neuroprompt.prompts import Prompt
 
@@ -258,6 +258,8 @@ def _spellings(phrase: str) -> Iterator[str]:
     """A phrase, and with hyphens where it has up to two spaces: decoding folds case and blanks, but no hyphens."""
     words = phrase.split()
     yield phrase
+    if words[0] == "by":
+        return
     if len(words) == 2:
         yield "-".join(words)
     elif len(words) == 3:
@@ -280,7 +282,10 @@ def _listed(cell: str) -> tuple[str, ...]:
 @cache
 def _phrases() -> tuple[Mapping[str, tuple[tuple[str, bool], ...]], int]:
     """normalised phrase → the concepts that it names, and whether only as a modifier; and the longest, in words"""
-    named: dict[str, dict[str, bool]] = {}
+    masters = {
+        f"by {name}": {"old masters": False} for name, reason in historical().items() if reason.startswith("died")
+    }
+    named: dict[str, dict[str, bool]] = masters  # the table has the most frequent ones, to be forbidden
     for concept in concepts().values():
         for weak, phrases in ((False, concept.phrases), (True, concept.weak)):
             for phrase in phrases:

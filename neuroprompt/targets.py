@@ -132,14 +132,15 @@ def _unlearned_phrases() -> tuple[Mapping[str, str], Mapping[str, str]]:
 def _bare(segment: str) -> str:
     """The modifier without brackets, weights, quotes, marks at its ends and "and" before it; a bare name with "by"."""
     text = _WEIGHT.sub("", _APERTURE.sub(r"f/\1.\2", segment))
-    text = _LEADING.sub("", " ".join(_MARKS.sub("", text).split()).strip(" .!?:-–—_~'/\\+&=#"))
+    text = _LEADING.sub("", " ".join(_HYPHEN.sub(" ", _MARKS.sub("", text)).split()).strip(" .!?:-–—_~'/\\+&=#"))
     is_name = historical().get(spelling_key(text), "").startswith("died")
     return f"by {text}" if is_name else text  # "…, david roberts" reads as a subject
 
 
 _APERTURE = re.compile(r"\bf ?/? ?(\d)[. ]+(\d)\b")  # "f 1. 8", as Discord's bot spaced it
 _WEIGHT = re.compile(r"::?\s*-?\d+(?:\.\d+)?(?![\d:])")
-_MARKS = re.compile(r"[()\[\]{}<>\"“”*]")
+_MARKS = re.compile(r"[()\[\]{}<>\"“”*!?]")
+_HYPHEN = re.compile(r"(?<=\w) - (?=\w)")
 _LEADING = re.compile(r"^(?:and|with|also|plus|but)\s+", re.IGNORECASE)
 _CONNECTIVE = re.compile(r"(?:\w+ ){0,2}by |in (?:the )?(?:\w+ ){0,2}style of ", re.IGNORECASE)
 # "purple by caravaggio": what stands before "by" must say that somebody made something.
