@@ -1,7 +1,7 @@
 # make demo       a virtual environment, the package, two prompts rewritten, and their pictures in demo.png
 # make test       the test suite
 # make rehearse   every config and documented command, on tiny models under the published names
-# make lint       ruff, and the house's floors (lint-imports)
+# make lint       ruff, the floors of the house (lint-imports), the types of what it offers (pyright)
 # With `uv` or another pip in INSTALL, or another interpreter in PYTHON, the same: make test PYTHON=python3.12
 
 VENV ?= .venv
@@ -23,6 +23,7 @@ lint: $(VENV)/.dev
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/lint-imports --no-logo --no-cache
+	$(VENV)/bin/basedpyright --pythonpath $(VENV)/bin/python
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import repeat
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, overload
 
 import torch
 from transformers import GenerationConfig, LogitsProcessorList, PreTrainedModel, PreTrainedTokenizerBase
@@ -69,7 +69,7 @@ class EnhancedPrompt:
     constraints: Satisfaction | None = None
     warning: str | None = None
 
-    def to_dict(self) -> dict:
+    def to_dict(self) -> dict[str, Any]:
         """As plain JSON types."""
         return asdict(self) | {"modifiers": [m._asdict() for m in self.modifiers]}
 
@@ -143,6 +143,10 @@ class Decoding:
         return 1 if self.do_sample else self.num_return_sequences
 
 
+Wishes = Constraints | Sequence[Constraints | None] | None
+"""What results must and must not say: one for all prompts, or one (or None) for each."""
+
+
 class PromptEnhancer:
     """Rewrites prompts with a causal language model.
 
@@ -191,12 +195,26 @@ class PromptEnhancer:
         model = load_policy(name, where, dtype=dtype or ("float32" if where.type == "cpu" else "auto"))
         return cls(model, load_tokenizer(name))
 
+    @overload
+    def __call__(
+        self, prompts: str, constraints: Wishes = ..., *, num_return_sequences: Literal[1] = ..., **settings: Any
+    ) -> EnhancedPrompt: ...
+    @overload
     def __call__(
         self,
-        prompts: str | Sequence[str],
-        constraints: Constraints | Sequence[Constraints | None] | None = None,
+        prompts: Sequence[str],
+        constraints: Wishes = ...,
+        *,
+        num_return_sequences: Literal[1] = ...,
         **settings: Any,
-    ) -> "EnhancedPrompt | list[EnhancedPrompt] | list[list[EnhancedPrompt]]":
+    ) -> list[EnhancedPrompt]: ...
+    @overload
+    def __call__(
+        self, prompts: str | Sequence[str], constraints: Wishes = ..., **settings: Any
+    ) -> EnhancedPrompt | list[EnhancedPrompt] | list[list[EnhancedPrompt]]: ...
+    def __call__(
+        self, prompts: str | Sequence[str], constraints: Wishes = None, **settings: Any
+    ) -> EnhancedPrompt | list[EnhancedPrompt] | list[list[EnhancedPrompt]]:
         """Rewrite one prompt or many.
 
         Args:
@@ -224,10 +242,7 @@ class PromptEnhancer:
 
     @torch.inference_mode()
     def rewrite(
-        self,
-        originals: Sequence[str],
-        constraints: Constraints | Sequence[Constraints | None] | None = None,
-        **settings: Any,
+        self, originals: Sequence[str], constraints: Wishes = None, **settings: Any
     ) -> list[list[EnhancedPrompt]]:
         """The variants of each prompt, in order: as `__call__`, always in this shape, for callers that have asked
         `check_prompt` already."""

@@ -33,6 +33,7 @@ def main(
 def document() -> str:
     """The whole page."""
     from neuroprompt.cli.commands import app
+    from neuroprompt.enhancer import Decoding
     from neuroprompt.evaluation.peers import Peer
     from neuroprompt.images import GeneratorConfig
 
@@ -53,6 +54,7 @@ def document() -> str:
             parts.append(f"And the options of {links}.")
     for group, parameters in groups.items():
         parts += [f"### {group}", _options(parameters.values())]
+    parts += ["## Rewriting in Python", _DECODING, _fields(Decoding)]
     parts += ["## Trainings", _TRAININGS]
     for title, classes in _trainings().items():
         parts.append(f"### {title}")
@@ -151,6 +153,7 @@ _VARIABLES = [
     ("`HF_HUB_OFFLINE`", "`1`: no hub is asked (`huggingface_hub`)"),
     ("`OMP_WAIT_POLICY`", "`passive`, unless you say otherwise: how threads wait (docs/benchmarks.md)"),
 ]
+_DECODING = "What `PromptEnhancer` takes beside prompts and constraints."
 _TRAININGS = """\
 Keys of a `--config` file and options of the command line, beside those of `transformers.TrainingArguments` and TRL's
 `ModelConfig` and trainers; `--help` lists these, too."""

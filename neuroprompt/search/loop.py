@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from hashlib import blake2b
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, overload
 
 import numpy as np
 
@@ -67,6 +67,22 @@ class Round(NamedTuple):
     improvement: float
 
 
+@overload
+def optimize(
+    prompts: str,
+    reward: PromptReward,
+    propose: PromptEnhancer | Proposer,
+    config: SearchConfig | None = ...,
+    **keywords: Any,
+) -> SearchResult: ...
+@overload
+def optimize(
+    prompts: Sequence[str],
+    reward: PromptReward,
+    propose: PromptEnhancer | Proposer,
+    config: SearchConfig | None = ...,
+    **keywords: Any,
+) -> list[SearchResult]: ...
 def optimize(
     prompts: str | Sequence[str],
     reward: PromptReward,
