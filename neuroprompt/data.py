@@ -204,14 +204,7 @@ def cut_prompts(
         prompts = _drop_celebrities(prompts)
         counts["not about a celebrity"] = len(prompts)
         say(f"{len(prompts):>9,} not about a celebrity")
-    cut = prompts.map(
-        _pairs_and_plain,
-        batched=True,
-        fn_kwargs={"config": config},
-        num_proc=config.num_proc,
-        remove_columns=prompts.column_names,
-        desc="cutting",
-    )
+    cut = _mapped(prompts, lambda batch: _pairs_and_plain(batch, config), config, "cutting")
     kinds, became = cut["kind"][:], Counter(reason for reasons in cut["became"][:] for reason in reasons)
     cut = cut.remove_columns(["kind", "became"])
     pairs = cut.select([i for i, kind in enumerate(kinds) if kind == "pair"])
@@ -356,6 +349,14 @@ def _mended(modifiers: dict[str, int]) -> str:
 # --- steps -------------------------------------------------------------------------------------------------------
 
 
+def _mapped(data: Dataset, step: Callable[[dict], dict], config: DataConfig, desc: str) -> Dataset:
+    """Never from the cache, which knows nothing of the rules that a step follows in other modules."""
+    names = data.column_names
+    return data.map(
+        step, batched=True, num_proc=config.num_proc, remove_columns=names, desc=desc, load_from_cache_file=False
+    )
+
+
 def _clean(data: Dataset, config: DataConfig) -> Dataset:
     def step(batch):
         scores = batch.get("nsfw") or [None] * len(batch["prompt"])
@@ -368,7 +369,7 @@ def _clean(data: Dataset, config: DataConfig) -> Dataset:
                 kept.append(text)
         return {"prompt": kept}
 
-    return data.map(step, batched=True, num_proc=config.num_proc, remove_columns=data.column_names, desc="cleaning")
+    return _mapped(data, step, config, "cleaning")
 
 
 def _drop_duplicates(data: Dataset) -> Dataset:

@@ -218,3 +218,11 @@ def test_saving_replaces_prepared_data_alone(source, tmp_path):
     (folder / "config.json").write_text('{"coun')
     with pytest.raises(ValueError, match=r"config\.json is none of prepared data"):
         PromptData.load(folder)
+
+
+def test_rules_that_have_changed_are_followed(source, monkeypatch):
+    """`datasets` keeps what a step made, and knows nothing of rules that stand in another module."""
+    prepare(config(source))
+    monkeypatch.setattr("neuroprompt.targets.MAX_MODIFIERS", 2)
+    rows = [row for split in prepare(config(source)).pairs.values() for row in split]
+    assert rows and all(row["completion"].count(",") <= 2 for row in rows)
