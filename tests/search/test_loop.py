@@ -188,19 +188,6 @@ def test_ctrl_c_keeps_the_best_and_the_state(strategy, tmp_path):
     assert nothing.text == "a castle" and nothing.images == 0 and not nothing.complete
 
 
-def test_a_state_of_another_search_is_refused(tmp_path):
-    state = tmp_path / "s.json"
-    search("a castle", budget=10, state=state)
-    with pytest.raises(ValueError, match="other budget"):
-        search("a castle", budget=11, state=state)
-    with pytest.raises(ValueError, match="other images_per_prompt"):
-        search("a castle", budget=10, reward=World(images_per_prompt=1), state=state)
-    state.write_text('{"pictures": 3')
-    with pytest.raises(ValueError, match="no state of a search"):
-        search("a castle", budget=10, state=state)
-    assert [p.name for p in tmp_path.iterdir()] == ["s.json"]
-
-
 # --- the real thing --------------------------------------------------------------------------------------------------
 
 
