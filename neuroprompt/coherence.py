@@ -242,9 +242,9 @@ def _group_of(key: str) -> str | None:
     short = _LEADING.sub("", key)
     while short not in groups:
         first, _, rest = short.partition(" ")
-        if first not in _INTENSE or not rest:
+        if not rest or (" " not in rest and first not in _INTENSE):
             return None
-        short = rest
+        short = rest  # "colorful redshift render", "very sharp"
     return groups[short]
 
 

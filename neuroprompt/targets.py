@@ -131,13 +131,17 @@ def _unlearned_phrases() -> tuple[Mapping[str, str], Mapping[str, str]]:
 
 def _bare(segment: str) -> str:
     """The modifier without brackets, weights, quotes, marks at its ends and "and" before it; a bare name with "by"."""
-    text = _WEIGHT.sub("", _APERTURE.sub(r"f/\1.\2", segment))
+    text = _WEIGHT.sub("", _APERTURE.sub(_aperture, segment))
     text = _LEADING.sub("", " ".join(_HYPHEN.sub(" ", _MARKS.sub("", text)).split()).strip(" .!?:-–—_~'/\\+&=#"))
     is_name = historical().get(spelling_key(text), "").startswith("died")
     return f"by {text}" if is_name else text  # "…, david roberts" reads as a subject
 
 
-_APERTURE = re.compile(r"\bf ?/? ?(\d)[. ]+(\d)\b")  # "f 1. 8", as Discord's bot spaced it
+def _aperture(match: re.Match) -> str:
+    return f"f/{match[1]}.{match[2]}" if match[2] else f"f/{match[1]}"
+
+
+_APERTURE = re.compile(r"\bf ?/? ?(\d\d?)(?:[. ]+(\d))?\b")  # "f 1. 8", as Discord's bot spaced it
 _WEIGHT = re.compile(r"::?\s*-?\d+(?:\.\d+)?(?![\d:])")
 _MARKS = re.compile(r"[()\[\]{}<>\"“”*!?]")
 _HYPHEN = re.compile(r"(?<=\w) - (?=\w)")
@@ -147,7 +151,7 @@ _CONNECTIVE = re.compile(r"(?:\w+ ){0,2}by |in (?:the )?(?:\w+ ){0,2}style of ",
 _BY_WHAT = re.compile(
     r"(?!(?:.* )?(?:art|artwork|artworks|works?|paintings?|painted|drawings?|drawn|illustrat\w+|prints?|portraits?|"
     r"style|designed|design|inspired|made|created|engraving|etching|woodcut|photo\w*|concept|scene|masterpiece|lit|"
-    r"light|illuminated|backlit|surrounded|cover|poster|sketch|watercolou?r|fresco|mural|sculpture|animation|film|directed|"
+    r"illuminated|backlit|surrounded|cover|poster|sketch|watercolou?r|fresco|mural|sculpture|animation|film|directed|"
     r"anime|oil|canvas|render|rendered|side) by )\w.* by "
 )
 _DANGLING = frozenset(
