@@ -8,7 +8,9 @@ from tests.ppo.test_trainer import PROMPTS, rich, trainer
 
 
 def test_a_log_file_gets_a_line_for_each_log(tokenizer, tmp_path, capsys):  # noqa: F811
-    run = trainer(tokenizer, tmp_path, rich, eval_prompts=PROMPTS, eval_strategy="steps", eval_steps=4)
+    run = trainer(
+        tokenizer, tmp_path, rich, eval_prompts=PROMPTS, eval_strategy="steps", eval_steps=4, disable_tqdm=False
+    )
     run.train()
     lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("step ")]
     assert [line.split("  ")[0] for line in lines if "/" in line] == ["step 4/8", "step 4/8", "step 8/8", "step 8/8"]
@@ -27,5 +29,5 @@ def test_an_error_leaves_no_bar_behind(tokenizer, tmp_path, monkeypatch):  # noq
         raise RuntimeError("the reward is broken")
 
     with pytest.raises(RuntimeError, match="broken"):
-        trainer(tokenizer, tmp_path, fail).train()
+        trainer(tokenizer, tmp_path, fail, disable_tqdm=False).train()
     assert len(seen[0]) == 1 and not terminal.errors._live_stack

@@ -3,6 +3,8 @@
 import sys
 from typing import NoReturn
 
+import neuroprompt.threads  # noqa: F401 (before a command loads torch)
+
 __all__ = ["main"]
 
 

@@ -29,7 +29,8 @@ def summarise(folder: str | Path) -> dict:
     """The numbers of a study, from its folder alone, whatever the order and the files its records stand in.
 
     Args:
-        folder: That of `harness.study` or `harness.merge`: with ``settings.json``, and for each generator a folder of records.
+        folder: That of `harness.study` or `harness.merge`: with ``settings.json``, and for each generator a folder of
+            records.
 
     Returns:
         JSON types; an interval is ``{"mean", "low", "high"}`` at 95 %, and None where nothing can be said. Among them

@@ -341,7 +341,7 @@ def test_what_cannot_be_evaluated(reward, tmp_path):
         (["a cat", "a dog", "a cat"], [plain], r"prompt 3 \('a cat'\) is prompt 1 again"),
         (PROMPTS, [plain, plain], "'plain' is given twice"),
         (PROMPTS, [suffix], "add the method plain, or set relative to none"),
-        (PROMPTS, [plain, *parse_methods(f"file:{short}")], "has 1 prompts, and there are 5"),
+        (PROMPTS, [plain, *parse_methods(f"file:{short}")], "has 1 prompt for 5 plain ones"),
         (["a cat"], [plain, Method("empty", lambda prompts: [" "])], "an empty one"),
         (["a cat"], [plain, Method("two", lambda prompts: ["a", "b"])], "made 2 prompts of 1"),
     ]:
