@@ -44,6 +44,7 @@ from transformers import (
     AutoTokenizer,
     GPT2Config,
     GPT2LMHeadModel,
+    IntervalStrategy,
     PreTrainedTokenizerBase,
     PrinterCallback,
     TrainerCallback,
@@ -57,7 +58,7 @@ from neuroprompt.rewards import Component, RewardSet
 from neuroprompt.runs.arguments import read_arguments
 from neuroprompt.scoring import PromptReward, RewardArguments
 from neuroprompt.training.queries import QueryArguments, load_queries
-from neuroprompt.training.rewarded import load_reward_func
+from neuroprompt.training.rewarded import load_reward_func, without_evaluation
 
 ROOT = Path(__file__).resolve().parents[1]
 EMBEDDED = ROOT / "configs/ppo/embedded.yaml"
@@ -360,10 +361,13 @@ def read(
     config: Path, arguments: list[str], output_dir: str
 ) -> tuple[QueryArguments, RewardArguments, PPOConfig, ModelConfig]:
     """The arguments of `training/ppo.py`, without all that comes between iterations."""
-    nothing = "--eval_strategy no --save_strategy no --load_best_model_at_end false --eval_samples 0 --report_to none"
+    nothing = "--eval_samples 0 --report_to none"
     fixed = [*nothing.split(), "--disable_tqdm", "true", "--output_dir", output_dir]
     classes = (QueryArguments, RewardArguments, PPOConfig, ModelConfig)
-    return read_arguments(classes, "", ["--config", str(config), *arguments, *fixed])
+    queries, images, settings, model = read_arguments(classes, "", ["--config", str(config), *arguments, *fixed])
+    without_evaluation(settings)
+    settings.save_strategy = IntervalStrategy.NO
+    return queries, images, settings, model
 
 
 def full_size_reward(images: RewardArguments, settings: PPOConfig, tokenizer: PreTrainedTokenizerBase) -> PromptReward:
