@@ -89,6 +89,8 @@ CONTRADICT = [  # most of them of policies' rewrites, read as a new user
     "manga page of a duel, octane render",
     "portrait of a queen, by alphonse mucha, octane render",
     "painting of a god, unreal engine",
+    "photo of a llama, illustration",
+    "a llama, soft focus, sharp focus",
 ]
 AGREE = [
     "a pencil sketch of an apple, white background, line art",
