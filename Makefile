@@ -14,7 +14,7 @@ demo: $(VENV)/.package
 	@HF_HUB_OFFLINE=1 $(VENV)/bin/python scripts/demo.py
 
 test: $(VENV)/.dev
-	HF_HUB_OFFLINE=1 $(VENV)/bin/python -m pytest -n auto
+	HF_HUB_OFFLINE=1 $(VENV)/bin/python -m pytest -n auto --dist worksteal
 
 rehearse: $(VENV)/.dev
 	$(VENV)/bin/python scripts/rehearse.py
