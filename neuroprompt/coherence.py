@@ -128,9 +128,11 @@ def forbidden_for(text: str) -> list[str]:
     elif "person" not in subjects_of(text) and "creature" in subjects_of(text):
         phrases |= _only_for("person")
     words = f" {spelling_key(text)} "
-    needed = {key for phrase in phrases if f" {(key := spelling_key(phrase))} " not in words}
-    shortest = {phrase for phrase in needed if not any(part in needed for part in _parts(phrase))}
-    return sorted({spelling for phrase in shortest for spelling in _spellings(phrase)})
+    keys = {phrase: spelling_key(phrase) for phrase in phrases}
+    needed = {key for key in keys.values() if f" {key} " not in words}
+    shortest = {key for key in needed if not any(part in needed for part in _parts(key))}
+    written = {phrase.casefold() for phrase, key in keys.items() if key in shortest}  # "f1.4", whose key is "f/1.4"
+    return sorted(written | {spelling for key in shortest for spelling in _spellings(key)})
 
 
 @lru_cache(maxsize=1 << 12)

@@ -211,6 +211,16 @@ def test_a_text_that_avoids_what_is_forbidden_contradicts_nothing(modifiers, sub
         text = longer
 
 
+@pytest.mark.parametrize("concept", concepts().values(), ids=lambda concept: concept.name)
+def test_every_phrase_that_a_concept_excludes_is_forbidden(concept):
+    for said in concept.phrases[:1] + concept.weak[:1]:
+        forbidden = set(forbidden_for(f"a cat, {said}"))
+        for name in concept.excludes:
+            for phrase in (*concepts()[name].phrases, *concepts()[name].weak):
+                if phrase not in forbidden and not any(next(occurrences(phrase, f), None) for f in forbidden):
+                    assert contradictions(phrase) or not contradictions(f"a cat, {said}, {phrase}"), (said, phrase)
+
+
 @given(st.text(max_size=80))
 def test_any_text_can_be_asked_about(text):
     medium_of(text), contradictions(text), repeated_groups(text), forbidden_for(text), unknown_words(text)
