@@ -14,7 +14,12 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import cached_file
 
+from neuroprompt.coherence import MEDIA
 from neuroprompt.models import ModelError, check_tokenizer, check_weights, locate, reason, reporting
+
+CONTROLS = {family: f"<|{family or 'any'}|>" for family in ("", *MEDIA)}
+"""The special token that tells a policy the family of a prompt's medium, where its tokenizer has such tokens; the one
+of "" leaves the medium to the policy."""
 
 
 def load_policy(

@@ -11,7 +11,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from neuroprompt.coherence import MEDIA
 from neuroprompt.data import DataConfig, PromptData, prepare
+from neuroprompt.policies import CONTROLS, load_policy, load_tokenizer
 from neuroprompt.runs.checkpoints import checkpoint_to_resume
 
 ROOT = Path(__file__).parents[2]
@@ -102,6 +104,16 @@ def test_a_run_leaves_a_policy_a_log_and_samples(workspace, one_go):
     from neuroprompt.enhancer import PromptEnhancer
 
     assert PromptEnhancer.from_pretrained(folder, device="cpu")("a red fox").text.startswith("a red fox")
+
+
+def test_a_new_policy_reads_a_medium_as_one_token_and_never_writes_one(workspace):
+    tokenizer = load_tokenizer(workspace / "init")
+    ids = tokenizer(list(CONTROLS.values()), add_special_tokens=False)["input_ids"]
+    assert [len(row) for row in ids] == [1] * len(ids) and len({row[0] for row in ids}) == len(MEDIA) + 1
+    assert (
+        tokenizer("<|paint|>A cat")["input_ids"] == ids[list(CONTROLS).index("paint")] + tokenizer("a cat")["input_ids"]
+    )
+    assert load_policy(workspace / "init").generation_config.suppress_tokens == [row[0] for row in ids]
 
 
 def test_resume_is_exact(workspace, one_go):

@@ -3,8 +3,9 @@
     python training/embedded/init_policy.py --data data/embedded --output runs/embedded/init
 
 The tokenizer lower-cases (prompts are written in lower case, and CLIP's encoder does the same), so that the policy need
-not learn every word twice. The model is `transformers`' own `GPT2LMHeadModel`: 6.9 M parameters, 13.8 MB in half
-precision.
+not learn every word twice. It has a special token for each family of media, to tell a policy before a prompt; the
+model's `generation_config.json` says that these are never written. The model is `transformers`' own `GPT2LMHeadModel`:
+6.9 M parameters, 13.8 MB in half precision.
 """
 
 from pathlib import Path
@@ -17,6 +18,7 @@ from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_toke
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
 from neuroprompt.data import PromptData
+from neuroprompt.policies import CONTROLS
 
 END, PAD = "<|endoftext|>", "<|pad|>"
 
@@ -51,6 +53,7 @@ def main(
             pad_token_id=tokenizer.pad_token_id,
         )
     )
+    model.generation_config.suppress_tokens = tokenizer.convert_tokens_to_ids(list(CONTROLS.values()))
     tokenizer.model_max_length = positions
     model.save_pretrained(output)
     tokenizer.save_pretrained(output)
@@ -69,7 +72,7 @@ def train_tokenizer(data: PromptData, vocabulary: int) -> PreTrainedTokenizerFas
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=vocabulary,
-        special_tokens=[END, PAD],
+        special_tokens=[END, PAD, *CONTROLS.values()],
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
