@@ -85,7 +85,7 @@ def _show_perplexities(found: dict, split: str) -> dict:
             console.print(f"{what}: {p.tokens:,} tokens, {p.bytes:,} bytes")
     return {
         name: {
-            kind: {"loss": p.loss, "per_token": p.per_token, "per_byte": p.per_byte, "tokens": p.tokens}
+            kind: {key: getattr(p, key) for key in ("loss", "per_token", "per_byte", "tokens", "bytes")}
             for kind, p in zip(["all", "new"], of, strict=True)
             if p
         }

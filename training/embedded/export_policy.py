@@ -29,7 +29,8 @@ from neuroprompt.enhancer import PromptEnhancer
 from neuroprompt.evaluation.prompt_sets import load_prompts
 from neuroprompt.evaluation.summary import read_records, tables
 from neuroprompt.models import DIFFERENCE, locate
-from neuroprompt.policies import sampled_by_default
+from neuroprompt.policies import CONTROLS, sampled_by_default
+from neuroprompt.targets import REASONS
 
 app = typer.Typer(no_args_is_help=True, add_completion=False)
 Run = Annotated[Path, typer.Option(help="Output folder of training/sft.py.")]
@@ -201,18 +202,19 @@ def card(
 ) -> None:
     """Write the model card from the run's log, the data's counts and the evaluation."""
     history = json.loads((run / "log_history.json").read_text())
-    counts = json.loads((data / "config.json").read_text())["counts"]
+    made = json.loads((data / "config.json").read_text())
     found = json.loads(figures.read_text())
     enhancer = PromptEnhancer.from_pretrained(output, device="cpu")
     texts = load_prompts(prompts)[:16]
     sizes = enhancer.model.config
     parameters = sum(p.numel() for p in enhancer.model.parameters())
-    last = max(entry["step"] for entry in history)
+    last, passes = (max(entry[key] for entry in history) for key in ("step", "epoch"))
     tokens = max(entry.get("num_input_tokens_seen", 0) for entry in history)
     curve = {entry["step"]: entry["eval_loss"] for entry in history if "eval_loss" in entry}
     rewrites, perplexity = found["rewrites"], found["perplexity"]
     categories = {"other" if c == "null" else c: v for c, v in rewrites["categories"].items()}
     behind = perplexity["policy"]["new"]["loss"] > perplexity["4-gram, Kneser-Ney"]["new"]["loss"]
+    told = [token for token in CONTROLS.values() if token in enhancer.tokenizer.get_vocab()]
     lines = [
         "# The embedded policy",
         "",
@@ -220,6 +222,8 @@ def card(
         f"{sizes.n_positions} positions) and a byte-level BPE of {sizes.vocab_size:,} entries that lower-cases, in "
         "half precision. It continues a plain image prompt with the modifiers that expert users add.",
         "",
+        *[f"Before the prompt stands the family of its medium, where the prompt names one: {', '.join(told)}.", ""]
+        * bool(told),
         "Made from nothing by `training/embedded/README.md`'s commands. Licence: Apache-2.0.",
         "",
         "## Data",
@@ -228,13 +232,14 @@ def card(
         "",
         "| step | prompts left |",
         "|---|---|",
-        *[f"| {name} | {count:,} |" for name, count in counts.items()],
+        *[f"| {name} | {count:,} |" for name, count in made["counts"].items()],
         "",
+        *_mended(made),
         "98 % of the pairs are trained on; 1 % each are for validation and test, split by their first four words.",
         "",
         "## Training",
         "",
-        f"{last:,} steps of 32 pairs ({last * 32:,} pairs)"
+        f"{last:,} steps, {passes:.1f} passes over the pairs"
         + (f", {tokens / 1e6:.0f} M tokens" if tokens else "")
         + ", AdamW with a cosine schedule, `configs/sft/embedded.yaml`. Held-out loss (nats per token of the "
         "completions; validation split):",
@@ -251,7 +256,7 @@ def card(
         "",
         f"All: {perplexity['policy']['all']['tokens']:,} tokens. New text: the completions of which no eight tokens in "
         f"a row stand in the train split, {perplexity['policy']['new']['tokens']:,} tokens. Users try many subjects "
-        "with one long tail, which an n-gram table of the whole train split remembers and 7 M parameters do not.",
+        "with one long tail, which an n-gram table of the whole train split remembers better than a small model does.",
         "",
         "`training/embedded/evaluate_policy.py` prints this and the next table.",
         "",
@@ -275,16 +280,36 @@ def card(
         "## Limits",
         "",
         *["- It has not converged: a 4-gram model of the whole train split predicts held-out text better."] * behind,
-        "- It knows the taste of August 2022: fantasy portraits, ArtStation, and the same few painters' names, living "
-        "ones among them. `--forbid` keeps a name out.",
-        "- 7 million parameters: rare words are spelt by pieces and sometimes misspelt, and what it adds fits the "
-        "subject only loosely.",
+        "- It knows the taste of August 2022: fantasy portraits, digital painting, and the same few painters' names. "
+        "`--forbid` keeps a name out.",
+        f"- {parameters / 1e6:.0f} million parameters: rare words are spelt by pieces and sometimes misspelt, and what "
+        "it adds fits the subject only loosely.",
         "- English, lower case. The user's own text is kept as typed in any language.",
         "- An explicit-word filter cleaned its data; it is no safety filter for what users type.",
         "",
     ]
     (output / "README.md").write_text("\n".join(lines), encoding="utf-8")
     Console().print(f"{output / 'README.md'} written")
+
+
+def _mended(made: dict) -> list[str]:
+    """What became of the targets' modifiers, where the data were mended."""
+    if not any(made.get("modifiers", {}).values()):
+        return []
+    whose = {
+        "historical": "An artist's name stays in a target where `neuroprompt/modifiers/artists.tsv` says why it may: "
+        "dead before 1954, or no person (a studio, a school, a movement); nobody else's, and no celebrity's.",
+        "none": "No artist's name stays in a target.",
+        "all": "Every artist's name stays in the targets, those of the living too.",
+    }
+    return [
+        whose[made["artists"]],
+        "",
+        "| a target's modifier | when it | modifiers |",
+        "|---|---|---|",
+        *[f"| {reason} | {REASONS.get(reason, '')} | {count:,} |" for reason, count in made["modifiers"].items()],
+        "",
+    ]
 
 
 def _cells(p: dict) -> str:
