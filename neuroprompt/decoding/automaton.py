@@ -45,6 +45,7 @@ from typing import NamedTuple
 import numpy as np
 
 from neuroprompt.decoding.constraints import (
+    CONNECTIVES,
     MARK,
     MAX_CLAUSES,
     NONWORD,
@@ -61,6 +62,7 @@ FORBIDDEN = 1 << MAX_CLAUSES  # the bit beside the clauses' own
 BANNED, DEAD_END = 127, 126  # costs of tokens; anything less is a number of tokens
 EXIT = MAX_CLAUSES  # stands for "what is pending" where a clause is named
 DELIMITERS = ","  # that the decoder writes between modifiers
+CACHE_BYTES = 256 << 20  # of automata that are kept for a vocabulary
 CLOSING = 3  # this many tokens before a clause must be written, no new word is begun that might have to be cut
 
 
@@ -107,22 +109,29 @@ class Automaton:
         self.everything = (1 << len(clauses)) - 1  # the bits of all clauses
         self._build_characters(clauses, forbidden)
         self._build_escapes()
+        self._separating = np.zeros(vocabulary.size, dtype=bool)  # tokens that begin with a separator
+        for char in DELIMITERS:
+            if (child := vocabulary.child(0, char)) is not None:
+                self._separating[vocabulary.at_rank[vocabulary.low[child] : vocabulary.high[child]]] = True
         self._inside: dict[tuple[int, bytes], int] = {}
         self._where: list[tuple[int, bytes]] = [(state, b"") for state in range(len(self.depth))]
         self._rows: dict[int, Row] = {}
         self._build_paths(clauses)
         self._build_base_rows()
+        arrays = (value for value in vars(self).values() if isinstance(value, np.ndarray))
+        self.nbytes = sum(array.nbytes for array in arrays) + 200 * len(self.depth)  # of tables and rows
 
     @staticmethod
     def of(vocabulary: Vocabulary, clauses: Sequence[Sequence[str]], forbidden: Sequence[str]) -> Automaton:
-        """The automaton of these phrases over this vocabulary; the last 128 of each vocabulary are kept."""
+        """The automaton of these phrases over this vocabulary. Those last used are kept, up to `CACHE_BYTES`."""
         known = vocabulary.automata
         key = (tuple(map(tuple, clauses)), tuple(forbidden))
         if key not in known:
             known[key] = Automaton(vocabulary, *key)
-            if len(known) > 128:
-                known.popitem(last=False)
         known.move_to_end(key)
+        size = sum(automaton.nbytes for automaton in known.values())
+        while size > CACHE_BYTES and len(known) > 1:
+            size -= known.popitem(last=False)[1].nbytes
         return known[key]
 
     def __len__(self) -> int:
@@ -157,28 +166,38 @@ class Automaton:
         ]
         return max(min(needs) - 1, 0)
 
+    def may_be_delimited(self, state: int, open_clauses: int, tokens: int) -> bool:
+        """Whether a separator may come next, and the clauses of the bits `open_clauses` be met with so many tokens."""
+        following, completed = self._step(state, DELIMITERS)
+        return not completed & FORBIDDEN and int(self._landing[following]) + self._price(open_clauses) <= tokens
+
     def row(self, state: int) -> Row:
         """What every token does in `state`."""
         if state not in self._rows:
             character_state, begun = self._where[state]
-            self._rows[state] = self._row_inside(character_state, begun) if begun else self._row(state)
+            row = self._rows[state] = self._row_inside(character_state, begun) if begun else self._row(state)
+            self.nbytes += sum(part.nbytes for part in row if isinstance(part, np.ndarray))
         return self._rows[state]
 
     # -- the character automaton
 
     def _build_characters(self, clauses: Sequence[Sequence[str]], forbidden: Sequence[str]) -> None:
-        goto: list[dict[str, int]] = [{}, {}, {}]  # the roots share their children: see `_step` and `delta`
+        goto: list[dict[str, int]] = [{}, {}, {}]  # what may stand anywhere hangs below AFTER_NONWORD
         chars, parent, own = [" ", " ", ","], [-1] * 3, [0] * 3
-        bits = [(phrase, 1 << clause) for clause, phrases in enumerate(clauses) for phrase in phrases]
-        for phrase, bit in bits + [(phrase, FORBIDDEN) for phrase in forbidden]:
-            node = AFTER_SEPARATOR
-            for char in fold_phrase(phrase):
+        bits = [(fold_phrase(phrase), 1 << clause) for clause, phrases in enumerate(clauses) for phrase in phrases]
+        patterns = [(AFTER_NONWORD if p.startswith(CONNECTIVES) else AFTER_SEPARATOR, p, bit) for p, bit in bits]
+        patterns += [(AFTER_NONWORD, fold_phrase(phrase), FORBIDDEN) for phrase in forbidden]
+        anywhere = [False] * 3
+        for node, phrase, bit in patterns:
+            may_stand_anywhere = node == AFTER_NONWORD
+            for char in phrase:
                 if (child := goto[node].get(char)) is None:
                     child = goto[node][char] = len(chars)
                     goto.append({})
                     chars.append(char)
                     parent.append(node)
                     own.append(0)
+                    anywhere.append(may_stand_anywhere)
                 node = child
             own[node] |= bit
         states = len(chars)
@@ -198,14 +217,13 @@ class Automaton:
         ends_word = np.zeros(states, dtype=bool)
         ends_word[AFTER_WORD] = True
         pending = np.array(own, dtype=np.int64)
-        level = np.array(sorted(goto[AFTER_SEPARATOR].values()), dtype=np.int64)
         parent = np.array(parent, dtype=np.int64)
-        first = columns[level]
-        fail[level] = delta[AFTER_SEPARATOR, first]  # before the children are entered: a root
-        delta[AFTER_SEPARATOR, first] = delta[AFTER_NONWORD, first] = level
-        beyond_words = symbol_class[first] != WORD
-        delta[AFTER_WORD, first[beyond_words]] = level[beyond_words]
-        while len(level):
+
+        def below(nodes: Sequence[int]) -> np.ndarray:
+            return np.array([child for node in nodes for child in goto[node].values()], dtype=np.int64)
+
+        def grow(level: np.ndarray) -> np.ndarray:
+            """Completes the nodes of one depth, whose failure links are complete, and enters their children."""
             depth[level] = depth[parent[level]] + 1
             kind = symbol_class[columns[level]]
             ends_word[level] = np.where(kind == MARK, ends_word[parent[level]], kind == WORD)
@@ -214,29 +232,46 @@ class Automaton:
             delta[level] = delta[fail[level]]
             after_space = level[columns[level] == space]
             delta[after_space, space] = after_space
-            children = np.array([child for node in level for child in goto[node].values()], dtype=np.int64)
-            if len(children):
-                fail[children] = delta[fail[parent[children]], columns[children]]
-                delta[parent[children], columns[children]] = children
-            level = children
+            children = below(level)
+            fail[children] = delta[fail[parent[children]], columns[children]]
+            delta[parent[children], columns[children]] = children
+            return children
+
+        free, leading = below([AFTER_NONWORD]), below([AFTER_SEPARATOR])
+        first = columns[free]
+        fail[free] = delta[AFTER_SEPARATOR, first]  # before the children are entered: a root
+        delta[AFTER_SEPARATOR, first] = delta[AFTER_NONWORD, first] = free
+        beyond_words = symbol_class[first] != WORD
+        delta[AFTER_WORD, first[beyond_words]] = free[beyond_words]
+        fail[leading] = delta[AFTER_NONWORD, columns[leading]]
+        delta[AFTER_SEPARATOR, columns[leading]] = leading
+        while len(free) or len(leading):
+            free = grow(free)  # first: what leads a modifier may fail to the same text anywhere
+            leading = grow(leading)
         # a forbidden phrase that ends in a nonword character is complete on arrival
         self._arrival = np.where(ends_word, 0, pending & FORBIDDEN)
         self.character_pending = np.where(ends_word, pending, pending & ~FORBIDDEN)
         self._goto, self._fail, self.depth, self._delta = goto, fail.tolist(), depth, delta
         self._symbol_class, self._ends_word = symbol_class, ends_word
-        self._root = root
-        # boundary[ends_word, class]: whether a character of the class completes what is pending
+        self._root, self._anywhere = root, np.array(anywhere)
+        # whether a character of each class is a boundary for a forbidden phrase: [ends_word, class]
         self._boundary = np.array([[True, True, False], [True, False, False]])
+        self._delimits = np.zeros(len(symbol_class), dtype=bool)
+        self._delimits[separators] = True
 
     def _symbol_of(self, char: str) -> int:
         return self._symbol.get(char) or char_class(char)
 
+    def _completed(self, states: np.ndarray, symbols: np.ndarray) -> np.ndarray:
+        """What is completed by reading each symbol in each state; both are broadcast."""
+        pending = self.character_pending[states]
+        boundary = self._boundary[self._ends_word[states].astype(np.int8), self._symbol_class[symbols]]
+        delimited = np.where(self._delimits[symbols], pending & self.everything, 0)
+        return delimited | np.where(boundary, pending & FORBIDDEN, 0) | self._arrival[self._delta[states, symbols]]
+
     def _step(self, state: int, char: str) -> tuple[int, int]:
         symbol = self._symbol_of(char)
-        completes = self._boundary[int(self._ends_word[state]), self._symbol_class[symbol]]
-        following = int(self._delta[state, symbol])
-        completed = int(self.character_pending[state]) if completes else 0
-        return following, completed | int(self._arrival[following])
+        return int(self._delta[state, symbol]), int(self._completed(state, symbol))
 
     # -- the way out
 
@@ -247,9 +282,8 @@ class Automaton:
             if self.vocabulary.plain[child] > self.vocabulary.low[child]:
                 token = int(self.vocabulary.at_rank[self.vocabulary.low[child]])
                 tokens.setdefault(self._symbol_of(self.vocabulary.char[child]), token)
-        boundary = self._boundary[self._ends_word.astype(int)][:, self._symbol_class]  # (states, symbols)
-        completed = np.where(boundary, self.character_pending[:, None], 0) | self._arrival[self._delta]
-        forbidden = completed & FORBIDDEN != 0
+        states, symbols = np.arange(len(self.depth))[:, None], np.arange(len(self._symbol_class))
+        forbidden = self._completed(states, symbols) & FORBIDDEN != 0  # (states, symbols)
         written = np.zeros(len(self._symbol_class), dtype=bool)
         written[list(tokens)] = True
         words = written.copy()
@@ -270,8 +304,8 @@ class Automaton:
         # tokens to a separator from where each symbol leads
         self._landing = np.where(pausing, DEAD_END, escape)
         self._cost_after = np.where(forbidden, DEAD_END, self._landing[self._delta])  # (states, symbols)
-        # the same for what is pending, whose first character must make a boundary
-        leaving = np.where(boundary & written, self._cost_after + 1, DEAD_END)
+        # the same for what is pending, which a separator completes
+        leaving = np.where(self._delimits & written, self._cost_after + 1, DEAD_END)
         self._exit_cost = np.minimum(leaving.min(axis=1), DEAD_END)
         self._exit = np.array([tokens.get(symbol, -1) for symbol in leaving.argmin(axis=1).tolist()])
         # for tokens that only begin a character, the ways to end it
@@ -369,20 +403,16 @@ class Automaton:
         state = np.zeros((3, nodes), dtype=np.int64)
         completed = np.zeros((3, nodes), dtype=np.int64)
         state[:, 0] = np.arange(3)
-        ends_word = self._ends_word.astype(np.int64)
-        completing = self._boundary[:, self._symbol_class]  # (2, symbols)
         eventful = bool(self.character_pending.any() or self._arrival.any())
         for level in vocabulary.levels:
             up, over = vocabulary.parent[level], symbol[level]
             before = state[:, up]
-            after = self._delta[before, over]
-            state[:, level] = after
+            state[:, level] = self._delta[before, over]
             if eventful:
-                done = np.where(completing[ends_word[before], over], self.character_pending[before], 0)
-                completed[:, level] = completed[:, up] | done | self._arrival[after]
+                completed[:, level] = completed[:, up] | self._completed(before, over)
         words = len(vocabulary.node_of_rank)
         tokens = vocabulary.at_rank[:words]
-        self.base_state = np.zeros((3, vocabulary.size), dtype=np.int64)
+        self.base_state = np.zeros((3, vocabulary.size), dtype=np.int32)
         self.base_completed = np.zeros((3, vocabulary.size), dtype=np.int64)
         self.base_cost = np.full((3, vocabulary.size), BANNED, dtype=np.int8)
         self.base_state[:, tokens] = state[:, vocabulary.node_of_rank]
@@ -402,6 +432,9 @@ class Automaton:
         on_path[:3] = False
         self.advances = []
         self._begins = on_path[self.base_state] & (self.base_cost != BANNED)  # (3, vocab)
+        # within a modifier the connective is the policy's own choice, and only what is behind it is favoured
+        anywhere = self._anywhere[[state for state, _ in self._where]]
+        self._begins[:AFTER_SEPARATOR] &= ~anywhere[self.base_state[:AFTER_SEPARATOR]]
         for root in range(3):
             found = np.flatnonzero(self._begins[root])
             self.advances.append(
@@ -443,14 +476,19 @@ class Automaton:
                 costs += ways.min(axis=1).tolist() if ways.size else []
             else:
                 costs += [self._cost_inside(here, vocabulary.tails[rank]) for rank in range(plain, low + owned)]
-            if pending := int(self.character_pending[here]):
+            pending = int(self.character_pending[here])
+            if forbidden := pending & FORBIDDEN:
                 kinds = (NONWORD,) if self._ends_word[here] else (NONWORD, WORD)
                 if node == 0:
-                    events += [(*vocabulary.beginning_with[kind], pending) for kind in kinds]
+                    events += [(*vocabulary.beginning_with[kind], forbidden) for kind in kinds]
                 else:
                     for child in vocabulary.children(node):
                         if char_class(vocabulary.char[child]) in kinds:
-                            events.append((vocabulary.low[child], vocabulary.high[child], pending))
+                            events.append((vocabulary.low[child], vocabulary.high[child], forbidden))
+            if pending & self.everything:
+                for char in DELIMITERS:
+                    if (child := vocabulary.child(node, char)) is not None:
+                        events.append((vocabulary.low[child], vocabulary.high[child], pending & self.everything))
             for char in self._going_on(here, read):
                 if (child := vocabulary.child(node, char)) is not None:
                     following = int(self._delta[here, self._symbol[char]])
@@ -472,12 +510,14 @@ class Automaton:
             row_cost = self.base_cost[base].copy()
             row_cost[tokens] = cost
             if closing:  # nor is a phrase that is written spoilt late by writing on
-                onwards = vocabulary.at_rank[slice(*vocabulary.beginning_with[WORD])]
-                row_cost[onwards] += CLOSING * (row_cost[onwards] < DEAD_END - CLOSING)
+                onwards = ~self._separating & (row_cost < DEAD_END - CLOSING)
+                row_cost[onwards] += CLOSING
             for banned in bans:
                 row_cost[banned] = BANNED
         on_path = np.array([self._where[state] in self._paths for state in states.tolist()])
         found = np.repeat(on_path, width)
+        if self._delta[state, self._symbol[" "]] == state:  # a second space is read, but not written
+            found &= ~vocabulary.space_begins[tokens]
         advances = self._advances(zip(tokens[found].tolist(), there[found].tolist(), strict=True))
         if self.character_pending[state] & self.everything and self._exit_cost[state] < DEAD_END:
             exit_ = (self._exit[state], EXIT, self._exit_cost[state] - 1, 1000)

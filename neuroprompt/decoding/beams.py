@@ -27,14 +27,14 @@ class Candidates:
     satisfied: Tensor | None = None  # clauses, as bits
     met: Tensor | None = None  # those that are satisfied, or written but not yet followed by anything
     hash: Tensor | None = None  # of the text
+    closing: Tensor | None = None  # the policy has ended, and what is open is being written
 
     def in_order(self, order: Tensor) -> Candidates:
         """The candidates at these places, with all that a `Guide` knows of them. order: (batch, places)"""
-        numbers = torch.stack(
-            [self.parent, self.token, self.is_eos.long(), self.state, self.satisfied, self.met, self.hash]
-        )
-        parent, token, is_eos, *known = numbers.gather(2, order.expand(len(numbers), *order.shape)).unbind()
-        return Candidates(parent, token, self.score.gather(1, order), is_eos.bool(), *known)
+        flags = [self.is_eos.long(), self.closing.long()]
+        numbers = torch.stack([self.parent, self.token, *flags, self.state, self.satisfied, self.met, self.hash])
+        parent, token, is_eos, closing, *known = numbers.gather(2, order.expand(len(numbers), *order.shape)).unbind()
+        return Candidates(parent, token, self.score.gather(1, order), is_eos.bool(), *known, closing.bool())
 
 
 @dataclass

@@ -24,6 +24,8 @@ from functools import cached_property, lru_cache
 
 from neuroprompt.modifiers import CATEGORIES, vocabulary
 
+CONNECTIVES = ("by ", "in the style of ")
+"""What a phrase may stand behind within a modifier: "digital painting by alphonse mucha"."""
 MAX_CLAUSES = 62  # the decoder keeps the set of satisfied clauses in one int64, with one bit for "forbidden"
 
 NONWORD, WORD, MARK = 0, 1, 2  # classes of a folded character
@@ -100,6 +102,14 @@ class Constraints:
         """Every clause's phrases, in the order of `named_clauses`."""
         return tuple(phrases for _, phrases in self.named_clauses)
 
+    @cached_property
+    def written(self) -> tuple[tuple[str, ...], ...]:
+        """Every clause's phrases as a modifier may write them: an artist also behind a connective."""
+        return tuple(
+            phrases if name != "artist" else tuple(before + phrase for before in ("", *CONNECTIVES) for phrase in phrases)
+            for name, phrases in self.named_clauses
+        )
+
     @property
     def forbidden(self) -> tuple[str, ...]:
         """Phrases that must not appear."""
@@ -107,8 +117,9 @@ class Constraints:
 
     def refuse(self, text: str) -> None:
         """Raises `ConstraintError` if `text`, the user's own, already has a forbidden phrase."""
+        folded = _folded(text)
         for phrase in self.forbid:
-            if span := next(occurrences(text, phrase), None):
+            if span := next(_spans(folded, fold_phrase(phrase)), None):
                 found = text[span[0] : span[1]]
                 raise ConstraintError(f"the prompt itself says {found!r}, which is forbidden: {text!r}")
 

@@ -11,10 +11,22 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from neuroprompt.decoding.automaton import BANNED, DEAD_END, EXIT, FORBIDDEN, Automaton, Row
+from neuroprompt.decoding.automaton import (
+    AFTER_SEPARATOR,
+    BANNED,
+    DEAD_END,
+    DELIMITERS,
+    EXIT,
+    FORBIDDEN,
+    Automaton,
+    Row,
+)
 from neuroprompt.decoding.beams import NEVER, Candidates, best_of
-from neuroprompt.decoding.constraints import ConstraintError, Constraints
+from neuroprompt.decoding.constraints import ConstraintError, Constraints, check
 from neuroprompt.decoding.vocabulary import Vocabulary
+
+ROOM = 12  # tokens: where a budget has less, no further modifier is begun that might have to be cut
+FIRST = 1e9  # rank above all others
 
 
 @dataclass(frozen=True)
@@ -43,6 +55,14 @@ class Debt(NamedTuple):
     price: Tensor  # (batch, beams, clauses) tokens that surely write the clause; 0 where it is met
     total: Tensor  # (batch, beams) of all clauses
     may_end: Tensor  # (batch, beams)
+
+
+class Moves(NamedTuple):
+    """How each beam ends: the open one by the separator with which it begins to close, the closing one by its best
+    next token. (batch, beams) each"""
+
+    token: Tensor
+    logp: Tensor  # -inf where there is none
 
 
 class Advances(NamedTuple):
@@ -74,6 +94,7 @@ class Guide:
         self.automata, self.size, self.device, self.preferences = automata, size, device, preferences
         self.automaton = torch.tensor(of_prompt, device=device)  # (batch,)
         self.constrained = torch.tensor([automata[i] is not None for i in of_prompt], device=device)  # (batch,)
+        self.separator = vocabulary.token_of.get(DELIMITERS.encode())
         there = [automaton for automaton in automata if automaton is not None]
         self.clauses = max(len(automaton.price) for automaton in there)
 
@@ -86,6 +107,7 @@ class Guide:
         self.first_base = np.cumsum([0 if a is None else 3 for a in automata]) - 2
         self.base_advances = self._padded_advances([np.zeros((0, 4)), *(part for a in there for part in a.advances)])
         self.rank = torch.as_tensor(vocabulary.rank, device=device)
+        self.joins = torch.as_tensor(vocabulary.joins, device=device)
         self.hash_factor = torch.as_tensor(vocabulary.hash_factor, device=device)
         self.hash_term = torch.as_tensor(vocabulary.hash_term, device=device)
         self.bits = torch.arange(self.clauses, device=device)
@@ -101,6 +123,7 @@ class Guide:
         self.pending_of = torch.zeros((len(automata), 1), dtype=torch.long, device=device)
         self.rows = 0
         self.row_base = self.row_cost = self.row_pending = self._tensor([], torch.int64)
+        self.row_separated = self._tensor([], torch.bool)
         self.row_advances = self._padded_advances([])
         self.row_void = torch.zeros((0, 0), dtype=torch.long, device=device)
         self.run_key = self.run_state = self.run_completed = self._tensor([], torch.int64)
@@ -130,15 +153,20 @@ class Guide:
         if tokenizer is None:
             raise ValueError("constraints are about text: pass the tokenizer as `processing_class=tokenizer`")
         vocabulary = Vocabulary.of(tokenizer, size)
-        automata, of_prompt, states, satisfied = [], [], [], []
+        automata, of_prompt, states, satisfied, ends_whole = [], [], [], [], []
         for wish, ids, budget in zip(constraints, tokens, budgets.tolist(), strict=True):
-            automaton, state, done = None, 0, 0
+            automaton, state, done, at_end = None, 0, 0, 0
             if wish:
                 text = vocabulary.text(ids)
                 wish.refuse(text)
-                automaton = Automaton.of(vocabulary, wish.clauses, wish.forbidden)
-                state, done = automaton.read(text)
-                done &= automaton.everything
+                automaton = Automaton.of(vocabulary, wish.written, wish.forbidden)
+                state, _ = automaton.read(text)
+                matches = check(text, wish).matches
+                done = sum(1 << i for i, match in enumerate(matches) if match and match.end < len(text))
+                at_end = sum(1 << i for i, match in enumerate(matches) if match) & ~done
+                if not automaton.may_be_delimited(state, automaton.everything & ~(done | at_end), budget):
+                    at_end = 0
+                done |= at_end
                 if (need := automaton.need(state, automaton.everything & ~done)) > budget:
                     raise ConstraintError(_too_long(wish, done, need, budget, text))
             if automaton not in automata:
@@ -146,9 +174,13 @@ class Guide:
             of_prompt.append(automata.index(automaton))
             states.append(state)
             satisfied.append(done)
+            ends_whole.append(bool(at_end))
         self = cls(automata, of_prompt, vocabulary, size, budgets.device, preferences)
         self.satisfied = torch.tensor(satisfied, device=self.device)[:, None].expand(-1, beams)  # (batch, beams)
         self.hash = torch.zeros((len(tokens), beams), dtype=torch.long, device=self.device)
+        self.closing = torch.zeros_like(self.hash, dtype=torch.bool)
+        # what the prompt's last word meets must not be spoilt by going on with the word
+        self.kept_word = torch.tensor(ends_whole, device=self.device)[:, None] if any(ends_whole) else None
         self.row = self._rows_for(torch.tensor(states, device=self.device)[:, None].expand(-1, beams))
         return self
 
@@ -162,9 +194,12 @@ class Guide:
             left: (batch,) tokens that may still follow the next one.
         """
         debt = self._debt()
-        closed, advances = self._closed(debt, left), self._advances(debt, left)
+        advances = self._advances(debt, left)
+        self._start_closing(debt, advances, left)
+        closed = self._closed(debt, left)
+        ends = self._ends(log_probs, raw, debt, closed, advances)
         whole, part = self._admitted(log_probs, raw, score, closed, advances)
-        found, rank = self._best(whole, part, score, debt, advances)
+        found, rank = self._best(whole, part, ends, score, debt, advances)
         rank, order = rank.sort(dim=1, descending=True, stable=True)
         found = found.in_order(order)
         found.score = found.score.masked_fill(rank == NEVER, NEVER)
@@ -180,11 +215,13 @@ class Guide:
         """Moves the beams to the `chosen` candidates."""
         self.satisfied = candidates.satisfied.gather(1, chosen)
         self.hash = candidates.hash.gather(1, chosen)
+        self.closing = candidates.closing.gather(1, chosen)
+        self.kept_word = None  # the first token is written
         self.row = self._rows_for(candidates.state.gather(1, chosen).clamp_min(0))
 
     def select(self, keep: Tensor) -> None:
         """Keeps these prompts only."""
-        for name in ("automaton", "constrained", "everything", "price", "satisfied", "hash", "row"):
+        for name in ("automaton", "constrained", "everything", "price", "satisfied", "hash", "closing", "row"):
             setattr(self, name, getattr(self, name)[keep])
 
     # -- the steps of `candidates`
@@ -197,15 +234,6 @@ class Guide:
         may_end = (open_clauses & ~pending == 0) & (pending & FORBIDDEN == 0)
         return Debt(pending, price, price.sum(dim=2), may_end)
 
-    def _closed(self, debt: Debt, left: Tensor) -> Tensor:
-        """The tokens from which what is open can no longer surely be written: cost > left + 1 - price of what is open.
-        (batch * beams, vocab)"""
-        limit = (left[:, None] + 1 - debt.total).clamp(-1, DEAD_END - 1)
-        limit = torch.where(self.constrained[:, None], limit, DEAD_END).to(torch.int8).view(-1, 1)
-        closed = self.cost[self.row_cost[self.row.flatten()]] > limit
-        closed[:, self.preferences.eos] = ~debt.may_end.view(-1, 1)
-        return closed
-
     def _advances(self, debt: Debt, left: Tensor) -> Advances:
         """The tokens that advance a phrase, judged by what is left of it: left + price of the other clauses - 1."""
         row = self.row.flatten()
@@ -217,10 +245,56 @@ class Guide:
         need = tokens_left + debt.total.view(-1, 1) - gain - 1
         allowed = (gain > 0) & (need <= left.repeat_interleave(self.row.shape[1])[:, None])
         allowed &= self.cost[self.row_cost[row][:, None], token] < BANNED
+        if self.kept_word is not None:
+            allowed &= ~(self.kept_word.repeat_interleave(self.row.shape[1], dim=0) & self.joins[token])
         if self.row_void.shape[1]:
             from_base = self.base_advances.shape[1]
             allowed[:, :from_base] &= (token[:, :from_base, None] != self.row_void[row][:, None]).all(dim=2)
         return Advances(token, clause, gain, progress, allowed)
+
+    def _start_closing(self, debt: Debt, advances: Advances, left: Tensor) -> None:
+        """Beams between two modifiers whose budget has no room for another one close; those that cannot go on closing
+        (what they began has become forbidden) open again."""
+        room = left[:, None] + 1 - debt.total
+        full = self.row_separated[self.row] & ~debt.may_end & (debt.total > 0) & (room < ROOM)
+        can = advances.allowed.any(dim=1).view_as(self.closing)
+        self.closing = (self.closing | full) & torch.where(debt.may_end, len(self.preferences.eos) > 0, can)
+
+    def _closed(self, debt: Debt, left: Tensor) -> Tensor:
+        """The tokens from which what is open can no longer surely be written: cost > left + 1 - price of what is open.
+        (batch * beams, vocab)"""
+        limit = (left[:, None] + 1 - debt.total).clamp(-1, DEAD_END - 1)
+        limit = torch.where(self.constrained[:, None], limit, DEAD_END).to(torch.int8).view(-1, 1)
+        closed = self.cost[self.row_cost[self.row.flatten()]] > limit
+        if self.kept_word is not None:
+            closed |= self.kept_word.repeat_interleave(self.row.shape[1], dim=0) & self.joins
+        closed[:, self.preferences.eos] = ~debt.may_end.view(-1, 1)
+        return closed | self.closing.view(-1, 1)
+
+    def _ends(self, log_probs: Tensor, raw: Tensor, debt: Debt, closed: Tensor, advances: Advances) -> Moves:
+        """Where the policy ends, what is open is written there and then: a beam may begin to close for the probability
+        of the end, and then writes the phrases that the policy finds likeliest, one by one; what sets them apart, and
+        the end itself, are paid for."""
+        own, beams = self.preferences, self.row.shape
+        nothing = torch.full(beams, NEVER, device=self.device)
+        if not self.clauses:
+            return Moves(torch.zeros_like(self.row), nothing)
+        begin, separator, eos = nothing, self.separator, own.eos[0] if len(own.eos) else 0
+        if len(own.eos) and separator is not None:
+            ready = (debt.total > 0) & ~debt.may_end & ~self.row_separated[self.row]
+            ready &= ~closed[:, separator].view(beams)
+            begin = torch.where(ready, log_probs[:, own.eos].amax(dim=1).view(beams), NEVER)
+        said = raw.clamp_min(-1e4).gather(1, advances.token)
+        said = said.masked_fill(advances.clause == self.clauses, 0.0).masked_fill(~advances.allowed, NEVER)
+        best = (said + self._bonus(advances)).argmax(dim=1, keepdim=True)
+        token = torch.where(debt.may_end, eos, advances.token.gather(1, best).view(beams))
+        logp = said.gather(1, best).view(beams).masked_fill(debt.may_end, 0.0)
+        return Moves(torch.where(self.closing, token, separator or 0), torch.where(self.closing, logp, begin))
+
+    def _bonus(self, advances: Advances) -> Tensor:
+        """What each token adds of its phrase, in nats; what is pending is paid for already."""
+        gain = torch.where(advances.clause < self.clauses, advances.gain, 0)
+        return self.preferences.phrase_weight * gain * advances.progress / 1000
 
     def _admitted(
         self, log_probs: Tensor, raw: Tensor, score: Tensor, closed: Tensor, advances: Advances
@@ -229,41 +303,44 @@ class Guide:
 
         A model or processors that leave a beam nothing of what it may do are overruled."""
         whole = log_probs.masked_fill(closed, NEVER)
-        part = log_probs.gather(1, advances.token).masked_fill(~advances.allowed, NEVER)
-        stuck = (whole.amax(dim=1) == NEVER) & (part.amax(dim=1) == NEVER)
+        allowed = advances.allowed & ~self.closing.view(-1, 1)
+        part = log_probs.gather(1, advances.token).masked_fill(~allowed, NEVER)
+        stuck = (whole.amax(dim=1) == NEVER) & (part.amax(dim=1) == NEVER) & ~self.closing.flatten()
         if bool((stuck & (score.flatten() > NEVER)).any()):
             finite = raw.clamp_min(-1e4)
-            own = finite.gather(1, advances.token).masked_fill(~advances.allowed, NEVER)
+            own = finite.gather(1, advances.token).masked_fill(~allowed, NEVER)
             whole = torch.where(stuck[:, None], finite.masked_fill(closed, NEVER), whole)
             part = torch.where(stuck[:, None], own, part)
         return whole, part
 
     def _best(
-        self, whole: Tensor, part: Tensor, score: Tensor, debt: Debt, advances: Advances
+        self, whole: Tensor, part: Tensor, ends: Moves, score: Tensor, debt: Debt, advances: Advances
     ) -> tuple[Candidates, Tensor]:
-        """The most likely tokens of each prompt and behind them the best that advance a phrase, and the ranks of all,
-        in nats."""
+        """The most likely tokens of each prompt, behind them the best that advance a phrase, and each beam's way to
+        end; and the ranks of all, in nats."""
         (batch, beams), vocab, width = score.shape, whole.shape[1], part.shape[1]
         everything, own = self.everything[:, None], self.preferences
         paid = self._credit((self.satisfied | debt.pending) & everything)  # (batch, beams)
         whole = (whole.view(batch, beams, vocab) + score[:, :, None] + paid[:, :, None]).flatten(1)
         likely = best_of(whole, own.pool, vocab, own.do_sample)
         part = (part.view(batch, beams, width) + score[:, :, None] + paid[:, :, None]).flatten(1)
-        # what the token adds of its phrase; what is pending is paid for already
-        gain = torch.where(advances.clause < self.clauses, advances.gain, 0) * advances.progress / 1000
-        bonus = own.phrase_weight * gain.view(batch, -1)
+        bonus = self._bonus(advances).view(batch, -1)
         best = (part + bonus).topk(min(max(2 * beams, 16), part.shape[1]), dim=1).indices
 
-        parent = torch.cat([likely.parent, best // width], dim=1)
-        token = torch.cat([likely.token, advances.token.view(batch, -1).gather(1, best)], dim=1)
-        logp = torch.cat([likely.score, part.gather(1, best)], dim=1) - paid.gather(1, parent)
+        every_beam = torch.arange(beams, device=self.device).expand(batch, -1)
+        parent = torch.cat([likely.parent, best // width, every_beam], dim=1)
+        token = torch.cat([likely.token, advances.token.view(batch, -1).gather(1, best), ends.token], dim=1)
+        logp = torch.cat([likely.score, part.gather(1, best), ends.logp + score + paid], dim=1)
+        logp = logp - paid.gather(1, parent)
         found = self._after(parent, token, logp)
+        found.closing[:, -beams:] = True
 
         no_clause = torch.full_like(likely.token, self.clauses)
-        under_way = torch.cat([no_clause, advances.clause.view(batch, -1).gather(1, best)], dim=1)
-        bonus = torch.cat([torch.zeros_like(likely.score), bonus.gather(1, best)], dim=1)
+        under_way = torch.cat([no_clause, advances.clause.view(batch, -1).gather(1, best), no_clause[:, :beams]], dim=1)
+        bonus = torch.cat([torch.zeros_like(likely.score), bonus.gather(1, best), torch.zeros_like(score)], dim=1)
         bonus = bonus.masked_fill((found.met >> under_way.clamp(max=62)) & 1 == 1, 0.0)
         rank = logp + self._credit(found.met) + bonus
+        rank[:, -beams:] += torch.where(self.closing, FIRST, 0.0)
         # prompts without constraints see exactly what `transformers` would show them
         rank[:, own.free_pool :] = rank[:, own.free_pool :].masked_fill(~self.constrained[:, None], NEVER)
         return found, rank
@@ -278,23 +355,27 @@ class Guide:
         met = satisfied | (self._pending_in(state) & everything)
         hashes = self.hash.gather(1, parent)
         hashes = torch.where(is_eos, hashes, hashes * self.hash_factor[token] + self.hash_term[token])
-        return Candidates(parent, token, logp, is_eos, state, satisfied, met, hashes)
+        return Candidates(parent, token, logp, is_eos, state, satisfied, met, hashes, torch.zeros_like(is_eos))
 
     def _by_turns(self, found: Candidates, valid: Tensor) -> Candidates:
-        """The best candidate of each group (those that have met the same clauses), then the second best, and so on;
-        what has met too few clauses, or reads like one before it, counts no more."""
+        """Those that go on closing keep their place. Behind them the best candidate of each group (those that have met
+        the same clauses), then the second best, and so on; what has met too few clauses, or reads like one before it,
+        counts no more."""
+        kept = found.closing & self.closing.gather(1, found.parent)
         count = self._members(found.met).sum(dim=2)
-        most = count.masked_fill(~valid, -1).amax(dim=1, keepdim=True)
-        valid &= count >= most - self.preferences.beta
+        most = count.masked_fill(~valid | kept, -1).amax(dim=1, keepdim=True)
+        valid &= kept | (count >= most - self.preferences.beta)
         places = found.token.shape[1]
         earlier = torch.ones((places, places), dtype=torch.bool, device=self.device).tril(-1) & valid[:, None]
         # of texts that read alike (case and whitespace aside) the beams need the best only
         alike = found.hash[:, :, None] == found.hash[:, None]
-        alike &= found.is_eos[:, :, None] == found.is_eos[:, None]
+        for kind in (found.is_eos, found.closing):
+            alike &= kind[:, :, None] == kind[:, None]
         valid &= ~((alike & earlier).any(dim=2) & self.constrained[:, None])
-        earlier = earlier & valid[:, None]
+        earlier = earlier & (valid & ~kept)[:, None]
         place = ((found.met[:, :, None] == found.met[:, None]) & earlier).sum(dim=2)  # 0 for the best of its group
-        order = place.masked_fill(~valid, places).sort(dim=1, stable=True).indices
+        place = place.masked_fill(kept, -1).masked_fill(~valid, places)
+        order = place.sort(dim=1, stable=True).indices
         found.score = found.score.masked_fill(~valid, NEVER)
         return found.in_order(order)
 
@@ -333,13 +414,15 @@ class Guide:
         return self.row_of[automaton, states]
 
     def _make_rows(self, wanted: list[tuple[int, int]]) -> None:
-        bases, costs, pendings, advances, voids, keys, states, completed = [], [], [], [], [], [], [], []
+        bases, costs, pendings, separated, advances, voids = [], [], [], [], [], []
+        keys, states, completed = [], [], []
         for number, (i, state) in enumerate(wanted, start=self.rows):
             automaton = self.automata[i]
             row = _FREE if automaton is None else automaton.row(state)
             bases.append(0 if automaton is None else int(self.first_base[i]) + row.base)
             costs.append(bases[-1] if row.cost is None else self._add_cost(row.cost))
             pendings.append(0 if automaton is None else automaton.pending(state))
+            separated.append(automaton is not None and state == AFTER_SEPARATOR)
             advances.append(row.advances)
             voids.append(row.void)
             keys.append(row.start + number * self.size)
@@ -348,6 +431,7 @@ class Guide:
         self.row_base = torch.cat([self.row_base, torch.tensor(bases, device=self.device)])
         self.row_cost = torch.cat([self.row_cost, torch.tensor(costs, device=self.device)])
         self.row_pending = torch.cat([self.row_pending, torch.tensor(pendings, device=self.device)])
+        self.row_separated = torch.cat([self.row_separated, torch.tensor(separated, device=self.device)])
         self.run_key = torch.cat([self.run_key, self._tensor(keys, torch.int64)])
         self.run_state = torch.cat([self.run_state, self._tensor(states, torch.int64)])
         self.run_completed = torch.cat([self.run_completed, self._tensor(completed, torch.int64)])
