@@ -269,7 +269,7 @@ def _is_ill_bracketed(added: str) -> bool:
     return bool(_DOUBLED_BRACKET.search(added)) or any(added.count(a) != added.count(b) for a, b in ("()", "[]", "{}"))
 
 
-def _share(values: Sequence[str | None], value: str) -> float:
+def _share(values: Sequence[object], value: object) -> float:
     return values.count(value) / max(1, len(values))
 
 
