@@ -1,13 +1,16 @@
 """A rewrite as text: what may be asked, and how what a policy wrote becomes a finished prompt.
 
-The user's words stay as they are, at the head of the result; what follows are whole modifiers, none twice, and the
-whole fits the text encoder's window. No model is touched here: training, search, study and evaluation all make their
-prompts by these functions.
+The user's words stay as they are, at the head of the result; what follows are whole modifiers, none twice and none
+that a person would not sign (`judge.py`), and the whole fits the text encoder's window. No model is touched here:
+training, search, study and evaluation all make their prompts by these functions.
 """
 
 import re
+from itertools import compress
 
 from neuroprompt.decoding import ConstraintError, Constraints, check
+from neuroprompt.judge import Judge
+from neuroprompt.modifiers import spelling_key
 from neuroprompt.prompts import CLIP_WINDOW, SEPARATORS, Prompt, count_clip_tokens, modifier_key
 
 
@@ -37,7 +40,12 @@ def check_prompt(text: object, constraints: Constraints | None = None, window: i
 
 
 def finish(
-    head: str, tail: str, ended: bool, window: int | None, constraints: Constraints | None = None
+    head: str,
+    tail: str,
+    ended: bool,
+    window: int | None,
+    constraints: Constraints | None = None,
+    coherent: bool = True,
 ) -> tuple[str, list[str]]:
     """Make a result of what the policy wrote: whole modifiers, none twice, inside the window, after the user's text.
 
@@ -47,26 +55,24 @@ def finish(
         ended: Whether the policy ended by itself; if not, its last modifier may be half a one and goes.
         window: CLIP tokens that the result may have; None for any number.
         constraints: Met by `head` and `tail` together; modifiers that they need are kept.
+        coherent: Whether modifiers go that `judge.Judge` objects to: that contradict the text or what is required, say
+            the same again, are about something else, or hold what is no word.
 
     Returns:
         The result and the modifiers added.
     """
-    added = Prompt.parse(tail)
-    if head != head.rstrip(SEPARATORS):  # "a castle, ": the user has set the separator
-        gap = "" if head[-1].isspace() else " "
-        added = Prompt(added.segments, (gap, *added.separators[1:]))
+    added = _whole(head, Prompt.parse(tail), ended, constraints)
+    if coherent:
+        added = _coherent(head, added, constraints)
     needed = _needed(head, added, constraints)
-    seen = {modifier_key(s) for s in Prompt.parse(head).segments}
-    keep = []
-    for i, segment in enumerate(added.segments):
-        key = modifier_key(segment)
-        half = not ended and i == len(added.segments) - 1
-        keep.append(needed[i] or (key not in seen and not half and not _DANGLING.search(segment)))
-        seen.add(key)
+    keep = [True] * len(added.segments)
 
     def result() -> Prompt:
         kept = added.keep(keep)
-        return Prompt(kept.segments, (*kept.separators[:-1], ""))
+        separators = kept.separators[:-1]
+        if separators and head != head.rstrip(SEPARATORS):  # "a castle, ": the user has set the first one
+            separators = ("" if head[-1].isspace() else " ", *separators[1:])
+        return Prompt(kept.segments, (*separators, ""))
 
     def fits(text: str) -> bool:
         return window is None or count_clip_tokens(text) <= window
@@ -91,6 +97,48 @@ def shortest_rewrite(head: str, constraints: Constraints) -> str:
     ]
     gap = ", " if head == head.rstrip(SEPARATORS) else "" if head[-1].isspace() else " "
     return head + gap * bool(missing) + ", ".join(missing)
+
+
+def _whole(head: str, added: Prompt, ended: bool, constraints: Constraints | None) -> Prompt:
+    """The modifiers that are whole and not there yet, and those that the constraints need."""
+    needed = _needed(head, added, constraints)
+    seen = {modifier_key(s) for s in Prompt.parse(head).segments}
+    keep = []
+    for i, segment in enumerate(added.segments):
+        key = modifier_key(segment)
+        half = not ended and i == len(added.segments) - 1
+        keep.append(needed[i] or (key not in seen and not half and not _DANGLING.search(segment)))
+        seen.add(key)
+    return added.keep(keep)
+
+
+def _coherent(head: str, added: Prompt, constraints: Constraints | None) -> Prompt:
+    """The modifiers that nothing speaks against, and those that the constraints need; these go before the others."""
+    if constraints:
+        added = _said_once(head, added, constraints)
+    needed = _needed(head, added, constraints)
+    judge = Judge(head, compress(added.segments, needed))
+    keep = []
+    for segment, is_needed in zip(added.segments, needed, strict=True):
+        keep.append(is_needed or not judge.objection(segment))
+        if keep[-1]:
+            judge.add(segment)
+    return added.keep(keep)
+
+
+def _said_once(head: str, added: Prompt, constraints: Constraints) -> Prompt:
+    """Without the required phrases that stand by themselves and are part of a good modifier besides: "oil painting"
+    where there is "highly detailed oil painting"."""
+    needed = _needed(head, added, constraints)
+    judge = Judge(head, compress(added.segments, needed))
+    keep = [n or not judge.flaw(segment) for segment, n in zip(added.segments, needed, strict=True)]
+    words = [f" {spelling_key(segment)} " for segment in added.segments]
+    for i, phrase in enumerate(words):
+        if needed[i] and any(phrase != longer and phrase in longer for longer in compress(words, keep)):
+            without = [*keep[:i], False, *keep[i + 1 :]]
+            if check(head + str(added.keep(without)), constraints):
+                keep = without
+    return added.keep(keep)
 
 
 def _needed(head: str, added: Prompt, constraints: Constraints | None) -> list[bool]:

@@ -30,10 +30,11 @@ from rich.console import Console
 from neuroprompt.artists import names_celebrity
 from neuroprompt.coherence import controls
 from neuroprompt.files import sole_writer
+from neuroprompt.judge import ARTISTS
 from neuroprompt.models import ModelError, check_hub
 from neuroprompt.modifiers import categorise
 from neuroprompt.prompts import Prompt, count_clip_tokens, modifier_key, normalise
-from neuroprompt.targets import ARTISTS, KEPT, REASONS, mend
+from neuroprompt.targets import KEPT, REASONS, mend
 
 SPLITS = ("train", "validation", "test")
 

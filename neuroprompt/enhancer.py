@@ -94,6 +94,7 @@ class Decoding:
         max_new_tokens: Of the policy, at most; by default as many as the window may hold.
         min_modifiers: The policy may not end before that many (the window may still end it).
         window: CLIP tokens that the result may have, begin and end tokens included.
+        coherent: Leave out modifiers that a person would not sign (see `judge`); all of them stay where it is False.
         batch_size: Sequences that are decoded at once; with beam search a prompt takes `num_beams` of them.
         output_scores: Work out the `score` of each result, which takes about as long as to sample it.
 
@@ -113,6 +114,7 @@ class Decoding:
     max_new_tokens: int | None = None
     min_modifiers: int = 4
     window: int = CLIP_WINDOW
+    coherent: bool = True
     batch_size: int = 160
     output_scores: bool = True
 
@@ -264,7 +266,8 @@ class PromptEnhancer:
         # Budgets and what is cut off belong to the row, so that its result does not depend on its batch.
         budgets = [self._budget(row, decoding.max_new_tokens) for row in rows]
         heads = [row.original.rstrip(SEPARATORS) for row in rows]
-        tokens = read_prompts(self.tokenizer, heads, [self._positions - budget for budget in budgets])
+        longest = [self._positions - budget for budget in budgets]
+        tokens = read_prompts(self.tokenizer, heads, longest, [_wanted(row) for row in rows])
         inputs = self.tokenizer.pad({"input_ids": tokens}, return_tensors="pt").to(self.model.device)
         ids, mask, end = inputs["input_ids"], inputs["attention_mask"], self.tokenizer.eos_token_id
         length = ids.shape[1]
@@ -312,7 +315,10 @@ class PromptEnhancer:
     def _finish(self, rows: "list[_Row]", tails: "list[list[_Tail]]", decoding: Decoding) -> list[list[EnhancedPrompt]]:
         """Results of what the policy wrote."""
         finished = [
-            [finish(row.original, tail.text, tail.ended, decoding.window, row.constraints) for tail in own]
+            [
+                finish(row.original, tail.text, tail.ended, decoding.window, row.constraints, decoding.coherent)
+                for tail in own
+            ]
             for row, own in zip(rows, tails, strict=True)
         ]
         scores: Iterator[float | None] = repeat(None)
@@ -320,7 +326,7 @@ class PromptEnhancer:
             pairs = []
             for row, own in zip(rows, finished, strict=True):
                 head = row.original.rstrip(SEPARATORS)
-                pairs += [(head, text[len(head) :]) for text, _ in own]
+                pairs += [(head, text[len(head) :], _wanted(row)) for text, _ in own]
             scores = self._score(pairs)
         return [
             [
@@ -339,11 +345,11 @@ class PromptEnhancer:
             for row, own in zip(rows, finished, strict=True)
         ]
 
-    def _score(self, pairs: list[tuple[str, str]]) -> Iterator[float]:
-        """Mean log-probability of the second text's tokens after the first, for each pair."""
-        texts = [tail for _, tail in pairs]
-        tails = self.tokenizer(texts, add_special_tokens=False, return_attention_mask=False)["input_ids"]
-        heads = read_prompts(self.tokenizer, [head for head, _ in pairs], [self._positions - len(t) for t in tails])
+    def _score(self, pairs: list[tuple[str, str, str]]) -> Iterator[float]:
+        """Mean log-probability of the second text's tokens after the first, the third being what `_wanted` says."""
+        prompts, texts, about = zip(*pairs, strict=True)
+        tails = self.tokenizer(list(texts), add_special_tokens=False, return_attention_mask=False)["input_ids"]
+        heads = read_prompts(self.tokenizer, prompts, [self._positions - len(t) for t in tails], about)
         sequences = [(h + t)[-self._positions :] for h, t in zip(heads, tails, strict=True)]
         length = max(map(len, sequences))
         # Filled on the CPU: on a GPU each of these small writes would wait for the device.
@@ -411,6 +417,11 @@ def _batches(rows: set[_Row], decoding: Decoding) -> Iterator[tuple[list[_Row], 
             yield ordered[start : start + size], beams
 
 
+def _wanted(row: _Row) -> str:
+    """The prompt, and what is required besides."""
+    return shortest_rewrite(row.original, row.constraints) if row.constraints else row.original
+
+
 def _unchanged(row: _Row, decoding: Decoding) -> EnhancedPrompt:
     tokens = decoding.window - row.room
     full = f"left as it is: {tokens} CLIP tokens, and the window has {decoding.window}"
@@ -426,6 +437,6 @@ def _unchanged(row: _Row, decoding: Decoding) -> EnhancedPrompt:
 
 def _nothing(row: _Row) -> str:
     """Why a result is the prompt as it was."""
-    why = f"nothing was added: nothing new that the policy wrote fits the window (CLIP tokens left: {row.room})"
+    why = f"nothing was added: nothing that the policy wrote is new and fits (CLIP tokens left: {row.room})"
     forbidden = row.constraints.forbid if row.constraints else ()
     return f"{why} without {', '.join(map(repr, forbidden))}" if forbidden else why

@@ -21,6 +21,7 @@ from neuroprompt.prompts import Prompt, count_clip_tokens
         ("a cat, 8k", ", 8k, sharp focus", True, "a cat, 8k, sharp focus"),
         ("a cat,", ", 8k", True, "a cat, 8k"),
         ("a cat, ", ", 8k", True, "a cat, 8k"),
+        ("a cat, ", ", cat, 8k", True, "a cat, 8k"),
         ("a cat", " by alphonse mucha, in the style of", True, "a cat by alphonse mucha"),
         ("a cat", ", 8k, art by", True, "a cat, 8k"),
         ("a cat", ", 8k, art", True, "a cat, 8k"),

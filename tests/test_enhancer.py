@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import GenerationConfig
 
+from neuroprompt.coherence import contradictions, repeated_groups
 from neuroprompt.decoding import ConstraintError, Constraints
 from neuroprompt.enhancer import EnhancedPrompt, PromptEnhancer
 from neuroprompt.models import ModelError
@@ -164,7 +165,7 @@ def test_the_ends_of_the_ranges_write_something(enhancer):
         {"min_modifiers": 1_000_000},
         {"window": 1_000_000},
     ):
-        assert enhancer("a castle", **arguments).modifiers, arguments
+        assert enhancer("a castle", coherent=False, **arguments).modifiers, arguments
 
 
 @pytest.mark.parametrize("sample", [False, True])
@@ -285,3 +286,12 @@ def test_the_users_own_words_satisfy(enhancer):
         enhancer("a castle in the Fog", Constraints(forbid="fog"))
     with pytest.raises(ValueError, match="1 constraints for 2 prompts"):
         enhancer(["a", "b"], [Constraints(require="fog")])
+
+
+@pytest.mark.parametrize("arguments", [{}, {"do_sample": True}])
+def test_rewrites_contradict_nothing_and_say_nothing_twice_unless_all_is_asked_for(enhancer, arguments):
+    sketches = [f"pencil sketch of {thing}" for thing in ("an apple", "a castle", "two cats", "a ship")]
+    texts, all_of_it = ([r.text for r in enhancer(sketches, coherent=c, **arguments)] for c in (True, False))
+    for text in texts:
+        assert not contradictions(text) and not repeated_groups(text), text
+    assert any(map(contradictions, all_of_it)) and any(map(repeated_groups, all_of_it))

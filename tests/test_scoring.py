@@ -96,8 +96,8 @@ def test_logs_components_and_counts_what_was_drawn(generator, rewards):
 
 def test_a_completion_that_was_cut_off_loses_its_half_modifier(generator, rewards):
     reward = PromptReward(generator, rewards, relative="none", images_per_prompt=1, eos_token_id=7)
-    cut, whole = reward(["a castle"] * 2, [", oil painting, highly det"] * 2, completion_ids=[[1, 2], [1, 7]])
-    text = finish("a castle", ", oil painting, highly det", False, 77)[0]
+    cut, whole = reward(["a castle"] * 2, [", oil painting, baroque"] * 2, completion_ids=[[1, 2], [1, 7]])
+    text = finish("a castle", ", oil painting, baroque", False, 77)[0]
     assert text == "a castle, oil painting"
     assert cut == pytest.approx(reward.score(["a castle"], [text])[0], abs=ROUNDING) != whole
 
@@ -198,7 +198,7 @@ def test_of_an_original_that_is_flagged_itself_the_other_pictures_stand_in(gener
 
 def test_the_window_of_the_policy_is_that_of_the_reward(generator, rewards):
     """A rewrite that may be long is drawn as it is, and not cut to CLIP's window."""
-    tail = ", " + ", ".join(f"modifier number {i}" for i in range(60))
+    tail = ", " + ", ".join(f"number {i}" for i in range(60))
     drawn = []
 
     class Listening(Failing):

@@ -111,7 +111,7 @@ def evaluate(
             seed=seed,
             score_cache=score_cache,
         )
-        columns = parse_methods(methods, constraints, seed=seed, device=device, reward=reward)
+        columns = parse_methods(methods, constraints, seed=seed, coherent=wish.coherent, device=device, reward=reward)
         results = harness.evaluate(
             texts,
             columns,
@@ -194,7 +194,7 @@ def optimize(
         from neuroprompt.search import optimize as search
         from neuroprompt.search import to_pairs as write_pairs
 
-        config = SearchConfig(strategy=strategy, budget=budget, held_out=held_out, seed=seed)
+        config = SearchConfig(strategy=strategy, budget=budget, held_out=held_out, seed=seed, coherent=wish.coherent)
         chat = Chat(chat_url, chat_model, os.environ.get("OPENAI_API_KEY")) if chat_url else None
         if to_pairs:
             check_pairs(to_pairs, [prompts.input] if prompts.input else [])

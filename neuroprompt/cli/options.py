@@ -89,12 +89,17 @@ class ConstraintOptions:
         "A kind of which the policy picks a phrase itself. Repeatable.",
         autocompletion=lambda: list(CATEGORIES),
     )
+    coherent: bool = option(
+        True,
+        "Leave out what does not go with the prompt, is said already, or is no word; or keep all that is written.",
+        "--coherent/--no-coherent",
+    )
 
     def read(self) -> "Constraints | None":
         """The wish; None where there is none."""
         from neuroprompt.decoding import Constraints
 
-        given = {name: value for name, value in vars(self).items() if value is not None}
+        given = {name: value for name, value in vars(self).items() if name != "coherent" and value is not None}
         return Constraints(**given) or None
 
 

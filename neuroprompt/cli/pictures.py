@@ -60,7 +60,7 @@ def image(
 
     check_file(output, SUFFIXES)
     constraints = wish.read()
-    if constraints and not enhance:
+    if (constraints or not wish.coherent) and not enhance:
         raise ValueError("constraints are for the policy: add --enhance")
     check_prompt(prompt, constraints)
     drawing.check(generator)
@@ -70,7 +70,7 @@ def image(
         text = prompt
         if enhance:
             work.stage("rewriting")
-            text = load_policy(model, device)(prompt, constraints).text
+            text = load_policy(model, device)(prompt, constraints, coherent=wish.coherent).text
             say(text)
         draw = drawing.load(generator, device)
         if draw.window and (tokens := count_clip_tokens(text)) > draw.window:
@@ -229,7 +229,7 @@ def grid(
         draw = drawing.load(generator, device)
         judge = rewards.load([generator], device)
         reward = PromptReward(draw, judge, images_per_prompt=images_per_prompt, seed=seed)
-        columns = parse_methods(methods, constraints, device=device, reward=reward, rows=rows)
+        columns = parse_methods(methods, constraints, coherent=wish.coherent, device=device, reward=reward, rows=rows)
         total = len(texts) * len(columns) * images_per_prompt
         work.stage("rewriting")
         made = compare_pictures(

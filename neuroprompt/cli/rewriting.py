@@ -77,7 +77,7 @@ def enhance(
         check_file(output, SUFFIXES)
     if to_file and json_lines:
         raise ValueError(f"--json is for standard output, and results go to {output}: leave one of the two out")
-    constraints = wish.read()
+    constraints, settings = wish.read(), vars(decoding) | {"coherent": wish.coherent}
     if prompts.input:
         total = _count_lines(prompts.input)
         chunks = read_chunks(prompts.input, decoding.batch_size)
@@ -91,12 +91,12 @@ def enhance(
     with working("prompt", RESUMES if to_file else "") as work, ExitStack() as stack:
         results = None
         if to_file:
-            depends = [identify(model, "policy"), vars(decoding) | {"batch_size": None}, repr(constraints)]
+            depends = [identify(model, "policy"), settings | {"batch_size": None}, repr(constraints)]
             results = stack.enter_context(ResultFile(output, json.dumps(depends), decoding.num_return_sequences))
         from neuroprompt.enhancer import Decoding
 
         enhancer = load_policy(model, device)
-        sampled = Decoding(**vars(decoding)).of_policy(enhancer.model.generation_config).do_sample
+        sampled = Decoding(**settings).of_policy(enhancer.model.generation_config).do_sample
         way, other = ("samples", "--search") if sampled else ("searches", "--sample")
         for unread in decoding.without_effect(sampled):
             say(f"{unread} has no effect, as the policy {way}: add {other}, or leave it out", "warning:", "yellow")
@@ -107,7 +107,7 @@ def enhance(
             todo = [text for text in good if not (results and results.take_up(text))]
             if todo and not made and results and results.taken_up:
                 say(f"taking up {output} after {counted(results.taken_up, 'prompt')}")
-            enhanced = [e for variants in enhancer.rewrite(todo, constraints, **vars(decoding)) for e in variants]
+            enhanced = [e for variants in enhancer.rewrite(todo, constraints, **settings) for e in variants]
             if results:
                 results.write(e.to_dict() for e in enhanced)
             else:

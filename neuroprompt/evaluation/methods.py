@@ -86,6 +86,7 @@ def parse_methods(
     *,
     seed: int = 0,
     window: int = CLIP_WINDOW,
+    coherent: bool = True,
     device: str | None = None,
     reward: "PromptReward | None" = None,
     rows: int | None = None,
@@ -115,6 +116,8 @@ def parse_methods(
         constraints: What the constrained policies' prompts must and must not say.
         seed: What a method makes of a prompt depends on the prompt, the seed and the settings alone.
         window: CLIP tokens that a rewritten prompt may have.
+        coherent: Whether policies and searches leave out modifiers that a person would not sign (see `judge`); the
+            baselines and other people's rewriters are taken as they are.
         device: For the policies and peers.
         reward: Chooses for ``best-of-N`` and ``search-N``.
         rows: Of a ``file:``, take only the first so many prompts, as was done with the plain ones.
@@ -146,7 +149,9 @@ def parse_methods(
         if name != base and not constraints:
             raise ValueError(f"{name}: no constraints are given")
         wish = constraints if kind in _POLICIES and (name != base or not marked) else None
-        return kind(name, _Making(load, seed, window, device, reward, rows, decoding, wish or None), *match.groups())
+        return kind(
+            name, _Making(load, seed, window, coherent, device, reward, rows, decoding, wish or None), *match.groups()
+        )
 
     methods = [make(name) for name in names]
     if constraints and not any(method.constraints for method in methods):
@@ -173,6 +178,7 @@ class _Making(NamedTuple):
     load: Callable[[str], PromptEnhancer]
     seed: int
     window: int
+    coherent: bool
     device: str | None
     reward: "PromptReward | None"
     rows: int | None
@@ -215,7 +221,7 @@ def _search(name: str, making: _Making, count: str, source: str | None) -> Metho
     budget, reward = int(count), making.reward
     if budget <= _ORIGINALS:
         raise ValueError(f"{name}: the original's pictures are {_ORIGINALS} of the budget, so it must be larger")
-    config = SearchConfig(budget=budget, held_out=0, seed=making.seed, window=making.window)
+    config = SearchConfig(budget=budget, held_out=0, seed=making.seed, window=making.window, coherent=making.coherent)
 
     def rewrite(prompts: Sequence[str], enhancer: PromptEnhancer, settings: dict[str, Any]) -> list[str]:
         judge = reward.replace(images_per_prompt=_ORIGINALS)
@@ -235,7 +241,7 @@ def _of_policy(name: str, making: _Making, source: str, rewrite: Callable[..., l
     locate(source, "policy")  # what is wrong with the name comes out now, before anything is loaded
     if facts and making.reward is None:
         raise ValueError(f"{name}: pictures choose here, by a reward, and there is none")
-    settings = {"seed": making.seed, "window": making.window} | making.decoding
+    settings = {"seed": making.seed, "window": making.window, "coherent": making.coherent} | making.decoding
     facts = settings | {"policy": source, "weights": identify(source, "policy")} | facts
     return Method(
         name,
@@ -332,4 +338,4 @@ def _append(prompt: str, modifiers: Sequence[str], window: int) -> str:
     """The prompt and what of the modifiers it does not have already and the window has room for."""
     if count_clip_tokens(prompt) >= window:
         return prompt
-    return finish(prompt, ", " + ", ".join(modifiers), ended=True, window=window)[0]
+    return finish(prompt, ", " + ", ".join(modifiers), ended=True, window=window, coherent=False)[0]

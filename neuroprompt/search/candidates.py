@@ -16,14 +16,17 @@ class Space:
         original: The user's text; every rewrite begins with it, verbatim.
         constraints: What every rewrite must and must not say.
         window: CLIP tokens that a rewrite may have.
+        coherent: Leave out modifiers that a person would not sign (see `judge`).
 
     Attributes:
         modifiers: By text, of every rewrite made so far.
         open: Whether there is room for modifiers at all.
     """
 
-    def __init__(self, original: str, constraints: Constraints | None = None, window: int = CLIP_WINDOW):
-        self.original, self.constraints, self.window = original, constraints or None, window
+    def __init__(
+        self, original: str, constraints: Constraints | None = None, window: int = CLIP_WINDOW, coherent: bool = True
+    ):
+        self.original, self.constraints, self.window, self.coherent = original, constraints or None, window, coherent
         self.modifiers: dict[str, tuple[str, ...]] = {original: ()}
         self.open = count_clip_tokens(original) < window
         # A text that does not meet the constraints is drawn to be compared with, and cannot win.
@@ -43,7 +46,7 @@ class Space:
             kept = [m for m in kept if not any(True for phrase in wish.forbidden for _ in occurrences(m, phrase))]
             met = check(", ".join([self.original.rstrip(SEPARATORS), *kept]), wish).matches
             kept += [rng.choice(phrases[:8]) for phrases, match in zip(wish.clauses, met, strict=True) if not match]
-        text, added = finish(self.original, ", " + ", ".join(kept), True, self.window, wish)
+        text, added = finish(self.original, ", " + ", ".join(kept), True, self.window, wish, self.coherent)
         if not added or count_clip_tokens(text) > self.window or (wish and not check(text, wish)):
             return text if text == self.original and self.original_allowed else None
         self.modifiers[text] = tuple(added)

@@ -34,6 +34,7 @@ class SearchConfig:
         held_out: Fresh seeds that winner and original are drawn with after the choice; 0 is without.
         seed: Another seed, another search. The same call gives the same result.
         window: CLIP tokens that a rewrite may have.
+        coherent: Draw no modifiers that a person would not sign (see `judge`).
         axes: Components of the Pareto front; by default clip and aesthetic where both are measured, else all.
     """
 
@@ -42,6 +43,7 @@ class SearchConfig:
     held_out: int = 8
     seed: int = 0
     window: int = CLIP_WINDOW
+    coherent: bool = True
     axes: tuple[str, ...] = ()
 
     def __post_init__(self):
@@ -131,13 +133,13 @@ def optimize(
     if unknown := [axis for axis in config.axes if axis not in _components(reward)]:
         raise ValueError(f"the axis {unknown[0]!r} is no component: there are {', '.join(_components(reward))}")
     if isinstance(propose, PromptEnhancer):
-        propose = PolicyProposals(propose, config.window)
+        propose = PolicyProposals(propose, config.window, coherent=config.coherent)
     distinct = list(dict.fromkeys(texts))
     encode = _encoder(reward)
     runs = {
         text: _Run(
             Search(
-                Space(text, constraints, config.window),
+                Space(text, constraints, config.window, config.coherent),
                 config.budget,
                 each,
                 _hash(config.seed, text),

@@ -95,7 +95,7 @@ class Design:
         texts: list[str | None] = [prompt]
         for row in self.rows[1:]:
             chosen = [axis.levels[level - 1] for axis, level in zip(self.axes, row, strict=True) if level]
-            text, added = finish(prompt, ", " + ", ".join(chosen), ended=True, window=window)
+            text, added = finish(prompt, ", " + ", ".join(chosen), ended=True, window=window, coherent=False)
             texts.append(text if added == chosen else None)
         return texts
 
@@ -204,7 +204,7 @@ def _check(axes: Sequence[Axis]) -> None:
         if not axis.name:
             raise ValueError("an axis has no name: write it as mood=calm|tense")
         for level in axis.levels:
-            if finish("a", f", {level}", ended=True, window=CLIP_WINDOW)[1] != [level]:
+            if finish("a", f", {level}", ended=True, window=CLIP_WINDOW, coherent=False)[1] != [level]:
                 raise ValueError(f"{level!r} on the axis {axis.name} is not one modifier that can follow a prompt")
             if other := seen.get(modifier_key(level)):
                 raise ValueError(f"{level!r} on the axis {axis.name} is the same modifier as {other}")

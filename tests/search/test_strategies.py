@@ -35,7 +35,7 @@ def test_what_the_generator_reads_tells_which_samples_are_worth_a_picture():
 
     def write(asks, seed):
         rng = random.Random(f"{seed} {asks[0].original}")
-        return [[(f"term {rng.random()}",) for _ in range(ask.count)] for ask in asks]
+        return [[(f"number {rng.random()}",) for _ in range(ask.count)] for ask in asks]
 
     def gains(strategy):
         world = Smooth(noise=0.3)

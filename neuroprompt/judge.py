@@ -1,0 +1,110 @@
+"""What a person would not sign: the modifiers of a prompt, judged one by one.
+
+The same judge reads what users wrote, so that a policy does not learn it (`targets.py`), and what a policy writes, so
+that it does not reach the user (`completions.py`).
+"""
+
+from collections.abc import Container, Iterable, Mapping
+from functools import cache, lru_cache
+
+from neuroprompt.artists import names_celebrity, names_in, names_somebody
+from neuroprompt.coherence import concepts, concepts_in, fits_subject, group_of, is_word, table
+from neuroprompt.modifiers import spelling_key
+from neuroprompt.prompts import Prompt, modifier_key
+
+ARTISTS = ("historical", "all", "none")
+"""Who may be named: long dead artists and studios, everybody, or nobody."""
+
+REASONS = {
+    "name": "names an artist or a celebrity who must not be named",
+    "site": "names a site or a contest",
+    "jargon": "says what must not be there, a watermark, or what means nothing by itself",
+    "no words": "has a word that none is, or is a lone letter or number, or cut off",
+    "not of the subject": "is about a person or a creature, and the subject is neither",
+    "said before": "says what another modifier says, or the prompt",
+    "contradiction": "contradicts what another modifier says, or the prompt",
+}
+"""Why a modifier goes."""
+
+
+class Judge:
+    """Reads a prompt and the modifiers that are added to it, and says what is wrong with the next one.
+
+    Args:
+        prompt: The user's text. It is never judged: its words are words and its names may be named.
+        required: Modifiers that stand in the result wherever they come, and are not judged either.
+        artists: One of `ARTISTS`.
+        spared: Modifiers that are no jargon and no site, whatever the table says; as `spelling_key` has them.
+    """
+
+    def __init__(
+        self, prompt: str, required: Iterable[str] = (), artists: str = "historical", spared: Container[str] = ()
+    ):
+        self._prompt, self._artists, self._spared = prompt, artists, spared
+        self._keys: set[str] = set()
+        self._groups: set[str] = set()
+        self._concepts: set[str] = set()
+        self._text = " "  # all clauses, as `spelling_key` has them
+        for segment in (*Prompt.parse(prompt).segments, *required):
+            self.add(segment)
+        self._own = frozenset(self._text.split())
+
+    def add(self, modifier: str) -> None:
+        """Take note of what stands in the prompt."""
+        self._keys.add(modifier_key(modifier))
+        self._groups |= {group_of(modifier)} - {None}
+        self._concepts |= concepts_in(modifier)
+        self._text += f"{spelling_key(modifier)} | "
+
+    def objection(self, modifier: str) -> str:
+        """What is wrong with `modifier` where the prompt has come to: one of `REASONS`, or ""."""
+        if reason := self.flaw(modifier):
+            return reason
+        if f" {spelling_key(modifier)} " in self._text or modifier_key(modifier) in self._keys:
+            return "said before"
+        if group_of(modifier) in self._groups:
+            return "said before"
+        named = concepts_in(modifier)
+        contradicts = any(concepts()[name].excludes & (self._concepts | named) for name in named)
+        return "contradiction" if contradicts else ""
+
+    def flaw(self, modifier: str) -> str:
+        """What is wrong with `modifier` whatever stands beside it: one of `REASONS`, or ""."""
+        key = spelling_key(modifier)
+        words = key.split()
+        if self._artists != "all" and (names_somebody(modifier) or names_celebrity(modifier)):
+            return "name"
+        names = names_in(modifier)
+        if self._artists == "none" and names:
+            return "name"
+        if key not in self._spared and (reason := _unlearned(key)):
+            return reason
+        named = {i for name in names for i in range(name.start, name.end)}
+        known = (i in named or w in self._own or is_word(w, in_dictionary=True) for i, w in enumerate(words))
+        if not all(known) or key.isdigit() or all(len(word) < 2 for word in words) or words[-1] in _CUT_OFF:
+            return "no words"
+        return "" if fits_subject(modifier, self._prompt) else "not of the subject"
+
+
+_CUT_OFF = frozenset("a an the of in on at by with and or for to from as is are very into his her their its my".split())
+
+
+@lru_cache(maxsize=1 << 16)
+def _unlearned(key: str) -> str:
+    anywhere, alone = _unlearned_phrases()
+    if key in alone:
+        return alone[key]
+    words = key.split()
+    phrases = (" ".join(words[i : i + n]) for i in range(len(words)) for n in range(1, min(3, len(words) - i) + 1))
+    return next((anywhere[phrase] for phrase in phrases if phrase in anywhere), "")
+
+
+@cache
+def _unlearned_phrases() -> tuple[Mapping[str, str], Mapping[str, str]]:
+    """phrase → reason, for phrases that may stand anywhere in a modifier, and for those that must be all of it"""
+    rows = [(reason, where, phrases.split(" | ")) for reason, where, phrases in table("unlearned.tsv")]
+    anywhere, alone = (
+        {spelling_key(p): reason for reason, where, phrases in rows if where == wanted for p in phrases}
+        for wanted in ("in", "alone")
+    )
+    return anywhere, alone
