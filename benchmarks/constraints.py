@@ -162,6 +162,7 @@ def summarise(
         "rewrites with a broken word": both(lambda r, wish: bool(broken_words(r, wish))),
         "rewrites with a doubled word": both(lambda r, _: bool(_DOUBLED_WORD.search(_added(r)))),
         "rewrites with a doubled or an open bracket": both(lambda r, _: _is_ill_bracketed(_added(r))),
+        "rewrites with a contradiction": both(lambda r, _: contradictions(r.text) != contradictions(r.original)),
         "modifiers": modifiers,
         "modifiers beyond the unconstrained and the open clauses": [None, beyond],
         "distinct tails": [_distinct(free), _distinct(ours)],

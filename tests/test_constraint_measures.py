@@ -75,7 +75,7 @@ def test_every_fault_is_counted():
         ", post-produ, red hat",
         ", red hat",
         ", fog",
-        ", dusk, red hat",
+        ", red hat, line art, 35mm lens",
     ]
     figures = summarise(
         [Pair("a cat", arguments, 0)] * 8,
@@ -91,9 +91,10 @@ def test_every_fault_is_counted():
         "rewrites with a broken word": [0, 1 / 8],
         "rewrites with a doubled word": [0, 1 / 8],
         "rewrites with a doubled or an open bracket": [0, 1 / 8],
-        "modifiers": [15 / 8, 14 / 8],
-        "modifiers beyond the unconstrained and the open clauses": [None, 14 / 8 - 15 / 8 - 1],
-        "distinct tails": [1 / 8, 3 / 7],  # of (fog) thrice, (8k), ([[fog]), (post-produ), (dusk)
+        "rewrites with a contradiction": [0, 1 / 8],
+        "modifiers": [15 / 8, 15 / 8],
+        "modifiers beyond the unconstrained and the open clauses": [None, -1],
+        "distinct tails": [1 / 8, 3 / 7],  # of (fog) thrice, (8k), ([[fog]), (post-produ), (line art, 35mm lens)
         "rewrites with nothing but what is required": [0, 1 / 8],
         "log-probability a token": [-1, -1],
     }
