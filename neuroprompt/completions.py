@@ -61,7 +61,7 @@ def finish(
     Returns:
         The result and the modifiers added.
     """
-    added = _whole(head, Prompt.parse(tail), ended, constraints)
+    added = _whole(head, _as_typed(head, tail, constraints), ended, constraints)
     if coherent:
         added = _coherent(head, added, constraints)
     needed = _needed(head, added, constraints)
@@ -97,6 +97,21 @@ def shortest_rewrite(head: str, constraints: Constraints) -> str:
     ]
     gap = ", " if head == head.rstrip(SEPARATORS) else "" if head[-1].isspace() else " "
     return head + gap * bool(missing) + ", ".join(missing)
+
+
+def _as_typed(head: str, tail: str, constraints: Constraints | None) -> Prompt:
+    """What the policy wrote as one would type it: single blanks, one behind each separator, and the required phrases as
+    the user spells them ("Straße", "OPEN")."""
+    tail = re.sub(r"\s+", " ", tail)
+    matches = [m for m in check(head + tail, constraints).matches if m] if constraints else []
+    for match in sorted(matches, key=lambda m: m.start, reverse=True):
+        start, end = match.start - len(head), match.end - len(head)
+        spelt = f"{tail[:start]}{match.phrase}{tail[end:]}" if start >= 0 else tail
+        if check(head + spelt, constraints):  # phrases may overlap
+            tail = spelt
+    parsed = Prompt.parse(tail)
+    separators = (s if not s or s[-1].isspace() else f"{s} " for s in parsed.separators)
+    return Prompt(parsed.segments, tuple(separators))
 
 
 def _whole(head: str, added: Prompt, ended: bool, constraints: Constraints | None) -> Prompt:
