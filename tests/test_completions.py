@@ -89,3 +89,10 @@ def test_a_prompt_is_checked_without_pytorch():
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_required_phrases_are_spelt_as_they_were_given_and_set_apart_by_a_blank():
+    wish = Constraints(require=["Straße", "富士山", "OPEN sign"])
+    text, added = finish("a cat", ",strasse,富士山,  highly  detailed, open  sign", True, None, wish)
+    assert text == "a cat, Straße, 富士山, highly detailed, OPEN sign"
+    assert added == ["Straße", "富士山", "highly detailed", "OPEN sign"]
