@@ -7,14 +7,14 @@ says is refused, instead of being filled up with random numbers.
 import json
 import math
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import cached_file
 
-from neuroprompt.coherence import MEDIA
+from neuroprompt.coherence import MEDIA, controls
 from neuroprompt.models import ModelError, check_tokenizer, check_weights, locate, reason, reporting
 
 CONTROLS = {family: f"<|{family or 'any'}|>" for family in ("", *MEDIA)}
@@ -83,24 +83,41 @@ def load_tokenizer(name: str | Path, revision: str | None = None, **settings) ->
 
 
 def read_prompts(
-    tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str], longest: Iterable[int] | None = None
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[str],
+    longest: Iterable[int] | None = None,
+    about: Sequence[str] | None = None,
 ) -> list[list[int]]:
     """Token ids of the prompts as a policy reads them: what TRL's `SFTTrainer` begins a pair of that prompt with.
 
     That is the text after what the tokenizer puts before every text (BOS for Llama and Gemma, nothing for GPT-2), and
-    without what it puts behind one (EOS for some), since the policy goes on from here.
+    without what it puts behind one (EOS for some), since the policy goes on from here. Where the tokenizer has
+    `CONTROLS`, the one of the medium that the prompt names stands before the text.
 
     Args:
         prompts: Without the separators that the policy is to write.
         longest: Tokens that may be read of each; of what is longer the end is, after what stands before every text.
+        about: Texts that say more of the medium than the prompts do, such as these with what is required besides.
     """
     if not prompts:
         return []
-    start = text_start(tokenizer)
-    texts = tokenizer(list(prompts), add_special_tokens=False, return_attention_mask=False)["input_ids"]
+    start, told = text_start(tokenizer), control_tokens(tokenizer)
+    texts = [told[controls(text)] + prompt for prompt, text in zip(prompts, about or prompts, strict=True)]
+    read = tokenizer(texts, add_special_tokens=False, return_attention_mask=False)["input_ids"]
     if longest is None:
-        return [start + ids for ids in texts]
-    return [start + ids[-max(1, most - len(start)) :] for ids, most in zip(texts, longest, strict=True)]
+        return [start + ids for ids in read]
+    first = int(bool(told[""]))  # tokens of a text that are its control
+    return [
+        start + ids[:first] + ids[first:][-max(1, most - len(start) - first) :]
+        for ids, most in zip(read, longest, strict=True)
+    ]
+
+
+def control_tokens(tokenizer: PreTrainedTokenizerBase) -> Mapping[str, str]:
+    """What tells the tokenizer's policy each family of `CONTROLS`; "" for every one where it has no such tokens."""
+    known = tokenizer.added_tokens_encoder
+    anything = CONTROLS[""] if CONTROLS[""] in known else ""
+    return {family: token if token in known else anything for family, token in CONTROLS.items()}
 
 
 def text_start(tokenizer: PreTrainedTokenizerBase) -> list[int]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from datasets import Dataset
+from datasets import Dataset, DatasetDict
 from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
@@ -14,10 +14,11 @@ from trl import SFTConfig
 
 from neuroprompt.decoding import Constraints
 from neuroprompt.enhancer import PromptEnhancer
+from neuroprompt.evaluation.peers import Peer, PeerRewriter
 from neuroprompt.models import ModelError, locate
-from neuroprompt.policies import load_policy, load_tokenizer, read_prompts
+from neuroprompt.policies import CONTROLS, control_tokens, load_policy, load_tokenizer, read_prompts
 from neuroprompt.ppo.rollouts import encode
-from neuroprompt.training.sft import PolicyTrainer
+from neuroprompt.training.sft import PolicyTrainer, tell_media
 from tests.checkpoints import policies
 
 PROMPTS = ["boy on a horse", "a castle at night", "日本の城 🏯"]
@@ -201,6 +202,105 @@ def test_of_what_is_too_long_the_end_is_read_after_the_start(tmp_path):
     assert whole[1:] == tokenizer("castle " * 30)["input_ids"][-9:]
     assert short == tokenizer("fox")["input_ids"]
     assert read_prompts(tokenizer, []) == []
+
+
+MEDIA_PROMPTS = ["oil painting of a fox", "a fox", "a fox, pixel art"]
+
+
+@pytest.fixture(params=["gpt2", "llama"])
+def told(request, tmp_path):
+    """A policy that can be told a prompt's medium, in a folder."""
+    return policies.told_media(getattr(policies, request.param)(tmp_path / request.param))
+
+
+def first_words(tokenizer, rows):
+    """Of each row the token after what stands before every text."""
+    return [tokenizer.convert_ids_to_tokens(row[len(tokenizer("")["input_ids"])]) for row in rows]
+
+
+def test_a_policy_is_told_the_medium_where_it_can_be(told, tmp_path):
+    tokenizer, before = load_tokenizer(told), load_tokenizer(policies.llama(tmp_path / "before"))
+    read = read_prompts(tokenizer, MEDIA_PROMPTS)
+    assert first_words(tokenizer, read) == ["<|paint|>", "<|any|>", "<|pixel|>"]
+    assert tokenizer.decode(read[0], skip_special_tokens=True) == MEDIA_PROMPTS[0]
+    required = read_prompts(tokenizer, ["a fox"], about=["a fox, watercolor"])
+    assert first_words(tokenizer, required) == ["<|paint|>"] and required[0][-2:] == read[1][-2:]
+    assert read_prompts(before, MEDIA_PROMPTS) == before(MEDIA_PROMPTS)["input_ids"]
+    assert set(control_tokens(before).values()) == {""}
+
+
+def test_what_is_told_stays_where_a_prompt_is_cut(told):
+    tokenizer = load_tokenizer(told)
+    start = len(tokenizer("")["input_ids"])
+    (short,) = read_prompts(tokenizer, ["oil painting of a fox " * 30], [10])
+    assert len(short) == 10 and first_words(tokenizer, [short]) == ["<|paint|>"]
+    assert short[start + 1 :] == tokenizer("oil painting of a fox " * 30)["input_ids"][start - 10 + 1 :]
+
+
+def test_pairs_are_told_their_medium_as_at_inference(told, tmp_path):
+    tokenizer = load_tokenizer(told)
+    rows = {"prompt": MEDIA_PROMPTS, "completion": [", 8k", ", hdr", ", fog"], "medium": ["paint", "", "pixel"]}
+    splits = DatasetDict(train=Dataset.from_dict(rows), validation=Dataset.from_dict(rows))
+    all_told, none_told = (tell_media(splits, tokenizer, share) for share in (1.0, 0.0))
+    config = SFTConfig(str(tmp_path / "run"), use_cpu=True, bf16=False, report_to="none", max_length=None)
+    trainer = PolicyTrainer(load_policy(told), config, train_dataset=all_told["train"], processing_class=tokenizer)
+    for ids, pair in zip(read_prompts(tokenizer, MEDIA_PROMPTS), trainer.train_dataset["input_ids"], strict=True):
+        assert pair[: len(ids)] == ids
+    anything = [f"<|any|>{prompt}" for prompt in MEDIA_PROMPTS]
+    assert all_told["validation"]["prompt"][:] == none_told["train"]["prompt"][:] == anything
+    assert tell_media(splits, load_tokenizer("embedded"), 1.0) is splits  # made before there were such tokens
+
+
+def test_the_share_that_is_told_is_drawn_pair_by_pair(told):
+    tokenizer = load_tokenizer(told)
+    rows = {"prompt": [f"fox {i}" for i in range(999)], "completion": [", oil"] * 999, "medium": ["paint"] * 999}
+    pairs = DatasetDict(train=Dataset.from_dict(rows))
+    drawn = tell_media(pairs, tokenizer, 0.7)["train"]["prompt"][:]
+    assert 0.65 < sum(prompt.startswith("<|paint|>") for prompt in drawn) / 999 < 0.75
+    turned = DatasetDict(train=pairs["train"].select(range(998, -1, -1)))
+    assert tell_media(turned, tokenizer, 0.7)["train"]["prompt"][:] == drawn[::-1]
+    with pytest.raises(ValueError, match="prepare the data again"):
+        tell_media(DatasetDict(train=pairs["train"].remove_columns("medium")), tokenizer, 0.7)
+
+
+@pytest.mark.parametrize("settings", [{}, {"do_sample": True}, {"constraints": Constraints(require="watercolor")}])
+def test_rewriting_tells_the_medium_and_never_writes_it(told, monkeypatch, settings):
+    """Not even a policy to which these tokens are the likeliest ones."""
+    enhancer = PromptEnhancer.from_pretrained(told, device="cpu")
+    controls = enhancer.tokenizer.convert_tokens_to_ids(list(CONTROLS.values()))
+    enhancer.model.lm_head.register_forward_hook(
+        lambda module, given, logits: logits.index_add(
+            -1, torch.tensor(controls), torch.full((*logits.shape[:-1], 12), 99.0)
+        )
+    )
+    generate, calls = enhancer.model.generate, []
+
+    def record(ids, **arguments):
+        calls.append((ids, generate(ids, **arguments)))
+        return calls[-1][1]
+
+    monkeypatch.setattr(enhancer.model, "generate", record)
+    enhancer(["a fox", "a fox in the snow"], max_new_tokens=12, num_beams=2, **settings)
+    for ids, written in calls:
+        told_of = {t for t in ids.flatten().tolist() if t in controls}
+        assert told_of == {controls[list(CONTROLS).index("paint" if "constraints" in settings else "")]}
+        assert not set(written[:, ids.shape[1] :].flatten().tolist()) & set(controls)
+
+
+def test_a_score_is_the_one_after_what_was_told(told):
+    enhancer = PromptEnhancer.from_pretrained(told, device="cpu")
+    result = enhancer("a fox", Constraints(require="watercolor"), num_beams=1, max_new_tokens=12)
+    head = enhancer.tokenizer("<|paint|>a fox")["input_ids"]
+    tail = enhancer.tokenizer(result.text.removeprefix("a fox"), add_special_tokens=False)["input_ids"]
+    with torch.no_grad():
+        logprobs = enhancer.model(torch.tensor([head + tail])).logits[0].double().log_softmax(-1)
+    expected = [logprobs[len(head) - 1 + i, token].item() for i, token in enumerate(tail)]
+    assert result.score == pytest.approx(sum(expected) / len(expected), abs=1e-4)
+
+
+def test_a_peer_is_told_the_medium(told):
+    rewriter = PeerRewriter(Peer(model=str(told), template="{prompt} Rephrase:"), device="cpu")
+    assert rewriter._ask("oil painting of a fox") == "<|paint|>oil painting of a fox Rephrase:"
 
 
 def test_a_score_is_given_after_the_start(tmp_path):

@@ -14,7 +14,13 @@ from dataclasses import fields
 
 import torch
 from torch import Tensor
-from transformers import MinLengthLogitsProcessor, TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
+from transformers import (
+    MinLengthLogitsProcessor,
+    SuppressTokensLogitsProcessor,
+    TemperatureLogitsWarper,
+    TopKLogitsWarper,
+    TopPLogitsWarper,
+)
 from transformers.generation import GenerateBeamDecoderOnlyOutput
 from transformers.generation.stopping_criteria import EosTokenCriteria, MaxLengthCriteria
 
@@ -22,7 +28,13 @@ from neuroprompt.decoding.beams import Beams, Candidates, best_of, first_running
 from neuroprompt.decoding.constraints import Constraints, one_each
 from neuroprompt.decoding.guide import Guide, Preferences
 
-_ROWLESS = (TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper, MinLengthLogitsProcessor)
+_ROWLESS = (
+    TemperatureLogitsWarper,
+    TopKLogitsWarper,
+    TopPLogitsWarper,
+    MinLengthLogitsProcessor,
+    SuppressTokensLogitsProcessor,
+)
 # transformers 5.24 renamed the argument and the output of every model that holds the cache
 CACHE = "cache" if any(f.name == "cache" for f in fields(GenerateBeamDecoderOnlyOutput)) else "past_key_values"
 

@@ -20,9 +20,10 @@ import torch
 import yaml
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 
+from neuroprompt.coherence import controls
 from neuroprompt.decoding.processors import GumbelNoise, noise_seed, sampling_warpers
 from neuroprompt.models import ModelError, pick_device
-from neuroprompt.policies import load_policy, load_tokenizer
+from neuroprompt.policies import control_tokens, load_policy, load_tokenizer
 
 _OUTPUTS = ("replace", "continue")
 
@@ -170,7 +171,7 @@ class PeerRewriter:
     def _ask(self, prompt: str) -> str:
         text = self.peer.template.replace("{prompt}", prompt.strip())
         if not self.peer.chat:
-            return text
+            return control_tokens(self.tokenizer)[controls(prompt)] + text
         system = [{"role": "system", "content": self.peer.instruction}] * bool(self.peer.instruction)
         messages = [*system, {"role": "user", "content": text}]
         return self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)

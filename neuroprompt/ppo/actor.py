@@ -54,6 +54,8 @@ class Actor:
         self.model, self.reference, self.tokenizer, self.args, self.device = model, reference, tokenizer, args, device
         self.positions = getattr(model.config, "max_position_embeddings", None) or 10**9
         self.separators = separator_tokens(tokenizer, model.config.vocab_size).to(device)
+        never = model.policy.generation_config.suppress_tokens or []
+        self.suppressed = torch.tensor(never, dtype=torch.long, device=device)
 
     def write(
         self, policy: PreTrainedModel, prompts: Sequence[str], stream: int, step: int, indices: Sequence[int]
@@ -71,6 +73,7 @@ class Actor:
                 args.temperature,
                 self.separators,
                 args.min_modifiers,
+                self.suppressed,
             )
         tokens = [row[:n] for row, n in zip(ids.tolist(), lengths.tolist(), strict=True)]
         texts = tokenizer.batch_decode(tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False)
@@ -92,7 +95,7 @@ class Actor:
         measured = {name: torch.zeros((rows, length), device=written.ids.device) for name in names}
         by_length = (queries.mask.sum(1) + written.mask.sum(1)).argsort(stable=True)
         closed = self.closed(written.ids) if self.args.min_modifiers else None
-        temperature, eos = self.args.temperature, self.tokenizer.eos_token_id
+        temperature, eos, never = self.args.temperature, self.tokenizer.eos_token_id, self.suppressed
         with in_eval_mode(self.model), self._autocast():
             for part in by_length.split(self.args.rows_at_once):
                 mask = written.mask[part].bool()
@@ -100,10 +103,10 @@ class Actor:
                 tokens = written.ids[part][mask]
                 shut = None if closed is None else closed[part][mask]
                 outputs = self.model(**inputs)
-                logprobs, entropy = token_logprobs(outputs.logits, tokens, temperature, shut, eos, entropy=True)
+                logprobs, entropy = token_logprobs(outputs.logits, tokens, temperature, shut, eos, never, entropy=True)
                 with self.starting_policy() as reference:
                     logits, _ = completion_logits(reference, **inputs)
-                of_reference, _ = token_logprobs(logits, tokens, temperature, shut, eos)
+                of_reference, _ = token_logprobs(logits, tokens, temperature, shut, eos, never)
                 for name, values in zip(names, (logprobs, outputs.state_values, entropy, of_reference), strict=True):
                     block = torch.zeros(mask.shape, device=mask.device)
                     block[mask] = values

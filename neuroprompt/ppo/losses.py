@@ -19,6 +19,7 @@ def token_logprobs(
     temperature: float = 1.0,
     closed: Tensor | None = None,
     eos_token_id: int | None = None,
+    suppressed: Tensor | None = None,
     entropy: bool = False,
 ) -> tuple[Tensor, Tensor | None]:
     """Log-probabilities of the chosen tokens under softmax(logits / temperature).
@@ -29,6 +30,7 @@ def token_logprobs(
         temperature: That of the sampler.
         closed: Where the end token could not be chosen. (tokens,)
         eos_token_id: The end token.
+        suppressed: Tokens that are never chosen.
         entropy: Whether the entropy is wanted, too; it needs another (tokens, vocab) tensor.
 
     Returns:
@@ -39,6 +41,8 @@ def token_logprobs(
         logits = logits / temperature
     if closed is not None:
         logits[:, eos_token_id].masked_fill_(closed, CLOSED)
+    if suppressed is not None and len(suppressed):
+        logits.index_fill_(1, suppressed, CLOSED)
     if not entropy:
         return _ChosenLogprobs.apply(logits, tokens), None
     # The same arithmetic, so that a policy that is its reference is found to be so to the last bit.

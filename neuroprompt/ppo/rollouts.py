@@ -130,11 +130,12 @@ def sample(
     temperature: float = 1.0,
     separators: Tensor | None = None,
     min_modifiers: int = 0,
+    suppressed: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Continue every query with tokens drawn from softmax(logits / temperature), until the end token or its budget.
 
     Nothing is cut from that distribution (no top-k, no top-p, no repetition rules), so that it is the one whose
-    log-probabilities the update uses. The one mask there may be, `min_modifiers`, is in both.
+    log-probabilities the update uses. The masks that there may be, `min_modifiers` and `suppressed`, are in both.
 
     A token is found by its cumulative probability (in float64), which takes one random number a row and not one for
     each entry of the vocabulary. Rows that have ended leave the batch.
@@ -144,6 +145,7 @@ def sample(
         queries: On the policy's device.
         noise: Uniform numbers in [0, 1). (rows, longest budget)
         separators, min_modifiers: See `eos_closed`.
+        suppressed: Tokens that are never chosen.
 
     Returns:
         Token ids, end token included, (rows, longest) with zeros behind, and the number of them, (rows,).
@@ -171,6 +173,8 @@ def sample(
         logits = outputs.logits[:, -1].float() / temperature  # (here, vocab)
         if min_modifiers:
             logits[:, eos_token_id].masked_fill_(begun < min_modifiers, -math.inf)
+        if suppressed is not None and len(suppressed):
+            logits.index_fill_(1, suppressed, -math.inf)
         cumulative = torch.softmax(logits, dim=-1).to(exact).cumsum(-1, dtype=torch.float64)
         at = noise[here.to(exact), step, None] * cumulative[:, -1:]
         tokens = torch.searchsorted(cumulative, at, right=True).clamp_max(logits.shape[1] - 1).to(device)  # (here, 1)

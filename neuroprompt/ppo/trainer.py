@@ -226,6 +226,7 @@ class PPOTrainer(PPOCheckpoints):
             args.temperature,
             inputs["closed"] if args.min_modifiers else None,
             self.processing_class.eos_token_id,
+            self.actor.suppressed,
             entropy=args.entropy_coef != 0,
         )
         parts = ppo_loss(

@@ -8,6 +8,8 @@ import torch
 from torch import nn
 from trl import GRPOTrainer, ModelConfig, RLOOTrainer, get_peft_config
 
+from neuroprompt.coherence import controls
+from neuroprompt.policies import control_tokens
 from neuroprompt.ppo.config import GRPOConfig, RLOOConfig
 from neuroprompt.ppo.model import position_ids
 from neuroprompt.runs.trainer import RunTrainer
@@ -56,7 +58,12 @@ def _trainer(
 
 
 class _PlainPolicies(RunTrainer):
-    """A base for TRL's trainers, which leave adapters where these are trained: here a plain policy is left."""
+    """A base for TRL's trainers, which leave adapters where these are trained: here a plain policy is left. And a
+    policy that can be told a prompt's medium is told it, as everywhere (`policies.read_prompts`)."""
+
+    def _tokenize_prompts(self, prompts: list[str]):
+        told = control_tokens(self.processing_class)
+        return super()._tokenize_prompts([told[controls(prompt)] + prompt for prompt in prompts])
 
     def save_model(self, output_dir=None, _internal_call=False):
         super().save_model(output_dir, _internal_call)

@@ -7,16 +7,19 @@ of sample rewrites at each evaluation. `training/sft.py` is the entry point.
 from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import partial
+from hashlib import blake2b
 from pathlib import Path
 
 import trl
-from transformers import Trainer
+from datasets import DatasetDict
+from transformers import PreTrainedTokenizerBase, Trainer
 from transformers.trainer_pt_utils import LengthGroupedSampler
 from trl import ModelConfig, SFTTrainer, get_peft_config
 
 from neuroprompt.data import DataConfig, PromptData, prepare
 from neuroprompt.enhancer import PromptEnhancer
 from neuroprompt.files import sole_writer
+from neuroprompt.policies import control_tokens
 from neuroprompt.runs.samples import SampleTable
 from neuroprompt.runs.sizes import GlobalBatch
 from neuroprompt.runs.start import prepare_first
@@ -36,12 +39,15 @@ class SFTArguments:
 
     Args:
         data_dir: A folder of prepared data. It is made from `source` where it does not exist yet.
+        medium_share: The share of training pairs that are told the medium that they name, where the policy's tokenizer
+            has tokens for media, drawn from a hash of the pair. The others are told of any, as held-out pairs are.
         eval_samples: At most so many validation pairs are evaluated.
         sample_prompts: Plain prompts that are rewritten at each evaluation, to be read by a person.
         dry_run: Print what the run would take (models, memory, steps), and stop before anything is loaded.
     """
 
     data_dir: str = ""
+    medium_share: float = 0.7
     eval_samples: int = 2000
     sample_prompts: list[str] = field(
         default_factory=lambda: [
@@ -60,6 +66,8 @@ def train_sft(
     """Train on the pairs of prepared data: see `neuroprompt.training.run.run`."""
     if not arguments.data_dir:
         raise ValueError("data_dir is not set: give a folder of prepared data, or where to put it")
+    if not 0 <= arguments.medium_share <= 1:
+        raise ValueError(f"medium_share is {arguments.medium_share}: give a number from 0 to 1")
     return run(
         config,
         model_config,
@@ -78,6 +86,8 @@ def _trainer(
             f"{arguments.data_dir} has no validation split: 1 % of the prompts, so some hundreds are needed"
         )
     policy, tokenizer = load_model(config, model_config)
+    with config.main_process_first(desc="telling the media"):
+        pairs = tell_media(pairs, tokenizer, arguments.medium_share)
     trainer = PolicyTrainer(
         model=policy,
         processing_class=tokenizer,
@@ -105,6 +115,29 @@ def load_or_prepare(folder: str, data_config: DataConfig, config: SFTConfig) -> 
             with sole_writer(folder):
                 prepare(data_config).save(folder, data_config)
     return PromptData.load(folder)
+
+
+def tell_media(pairs: DatasetDict, tokenizer: PreTrainedTokenizerBase, share: float) -> DatasetDict:
+    """The pairs with the token of their medium before the prompt, where the tokenizer has such tokens.
+
+    Args:
+        pairs: With the columns `prompt`, `completion` and `medium`.
+        tokenizer: The policy's.
+        share: Of the training pairs that are told their own; a policy must be able to do without.
+    """
+    told = control_tokens(tokenizer)
+    if not told[""]:
+        return pairs
+    if "medium" not in pairs["train"].column_names:
+        raise ValueError("the pairs do not say which media they name: prepare the data again")
+
+    def tell(row: dict, share: float) -> dict:
+        drawn = blake2b((row["prompt"] + row["completion"]).encode(), digest_size=1).digest()[0]
+        return {"prompt": told[row["medium"] if drawn < int(256 * share) else ""] + row["prompt"]}
+
+    return DatasetDict(
+        {name: split.map(tell, fn_kwargs={"share": share if name == "train" else 0}) for name, split in pairs.items()}
+    )
 
 
 class PolicyTrainer(RunTrainer, SFTTrainer):

@@ -12,9 +12,10 @@ from pathlib import Path
 
 import torch
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
-from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig, PreTrainedModel, Qwen2Config
+from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, LlamaConfig, PreTrainedModel, Qwen2Config
 
 from neuroprompt.modifiers import CATEGORIES, suggestions
+from neuroprompt.policies import CONTROLS
 
 END = "<|endoftext|>"
 TINY = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
@@ -91,6 +92,17 @@ def llama(folder: Path) -> Path:
         folder / "tokenizer_config.json",
         names | {"model_max_length": 512, "tokenizer_class": "PreTrainedTokenizerFast"},
     )
+    return folder
+
+
+def told_media(folder: Path) -> Path:
+    """The policy of a folder, with a token for each family of media, as `training/embedded/init_policy.py` has them."""
+    model, tokenizer = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
+    tokenizer.add_tokens(list(CONTROLS.values()), special_tokens=True)
+    model.resize_token_embeddings(len(tokenizer))
+    model.generation_config.suppress_tokens = tokenizer.convert_tokens_to_ids(list(CONTROLS.values()))
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
     return folder
 
 

@@ -80,11 +80,12 @@ def test_logprobs_and_entropy(seed, temperature, closes):
     torch.manual_seed(seed)
     logits, tokens = torch.randn(6, 7, dtype=torch.float32) * 3, torch.randint(1, 7, (6,))
     closed = torch.rand(6) < 0.5 if closes else None
-    logprobs, entropies = token_logprobs(logits.clone(), tokens, temperature, closed, 0, entropy=True)
-    alone, nothing = token_logprobs(logits.clone(), tokens, temperature, closed, 0)
+    tokens, never = tokens.clamp_max(4), torch.tensor([5, 6] if closes else [], dtype=torch.long)
+    logprobs, entropies = token_logprobs(logits.clone(), tokens, temperature, closed, 0, never, entropy=True)
+    alone, nothing = token_logprobs(logits.clone(), tokens, temperature, closed, 0, never)
     assert nothing is None and torch.allclose(alone, logprobs, atol=1e-6)
     for row in range(6):
-        allowed = [v for v in range(7) if not (closes and closed[row] and v == 0)]
+        allowed = [v for v in range(7) if not (closes and closed[row] and v == 0) and v not in never.tolist()]
         weights = {v: math.exp(logits[row, v].item() / temperature) for v in allowed}
         total = sum(weights.values())
         assert logprobs[row].item() == pytest.approx(math.log(weights[tokens[row].item()] / total), abs=1e-5)
@@ -121,10 +122,12 @@ def test_the_gradient_of_logprobs_is_taken_once():
 def test_a_closed_token_gets_no_gradient(entropy):
     logits = torch.randn(3, 5, requires_grad=True)
     closed = torch.tensor([True, False, True])
-    logprobs, entropies = token_logprobs(logits * 1.0, torch.tensor([2, 3, 4]), 0.8, closed, 0, entropy=entropy)
+    never, chosen = torch.tensor([1]), torch.tensor([2, 3, 4])
+    logprobs, entropies = token_logprobs(logits * 1.0, chosen, 0.8, closed, 0, never, entropy=entropy)
     (logprobs.sum() + (entropies.sum() if entropy else 0)).backward()
     assert logits.grad.isfinite().all()
     assert logits.grad[closed, 0].tolist() == [0, 0] and logits.grad[1, 0] != 0
+    assert logits.grad[:, 1].tolist() == [0, 0, 0]
 
 
 def test_both_estimators_of_kl_are_unbiased():

@@ -33,27 +33,30 @@ def model(policy):
     return PolicyWithValue(policy).eval()
 
 
-def write(model, tokenizer, prompts=PROMPTS, indices=None, temperature=1.3, min_modifiers=0, tokens=9):
+def write(model, tokenizer, prompts=PROMPTS, indices=None, temperature=1.3, min_modifiers=0, tokens=9, never=()):
     queries = encode(prompts, tokenizer, 32, None, tokens)
     noise = row_noise(0, TRAINING, 5, range(len(prompts)) if indices is None else indices, tokens)
-    ids, lengths = sample(model.policy, queries, noise, 0, temperature, SEPARATORS, min_modifiers)
+    never = torch.tensor(never, dtype=torch.long)
+    ids, lengths = sample(model.policy, queries, noise, 0, temperature, SEPARATORS, min_modifiers, never)
     mask = (torch.arange(ids.shape[1]) < lengths[:, None]).long()
     return queries, ids, mask, noise
 
 
-@pytest.mark.parametrize("min_modifiers", [0, 2])
-def test_tokens_are_drawn_from_what_the_update_sees(model, tokenizer, min_modifiers):
+@pytest.mark.parametrize(("min_modifiers", "never"), [(0, []), (2, []), (2, [3, 8])])
+def test_tokens_are_drawn_from_what_the_update_sees(model, tokenizer, min_modifiers, never):
     """On a padded batch: the update's probabilities and the same noise give the very tokens that were sampled."""
-    queries, ids, mask, noise = write(model, tokenizer, PROMPTS * 16, min_modifiers=min_modifiers, tokens=12)
+    settings = {"min_modifiers": min_modifiers, "never": never}
+    queries, ids, mask, noise = write(model, tokenizer, PROMPTS * 16, tokens=12, **settings)
     assert len(set(mask.sum(1).tolist())) > 1
     with torch.no_grad():
         outputs = model(**model_inputs(queries.ids, queries.mask, ids, mask))
     closed = eos_closed(ids, SEPARATORS, min_modifiers)
+    here, suppressed = closed[mask.bool()], torch.tensor(never, dtype=torch.long)
     every = torch.stack(
         [
-            token_logprobs(outputs.logits.clone(), torch.full((len(outputs.logits),), v), 1.3, closed[mask.bool()], 0)[
-                0
-            ]
+            token_logprobs(
+                outputs.logits.clone(), torch.full_like(here, v, dtype=torch.long), 1.3, here, 0, suppressed
+            )[0]
             for v in range(len(WORDS))
         ],
         dim=1,
@@ -64,6 +67,7 @@ def test_tokens_are_drawn_from_what_the_update_sees(model, tokenizer, min_modifi
     assert torch.equal(drawn.squeeze(1), ids[mask.bool()])
     ends = (ids == 0) & mask.bool()
     assert ends.any() and not (ends & closed).any()
+    assert not torch.isin(ids[mask.bool()], suppressed).any()
 
 
 def test_samples_follow_the_distribution(model, tokenizer):

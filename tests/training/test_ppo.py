@@ -13,9 +13,10 @@ import torch
 import yaml
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
-from trl import ModelConfig
+from trl import GRPOTrainer, ModelConfig, RLOOTrainer
 
 from neuroprompt.files import sole_writer
+from neuroprompt.policies import CONTROLS, load_tokenizer, read_prompts
 from neuroprompt.ppo.config import GRPOConfig, PPOConfig, RLOOConfig
 from neuroprompt.programs import Stopped
 from neuroprompt.runs.arguments import read_arguments
@@ -23,6 +24,7 @@ from neuroprompt.scoring import RewardArguments
 from neuroprompt.training.grpo import number_positions, train_grpo
 from neuroprompt.training.queries import QueryArguments, load_queries
 from neuroprompt.training.rewarded import load_reward_func
+from tests.checkpoints.policies import told_media
 from tests.ppo.conftest import tiny_policy, tokenizer  # noqa: F401
 
 ROOT = Path(__file__).parents[2]
@@ -227,6 +229,43 @@ def test_trls_trainers_take_the_same(workspace, config_class, adapters):
     assert any(not torch.equal(before[k], after[k]) for k in before)
     assert not list(Path("trl").glob("*.bin")) and not Path("trl/adapter_config.json").exists()
     assert AutoModelForCausalLM.from_pretrained("trl").config.model_type == "gpt2"
+
+
+@pytest.mark.parametrize(("trainer", "config_class"), [(GRPOTrainer, GRPOConfig), (RLOOTrainer, RLOOConfig)])
+def test_trls_trainers_tell_the_medium(workspace, monkeypatch, trainer, config_class):
+    """The policy is told it, and the reward sees the prompts as they are."""
+    told_media(workspace / "policy")
+    (workspace / "seen.py").write_text(
+        "prompts_seen, ids_seen = [], []\n\n\n"
+        "def record(prompts, completion_ids, **columns):\n"
+        "    prompts_seen.extend(prompts)\n    ids_seen.extend(completion_ids)\n    return [1.0] * len(prompts)\n"
+    )
+    asked, generate = [], trainer._generate_single_turn
+
+    def recorded(self, prompt_ids, *arguments, **settings):
+        asked.extend(prompt_ids)
+        return generate(self, prompt_ids, *arguments, **settings)
+
+    monkeypatch.setattr(trainer, "_generate_single_turn", recorded)
+    config = config_class(
+        "trl",
+        per_device_train_batch_size=8,
+        num_generations=4,
+        max_completion_length=6,
+        max_steps=2,
+        use_cpu=True,
+        bf16=False,
+        gradient_checkpointing=False,
+        report_to="none",
+    )
+    arguments = QueryArguments(queries="prompts.txt", reward_func="seen:record", eval_samples=0)
+    train_grpo(arguments, RewardArguments(), config, ModelConfig("policy", dtype="float32"))
+    seen, reader = sys.modules.pop("seen"), load_tokenizer("policy")
+    assert len(asked) == len(seen.prompts_seen) == 16 and asked == read_prompts(reader, seen.prompts_seen)
+    first = set(reader.convert_ids_to_tokens([ids[0] for ids in asked]))
+    assert "<|any|>" in first and not any("<|" in prompt for prompt in seen.prompts_seen)
+    controls = set(reader.convert_tokens_to_ids(list(CONTROLS.values())))
+    assert not controls & {token for ids in seen.ids_seen for token in ids}
 
 
 def test_positions_are_counted_from_the_first_token():

@@ -5,7 +5,7 @@
 The tokenizer lower-cases (prompts are written in lower case, and CLIP's encoder does the same), so that the policy need
 not learn every word twice. It has a special token for each family of media, to tell a policy before a prompt; the
 model's `generation_config.json` says that these are never written. The model is `transformers`' own `GPT2LMHeadModel`:
-6.9 M parameters, 13.8 MB in half precision.
+13.8 M parameters, 27.7 MB in half precision.
 """
 
 from pathlib import Path
@@ -27,9 +27,9 @@ def main(
     data: Annotated[Path, typer.Option(help="Folder made by scripts/prepare_data.py.")],
     output: Annotated[Path, typer.Option(help="Folder for the model and its tokenizer.")],
     vocabulary: Annotated[int, typer.Option(help="Entries of the tokenizer.")] = 8192,
-    width: Annotated[int, typer.Option(help="Hidden size.")] = 256,
+    width: Annotated[int, typer.Option(help="Hidden size.")] = 384,
     layers: int = 6,
-    heads: int = 4,
+    heads: int = 6,
     positions: Annotated[int, typer.Option(help="Longest text, in tokens.")] = 160,
     seed: int = 0,
 ) -> None:
