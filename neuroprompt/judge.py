@@ -6,9 +6,20 @@ that it does not reach the user (`completions.py`).
 
 from collections.abc import Container, Iterable, Mapping
 from functools import cache, lru_cache
+from typing import NamedTuple
 
 from neuroprompt.artists import names_celebrity, names_in, names_somebody
-from neuroprompt.coherence import concepts, concepts_in, fits_subject, group_of, is_word, table
+from neuroprompt.coherence import (
+    concepts,
+    concepts_in,
+    contradictions,
+    fits_subject,
+    group_of,
+    is_word,
+    repeated_groups,
+    table,
+    unknown_words,
+)
 from neuroprompt.modifiers import spelling_key
 from neuroprompt.prompts import Prompt, modifier_key
 
@@ -84,6 +95,47 @@ class Judge:
         if not all(known) or key.isdigit() or all(len(word) < 2 for word in words) or words[-1] in _CUT_OFF:
             return "no words"
         return "" if fits_subject(modifier, self._prompt) else "not of the subject"
+
+
+class Faults(NamedTuple):
+    """What a person would object to in a rewrite, whoever wrote it; what the plain prompt says itself is left out.
+
+    Attributes:
+        contradictions: Pairs of phrases that exclude each other: ("pencil sketch", "8k").
+        repetitions: Modifiers that say the same, by what they say: ("4k", "8k", "uhd").
+        broken_words: Words that neither prompts are made of nor anybody required, and no artist's name.
+        living_artists: Artists of the vocabulary who are not long dead.
+    """
+
+    contradictions: tuple[tuple[str, ...], ...]
+    repetitions: tuple[tuple[str, ...], ...]
+    broken_words: tuple[str, ...]
+    living_artists: tuple[str, ...]
+
+
+def faults(original: str, text: str, required: Iterable[str] = ()) -> Faults:
+    """The faults of `text`, a rewrite of `original`.
+
+    Args:
+        original: The plain prompt.
+        text: The rewrite, which need not begin with it.
+        required: Phrases that the rewrite had to hold; their words and names are no fault.
+    """
+    given = ", ".join([original, *required])
+    own = repeated_groups(given)
+    words, named = spelling_key(text).split(), names_in(text)
+    for name in named:
+        words[name.start : name.end] = [""] * (name.end - name.start)
+    living = [name.term for name in named if not name.historical]
+    allowed = {name.term for name in names_in(given)}
+    return Faults(
+        contradictions=tuple(pair for pair in contradictions(text) if pair not in set(contradictions(given))),
+        repetitions=tuple(
+            tuple(said) for group, said in repeated_groups(text).items() if len(said) > len(own.get(group, ()))
+        ),
+        broken_words=tuple(unknown_words(" ".join(words), known=[given])),
+        living_artists=tuple(dict.fromkeys(name for name in living if name not in allowed)),
+    )
 
 
 _CUT_OFF = frozenset("a an the of in on at by with and or for to from as is are very into his her their its my".split())

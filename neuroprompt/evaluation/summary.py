@@ -13,7 +13,9 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
+from neuroprompt.decoding import Constraints, check
 from neuroprompt.experiments import REWARD, Experiment, read_settings, results_head
+from neuroprompt.judge import Faults, faults
 from neuroprompt.pages.tables import Table, format_interval
 from neuroprompt.prompts import CLIP_WINDOW
 from neuroprompt.scoring import combined, known_mean, read_terms
@@ -40,7 +42,8 @@ def summarise(
           ``prompts``; ``ranked``: [prompt, difference in reward], the best first; ``flagged``: share of pictures;
           ``satisfied``: share of prompts that meet the constraints; ``clip_tokens`` (mean) and ``exceed_window``
           (share); ``keeps_text``: share that starts with the plain prompt, verbatim; ``words_kept``: mean share of the
-          plain prompt's words that are still there; ``distinct_1`` and ``distinct_2`` (Li et al. 2016): different words
+          plain prompt's words that are still there; ``faults``: share of prompts in which the rewrite has each of
+          `judge.Faults`; ``distinct_1`` and ``distinct_2`` (Li et al. 2016): different words
           and pairs of words per word and pair that was added; ``distinct_tails``: different additions per addition;
           ``spread``: mean cosine distance between the embeddings of two prompts' rewrites.
         - ``references``: for each of these methods, what ``against`` is for the first, by method.
@@ -52,6 +55,7 @@ def summarise(
     settings = read_settings(folder, "evaluation")
     data = {name: _MethodData(settings, embed is not None) for name in settings["methods"]}
     pending: list[dict] = []
+    wishes = _wishes(settings)
 
     def embed_pending() -> None:
         """A chunk of one method at a time, which is the same batch in every run."""
@@ -63,7 +67,7 @@ def summarise(
     for record in read_records(folder):
         if pending and (record["method"] != pending[0]["method"] or len(pending) == settings["chunk_size"]):
             embed_pending()
-        data[record["method"]].add(record)
+        data[record["method"]].add(record | {"faults": _faults(record, wishes)})
         pending.append(record)
     embed_pending()
     values = {name: own.values(data.get("plain"), settings) for name, own in data.items()}
@@ -95,15 +99,17 @@ def read_records(folder: str | Path) -> Iterator[dict]:
 
 def csv_rows(results: Mapping, folder: str | Path) -> Iterator[list]:
     """The columns' names, and a row for each prompt and method: texts, and means over the seeds."""
-    scores = list(results["settings"]["rewards"])
+    scores, wishes = list(results["settings"]["rewards"]), _wishes(results["settings"])
     differences = {name: dict(map(tuple, method["ranked"])) for name, method in results["methods"].items()}
-    yield ["index", "original", "method", "text", "clip_tokens", "satisfied", "flagged", *scores, "reward_difference"]
+    head = ["index", "original", "method", "text", "clip_tokens", "satisfied"]
+    yield [*head, *Faults._fields, "flagged", *scores, "reward_difference"]
     for record in read_records(folder):
         flagged = np.array(record["flagged"])
         raw = np.array([record["scores"][name] for name in scores], np.float64)  # (rewards, seeds); None becomes NaN
         means = ["" if np.isnan(mean) else mean.item() for mean in known_mean(np.where(flagged, np.nan, raw))]
-        row = [record[key] for key in ("index", "original", "method", "text", "clip_tokens", "satisfied")]
-        yield [*row, int(flagged.sum()), *means, differences[record["method"]].get(record["index"], "")]
+        found = ["; ".join(map(_listed, fault)) for fault in _faults(record, wishes).values()]
+        row = [record[key] for key in head]
+        yield [*row, *found, int(flagged.sum()), *means, differences[record["method"]].get(record["index"], "")]
 
 
 # --- tables ------------------------------------------------------------------------------------------------------
@@ -149,6 +155,7 @@ def tables(results: Mapping) -> list[Table]:
             ["method", *(title for _, title, _ in shown)],
             [[name, *(_cell(method[key], form) for key, _, form in shown)] for name, method in methods.items()],
         ),
+        *_fault_table(methods),
         Table(
             "Latency",
             "Rewriting only, pictures not counted but those of a search.",
@@ -170,6 +177,20 @@ _COLUMNS = [
     ("spread", "embedding spread", ".3f"),
     ("flagged", "flagged", ".1%"),
 ]
+
+
+def _fault_table(methods: Mapping) -> list[Table]:
+    if any("faults" not in method for method in methods.values()):  # made before they were counted
+        return []
+    return [
+        Table(
+            "Faults",
+            "Share of the prompts whose rewrite has at least one that the plain prompt has not: phrases that exclude "
+            "each other, modifiers that say the same, words that none are, artists who are not long dead.",
+            ["method", *(name.replace("_", " ") for name in Faults._fields)],
+            [[name, *(f"{method['faults'][key]:.1%}" for key in Faults._fields)] for name, method in methods.items()],
+        )
+    ]
 
 
 def _comparison_row(name: str, against: Mapping, scores: list[str]) -> list[str]:
@@ -200,6 +221,7 @@ class _MethodData:
         self.unigrams: Counter[str] = Counter()
         self.bigrams: Counter[tuple[str, str]] = Counter()
         self.tails: Counter[str] = Counter()
+        self.faults = Counter(dict.fromkeys(Faults._fields, 0))
         self.embedding_sum = 0.0 if embedded else None
 
     def add(self, record: Mapping) -> None:
@@ -221,6 +243,7 @@ class _MethodData:
         self.bigrams.update(pairwise(added))
         if added:
             self.tails[" ".join(added)] += 1
+        self.faults.update(name for name, found in record["faults"].items() if found)
 
     def add_embeddings(self, embeddings: Tensor) -> None:
         self.embedding_sum = self.embedding_sum + embeddings.double().sum(0).cpu().numpy()
@@ -235,6 +258,21 @@ class _MethodData:
         return {
             REWARD: combined(read_terms(settings), self.scores, self.flagged, *against, settings["flagged_reward"])
         } | own
+
+
+def _wishes(settings: Mapping) -> dict[str, Constraints]:
+    """What each method's rewrites had to say."""
+    return {name: Constraints(**method.get("constraints", {})) for name, method in settings["methods"].items()}
+
+
+def _faults(record: Mapping, wishes: Mapping[str, Constraints]) -> dict[str, tuple]:
+    """The faults of a record's text, by kind; what was required of it is none."""
+    matches = check(record["text"], wishes[record["method"]]).matches
+    return faults(record["original"], record["text"], [match.phrase for match in matches if match])._asdict()
+
+
+def _listed(fault: str | tuple[str, ...]) -> str:
+    return fault if isinstance(fault, str) else " + ".join(fault)
 
 
 def kept_and_added(original: str, text: str) -> tuple[float, list[str]]:
@@ -283,6 +321,7 @@ def _summary(data: _MethodData, values: Mapping[str, np.ndarray], base: Mapping[
         "exceed_window": data.exceed / n,
         "keeps_text": data.keeps / n,
         "words_kept": data.words_kept / n,
+        "faults": {name: count / n for name, count in data.faults.items()},
         "distinct_1": _distinct(data.unigrams),
         "distinct_2": _distinct(data.bigrams),
         "distinct_tails": _distinct(data.tails),

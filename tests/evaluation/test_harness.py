@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from neuroprompt.decoding import Constraints
 from neuroprompt.evaluation.harness import evaluate
 from neuroprompt.evaluation.methods import Method, parse_methods
 from neuroprompt.evaluation.report import report_html
@@ -358,8 +360,32 @@ def test_written_prompts_are_shared_out_to_the_chunks(reward, tmp_path):
     results = evaluate(PROMPTS[:3], parse_methods(f"file:{path}"), judge, tmp_path / "out", chunk_size=2, examples=0)
     rows = list(csv.DictReader((tmp_path / "out" / "results.csv").open()))
     assert [r["text"] for r in rows] == [f"{p} at dawn" for p in PROMPTS[:3]]
-    assert len(tables(results)) == 3  # nothing to compare with
+    assert len(tables(results)) == 4  # nothing to compare with
     assert not list((tmp_path / "out").glob("examples*"))
+
+
+def test_faults_are_counted_of_every_method_but_not_what_was_asked_for(reward, tmp_path):
+    prompts = ["a cat", "pencil sketch of a fox, 8k", "a castle"]
+    texts = ["a cat, 4k, uhd, by artgerm", "pencil sketch of a fox, 8k, octane render", "a castle, sharp foc"]
+    judge = PromptReward(reward.generator, reward.rewards, relative="none", images_per_prompt=1)
+    wish = Constraints(require=["foc", "8k"], artist="artgerm")
+    methods = [
+        Method("a peer", lambda asked: [texts[prompts.index(p)] for p in asked]),
+        Method("asked", lambda asked: ["a cat, sharp foc, 8k, by artgerm"] * 3, {"constraints": asdict(wish)}, wish),
+        *parse_methods("plain"),
+    ]
+    results = evaluate(prompts, methods, judge, tmp_path / "out", examples=0)
+    peer, asked, plain = (results["methods"][name]["faults"] for name in ("a peer", "asked", "plain"))
+    assert set(peer.values()) == {1 / 3} and not any(plain.values())
+    assert asked == {"contradictions": 0, "repetitions": 0, "broken_words": 0, "living_artists": 0}
+    rows = [r for r in csv.DictReader((tmp_path / "out" / "results.csv").open()) if r["method"] == "a peer"]
+    found = [
+        [row[name] for name in ("contradictions", "repetitions", "broken_words", "living_artists")] for row in rows
+    ]
+    assert found[0] == ["", "4k + uhd", "", "artgerm"]
+    assert found[1:] == [["pencil sketch + octane render", "", "", ""], ["", "", "foc", ""]]
+    table = next(table for table in tables(results) if table.title == "Faults")
+    assert ["a peer", *["33.3%"] * 4] in table.rows
 
 
 class Flagging:

@@ -14,9 +14,10 @@ def test_faults_are_found():
             rewrite("a cat", "a cat, 8k, sharp focus, fog", "8k", "sharp focus", "fog"),
             rewrite("a dog", "a dog, 8k, sharp focus, fog", "8k", "sharp focus", "fog"),
             rewrite("a cow, 8k", "a cow, 8k, (8K:1.2)", "(8K:1.2)"),
-            rewrite("a pig", "the pig, " + "word " * 80, "word " * 80),
+            rewrite("a pig", "the pig, " + "wrod " * 80, "wrod " * 80),
         ]
     )
+    assert found.faults == {"contradictions": 0, "repetitions": 0.25, "broken_words": 0.25, "living_artists": 0}
     assert found.prompts == 4
     assert found.keep_the_text == 0.75
     assert found.exceed_window == 0.25
@@ -37,8 +38,9 @@ def test_the_embedded_policies_are_sound_on_everyday_prompts(policy):
     assert found.keep_the_text == 1
     assert found.exceed_window == 0
     assert found.repeat_a_modifier == 0
-    assert found.three_or_more >= 0.95
+    assert found.three_or_more >= 0.8
     assert found.shared_tails <= 0.05
+    assert not any(found.faults.values())
 
 
 def test_nothing_to_measure():

@@ -1,10 +1,11 @@
-"""What a policy's rewrites look like: the user's words kept, the window kept, how many modifiers, how alike."""
+"""What a policy's rewrites look like: words and window kept, faults, how many modifiers, how alike."""
 
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 from neuroprompt.enhancer import EnhancedPrompt
+from neuroprompt.judge import Faults, faults
 from neuroprompt.prompts import CLIP_WINDOW, SEPARATORS, Prompt, count_clip_tokens, modifier_key
 
 
@@ -17,6 +18,7 @@ class RewriteStatistics:
         keep_the_text: Start with the user's text, verbatim.
         exceed_window: Were made longer than the window (a prompt that is too long already is left alone).
         repeat_a_modifier: Hold a modifier twice (case, hyphens and emphasis aside), the user's own included.
+        faults: Have each of `neuroprompt.judge.Faults`, by its name.
         three_or_more: Gained three modifiers or more.
         shared_tails: Got the same tail as another prompt.
         distinct_modifiers: Different modifiers per modifier written.
@@ -29,6 +31,7 @@ class RewriteStatistics:
     keep_the_text: float
     exceed_window: float
     repeat_a_modifier: float
+    faults: dict[str, float]
     three_or_more: float
     shared_tails: float
     distinct_modifiers: float
@@ -56,6 +59,10 @@ def rewrite_statistics(results: Sequence[EnhancedPrompt], window: int = CLIP_WIN
         keep_the_text=sum(r.text.startswith(r.original) for r in results) / n,
         exceed_window=sum(r.text != r.original and count_clip_tokens(r.text) > window for r in results) / n,
         repeat_a_modifier=sum(_repeats(r) for r in results) / n,
+        faults={
+            name: sum(map(bool, found)) / n
+            for name, found in zip(Faults._fields, zip(*map(_faults, results), strict=True), strict=True)
+        },
         three_or_more=sum(len(m) >= 3 for m in modifiers) / n,
         shared_tails=sum(tail_counts[t] > 1 for t in tails) / n,
         distinct_modifiers=len(written) / total,
@@ -63,6 +70,11 @@ def rewrite_statistics(results: Sequence[EnhancedPrompt], window: int = CLIP_WIN
         categories={c: k / max(1, categories.total()) for c, k in categories.most_common()},
         most_frequent={m: sum(m in of for of in modifiers) / n for m, _ in written.most_common(10)},
     )
+
+
+def _faults(result: EnhancedPrompt) -> Faults:
+    matches = result.constraints.matches if result.constraints else ()
+    return faults(result.original, result.text, [match.phrase for match in matches if match])
 
 
 def _repeats(result: EnhancedPrompt) -> bool:
