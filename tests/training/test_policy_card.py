@@ -21,6 +21,7 @@ def made(tmp_path):
         {"step": 7000, "epoch": 2.163, "loss": 2.1, "num_input_tokens_seen": 21_400_000},
     ]
     rewrites = {"prompts": 2, "keep_the_text": 1.0, "mean_modifiers": 6.5, "categories": {}, "most_frequent": {}}
+    rewrites["faults"] = {"living_artists": 0.25}
     behind = {"all": PERPLEXITY, "new": PERPLEXITY | {"loss": 2.4}}
     perplexity = {"policy": {"all": PERPLEXITY, "new": PERPLEXITY}, "4-gram, Kneser-Ney": behind}
     config = {"counts": COUNTS, "modifiers": MODIFIERS, "artists": "historical"}
@@ -41,7 +42,7 @@ def test_a_card_says_where_it_all_comes_from(made):
     text = write(made)
     assert "7,000 steps, 2.2 passes over the pairs, 21 M tokens" in text and "| 1,000 | 3.456 |" in text
     assert "| pairs | 211,005 |" in text and "| too many | comes after twelve others | 824 |" in text
-    assert "dead before 1954" in text
+    assert "dead before 1954" in text and "| living artists | 25.00% |" in text
     assert "a 4-gram model of the whole train split predicts held-out text better" in text
     assert "- boy on a horse**" in text and "- a castle**" in text
 

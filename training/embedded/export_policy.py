@@ -269,6 +269,7 @@ def card(
             for n, v in rewrites.items()
             if not isinstance(v, dict) and n != "prompts"
         ],
+        *[f"| {fault.replace('_', ' ')} | {share:.2%} |" for fault, share in rewrites["faults"].items()],
         "",
         f"Categories: {', '.join(f'{c} {v:.0%}' for c, v in categories.items())}. Most frequent: "
         f"{', '.join(f'{m} ({v:.0%})' for m, v in rewrites['most_frequent'].items())} of the prompts.",
