@@ -7,6 +7,7 @@ by hand (`training/embedded/build_coherence.py`):
 - `media.tsv`: how a picture is made ("watercolour", "3d render"), in families, and which media exclude each other;
 - `traits.tsv`: how it looks ("photorealism", "monochrome"), and which media and other traits that contradicts;
 - `groups.tsv`: modifiers that say the same;
+- `languages.tsv`: what other languages call the media;
 - `subjects.tsv`: words for persons, animals, things, and the modifiers that are about persons or creatures alone;
 - `words.tsv`: the words that prompts are made of.
 
@@ -20,7 +21,7 @@ from importlib.resources import files
 from types import MappingProxyType
 from typing import NamedTuple
 
-from neuroprompt.artists import historical, spellings
+from neuroprompt.artists import historical, names_in, spellings
 from neuroprompt.modifiers import spelling_key
 from neuroprompt.prompts import Prompt
 
@@ -45,6 +46,8 @@ class Concept(NamedTuple):
 
 MEDIA = ("photo", "3d", "digital", "paint", "drawing", "print", "flat", "pixel", "toon", "craft", "wall")
 """The families of media."""
+MAX_LIGHTS = 2
+"""Modifiers that may say how one picture is lit."""
 
 
 @cache
@@ -102,13 +105,27 @@ def group_of(modifier: str) -> str | None:
     return _group_of(spelling_key(modifier))
 
 
+def groups_in(modifier: str) -> frozenset[str]:
+    """All that a modifier says: "8k" and "highly detailed" for "highly detailed 8k", and every artist whom it names."""
+    return _groups_in(spelling_key(modifier))
+
+
+def is_lighting(modifier: str) -> bool:
+    """Whether a modifier says how the picture is lit."""
+    return spelling_key(modifier).rpartition(" ")[2] in _LIGHTS or group_of(modifier) in _LIGHTING
+
+
 def repeated_groups(text: str) -> dict[str, list[str]]:
-    """The groups that more than one modifier of `text` says, each with those modifiers."""
+    """The groups that more than one modifier of `text` says, each with those modifiers; and "lighting" with what says
+    how the picture is lit, where that is more than two."""
     said: dict[str, list[str]] = {}
-    for segment in Prompt.parse(text).segments:
-        if group := group_of(segment):
+    segments = Prompt.parse(text).segments
+    for segment in segments:
+        for group in groups_in(segment):
             said.setdefault(group, []).append(segment)
-    return {group: segments for group, segments in said.items() if len(segments) > 1}
+    repeated = {group: modifiers for group, modifiers in said.items() if len(modifiers) > 1}
+    lights = [segment for segment in segments if is_lighting(segment)]
+    return repeated | ({"lighting": lights} if len(lights) > MAX_LIGHTS else {})
 
 
 def forbidden_for(text: str) -> list[str]:
@@ -155,6 +172,33 @@ def fits_subject(modifier: str, text: str) -> bool:
     return not (_about(key, "person") or ("creature" not in about and _about(key, "creature")))
 
 
+def is_understood(text: str) -> bool:
+    """Whether a policy that learnt from English prompts can know what `text` is about: at least half of its words are
+    words or names that prompts are made of, and no other language's "und", "avec" or "dello"."""
+    words = [word for word in spelling_key(described(text)).split() if any(map(str.isalpha, word))]
+    known = sum(is_word(word) and word not in _not_english() for word in words)
+    return bool(words) and 2 * known >= len(words)
+
+
+def described(text: str) -> str:
+    """What of `text` can describe a picture: all but addresses and tags (HTML's, `<lora:name:0.8>`)."""
+    return _NO_DESCRIPTION.sub(" ", text)
+
+
+def fits_anything(modifier: str, family: str = "") -> bool:
+    """Whether `modifier` can be said of any picture, whatever it shows.
+
+    Args:
+        modifier: "highly detailed", say; no "golden hour", no "portrait", no "3d render".
+        family: Of the medium that is known of the picture, if one is: "loose brush strokes" fits "paint".
+    """
+    key = spelling_key(modifier)
+    if any(kind in subjects_of(modifier) or _about(key, kind) for kind in ("person", "creature")):
+        return False
+    medium = controls(modifier)
+    return medium == family if medium else group_of(modifier) in _ANYTHING
+
+
 def unknown_words(text: str, known: Iterable[str] = ()) -> list[str]:
     """The words of `text` that neither prompts are made of (`words.tsv`) nor stand in the texts `known`."""
     given = {word for other in known for word in spelling_key(other).split()}
@@ -196,7 +240,7 @@ def _mentions(text: str) -> Iterator[_Mention]:
     """The concepts that `text` names, from left to right; of phrases that begin at one word, the longest."""
     phrases, longest = _phrases()
     for number, segment in enumerate(Prompt.parse(text).segments):
-        words = spelling_key(segment).split()
+        words = _apart(spelling_key(segment)).split()
         position = 0
         while position < len(words):
             for length in range(min(longest, len(words) - position), 0, -1):
@@ -207,6 +251,11 @@ def _mentions(text: str) -> Iterator[_Mention]:
                     position += length - 1
                     break
             position += 1
+
+
+def _apart(key: str) -> str:
+    """With blanks around the media of scripts that put none between words: "水彩画の猫"."""
+    return key if key.isascii() else _unspaced().sub(r" \g<0> ", key)
 
 
 def _is_medium(words: list[str], start: int, length: int) -> bool:
@@ -225,12 +274,23 @@ _SHOWS = frozenset("of by for showing depicting with style art drawing painting 
 _INTENSE = frozenset(
     "very extremely ultra super hyper insanely incredibly highly so absolutely really most extreme truly".split()
 )
+_AROUND = frozenset("and with in of the a an at on & + resolution quality image picture style rendered made".split())
+_LIGHTS = frozenset("lighting lightning light lights lit backlit illumination".split())
+_LIGHTING = frozenset({
+    "cinematic lighting", "volumetric lighting", "soft lighting", "studio lighting", "natural lighting", "backlight",
+    "neon lighting", "warm lighting", "cold lighting", "candlelight", "global illumination",
+})  # fmt: skip
 _LEADING = re.compile(r"^(?:(?:and|with|in|a|an|the|as|of|on|is|at|by the|rendered|shot) )+")
 _BY = re.compile(
     r"^(?:(?:\w+ )?(?:art|artwork|painting|painted|illustration|drawing|drawn|portrait|photo|photograph|directed|"
     r"designed|style|work|print|made|created|inspired) )?(?:by|in (?:the )?style of|style of) (?:the )?|"
     r" (?:art )?style$"
 )
+_NO_DESCRIPTION = re.compile(r"https?://\S+|www\.\S+|<[^<>]*>")
+_ANYTHING = frozenset({
+    "8k", "hdr", "highly detailed", "intricate", "sharp focus", "masterpiece", "high quality", "beautiful", "amazing",
+    "cinematic lighting", "volumetric lighting", "soft lighting",
+})  # fmt: skip
 _NUMBER = re.compile(r"[#f]?/?\d+(?:[.,:/x]\d+)*(?:[a-z]{1,3}|th)?|\d+'?s|[a-z]", re.ASCII)
 
 
@@ -248,6 +308,26 @@ def _group_of(key: str) -> str | None:
             return None
         short = rest  # "colorful redshift render", "very sharp"
     return groups[short]
+
+
+@lru_cache(maxsize=1 << 16)
+def _groups_in(key: str) -> frozenset[str]:
+    groups, longest = _groups(), _longest_member()
+    artists = frozenset(name.term for name in names_in(key))
+    if key in groups or artists:
+        return artists or frozenset([groups[key]])
+    words, position, found = key.split(), 0, set()
+    while position < len(words):
+        for length in range(min(longest, len(words) - position), 0, -1):
+            if group := groups.get(" ".join(words[position : position + length])):
+                found.add(group)
+                position += length
+                break
+        else:
+            if words[position] not in _INTENSE | _AROUND:
+                return frozenset({_group_of(key)} - {None})
+            position += 1
+    return frozenset(found)
 
 
 def _parts(phrase: str) -> Iterator[str]:
@@ -292,12 +372,32 @@ def _phrases() -> tuple[Mapping[str, tuple[tuple[str, bool], ...]], int]:
         for weak, phrases in ((False, concept.phrases), (True, concept.weak)):
             for phrase in phrases:
                 named.setdefault(spelling_key(phrase), {}).setdefault(concept.name, weak)
+    for name, words in table("languages.tsv"):
+        if name in concepts():
+            for word in _listed(words):
+                named.setdefault(_apart(spelling_key(word)).strip(), {}).setdefault(name, False)
     return {p: tuple(c.items()) for p, c in named.items()}, max(len(p.split()) for p in named)
+
+
+@cache
+def _unspaced() -> re.Pattern:
+    keys = {spelling_key(word) for name, words in table("languages.tsv") for word in _listed(words)}
+    return re.compile("|".join(sorted((key for key in keys if max(key) >= "\u1000"), key=len, reverse=True)))
+
+
+@cache
+def _not_english() -> frozenset[str]:
+    return frozenset(w for name, words in table("languages.tsv") if name == "not English" for w in _listed(words))
 
 
 @cache
 def _groups() -> Mapping[str, str]:
     return {spelling_key(member): name for name, members in table("groups.tsv") for member in (name, *_listed(members))}
+
+
+@cache
+def _longest_member() -> int:
+    return max(len(member.split()) for member in _groups())
 
 
 @cache

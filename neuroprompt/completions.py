@@ -8,6 +8,7 @@ training, search, study and evaluation all make their prompts by these functions
 import re
 from itertools import compress
 
+from neuroprompt.coherence import controls, described, fits_anything
 from neuroprompt.decoding import ConstraintError, Constraints, check
 from neuroprompt.judge import Judge
 from neuroprompt.modifiers import spelling_key
@@ -39,6 +40,15 @@ def check_prompt(text: object, constraints: Constraints | None = None, window: i
         )
 
 
+def why_left(text: str) -> str | None:
+    """Why a prompt is better left as it is, nothing that is added could fit; None where it can be rewritten."""
+    if not _SUBSTANCE.search(described(text)):
+        return "there is nothing in it to be described"
+    if _CODE.search(text):
+        return "it is code, and describes no picture"
+    return None
+
+
 def finish(
     head: str,
     tail: str,
@@ -46,6 +56,7 @@ def finish(
     window: int | None,
     constraints: Constraints | None = None,
     coherent: bool = True,
+    understood: bool = True,
 ) -> tuple[str, list[str]]:
     """Make a result of what the policy wrote: whole modifiers, none twice, inside the window, after the user's text.
 
@@ -57,13 +68,15 @@ def finish(
         constraints: Met by `head` and `tail` together; modifiers that they need are kept.
         coherent: Whether modifiers go that `judge.Judge` objects to: that contradict the text or what is required, say
             the same again, are about something else, or hold what is no word.
+        understood: Whether the policy could know what the text is about (`coherence.is_understood`). If not, and
+            `coherent`, nothing is added but what fits any picture of the medium that the text or a requirement names.
 
     Returns:
         The result and the modifiers added.
     """
     added = _whole(head, _as_typed(head, tail, constraints), ended, constraints)
     if coherent:
-        added = _coherent(head, added, constraints)
+        added = _coherent(head, added, constraints, understood)
     needed = _needed(head, added, constraints)
     keep = [True] * len(added.segments)
 
@@ -127,15 +140,17 @@ def _whole(head: str, added: Prompt, ended: bool, constraints: Constraints | Non
     return added.keep(keep)
 
 
-def _coherent(head: str, added: Prompt, constraints: Constraints | None) -> Prompt:
+def _coherent(head: str, added: Prompt, constraints: Constraints | None, understood: bool) -> Prompt:
     """The modifiers that nothing speaks against, and those that the constraints need; these go before the others."""
     if constraints:
         added = _said_once(head, added, constraints)
     needed = _needed(head, added, constraints)
     judge = Judge(head, compress(added.segments, needed))
+    family = controls(", ".join([head, *compress(added.segments, needed)]))
     keep = []
     for segment, is_needed in zip(added.segments, needed, strict=True):
-        keep.append(is_needed or not judge.objection(segment))
+        fits = understood or fits_anything(segment, family)
+        keep.append(is_needed or (fits and not judge.objection(segment)))
         if keep[-1]:
             judge.add(segment)
     return added.keep(keep)
@@ -168,6 +183,12 @@ def _needed(head: str, added: Prompt, constraints: Constraints | None) -> list[b
     return needed
 
 
+# Two letters in a row, a letter of a script without case (a Han character is a word), or a picture.
+_SUBSTANCE = re.compile(r"[^\W\d_]{2}|[\u0590-\u1fff\u2e80-\ud7ff\uf900-\ufdff\U00020000-\U0003ffff]|[☀-➿🀀-🫿]")
+_CODE = re.compile(
+    r"[=!]=|\bdef \w+\(|\bfunction\b[^,]*\([^,]*\{|\bSELECT\b.+\bFROM\b|#include\b|\w\([^()]*\) ?[;{]|"
+    r"\b[a-z]\w*\.[a-z]\w*\(|\+\+ ?[);]|\bimport \w+ as \w+"
+)
 # A modifier cut off after its connective, or before it ("art by …"), or inside a bracket.
 _DANGLING = re.compile(
     r"(?:^|\s)(?:by|and|of|in|the|a|an|with|from|style of|on|at|to)$|^(?:art|style|trending|painted|drawn|inspired)$|"

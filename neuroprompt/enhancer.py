@@ -20,7 +20,8 @@ from typing import Any, Literal, NamedTuple, overload
 import torch
 from transformers import GenerationConfig, LogitsProcessorList, PreTrainedModel, PreTrainedTokenizerBase
 
-from neuroprompt.completions import check_prompt, finish, shortest_rewrite
+from neuroprompt.coherence import is_understood
+from neuroprompt.completions import check_prompt, finish, shortest_rewrite, why_left
 from neuroprompt.decoding.constraints import Constraints, Satisfaction, check, one_each
 from neuroprompt.decoding.neurologic import neurologic
 from neuroprompt.decoding.processors import (
@@ -94,7 +95,8 @@ class Decoding:
         max_new_tokens: Of the policy, at most; by default as many as the window may hold.
         min_modifiers: The policy may not end before that many (the window may still end it).
         window: CLIP tokens that the result may have, begin and end tokens included.
-        coherent: Leave out modifiers that a person would not sign (see `judge`); all of them stay where it is False.
+        coherent: Leave out modifiers that a person would not sign (see `judge`), and leave a prompt as it is to which
+            none could fit; where it is False, all that the policy writes stays.
         batch_size: Sequences that are decoded at once; with beam search a prompt takes `num_beams` of them.
         output_scores: Work out the `score` of each result, which takes about as long as to sample it.
 
@@ -254,8 +256,9 @@ class PromptEnhancer:
             for original, wish in zip(originals, one_each(constraints, len(originals)), strict=True)
             for variant in range(decoding.samples)
         ]
-        results = {row: [_unchanged(row, decoding)] * decoding.returned for row in rows}
-        for batch, beams in _batches({row for row in rows if row.room > 0}, decoding):
+        left = {row: _why_left(row, decoding) for row in rows}
+        results = {row: [_unchanged(row, decoding, why)] * decoding.returned for row, why in left.items()}
+        for batch, beams in _batches({row for row, why in left.items() if not why}, decoding):
             results |= zip(batch, self._finish(batch, self._continue(batch, beams, decoding), decoding), strict=True)
         flat = [result for row in rows for result in results[row]]
         count = decoding.num_return_sequences
@@ -316,7 +319,15 @@ class PromptEnhancer:
         """Results of what the policy wrote."""
         finished = [
             [
-                finish(row.original, tail.text, tail.ended, decoding.window, row.constraints, decoding.coherent)
+                finish(
+                    row.original,
+                    tail.text,
+                    tail.ended,
+                    decoding.window,
+                    row.constraints,
+                    decoding.coherent,
+                    is_understood(row.original),
+                )
                 for tail in own
             ]
             for row, own in zip(rows, tails, strict=True)
@@ -338,7 +349,7 @@ class PromptEnhancer:
                     seed=decoding.seed,
                     clip_tokens=count_clip_tokens(text),
                     constraints=check(text, row.constraints) if row.constraints else None,
-                    warning=None if modifiers else _nothing(row),
+                    warning=None if modifiers else _nothing(row, decoding),
                 )
                 for text, modifiers in own
             ]
@@ -422,21 +433,29 @@ def _wanted(row: _Row) -> str:
     return shortest_rewrite(row.original, row.constraints) if row.constraints else row.original
 
 
-def _unchanged(row: _Row, decoding: Decoding) -> EnhancedPrompt:
-    tokens = decoding.window - row.room
-    full = f"left as it is: {tokens} CLIP tokens, and the window has {decoding.window}"
+def _why_left(row: _Row, decoding: Decoding) -> str | None:
+    """Why a prompt is not given to the policy, if so."""
+    if row.room <= 0:
+        return f"{decoding.window - row.room} CLIP tokens, and the window has {decoding.window}"
+    required = row.constraints and row.constraints.clauses
+    return None if required or not decoding.coherent else why_left(row.original)
+
+
+def _unchanged(row: _Row, decoding: Decoding, why: str | None) -> EnhancedPrompt:
     return EnhancedPrompt(
         original=row.original,
         text=row.original,
         seed=decoding.seed,
-        clip_tokens=tokens,
+        clip_tokens=decoding.window - row.room,
         constraints=check(row.original, row.constraints) if row.constraints else None,
-        warning=full if row.room <= 0 else None,
+        warning=f"left as it is: {why}" if why else None,
     )
 
 
-def _nothing(row: _Row) -> str:
+def _nothing(row: _Row, decoding: Decoding) -> str:
     """Why a result is the prompt as it was."""
-    why = f"nothing was added: nothing that the policy wrote is new and fits (CLIP tokens left: {row.room})"
+    unread = decoding.coherent and not is_understood(row.original)
+    what = "fits whatever the prompt says, as it reads English" if unread else "is new and fits"
+    why = f"nothing was added: nothing that the policy wrote {what} (CLIP tokens left: {row.room})"
     forbidden = row.constraints.forbid if row.constraints else ()
     return f"{why} without {', '.join(map(repr, forbidden))}" if forbidden else why

@@ -8,16 +8,20 @@ from neuroprompt.coherence import (
     concepts_in,
     contradictions,
     controls,
+    fits_anything,
     fits_subject,
     forbidden_for,
     group_of,
+    is_understood,
     is_word,
     medium_of,
     repeated_groups,
     subjects_of,
+    table,
     unknown_words,
 )
 from neuroprompt.decoding.constraints import occurrences
+from neuroprompt.modifiers import spelling_key
 
 MEDIA_NAMED = {
     "pencil sketch of a lighthouse": {"pencil"},
@@ -250,6 +254,73 @@ def test_words_that_nobody_knows():
     assert unknown_words("post-produ van gogh, sharp foc, yawning kitte") == ["produ", "foc", "kitte"]
     assert unknown_words("a shoggoth, xyzzy", known=["Xyzzy of the shoggoth"]) == []
     assert is_word("rutkowski") and not is_word("rutkowski", in_dictionary=True)
+
+
+@pytest.mark.parametrize(
+    ("text", "medium"),
+    [
+        ("Ölgemälde von einem Haus am See", "oil"),
+        ("une maison, peinture à l'huile", "oil"),
+        ("acuarela de un gato negro", "watercolour"),
+        ("dibujo a lápiz de un caballo", "pencil"),
+        ("dibujos animados de un gato", "cartoon"),
+        ("disegno a matita di una mela", "pencil"),
+        ("foto de um cão na praia", "photograph"),
+        ("Bleistiftzeichnung einer Katze", "pencil"),
+        ("РИСУНОК карандашом, старый дом", "pencil"),
+        ("логотип кофейни", "logo"),
+        ("πίνακας ζωγραφικής", "painting"),
+        ("لوحة زيتية لقطة", "oil"),
+        ("ציור שמן של בית", "oil"),
+        ("बिल्ली, तैल चित्र", "oil"),
+        ("水彩画の猫", "watercolour"),
+        ("一只猫的油画", "oil"),
+        ("고양이 수채화로", "watercolour"),
+    ],
+)
+def test_media_are_known_in_other_languages(text, medium):
+    """So that nothing is added that contradicts them."""
+    assert medium in concepts_in(text) and controls(text) == concepts()[medium].family
+    assert contradictions(f"{text}, 3d render") or concepts()[medium].family != "drawing"
+
+
+def test_the_table_of_languages_agrees_with_the_others():
+    """Every word names what its row says, or a medium that it is part of, and is none that English prompts need."""
+    for name, words in table("languages.tsv"):
+        for word in words.split(" | "):
+            assert name == "not English" or name in concepts_in(word), word
+            assert name == "not English" or not is_word(spelling_key(word), in_dictionary=True), word
+    assert not concepts_in("プロゴルファー") and not concepts_in("ロココ")  # without accents they hold ロコ, "logo"
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["a fox", "RED FOX IN THE SNOW", "pikachu", "portriat of a womn", "Zorblax the Destroyer", "(fox:1.2)",
+     "LA skyline", "https://example.com/un/chat.png a red fox", "<lora:qwertz:1> a red fox",
+     "<b>a red fox</b>", "富士山 at sunset"],
+)  # fmt: skip
+def test_english_is_understood(text):
+    assert is_understood(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["ein roter Fuchs im Wald", "un chat noir sur un toit", "una mujer en un jardín", "um gato preto no telhado",
+     "un gatto rosso su una sedia", "czerwony lis w lesie", "en röd räv i skogen", "рыжая лиса", "قطة على كرسي",
+     "富士山", "🦊", "asdf qwer", "Ölgemälde von einem Haus am See", "!!!", "https://example.com/fox.png"],
+)  # fmt: skip
+def test_other_languages_and_random_keys_are_not(text):
+    assert not is_understood(text)
+
+
+def test_what_fits_anything_names_nothing():
+    for modifier in ["highly detailed", "8k", "sharp focus", "a masterpiece", "soft lighting"]:
+        assert fits_anything(modifier), modifier
+    for modifier in ["golden hour", "portrait of a woman", "detailed face", "cute", "digital painting", "photo",
+                     "oil on canvas", "fantasy", "by van gogh", "a castle"]:  # fmt: skip
+        assert not fits_anything(modifier), modifier
+    assert fits_anything("oil on canvas", "paint") and not fits_anything("oil on canvas", "drawing")
+    assert not fits_anything("oil painting of a woman", "paint")
 
 
 def test_control_is_the_family_of_the_medium_named_first():

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from neuroprompt.completions import check_prompt, finish, shortest_rewrite
+from neuroprompt.completions import check_prompt, finish, shortest_rewrite, why_left
 from neuroprompt.decoding import ConstraintError, Constraints, check
 from neuroprompt.prompts import Prompt, count_clip_tokens
 
@@ -96,3 +96,53 @@ def test_required_phrases_are_spelt_as_they_were_given_and_set_apart_by_a_blank(
     text, added = finish("a cat", ",strasse,富士山,  highly  detailed, open  sign", True, None, wish)
     assert text == "a cat, Straße, 富士山, highly detailed, OPEN sign"
     assert added == ["Straße", "富士山", "highly detailed", "OPEN sign"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["x", "Z", "é", "!!!", "...", "12345", "8k", "(a:1.2)", "<lora:epiNoise:0.8>", "<lora:a:1>, <lora:b:0.5>", "<br/>",
+     "https://example.com/cat.png", "www.example.com", "═══", "-- 16:9"],
+)  # fmt: skip
+def test_what_describes_nothing_is_left(text):
+    assert "nothing in it" in why_left(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["def f(x): return x + 1", "SELECT * FROM users WHERE id = 1;", "for (int i = 0; i < n; i++) { sum += a[i]; }",
+     "import numpy as np", "console.log('fox')", "#include <stdio.h>", "if a == b: pass", "run(fox);"],
+)  # fmt: skip
+def test_code_is_left(text):
+    assert "code" in why_left(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["ox", "猫", "🦊", "ا", "ก", "(fox:1.2)", "((masterpiece)), [[fox]], {red}", "a fox (red) {blue}; a tree",
+     "<b>a fox</b>", "https://example.com/cat.png a fox", "a c++ logo", "select a fox from the pack",
+     "the function of art (modern)", "st. paul's cathedral", "cat -> dog",
+     "seed=42, a fox", "a.m. light", '{"name": "fox", "size": 3}', "asdf qwer"],
+)  # fmt: skip
+def test_everything_else_is_rewritten(text):
+    assert why_left(text) is None
+
+
+@pytest.mark.parametrize(
+    ("head", "tail", "text"),
+    [
+        ("ein roter Fuchs", ", golden hour, portrait, 8k, by van gogh", "ein roter Fuchs, 8k"),
+        ("acuarela de un gato", ", 8k, portrait, loose brush strokes", "acuarela de un gato, loose brush strokes"),
+        ("dibujo de un gato", ", photo, 8k, graphite on paper", "dibujo de un gato, graphite on paper"),
+        ("猫", ", digital painting, detailed face, sharp focus", "猫, sharp focus"),
+    ],
+)
+def test_what_is_added_to_a_text_that_is_not_understood_fits_any_picture(head, tail, text):
+    assert finish(head, tail, True, 77, understood=False)[0] == text
+    assert finish(head, tail, True, 77, coherent=False, understood=False)[0] == head + tail
+
+
+def test_what_is_required_of_a_text_that_is_not_understood_stands_and_counts():
+    wish = Constraints(require=["oil painting", "golden hour"])
+    tail = ", oil painting, thick brush strokes, photo, golden hour, portrait"
+    text, _ = finish("ein Fuchs", tail, True, 77, wish, understood=False)
+    assert text == "ein Fuchs, oil painting, thick brush strokes, golden hour"

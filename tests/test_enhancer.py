@@ -9,7 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import GenerationConfig
 
-from neuroprompt.coherence import contradictions, repeated_groups
+from neuroprompt.coherence import (
+    contradictions,
+    controls,
+    fits_anything,
+    is_understood,
+    repeated_groups,
+    unknown_words,
+)
 from neuroprompt.decoding import ConstraintError, Constraints
 from neuroprompt.enhancer import EnhancedPrompt, PromptEnhancer
 from neuroprompt.models import ModelError
@@ -178,13 +185,54 @@ def test_why_nothing_was_added_is_said(enhancer, sample):
 
 @settings(max_examples=40)
 @given(st.text(min_size=1, max_size=40))
-def test_any_text_survives(enhancer, text):
+def test_any_text_is_kept_with_whole_modifiers_or_a_reason(enhancer, text):
     try:
-        result = enhancer(text, num_beams=1, max_new_tokens=6)
+        result = enhancer(text, num_beams=1, max_new_tokens=12)
     except ValueError:
         assert not text.strip(" \t\r\n,;|") or "\0" in text
         return
     assert result.text.startswith(text)
+    assert (result.text == text) == (not result.modifiers) == (result.warning is not None)
+    added = Prompt.parse(result.text[len(text) :])
+    assert list(added.segments) == [m.text for m in result.modifiers] and unknown_words(str(added), [text]) == []
+
+
+ODD = {
+    "x": "nothing in it to be described",
+    "?!": "nothing in it to be described",
+    "<lora:snow:0.8>": "nothing in it to be described",
+    "https://example.com/cat.png": "nothing in it to be described",
+    "def f(x): return x + 1": "code",
+    "a fox and " * 30: "the window has 77",
+    "a fox " * 500: "the window has 77",
+    "the " * 75: "",  # all but the last token of the window
+    "a fox and a hound, " * 10 + "a tree": "",  # 60 tokens
+    "ein roter Fuchs im Wald": "",
+    "dibujo a lápiz de un caballo": "",
+    "富士山": "",
+    "قطة على كرسي": "",
+    "🦊": "",
+    "(fox:1.2)": "",
+    "asdf qwer": "",
+    "RED FOX IN THE SNOW": "",
+    "a red fox\nin the snow\nat night": "",
+    "<p>a red fox</p>": "",
+}
+
+
+def test_odd_prompts_get_what_fits_or_a_reason(enhancer):
+    for (prompt, reason), result in zip(ODD.items(), enhancer(list(ODD)), strict=True):
+        assert result.text.startswith(prompt) and (result.text == prompt) == bool(result.warning), prompt
+        assert reason in (result.warning or "") and not (reason and result.modifiers), (prompt, result.warning)
+        assert result.clip_tokens == count_clip_tokens(result.text) and not contradictions(result.text)
+        if not is_understood(prompt):
+            assert all(fits_anything(m.text, controls(prompt)) for m in result.modifiers), result.text
+
+
+def test_odd_prompts_are_the_policys_where_nobody_judges_and_get_what_is_required(enhancer):
+    assert enhancer("!!!", coherent=False).modifiers
+    assert "fog" in enhancer("!!!", Constraints(require="fog")).text
+    assert enhancer("!!!", Constraints(forbid="fog")).text == "!!!"
 
 
 def test_models_that_cannot_be_loaded(tmp_path):
