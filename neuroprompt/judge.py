@@ -10,11 +10,13 @@ from typing import NamedTuple
 
 from neuroprompt.artists import names_celebrity, names_in, names_somebody
 from neuroprompt.coherence import (
+    MAX_LIGHTS,
     concepts,
     concepts_in,
     contradictions,
     fits_subject,
-    group_of,
+    groups_in,
+    is_lighting,
     is_word,
     repeated_groups,
     table,
@@ -55,6 +57,7 @@ class Judge:
         self._keys: set[str] = set()
         self._groups: set[str] = set()
         self._concepts: set[str] = set()
+        self._lights = 0
         self._text = " "  # all clauses, as `spelling_key` has them
         for segment in (*Prompt.parse(prompt).segments, *required):
             self.add(segment)
@@ -63,7 +66,8 @@ class Judge:
     def add(self, modifier: str) -> None:
         """Take note of what stands in the prompt."""
         self._keys.add(modifier_key(modifier))
-        self._groups |= {group_of(modifier)} - {None}
+        self._groups |= groups_in(modifier)
+        self._lights += is_lighting(modifier)
         self._concepts |= concepts_in(modifier)
         self._text += f"{spelling_key(modifier)} | "
 
@@ -73,7 +77,7 @@ class Judge:
             return reason
         if f" {spelling_key(modifier)} " in self._text or modifier_key(modifier) in self._keys:
             return "said before"
-        if group_of(modifier) in self._groups:
+        if groups_in(modifier) & self._groups or (is_lighting(modifier) and self._lights >= MAX_LIGHTS):
             return "said before"
         named = concepts_in(modifier)
         contradicts = any(concepts()[name].excludes & (self._concepts | named) for name in named)

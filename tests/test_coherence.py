@@ -12,6 +12,7 @@ from neuroprompt.coherence import (
     fits_subject,
     forbidden_for,
     group_of,
+    groups_in,
     is_understood,
     is_word,
     medium_of,
@@ -146,8 +147,31 @@ def test_what_goes_together_is_no_contradiction(text):
 def test_modifiers_that_say_the_same_have_one_group(modifiers):
     groups = {group_of(modifier) for modifier in modifiers}
     assert len(groups) == 1 and None not in groups
-    repeated = repeated_groups("a cat, " + ", ".join(modifiers))
-    assert list(repeated.values()) == [modifiers]
+    assert repeated_groups("a cat, " + ", ".join(modifiers))[groups.pop()] == modifiers
+
+
+@pytest.mark.parametrize(
+    ("modifier", "groups"),
+    [
+        ("highly detailed 8k", {"highly detailed", "8k"}),
+        ("unreal engine 5 rendered", {"octane render"}),
+        ("4k uhd image", {"8k"}),
+        ("art by alphonse mucha and klimt", {"alphonse mucha", "gustav klimt"}),
+        ("dark and moody atmosphere", {"dark", "atmospheric"}),
+        ("a castle at night", {"night"}),
+        ("a boy on a horse", set()),
+    ],
+)
+def test_a_modifier_may_say_several_things(modifier, groups):
+    assert groups_in(modifier) == groups
+    for group in groups:
+        assert group in repeated_groups(f"a cat, {modifier}, {group}")
+
+
+def test_light_of_two_kinds_is_enough():
+    lit = ["cinematic lighting", "god rays", "green light"]
+    assert not repeated_groups("a cat, " + ", ".join(lit[:2]))
+    assert repeated_groups("a cat, " + ", ".join(lit)) == {"lighting": lit}
 
 
 @pytest.mark.parametrize("modifier", ["", "a boy on a horse", "mushroom", "by nobody at all", "xyzzy"])

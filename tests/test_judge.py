@@ -27,6 +27,8 @@ OBJECTIONS = {  # prompt, what was added, the next modifier: the reason
     ("a woman", "8k", "detailed eyes"): "",
     ("a castle", "8k", "4k resolution"): "said before",
     ("a castle, digital painting", "8k", "painting"): "said before",
+    ("a castle", "8k", "highly detailed 4k"): "said before",
+    ("a castle, god rays", "soft lighting", "green light"): "said before",
     ("a castle", "dramatic cinematic lighting", "cinematic lighting"): "said before",
     ("pencil sketch of a fox", "", "octane render"): "contradiction",
     ("a fox", "oil on canvas", "octane render"): "contradiction",
