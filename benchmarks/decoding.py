@@ -3,9 +3,12 @@
     python benchmarks/decoding.py                            # the embedded policy
     python benchmarks/decoding.py --model random-50k         # a random GPT-2 (124 M) over a 50k vocabulary
     python benchmarks/decoding.py --prompts prompts.txt --count 200
+    python benchmarks/decoding.py --rounds 0 --count 0 --sets 1000     # as many prompts, each with its own constraints
 
 Speed: `transformers`' own beam search, and ours with 0, 3 and 6 clauses and 20 forbidden phrases, on the same model
 with the same beams and the same number of new tokens, in alternation; what counts are the ratios of the medians.
+Sets: every prompt with its own 1 to 6 clauses and 10 forbidden phrases, in batches of 64, beside the same prompts in
+the same search without constraints, batch by batch; then all of them again, and what is kept of the automata.
 Quality: satisfied clauses, forbidden phrases and the log-probability of the result under the policy, for ours, for
 drawing until the constraints are met (as dynamic prompts do), for appending what beam search has left out, and for
 beam search that knows nothing of constraints. Prints Markdown tables.
@@ -14,6 +17,7 @@ beam search that knows nothing of constraints. Prints Markdown tables.
 import argparse
 import itertools
 import random
+import resource
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -59,6 +63,7 @@ def main() -> None:
     parser.add_argument("--new-tokens", type=int, default=40)
     parser.add_argument("--rounds", type=int, default=9, help="alternations of the speed table; 0 leaves it out")
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 16])
+    parser.add_argument("--sets", type=int, default=0, help="prompts that have constraints of their own")
     parser.add_argument("--no-rejection", action="store_true", help="leave out the slowest of the quality table")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="cpu")
@@ -74,6 +79,8 @@ def main() -> None:
     if args.rounds:
         build_table(console, tokenizer, model)
         speed_table(console, model, tokenizer, prompts, args)
+    if args.sets:
+        sets_table(console, model, tokenizer, prompts, args)
     if args.count:
         quality_table(console, model, tokenizer, prompts[: args.count], args)
 
@@ -136,7 +143,7 @@ def build_table(console: Console, tokenizer, model) -> None:
         ),
     }
     for name, wish in sets.items():
-        clauses, times = wish.clauses, []
+        clauses, times = wish.written, []
         for _ in range(5):
             begin = time.perf_counter()
             Automaton(vocabulary, clauses, wish.forbidden)
@@ -171,6 +178,37 @@ def speed_table(console: Console, model, tokenizer, prompts: Sequence[str], args
             median = statistics.median(seconds)
             rows.append((str(batch), name, f"{median:.3f}", f"{median / base:.2f}", spread))
     table(console, ("batch", "way", "median s", "ratio", "middle half of the rounds' ratios"), rows)
+
+
+def sets_table(console: Console, model, tokenizer, prompts: Sequence[str], args) -> None:
+    draw = random.Random(args.seed)
+    vocabulary = Vocabulary.of(tokenizer, model.get_output_embeddings().weight.shape[0])
+    known = {category: [term for term in terms(category) if term.count(" ") < 2] for category in CHOICES}
+    prompts = list(itertools.islice(itertools.cycle(prompts), args.sets))
+    wishes = []
+    for _ in prompts:
+        required = {name: draw.choice(known[name]) for name in draw.sample(sorted(known), draw.randint(1, 6))}
+        said = " ".join(required.values()).lower()
+        wishes.append(Constraints(**required, forbid=[p for p in draw.sample(FORBIDDEN, 10) if p not in said]))
+    fixed = {"num_beams": args.beams, "max_new_tokens": args.new_tokens, "min_new_tokens": args.new_tokens}
+    rows = []
+    for name in ("first", "again"):
+        free, bound = 0.0, 0.0
+        for start in track(range(0, len(prompts), 64), description=f"sets, {name}", transient=True):
+            inputs = tokenizer(prompts[start : start + 64], return_tensors="pt", padding=True).to(args.device)
+            for own in (None, wishes[start : start + 64]):
+                begin = time.perf_counter()
+                model.generate(
+                    **inputs, **fixed, do_sample=False, custom_generate=neurologic, constraints=own,
+                    processing_class=tokenizer, token_budgets=[args.new_tokens] * len(inputs["input_ids"]),
+                )  # fmt: skip
+                seconds = time.perf_counter() - begin
+                free, bound = (free + seconds, bound) if own is None else (free, bound + seconds)
+        kept = sum(automaton.nbytes for automaton in vocabulary.automata.values()) / 2**20
+        rows.append((name, f"{free:.1f}", f"{bound:.1f}", f"{bound / free:.2f}", f"{kept:.0f}"))
+    console.print(f"{args.sets} sets, batches of 64, {args.new_tokens} new tokens each; the process's peak: "
+                  f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f} GiB\n")  # fmt: skip
+    table(console, ("time", "s without constraints", "s with", "ratio", "MiB kept"), rows)
 
 
 def in_turns(ways: dict[str, Callable], rounds: int, device: str) -> dict[str, list[float]]:

@@ -278,7 +278,7 @@ class PromptEnhancer:
         if decoding.do_sample:
             processors += sampling_warpers(decoding.temperature, decoding.top_k, decoding.top_p)
         if noise := 1.0 if decoding.do_sample else decoding.diversity:
-            seeds = [noise_seed(decoding.seed, row.variant, row.original) for row in rows]
+            seeds = [noise_seed(decoding.seed, row.variant, row.original, *_own(row.constraints)) for row in rows]
             processors.append(GumbelNoise(torch.tensor(seeds, device=self.model.device), length, noise))
         output = self.model.generate(
             ids,
@@ -415,6 +415,11 @@ class _Row(NamedTuple):
 class _Tail(NamedTuple):
     text: str
     ended: bool  # by itself
+
+
+def _own(constraints: Constraints | None) -> tuple:
+    """What sets the noise of one wish apart from another's: else a prompt would get one tail whatever is required."""
+    return (constraints.clauses, constraints.forbid) if constraints else ()
 
 
 def _batches(rows: set[_Row], decoding: Decoding) -> Iterator[tuple[list[_Row], int]]:

@@ -154,6 +154,17 @@ def best_of(scores: Tensor, count: int, vocab: int, do_sample: bool) -> Candidat
     return Candidates(index // vocab, index % vocab, scores.gather(1, index))
 
 
+def best_of_each(scores: Tensor, count: int, do_sample: bool) -> Candidates:
+    """As `best_of`, the `count` best of every beam of (batch, beams, vocab): the first `count` are the best of all."""
+    vocab, order = scores.shape[2], scores
+    if do_sample:
+        order = scores - torch.empty_like(scores).exponential_().log()
+    order, token = order.topk(min(count, vocab), dim=2)
+    index = order.flatten(1).sort(dim=1, descending=True, stable=True).indices
+    token, parent = token.flatten(1).gather(1, index), index // token.shape[2]
+    return Candidates(parent, token, scores.flatten(1).gather(1, parent * vocab + token))
+
+
 def first_running(finished: Tensor, beams: int) -> Tensor:
     """Indices of the first `beams` candidates that go on, finished ones after them."""
     return finished.long().sort(dim=1, stable=True).indices[:, :beams]

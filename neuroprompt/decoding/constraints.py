@@ -105,10 +105,12 @@ class Constraints:
     @cached_property
     def written(self) -> tuple[tuple[str, ...], ...]:
         """Every clause's phrases as a modifier may write them: an artist also behind a connective."""
-        return tuple(
-            phrases if name != "artist" else tuple(before + phrase for before in ("", *CONNECTIVES) for phrase in phrases)
-            for name, phrases in self.named_clauses
-        )
+        given = len(self.named_clauses) - len(self.auto)
+        written = []
+        for number, (name, phrases) in enumerate(self.named_clauses):
+            before = () if name != "artist" else CONNECTIVES if number < given else CONNECTIVES[:1]
+            written.append(tuple(start + phrase for start in ("", *before) for phrase in phrases))
+        return tuple(written)
 
     @property
     def forbidden(self) -> tuple[str, ...]:

@@ -21,7 +21,7 @@ from neuroprompt.decoding.automaton import (
     Automaton,
     Row,
 )
-from neuroprompt.decoding.beams import NEVER, Candidates, best_of
+from neuroprompt.decoding.beams import NEVER, Candidates, best_of_each
 from neuroprompt.decoding.constraints import ConstraintError, Constraints, check
 from neuroprompt.decoding.vocabulary import Vocabulary
 
@@ -35,14 +35,13 @@ class Preferences:
 
     Args:
         eos: the tokens that end a text; there may be none.
-        pool: how many of the most likely tokens of a prompt are considered.
-        free_pool: the same for a prompt without constraints: as many as `transformers` considers.
+        pool: how many of the most likely tokens of a beam are considered, and of a prompt without constraints: as many
+            as `transformers` considers.
         phrase_weight, beta, do_sample: as in `neurologic`.
     """
 
     eos: Tensor
     pool: int
-    free_pool: int
     phrase_weight: float
     beta: int
     do_sample: bool
@@ -198,8 +197,9 @@ class Guide:
         self._start_closing(debt, advances, left)
         closed = self._closed(debt, left)
         ends = self._ends(log_probs, raw, debt, closed, advances)
-        whole, part = self._admitted(log_probs, raw, score, closed, advances)
-        found, rank = self._best(whole, part, ends, score, debt, advances)
+        worth = score + self._credit((self.satisfied | debt.pending) & self.everything[:, None])  # (batch, beams)
+        whole, part = self._admitted(log_probs, raw, worth, closed, advances)
+        found, rank = self._best(whole, part, ends, score, worth, advances)
         rank, order = rank.sort(dim=1, descending=True, stable=True)
         found = found.in_order(order)
         found.score = found.score.masked_fill(rank == NEVER, NEVER)
@@ -263,13 +263,13 @@ class Guide:
     def _closed(self, debt: Debt, left: Tensor) -> Tensor:
         """The tokens from which what is open can no longer surely be written: cost > left + 1 - price of what is open.
         (batch * beams, vocab)"""
-        limit = (left[:, None] + 1 - debt.total).clamp(-1, DEAD_END - 1)
+        limit = (left[:, None] + 1 - debt.total).clamp(-1, DEAD_END - 1).masked_fill(self.closing, -1)
         limit = torch.where(self.constrained[:, None], limit, DEAD_END).to(torch.int8).view(-1, 1)
-        closed = self.cost[self.row_cost[self.row.flatten()]] > limit
+        closed = self.cost.index_select(0, self.row_cost[self.row.flatten()]) > limit
         if self.kept_word is not None:
             closed |= self.kept_word.repeat_interleave(self.row.shape[1], dim=0) & self.joins
-        closed[:, self.preferences.eos] = ~debt.may_end.view(-1, 1)
-        return closed | self.closing.view(-1, 1)
+        closed[:, self.preferences.eos] = (~debt.may_end | self.closing).view(-1, 1)
+        return closed
 
     def _ends(self, log_probs: Tensor, raw: Tensor, debt: Debt, closed: Tensor, advances: Advances) -> Moves:
         """Where the policy ends, what is open is written there and then: a beam may begin to close for the probability
@@ -284,7 +284,7 @@ class Guide:
             ready = (debt.total > 0) & ~debt.may_end & ~self.row_separated[self.row]
             ready &= ~closed[:, separator].view(beams)
             begin = torch.where(ready, log_probs[:, own.eos].amax(dim=1).view(beams), NEVER)
-        said = raw.clamp_min(-1e4).gather(1, advances.token)
+        said = raw.gather(1, advances.token).clamp_min(-1e4)
         said = said.masked_fill(advances.clause == self.clauses, 0.0).masked_fill(~advances.allowed, NEVER)
         best = (said + self._bonus(advances)).argmax(dim=1, keepdim=True)
         token = torch.where(debt.may_end, eos, advances.token.gather(1, best).view(beams))
@@ -297,41 +297,40 @@ class Guide:
         return self.preferences.phrase_weight * gain * advances.progress / 1000
 
     def _admitted(
-        self, log_probs: Tensor, raw: Tensor, score: Tensor, closed: Tensor, advances: Advances
+        self, log_probs: Tensor, raw: Tensor, worth: Tensor, closed: Tensor, advances: Advances
     ) -> tuple[Tensor, Tensor]:
-        """Log-probabilities of all tokens and of those that advance a phrase, -inf for what may not be.
+        """What the beams are worth with each token, and with those that advance a phrase: `worth` and the token's
+        log-probability, -inf for what may not be. (batch, beams, vocab) and (batch, beams, advances)
 
         A model or processors that leave a beam nothing of what it may do are overruled."""
-        whole = log_probs.masked_fill(closed, NEVER)
         allowed = advances.allowed & ~self.closing.view(-1, 1)
-        part = log_probs.gather(1, advances.token).masked_fill(~allowed, NEVER)
+        before = worth.view(-1, 1)
+        whole = (log_probs + before).masked_fill_(closed, NEVER)
+        part = (log_probs.gather(1, advances.token) + before).masked_fill_(~allowed, NEVER)
         stuck = (whole.amax(dim=1) == NEVER) & (part.amax(dim=1) == NEVER) & ~self.closing.flatten()
-        if bool((stuck & (score.flatten() > NEVER)).any()):
-            finite = raw.clamp_min(-1e4)
+        if bool((stuck & (worth.flatten() > NEVER)).any()):
+            finite = raw.clamp_min(-1e4) + before
             own = finite.gather(1, advances.token).masked_fill(~allowed, NEVER)
             whole = torch.where(stuck[:, None], finite.masked_fill(closed, NEVER), whole)
             part = torch.where(stuck[:, None], own, part)
-        return whole, part
+        return whole.view(*worth.shape, -1), part.view(*worth.shape, -1)
 
     def _best(
-        self, whole: Tensor, part: Tensor, ends: Moves, score: Tensor, debt: Debt, advances: Advances
+        self, whole: Tensor, part: Tensor, ends: Moves, score: Tensor, worth: Tensor, advances: Advances
     ) -> tuple[Candidates, Tensor]:
-        """The most likely tokens of each prompt, behind them the best that advance a phrase, and each beam's way to
-        end; and the ranks of all, in nats."""
-        (batch, beams), vocab, width = score.shape, whole.shape[1], part.shape[1]
-        everything, own = self.everything[:, None], self.preferences
-        paid = self._credit((self.satisfied | debt.pending) & everything)  # (batch, beams)
-        whole = (whole.view(batch, beams, vocab) + score[:, :, None] + paid[:, :, None]).flatten(1)
-        likely = best_of(whole, own.pool, vocab, own.do_sample)
-        part = (part.view(batch, beams, width) + score[:, :, None] + paid[:, :, None]).flatten(1)
+        """The most likely tokens of each beam, behind them the prompt's best that advance a phrase, and each beam's way
+        to end; and the ranks of all, in nats."""
+        (batch, beams, width), own = part.shape, self.preferences
+        likely = best_of_each(whole, own.pool, own.do_sample)
         bonus = self._bonus(advances).view(batch, -1)
+        part = part.flatten(1)
         best = (part + bonus).topk(min(max(2 * beams, 16), part.shape[1]), dim=1).indices
 
         every_beam = torch.arange(beams, device=self.device).expand(batch, -1)
         parent = torch.cat([likely.parent, best // width, every_beam], dim=1)
         token = torch.cat([likely.token, advances.token.view(batch, -1).gather(1, best), ends.token], dim=1)
-        logp = torch.cat([likely.score, part.gather(1, best), ends.logp + score + paid], dim=1)
-        logp = logp - paid.gather(1, parent)
+        logp = torch.cat([likely.score, part.gather(1, best), ends.logp + worth], dim=1)
+        logp = logp + (score - worth).nan_to_num(0.0).gather(1, parent)
         found = self._after(parent, token, logp)
         found.closing[:, -beams:] = True
 
@@ -342,7 +341,7 @@ class Guide:
         rank = logp + self._credit(found.met) + bonus
         rank[:, -beams:] += torch.where(self.closing, FIRST, 0.0)
         # prompts without constraints see exactly what `transformers` would show them
-        rank[:, own.free_pool :] = rank[:, own.free_pool :].masked_fill(~self.constrained[:, None], NEVER)
+        rank[:, own.pool :] = rank[:, own.pool :].masked_fill(~self.constrained[:, None], NEVER)
         return found, rank
 
     def _after(self, parent: Tensor, token: Tensor, logp: Tensor) -> Candidates:

@@ -50,7 +50,6 @@ def neurologic(
     processing_class=None,
     token_budgets: Sequence[int] | Tensor | None = None,
     phrase_weight: float = 3.0,
-    alpha: int = 8,
     beta: int = 2,
     **model_kwargs,
 ) -> Tensor | GenerateBeamDecoderOnlyOutput:
@@ -69,8 +68,6 @@ def neurologic(
             proportion to the part that is there (the paper's lambda). An open clause is still to be paid for: a beam
             that has paid is compared with one that has not as if both had, at about what a token of a required phrase
             costs (the constant heuristic of an A* search, cf. arXiv 2112.08726). At 0, phrases come when they must.
-        alpha: the candidates considered are the `alpha * num_beams` most likely of a prompt, and as many as there are
-            beams among those that advance a phrase.
         beta: candidates that satisfy more than `beta` clauses fewer than the best candidate does are dropped.
 
     Returns:
@@ -107,9 +104,8 @@ def neurologic(
     budgets = torch.full((batch,), max_new, device=device)
     if token_budgets is not None:
         budgets = torch.minimum(budgets, torch.as_tensor(token_budgets, device=device))
-    free_pool = max(2, 1 + len(eos)) * num_beams
-    constrained = max(free_pool, alpha * num_beams)
-    preferences = Preferences(eos, constrained, free_pool, phrase_weight, beta, generation_config.do_sample)
+    pool = max(2, 1 + len(eos)) * num_beams
+    preferences = Preferences(eos, pool, phrase_weight, beta, generation_config.do_sample)
     length_penalty = generation_config.length_penalty
     early = generation_config.early_stopping if num_beams > 1 else True  # one beam ends where it ends
     plain_criteria = all(type(c) in (MaxLengthCriteria, EosTokenCriteria) for c in stopping_criteria)
@@ -209,7 +205,7 @@ def _likeliest(log_probs: Tensor, score: Tensor, preferences: Preferences) -> Ca
     """The candidates of a search without constraints."""
     vocab = log_probs.shape[-1]
     scores = log_probs.view(*score.shape, vocab) + score[:, :, None]
-    found = best_of(scores.flatten(1), preferences.free_pool, vocab, preferences.do_sample)
+    found = best_of(scores.flatten(1), preferences.pool, vocab, preferences.do_sample)
     found.is_eos = torch.isin(found.token, preferences.eos)
     return found
 
