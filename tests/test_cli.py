@@ -25,6 +25,7 @@ from neuroprompt.enhancer import PromptEnhancer
 from neuroprompt.image_files import PictureInfo, read_metadata, save_image
 from neuroprompt.models import locate
 from neuroprompt.programs import Stopped, run
+from neuroprompt.prompts import Prompt
 from neuroprompt.rewards import load_rewards
 from neuroprompt.terminal import say, show
 
@@ -51,6 +52,14 @@ def run_command(monkeypatch, capsys, *arguments, stdin=None, columns=200):
 @pytest.fixture
 def command(monkeypatch, capsys):
     return lambda *arguments, **settings: run_command(monkeypatch, capsys, *arguments, **settings)
+
+
+def test_all_that_the_policy_writes_is_kept_where_that_is_asked_for(command):
+    prompt = "pencil sketch of an apple, photo of it"  # which says what contradicts itself
+    made, kept = (command("enhance", prompt, *flags)[1].strip() for flags in ((), ("--no-coherent",)))
+    assert kept != made and set(Prompt.parse(made).segments) < set(Prompt.parse(kept).segments)
+    code, _, err = command("image", "a cat", "--no-coherent", "-o", "cat.png")
+    assert code and "add --enhance" in err
 
 
 def test_one_line_out(command):

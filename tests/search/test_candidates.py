@@ -28,3 +28,10 @@ def test_any_list_of_modifiers_becomes_an_allowed_text(modifiers):
         assert not wish or check(text, wish)
         keys = [modifier_key(m) for m in space.modifiers[text]]
         assert len(set(keys)) == len(keys)
+
+
+def test_what_a_person_would_not_sign_is_not_drawn_unless_all_is_asked_for():
+    modifiers = ["octane render", "by greg rutkowski", "graphite", "white background"]
+    made, kept = (Space("a pencil sketch", coherent=c).text(modifiers, random.Random(0)) for c in (True, False))
+    assert kept == "a pencil sketch, octane render, by greg rutkowski, graphite, white background"
+    assert made == "a pencil sketch, white background"
