@@ -299,7 +299,6 @@ class PromptEnhancer:
             constraints=[row.constraints for row in rows],
             token_budgets=budgets,
             processing_class=self.tokenizer,
-            phrase_weight=PHRASE_WEIGHT,
         )
         added = output[:, length:]  # (rows * returned, new tokens)
         ended = (added == end).any(1).tolist()
@@ -382,10 +381,6 @@ class PromptEnhancer:
 
 # Small vocabularies cut words finer than CLIP's 49,408 entries do.
 TOKENS_PER_CLIP_TOKEN = 1.25
-# What a required token is worth in nats. A policy after PPO is sure of itself and puts off what it would not write:
-# with the decoder's own 3, such rewrites fill the window before they come to what is required.
-PHRASE_WEIGHT = 8.0
-
 # Where a policy does not say its own: how much noise the search gets, and at which temperature samples are drawn. Those
 # that pictures choose from are drawn at this one in any case: they should differ more than one that is used as it is.
 DIVERSITY = 0.7

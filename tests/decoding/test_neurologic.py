@@ -3,6 +3,7 @@ it writes (with them). The checker here is a third one: it cuts text into letter
 """
 
 import itertools
+import re
 import unicodedata
 
 import pytest
@@ -272,6 +273,41 @@ def test_phrases_that_are_forced_are_modifiers_of_their_own(both):
         assert len(ends) >= 2  # the first may come in the slack of the bound, anywhere
         return
     raise AssertionError("no budget is enough")
+
+
+def test_where_the_policy_ends_what_is_open_is_written_and_the_text_ends(enhancer):
+    """Greedily, and with no weight on phrases that it would not write, the text is its own and the phrases."""
+    model, tokenizer = enhancer.model, enhancer.tokenizer
+    prompts = ["a boy on a horse", "portrait of an old queen", "a city in the rain", "a fox"]
+    arguments = {"num_beams": 1, "phrase_weight": 0.0, "no_repeat_ngram_size": 2, "max_new_tokens": 120}
+    free = write(model, tokenizer, prompts, None, **arguments)
+    wish = Constraints(require=["red hat", "ohwx woman", "富士山"], artist="egon schiele")
+    for own, text in zip(free, write(model, tokenizer, prompts, wish, **arguments), strict=True):
+        assert text.startswith(f"{own},")
+        added = [re.sub("^(by|in the style of) ", "", part.strip()) for part in text.removeprefix(f"{own},").split(",")]
+        assert sorted(added) == ["egon schiele", "ohwx woman", "red hat", "富士山"]
+
+
+def test_what_is_required_is_a_modifier_of_its_own_or_stands_behind_a_connective(enhancer):
+    model, tokenizer = enhancer.model, enhancer.tokenizer
+    prompts = ["a boy on a horse", "portrait of an old queen", "a city in the rain,", "a red"]
+    phrases = {"artist": "egon schiele", "style": "art deco", "require": ["red hat", "(masterpiece:1.2)", "山"]}
+    for beams, sampled in itertools.product((1, 4), (True, False)):
+        texts = write(model, tokenizer, prompts, Constraints(**phrases), num_beams=beams, do_sample=sampled)
+        for text in texts:
+            for phrase in ("art deco", "red hat", "(masterpiece:1.2)", "山"):
+                assert any(part.strip() == phrase for part in text.split(",")), text
+            assert any(part.endswith("by egon schiele") or part.strip() == "egon schiele" for part in text.split(","))
+
+
+def test_no_modifier_is_begun_that_a_budget_might_cut(enhancer):
+    model, tokenizer = enhancer.model, enhancer.tokenizer
+    wish = Constraints(require=["red hat", "ohwx woman"])
+    free = write(model, tokenizer, ["a boy on a horse"], None, num_beams=1)[0]
+    own = set(free.split(", "))
+    for budget in range(12, 40):
+        text = write(model, tokenizer, ["a boy on a horse"], wish, num_beams=1, max_new_tokens=budget, phrase_weight=0.0)
+        assert set(text[0].split(", ")) <= own | {"red hat", "ohwx woman"}, text
 
 
 def test_constraints_are_met_beside_processors_and_criteria_that_want_otherwise(both):
