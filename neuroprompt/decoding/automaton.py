@@ -7,12 +7,13 @@ Willard and Louf 2023, arXiv 2307.09702.)
 
 **The character automaton.** Its states are the prefixes of all phrases, and three roots for "no phrase begun":
 `AFTER_WORD` (the last character is a word character, so a phrase beginning with one cannot begin), `AFTER_NONWORD`,
-and `AFTER_SEPARATOR` (where a modifier begins). After any text the state is the longest suffix of the folded text
-that is a prefix of a phrase and begins on a word boundary. Since a phrase's end is a boundary only once the next
-character (or the end) is known, a phrase that has been read is *pending* in the state (`pending[state]`, clauses as
-bits) and is completed by leaving the state over a character that makes a boundary. A forbidden phrase is one more
-bit. One that ends in a nonword character needs no boundary, so it is completed on arrival. A space in a state whose
-prefix ends in a space stays there: whitespace is normalised by the automaton.
+and `AFTER_SEPARATOR` (where a modifier begins). There are two tries: forbidden phrases, and those that begin with a
+connective, may begin at any word boundary and hang below `AFTER_NONWORD`; other required phrases begin modifiers and
+hang below `AFTER_SEPARATOR`. After any text the state is the longest suffix of the folded text that is a prefix of a
+phrase where it may begin. A phrase that has been read is *pending* in the state (`pending[state]`, clauses as bits):
+a required one is completed by the separator or the end that makes it a whole modifier, a forbidden one, which is one
+more bit, by leaving the state over any character that makes a boundary, or on arrival where it ends in a nonword
+character and needs none. A space in a state whose prefix ends in a space stays there: whitespace is normalised.
 
 **The lift.** Let q be a state with root r(q), at the end of its chain of failure links. Reading a token from q ends
 where reading it from r(q) ends, unless a phrase that began before the token is still under way at its end; and it
@@ -92,6 +93,7 @@ class Automaton:
     States 0 to 2 are the roots; then come the phrases' prefixes, and, as they are met, states inside a character.
 
     Attributes:
+        nbytes: about what it holds in memory.
         base_state, base_completed, base_cost: (3, vocab): from each root, each token's next state, the clauses that it
             completes (bits, `FORBIDDEN` among them), and its cost: tokens from there to a separator; `BANNED`.
         advances: three arrays (n, 4), for each root the tokens that begin a required phrase: token, clause, tokens left

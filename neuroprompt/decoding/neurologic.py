@@ -4,7 +4,8 @@ Lu et al., "NeuroLogic Decoding" (NAACL 2021, arXiv 2010.12884), as a decoding f
 `custom_generate` hook. As there, candidates are grouped by the set of clauses that they satisfy and the best of each
 group survive, and a candidate that is on its way through a phrase is ranked higher in proportion. Unlike there,
 constraints are about text (`automaton.py`), and they are met always: a token is only ever chosen if the tokens that
-then remain surely suffice for the clauses that are then open, and the sequence ends only when all are satisfied.
+then remain surely suffice for the clauses that are then open. And where the model would end, a beam closes: what is
+open is written there and then, and the sequence ends (`guide.py`).
 """
 
 from __future__ import annotations
@@ -54,6 +55,8 @@ def neurologic(
     **model_kwargs,
 ) -> Tensor | GenerateBeamDecoderOnlyOutput:
     """Continues every prompt by beam search so that the text, prompt included, meets the prompt's constraints.
+
+    Required phrases are written as modifiers of their own, or behind a connective.
 
     Not called by hand but given to `generate`, with the arguments below beside `generate`'s own: `num_beams`,
     `num_return_sequences` (texts that differ in more than case and whitespace), `max_new_tokens`, `min_new_tokens`,
