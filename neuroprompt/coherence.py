@@ -174,7 +174,7 @@ def fits_subject(modifier: str, text: str) -> bool:
 
 def is_understood(text: str) -> bool:
     """Whether a policy that learnt from English prompts can know what `text` is about: at least half of its words are
-    words or names that prompts are made of, and no other language's "und", "avec" or "dello"."""
+    words or names that prompts are made of, and no other language's "und", "avec" or "della"."""
     words = [word for word in spelling_key(described(text)).split() if any(map(str.isalpha, word))]
     known = sum(is_word(word) and word not in _not_english() for word in words)
     return bool(words) and 2 * known >= len(words)
