@@ -8,15 +8,15 @@ phrases each.
 
 The prompts are those of the reading (`configs/reading/prompts.jsonl`), four times, each time with another seed and
 other constraints. These are drawn from the lists below: of the six categories, and of phrases that no policy writes by
-itself; what is forbidden is what policies like most. No clause contradicts its prompt or another clause
-(`coherence.contradictions`). Each rewrite stands beside that of the same prompt and seed without constraints. Prints a
-Markdown table.
+itself; what is forbidden is what policies like most. No clause contradicts its prompt or another clause, as far as
+`coherence.contradictions` knows the bare phrases. Each rewrite stands beside that of the same prompt and seed without
+constraints. Prints a Markdown table.
 
 A required phrase is *delimited* if it begins a modifier (after a separator with its blank), or follows a connective
-that does ("by", "painting by", "in the style of"), and ends a modifier. Others stand within a longer modifier: one that
-the policy writes ("wide angle shot"), or one that it was forced into ("award oil painting"); `--show` tells them apart.
-A *tail* is what was added, without the modifiers that hold a required phrase; tails shared by two sets of one prompt
-were made with the same seed.
+that begins a modifier or all that was added ("by", "painting by", "in the style of"), and ends a modifier. Others stand
+within a longer modifier: one that the policy writes ("wide angle shot"), or one that it was forced into ("award oil
+painting"); `--show` tells them apart. A *tail* is what was added, without the modifiers that hold a required phrase;
+tails shared by two sets of one prompt were made with the same seed.
 """
 
 import json
@@ -162,7 +162,7 @@ def summarise(
         "rewrites with a broken word": both(lambda r, wish: bool(broken_words(r, wish))),
         "rewrites with a doubled word": both(lambda r, _: bool(_DOUBLED_WORD.search(_added(r)))),
         "rewrites with a doubled or an open bracket": both(lambda r, _: _is_ill_bracketed(_added(r))),
-        "rewrites with a contradiction": both(lambda r, _: contradictions(r.text) != contradictions(r.original)),
+        "rewrites with a contradiction that nobody asked for": both(lambda r, _: _contradicts(r)),
         "modifiers": modifiers,
         "modifiers beyond the unconstrained and the open clauses": [None, beyond],
         "distinct tails": [_distinct(free), _distinct(ours)],
@@ -174,6 +174,8 @@ def summarise(
 def placements(text: str, wish: Constraints, head: str) -> Iterator[str | None]:
     """How each clause that `head`, the prompt, leaves open is met: "delimited", "within" a longer modifier, or None."""
     starts, ends = _edges(text)
+    if connective := _CONNECTIVE.match(text, len(head)):  # "a cat by claude monet"
+        starts.add(connective.end())
     for phrases in wish.clauses:
         spans = [span for phrase in phrases for span in occurrences(text, phrase)]
         if any(end <= len(head) for _, end in spans):
@@ -211,7 +213,9 @@ def print_table(figures: dict[str, list[float | None]], earlier: dict[str, list[
 
 # --- details -----------------------------------------------------------------------------------------------------
 
-_CONNECTIVE = re.compile(r"(?:(?:art|artwork|painting|illustration|drawing|photo|photograph) )?by |in the style of ")
+_CONNECTIVE = re.compile(
+    r" ?(?:(?:(?:art|artwork|painting|illustration|drawing|photo|photograph) )?by |in the style of )"
+)
 _DOUBLED_WORD = re.compile(r"\b(\w+) \1\b", re.IGNORECASE)
 _DOUBLED_BRACKET = re.compile(r"[(\[{<]{2}|[)\]}>]{2}")
 _IN_NUMBERS = ("modifiers", "log-probability", "seconds")
@@ -255,6 +259,13 @@ def _tail(result: EnhancedPrompt) -> tuple[str, ...]:
     return tuple(
         modifier_key(m.text) for m in result.modifiers if not any(any(occurrences(m.text, p)) for p in required)
     )
+
+
+def _contradicts(result: EnhancedPrompt) -> bool:
+    """Beyond what the prompt and the clauses say themselves."""
+    own = _tail(result)
+    asked = [result.original, *(m.text for m in result.modifiers if modifier_key(m.text) not in own)]
+    return len(contradictions(result.text)) > len(contradictions(", ".join(asked)))
 
 
 def _distinct(results: Sequence[EnhancedPrompt]) -> float:

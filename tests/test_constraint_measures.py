@@ -20,7 +20,8 @@ from neuroprompt.prompts import Prompt
         (", 8k, Oil Painting", "oil painting", "delimited"),
         (", painting by claude monet", "claude monet", "delimited"),
         (", in the style of claude monet, 8k", "claude monet", "delimited"),
-        (" by claude monet", "claude monet", "within"),  # within the prompt's own clause
+        (" by claude monet, 8k", "claude monet", "delimited"),
+        (" claude monet, 8k", "claude monet", "within"),  # within the prompt's own clause
         (", award oil painting", "oil painting", "within"),
         (", oil painting of a red hat", "oil painting", "within"),
         (", surrounded by red hats, a red hat", "red hat", "within"),
@@ -91,13 +92,24 @@ def test_every_fault_is_counted():
         "rewrites with a broken word": [0, 1 / 8],
         "rewrites with a doubled word": [0, 1 / 8],
         "rewrites with a doubled or an open bracket": [0, 1 / 8],
-        "rewrites with a contradiction": [0, 1 / 8],
+        "rewrites with a contradiction that nobody asked for": [0, 1 / 8],
         "modifiers": [15 / 8, 15 / 8],
         "modifiers beyond the unconstrained and the open clauses": [None, -1],
         "distinct tails": [1 / 8, 3 / 7],  # of (fog) thrice, (8k), ([[fog]), (post-produ), (line art, 35mm lens)
         "rewrites with nothing but what is required": [0, 1 / 8],
         "log-probability a token": [-1, -1],
     }
+
+
+@pytest.mark.parametrize(
+    ("added", "counted"),
+    [(", by rembrandt, polaroid", 0), (", by rembrandt, hdr, polaroid", 1), (", polaroid, hdr", 0)],
+)
+def test_contradictions_that_the_user_asks_for_are_the_users(added, counted):
+    arguments = {"artist": "rembrandt", "format": "polaroid"}
+    made = _rewrite(added, Constraints(**arguments))
+    figures = summarise([Pair("a cat", arguments, 0)], [made], [made])
+    assert figures["rewrites with a contradiction that nobody asked for"][1] == counted
 
 
 def test_an_earlier_runs_pairs_are_rewritten_again(tmp_path, capsys):
