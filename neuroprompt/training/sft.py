@@ -10,6 +10,7 @@ from functools import partial
 from hashlib import blake2b
 from pathlib import Path
 
+import torch
 import trl
 from datasets import DatasetDict
 from transformers import PreTrainedTokenizerBase, Trainer
@@ -140,6 +141,21 @@ def tell_media(pairs: DatasetDict, tokenizer: PreTrainedTokenizerBase, share: fl
     )
 
 
+class ShuffledGroups(LengthGroupedSampler):
+    """Batches of texts of similar lengths, in random order.
+
+    The library's own go from long texts to short ones, fifty batches at a time, and over those a policy unlearns the
+    long ones: it is at its worst where the fifty end, which is where one logs, evaluates and saves.
+    """
+
+    def __iter__(self):
+        indices = list(super().__iter__())
+        whole = len(indices) - len(indices) % self.batch_size  # what is left for the last batch stays the last
+        batches = torch.tensor(indices[:whole], dtype=torch.long).view(-1, self.batch_size)
+        shuffled = batches[torch.randperm(len(batches), generator=self.generator)]
+        return iter(shuffled.flatten().tolist() + indices[whole:])
+
+
 class PolicyTrainer(RunTrainer, SFTTrainer):
     """`SFTTrainer`, with the same pairs in a step on any number of processes, and plain cross-entropy on a CPU.
 
@@ -149,8 +165,8 @@ class PolicyTrainer(RunTrainer, SFTTrainer):
 
     def _get_train_sampler(self, train_dataset=None):
         sampler = super()._get_train_sampler(train_dataset)
-        if isinstance(sampler, LengthGroupedSampler):
-            sampler.batch_size = self.args.minibatch_size  # the library groups what one process takes of it
+        if isinstance(sampler, LengthGroupedSampler):  # of what one process takes of a step
+            return ShuffledGroups(self.args.minibatch_size, lengths=sampler.lengths, generator=sampler.generator)
         return sampler
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):

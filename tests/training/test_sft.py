@@ -15,6 +15,7 @@ from neuroprompt.coherence import MEDIA
 from neuroprompt.data import DataConfig, PromptData, prepare
 from neuroprompt.policies import CONTROLS, load_policy, load_tokenizer
 from neuroprompt.runs.checkpoints import checkpoint_to_resume
+from neuroprompt.training.sft import ShuffledGroups
 
 ROOT = Path(__file__).parents[2]
 
@@ -114,6 +115,20 @@ def test_a_new_policy_reads_a_medium_as_one_token_and_never_writes_one(workspace
         tokenizer("<|paint|>A cat")["input_ids"] == ids[list(CONTROLS).index("paint")] + tokenizer("a cat")["input_ids"]
     )
     assert load_policy(workspace / "init").generation_config.suppress_tokens == [row[0] for row in ids]
+
+
+def test_batches_of_one_length_come_in_random_order():
+    """From long to short texts, as the library gives them, a policy forgets the long ones."""
+    torch.manual_seed(0)
+    lengths = torch.randint(5, 60, (1003,)).tolist()
+    drawn = list(ShuffledGroups(8, lengths=lengths))
+    assert sorted(drawn) == list(range(1003))
+    batches = torch.tensor([lengths[i] for i in drawn[:1000]], dtype=torch.float).view(-1, 8)
+    assert batches.std(1).mean() < 3 < 14 < batches.std()
+    order = torch.arange(50.0)
+    for fifty in batches.mean(1)[:100].view(2, 50):
+        assert abs(torch.corrcoef(torch.stack([fifty, order]))[0, 1]) < 0.4
+    assert sorted(ShuffledGroups(8, lengths=lengths[:5])) == list(range(5))
 
 
 def test_resume_is_exact(workspace, one_go):
