@@ -1,7 +1,7 @@
 """What of an expert's prompt is worth learning: its modifiers, mended one by one.
 
 Users' tails are full of what a person would not sign: names of living artists, "trending on artstation", the same thing
-said three ways, photorealistic pencil sketches, faces for teapots, broken words. `mend` goes through a completion from
+said three ways, photorealistic pencil sketches, faces for teapots, broken words, one booster after another. `mend` goes through a completion from
 left to right and leaves such modifiers out; of two that do not go together, the later. Nothing is added or reworded,
 but that separators become commas, that brackets and weights go, and that a bare name gets its "by".
 """
@@ -17,6 +17,7 @@ from neuroprompt.prompts import Prompt
 
 REASONS = judge.REASONS | {
     "no modifier": "is nothing that a picture is modified by, as far as the six categories know",
+    "booster": "is a third one of those that fit any picture (“8k”, “highly detailed”)",
     "too many": "comes after twelve others",
 }
 """Why a modifier goes."""
@@ -24,6 +25,7 @@ REASONS = judge.REASONS | {
 KEPT = "kept"
 MAX_MODIFIERS = 12
 MAX_WORDS = 6  # of a modifier
+MAX_BOOSTERS = 2  # left to themselves, policies write little else
 SITE = "trending on artstation"
 SITES_KEPT = 10  # of so many prompts one may have a completion that says so
 
@@ -40,19 +42,23 @@ def mend(prompt: str, completion: str, artists: str = "historical") -> tuple[str
         What is left, "" if that is nothing, and what became of each modifier: one of `REASONS`, or `KEPT`.
     """
     sites = (SITE,) if _hash(prompt) % SITES_KEPT == 0 else ()
-    judged, became, kept = Judge(prompt, artists=artists, spared=sites), [], []
+    judged, became, kept, boosters = Judge(prompt, artists=artists, spared=sites), [], [], 0
     parsed = Prompt.parse(completion)
     for number, segment in enumerate(parsed.segments):
         modifier = _bare(segment)
         reason = judged.objection(modifier)
         if not reason and not _is_modifier(modifier):
             reason = "no modifier"
+        is_booster = categorise(modifier) == "booster"
+        if not reason and is_booster and boosters == MAX_BOOSTERS:
+            reason = "booster"
         if not reason and len(kept) == MAX_MODIFIERS:
             reason = "too many"
         became.append(reason or KEPT)
         if reason:
             continue
         judged.add(modifier)
+        boosters += is_booster
         connected = number == 0 and parsed.separators[0] == " " and _CONNECTIVE.match(modifier)
         kept.append((" " if connected else ", ") + modifier)
     return "".join(kept), became

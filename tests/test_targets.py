@@ -82,3 +82,9 @@ def test_mended_targets_say_nothing_twice_and_contradict_nothing(prompt, listed)
     assert not repeated_groups(mended)
     assert len(contradictions(prompt + mended)) == len(contradictions(prompt))
     assert mend(prompt, mended)[0] == mended
+
+
+def test_of_boosters_the_first_two_stay():
+    kept, became = mend("a castle", ", highly detailed, 8k, sharp focus, golden hour, fog")
+    assert kept == ", highly detailed, 8k, golden hour, fog"
+    assert became == ["kept", "kept", "booster", "kept", "kept"]

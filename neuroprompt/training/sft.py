@@ -4,6 +4,7 @@ TRL's `SFTTrainer` does the training; what stands here is what the project adds:
 of sample rewrites at each evaluation. `training/sft.py` is the entry point.
 """
 
+from collections import Counter
 from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import partial
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import torch
 import trl
-from datasets import DatasetDict
+from datasets import Dataset, DatasetDict
 from transformers import PreTrainedTokenizerBase, Trainer
 from transformers.trainer_pt_utils import LengthGroupedSampler
 from trl import ModelConfig, SFTTrainer, get_peft_config
@@ -28,6 +29,8 @@ from neuroprompt.runs.trainer import RunTrainer
 from neuroprompt.training.planning import plan_sft
 from neuroprompt.training.run import load_model, run
 
+MOST_REPEATED = 20  # times that a pair of a rare medium is in the data
+
 
 @dataclass
 class SFTConfig(GlobalBatch, trl.SFTConfig):
@@ -42,6 +45,8 @@ class SFTArguments:
         data_dir: A folder of prepared data. It is made from `source` where it does not exist yet.
         medium_share: The share of training pairs that are told the medium that they name, where the policy's tokenizer
             has tokens for media, drawn from a hash of the pair. The others are told of any, as held-out pairs are.
+        medium_floor: Training pairs of a rare medium (pixel art, prints) are repeated until they are this share of all,
+            at most 20 times: what a policy has hardly seen it cannot write.
         eval_samples: At most so many validation pairs are evaluated.
         sample_prompts: Plain prompts that are rewritten at each evaluation, to be read by a person.
         dry_run: Print what the run would take (models, memory, steps), and stop before anything is loaded.
@@ -49,6 +54,7 @@ class SFTArguments:
 
     data_dir: str = ""
     medium_share: float = 0.7
+    medium_floor: float = 0.0
     eval_samples: int = 2000
     sample_prompts: list[str] = field(
         default_factory=lambda: [
@@ -69,6 +75,8 @@ def train_sft(
         raise ValueError("data_dir is not set: give a folder of prepared data, or where to put it")
     if not 0 <= arguments.medium_share <= 1:
         raise ValueError(f"medium_share is {arguments.medium_share}: give a number from 0 to 1")
+    if not 0 <= arguments.medium_floor <= 0.1:
+        raise ValueError(f"medium_floor is {arguments.medium_floor}: give a number from 0 to 0.1")
     return run(
         config,
         model_config,
@@ -87,6 +95,8 @@ def _trainer(
             f"{arguments.data_dir} has no validation split: 1 % of the prompts, so some hundreds are needed"
         )
     policy, tokenizer = load_model(config, model_config)
+    if arguments.medium_floor:
+        pairs["train"] = repeat_rare_media(pairs["train"], arguments.medium_floor)
     with config.main_process_first(desc="telling the media"):
         pairs = tell_media(pairs, tokenizer, arguments.medium_share)
     trainer = PolicyTrainer(
@@ -116,6 +126,15 @@ def load_or_prepare(folder: str, data_config: DataConfig, config: SFTConfig) -> 
             with sole_writer(folder):
                 prepare(data_config).save(folder, data_config)
     return PromptData.load(folder)
+
+
+def repeat_rare_media(pairs: Dataset, floor: float) -> Dataset:
+    """The pairs, and those of each rare medium again, until they are `floor` of `pairs` or there 20 times."""
+    media = pairs["medium"][:]
+    counts = Counter(medium for medium in media if medium)
+    times = {medium: min(MOST_REPEATED, round(floor * len(pairs) / count)) for medium, count in counts.items()}
+    again = [i for i, medium in enumerate(media) for _ in range(times.get(medium, 1) - 1)]
+    return pairs.select([*range(len(pairs)), *again])
 
 
 def tell_media(pairs: DatasetDict, tokenizer: PreTrainedTokenizerBase, share: float) -> DatasetDict:

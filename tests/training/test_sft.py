@@ -5,17 +5,19 @@ import os
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
 import torch
+from datasets import Dataset
 from safetensors.torch import load_file
 
 from neuroprompt.coherence import MEDIA
 from neuroprompt.data import DataConfig, PromptData, prepare
 from neuroprompt.policies import CONTROLS, load_policy, load_tokenizer
 from neuroprompt.runs.checkpoints import checkpoint_to_resume
-from neuroprompt.training.sft import ShuffledGroups
+from neuroprompt.training.sft import ShuffledGroups, repeat_rare_media
 
 ROOT = Path(__file__).parents[2]
 
@@ -183,3 +185,11 @@ def test_data_without_a_held_out_split_is_refused(tmp_path):
         train_sft(SFTArguments(data_dir=str(tmp_path / "data")), DataConfig(), config, ModelConfig())
     with pytest.raises(ValueError, match="data_dir"):
         train_sft(SFTArguments(), DataConfig(), config, ModelConfig())
+
+
+def test_pairs_of_rare_media_are_repeated():
+    media = ["photo"] * 900 + [""] * 60 + ["pixel"] * 10 + ["print"] * 25 + ["toon"]
+    pairs = Dataset.from_dict({"prompt": list(map(str, range(996))), "completion": media, "medium": media})
+    repeated = repeat_rare_media(pairs, 0.04)  # up to 40 of each, or 20 times
+    assert Counter(repeated["medium"][:]) == {"photo": 900, "": 60, "pixel": 40, "print": 50, "toon": 20}
+    assert set(repeated["prompt"][:]) == set(pairs["prompt"][:])
