@@ -1,9 +1,10 @@
 """What of an expert's prompt is worth learning: its modifiers, mended one by one.
 
 Users' tails are full of what a person would not sign: names of living artists, "trending on artstation", the same thing
-said three ways, photorealistic pencil sketches, faces for teapots, broken words, one booster after another. `mend` goes through a completion from
-left to right and leaves such modifiers out; of two that do not go together, the later. Nothing is added or reworded,
-but that separators become commas, that brackets and weights go, and that a bare name gets its "by".
+said three ways, photorealistic pencil sketches, faces for teapots, broken words, one booster after another. `mend` goes
+through a completion from left to right and leaves such modifiers out; of two that do not go together, the later.
+Nothing is added or reworded, but that separators become commas, that brackets and weights go, and that a bare name gets
+its "by".
 """
 
 import hashlib

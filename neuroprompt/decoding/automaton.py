@@ -63,6 +63,7 @@ FORBIDDEN = 1 << MAX_CLAUSES  # the bit beside the clauses' own
 BANNED, DEAD_END = 127, 126  # costs of tokens; anything less is a number of tokens
 EXIT = MAX_CLAUSES  # stands for "what is pending" where a clause is named
 DELIMITERS = ","  # that the decoder writes between modifiers
+OBJECTS = 3000  # bytes, about, that a state's or a row's objects take beside their arrays' numbers
 CACHE_BYTES = 256 << 20  # of automata that are kept for a vocabulary
 CLOSING = 3  # this many tokens before a clause must be written, no new word is begun that might have to be cut
 
@@ -121,7 +122,7 @@ class Automaton:
         self._build_paths(clauses)
         self._build_base_rows()
         arrays = (value for value in vars(self).values() if isinstance(value, np.ndarray))
-        self.nbytes = sum(array.nbytes for array in arrays) + 200 * len(self.depth)  # of tables and rows
+        self.nbytes = sum(array.nbytes for array in arrays) + OBJECTS * len(self.depth)  # of tables and rows
 
     @staticmethod
     def of(vocabulary: Vocabulary, clauses: Sequence[Sequence[str]], forbidden: Sequence[str]) -> Automaton:
@@ -178,7 +179,7 @@ class Automaton:
         if state not in self._rows:
             character_state, begun = self._where[state]
             row = self._rows[state] = self._row_inside(character_state, begun) if begun else self._row(state)
-            self.nbytes += sum(part.nbytes for part in row if isinstance(part, np.ndarray))
+            self.nbytes += OBJECTS + sum(part.nbytes for part in row if isinstance(part, np.ndarray))
         return self._rows[state]
 
     # -- the character automaton

@@ -168,8 +168,10 @@ class Vocabulary:
             span[0] = low[child] if span[1] == 0 else span[0]
             span[1] = high[child]
         self.beginning_with = {kind: tuple(span) for kind, span in tops.items()}  # class -> ranks [low, high)
-        self.joins = np.zeros(self.size, dtype=bool)  # tokens that would go on with the word or character before them
+        # tokens that go on with the word or character before them, or may: those that only begin a character
+        self.joins = np.zeros(self.size, dtype=bool)
         self.joins[self.continuing] = True
+        self.joins[self.at_rank[plain[0] : self.owned[0]]] = True
         for kind in (WORD, MARK):
             self.joins[self.at_rank[slice(*self.beginning_with[kind])]] = True
         self.space_begins = np.zeros(self.size, dtype=bool)

@@ -103,7 +103,7 @@ def test_rows_agree_with_reading_the_text(vocabulary):
                 if not begun:
                     ending = satisfied | automaton.pending(state)
                     for clause, phrases in enumerate(automaton.clauses):
-                        assert bool(ending >> clause & 1) == any(is_modifier(p, whole) for p in phrases), (whole, phrases)
+                        assert bool(ending >> clause & 1) == any(is_modifier(p, whole) for p in phrases)
                     found = any(any(occurrences(whole, p)) for p in automaton.forbidden)
                     assert bool(ending & FORBIDDEN) == found
             assert len(set(inside.values())) == len(inside)
