@@ -259,26 +259,44 @@ class PromptEnhancer:
         left = {row: _why_left(row, decoding) for row in rows}
         results = {row: [_unchanged(row, decoding, why)] * decoding.returned for row, why in left.items()}
         for batch, beams in _batches({row for row, why in left.items() if not why}, decoding):
-            results |= zip(batch, self._finish(batch, self._continue(batch, beams, decoding), decoding), strict=True)
+            results |= zip(batch, self._results(batch, self._write(batch, beams, decoding), decoding), strict=True)
         flat = [result for row in rows for result in results[row]]
         count = decoding.num_return_sequences
         return [flat[start : start + count] for start in range(0, len(flat), count)]
+
+    def _write(self, rows: "list[_Row]", beams: int, decoding: Decoding) -> "list[list[tuple[str, list[str]]]]":
+        """The text and the modifiers of each result of each row. Where so many modifiers had to be left out that fewer
+        than `min_modifiers` stayed, the policy goes on from these once more."""
+        tails = self._continue(rows, beams, decoding)
+        written = [[_finished(row, tail, decoding) for tail in own] for row, own in zip(rows, tails, strict=True)]
+        if not decoding.coherent or decoding.returned > 1:
+            return written
+        short = {}
+        for i, (row, ((text, modifiers), *_)) in enumerate(zip(rows, written, strict=True)):
+            room = decoding.window - count_clip_tokens(text)
+            if len(modifiers) < decoding.min_modifiers and room > 0:
+                short[i] = row._replace(begun=text[len(row.original) :], modifiers=len(modifiers), room=room)
+        if short:
+            for (i, row), (tail,) in zip(short.items(), self._continue([*short.values()], beams, decoding), strict=True):
+                written[i] = [_finished(row, _Tail(row.begun + tail.text, tail.ended), decoding)]
+        return written
 
     def _continue(self, rows: "list[_Row]", beams: int, decoding: Decoding) -> "list[list[_Tail]]":
         """What the policy adds to each row: `decoding.returned` texts."""
         # Budgets and what is cut off belong to the row, so that its result does not depend on its batch.
         budgets = [self._budget(row, decoding.max_new_tokens) for row in rows]
-        heads = [row.original.rstrip(SEPARATORS) for row in rows]
+        heads = [(row.original + (row.begun or "")).rstrip(SEPARATORS) for row in rows]
         longest = [self._positions - budget for budget in budgets]
         tokens = read_prompts(self.tokenizer, heads, longest, [_wanted(row) for row in rows])
         inputs = self.tokenizer.pad({"input_ids": tokens}, return_tensors="pt").to(self.model.device)
         ids, mask, end = inputs["input_ids"], inputs["attention_mask"], self.tokenizer.eos_token_id
         length = ids.shape[1]
-        processors = [NoRepeatedNGrams(3), MinModifiers(self._separators, end, decoding.min_modifiers, length)]
+        wanted = torch.tensor([max(0, decoding.min_modifiers - row.modifiers) for row in rows], device=ids.device)
+        processors = [NoRepeatedNGrams(3), MinModifiers(self._separators, end, wanted, length)]
         if decoding.do_sample:
             processors += sampling_warpers(decoding.temperature, decoding.top_k, decoding.top_p)
         if noise := 1.0 if decoding.do_sample else decoding.diversity:
-            seeds = [noise_seed(decoding.seed, row.variant, row.original, *_own(row.constraints)) for row in rows]
+            seeds = [noise_seed(decoding.seed, row.variant, row.original, *_own(row)) for row in rows]
             processors.append(GumbelNoise(torch.tensor(seeds, device=self.model.device), length, noise))
         output = self.model.generate(
             ids,
@@ -314,27 +332,14 @@ class PromptEnhancer:
             budget = max(budget, 8 + 2 * len(self.tokenizer(required)["input_ids"]))
         return min(budget, self._positions // 2)
 
-    def _finish(self, rows: "list[_Row]", tails: "list[list[_Tail]]", decoding: Decoding) -> list[list[EnhancedPrompt]]:
-        """Results of what the policy wrote."""
-        finished = [
-            [
-                finish(
-                    row.original,
-                    tail.text,
-                    tail.ended,
-                    decoding.window,
-                    row.constraints,
-                    decoding.coherent,
-                    is_understood(row.original),
-                )
-                for tail in own
-            ]
-            for row, own in zip(rows, tails, strict=True)
-        ]
+    def _results(
+        self, rows: "list[_Row]", written: "list[list[tuple[str, list[str]]]]", decoding: Decoding
+    ) -> list[list[EnhancedPrompt]]:
+        """With scores, and with what became of the constraints."""
         scores: Iterator[float | None] = repeat(None)
         if decoding.output_scores:
             pairs = []
-            for row, own in zip(rows, finished, strict=True):
+            for row, own in zip(rows, written, strict=True):
                 head = row.original.rstrip(SEPARATORS)
                 pairs += [(head, text[len(head) :], _wanted(row)) for text, _ in own]
             scores = self._score(pairs)
@@ -352,7 +357,7 @@ class PromptEnhancer:
                 )
                 for text, modifiers in own
             ]
-            for row, own in zip(rows, finished, strict=True)
+            for row, own in zip(rows, written, strict=True)
         ]
 
     def _score(self, pairs: list[tuple[str, str, str]]) -> Iterator[float]:
@@ -404,7 +409,9 @@ class _Row(NamedTuple):
     original: str
     variant: int
     constraints: Constraints | None
-    room: int  # CLIP tokens left by the original
+    room: int  # CLIP tokens left by the original, and by what is begun
+    begun: str | None = None  # in a second try what stays of the first, and
+    modifiers: int = 0  # how many modifiers that are
 
 
 class _Tail(NamedTuple):
@@ -412,9 +419,23 @@ class _Tail(NamedTuple):
     ended: bool  # by itself
 
 
-def _own(constraints: Constraints | None) -> tuple:
-    """What sets the noise of one wish apart from another's: else a prompt would get one tail whatever is required."""
-    return (constraints.clauses, constraints.forbid) if constraints else ()
+def _finished(row: _Row, tail: _Tail, decoding: Decoding) -> tuple[str, list[str]]:
+    return finish(
+        row.original,
+        tail.text,
+        tail.ended,
+        decoding.window,
+        row.constraints,
+        decoding.coherent,
+        is_understood(row.original),
+    )
+
+
+def _own(row: _Row) -> tuple:
+    """What sets the noise of one wish, and of a second try, apart from another's: else a prompt would get one tail
+    whatever is required, and the same again."""
+    wish = (row.constraints.clauses, row.constraints.forbid) if row.constraints else ()
+    return wish if row.begun is None else (*wish, row.begun)
 
 
 def _batches(rows: set[_Row], decoding: Decoding) -> Iterator[tuple[list[_Row], int]]:

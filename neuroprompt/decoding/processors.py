@@ -41,24 +41,26 @@ class NoRepeatedNGrams(LogitsProcessor):
 
 
 class MinModifiers(LogitsProcessor):
-    """Closes the end of the sequence to those that have not written `count` separators yet.
+    """Closes the end of the sequence to those that have not written `counts` separators yet.
 
     Args:
         separators: See `separator_tokens`. (vocab,)
         eos_token_id: The end of the sequence.
-        count: Modifiers that must be begun.
+        counts: Modifiers that must be begun, for each prompt. (prompts,)
         prompt_length: Tokens of the (padded) input, which do not count.
     """
 
-    def __init__(self, separators: Tensor, eos_token_id: int, count: int, prompt_length: int):
-        self.separators, self.eos, self.count, self.start = separators, eos_token_id, count, prompt_length
+    def __init__(self, separators: Tensor, eos_token_id: int, counts: Tensor, prompt_length: int):
+        self.separators, self.eos, self.counts, self.start = separators, eos_token_id, counts, prompt_length
 
     def select(self, prompts: Tensor) -> None:
-        """Nothing here belongs to a prompt, so that prompts may leave the batch (see `neurologic`)."""
+        """Keep the counts of these prompts; the others have left the batch."""
+        self.counts = self.counts[prompts]
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
-        begun = self.separators[input_ids[:, self.start :]].sum(1)  # (rows,)
-        scores[:, self.eos] = scores[:, self.eos].masked_fill(begun < self.count, -math.inf)
+        begun = self.separators[input_ids[:, self.start :]].sum(1).view(len(self.counts), -1)  # (prompts, beams)
+        few = (begun < self.counts[:, None]).flatten()
+        scores[:, self.eos] = scores[:, self.eos].masked_fill(few, -math.inf)
         return scores
 
 

@@ -57,7 +57,7 @@ def test_the_end_waits_for_modifiers(gpt2_tokenizer):
     assert separators[comma] and not separators[word] and not separators[-3:].any()
     ids = torch.tensor([[comma, word, word], [word, comma, word], [word, comma, comma]])  # the first is the prompt's
     end = gpt2_tokenizer.eos_token_id
-    scores = MinModifiers(separators, end, 2, 1)(ids, torch.zeros(3, len(separators)))
+    scores = MinModifiers(separators, end, torch.full((3,), 2), 1)(ids, torch.zeros(3, len(separators)))
     assert scores[:, end].tolist() == [-torch.inf, -torch.inf, 0.0] and (scores[:, word] == 0).all()
 
 

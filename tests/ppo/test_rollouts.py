@@ -139,7 +139,7 @@ def test_the_mask_is_the_enhancers(tokenizer):
     ids = torch.tensor([[2, 5, 2, 6, 2, 0], [5, 6, 2, 7, 8, 0]])
     closed = eos_closed(ids, SEPARATORS, 2)
     for t in range(6):
-        scores = MinModifiers(SEPARATORS, 0, 2, 0)(ids[:, :t], torch.zeros(2, len(WORDS)))
+        scores = MinModifiers(SEPARATORS, 0, torch.tensor([2, 2]), 0)(ids[:, :t], torch.zeros(2, len(WORDS)))
         assert (scores[:, 0] == -torch.inf).tolist() == closed[:, t].tolist()
     assert not eos_closed(ids, SEPARATORS, 0).any()
 
