@@ -277,7 +277,8 @@ class PromptEnhancer:
             if len(modifiers) < decoding.min_modifiers and room > 0:
                 short[i] = row._replace(begun=text[len(row.original) :], modifiers=len(modifiers), room=room)
         if short:
-            for (i, row), (tail,) in zip(short.items(), self._continue([*short.values()], beams, decoding), strict=True):
+            more = self._continue([*short.values()], beams, decoding)
+            for (i, row), (tail,) in zip(short.items(), more, strict=True):
                 written[i] = [_finished(row, _Tail(row.begun + tail.text, tail.ended), decoding)]
         return written
 

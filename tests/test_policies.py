@@ -182,7 +182,7 @@ def test_a_prompt_is_read_as_in_supervised_training(tmp_path, monkeypatch, kind,
         return generate(ids, attention_mask=attention_mask, **settings)
 
     monkeypatch.setattr(enhancer.model, "generate", record)
-    enhancer(PROMPTS, max_new_tokens=2, num_beams=1, output_scores=False)
+    enhancer(PROMPTS, max_new_tokens=2, num_beams=1, output_scores=False, coherent=False)
     read = read_prompts(enhancer.tokenizer, PROMPTS)
     queries = encode(PROMPTS, enhancer.tokenizer, 512, 77, None)
     assert _unpad(queries.ids, queries.mask) == read and sorted(seen) == sorted(read)

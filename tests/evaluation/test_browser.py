@@ -134,7 +134,7 @@ def test_a_report_is_whole_at_any_width(browser, folder, width):
     assert heads[:3] == ["Ours & <theirs>", "What each method adds to the reward", "Prompts in the middle"]
     assert {"Rewards", "Paired differences", "Training", "All numbers"} <= {*heads}
     rows = browser.run("[...document.querySelectorAll('.wide table')].map(t => t.tBodies[0].rows.length)")
-    assert len(rows) == 4 and rows[0] == 3  # a row for each method
+    assert len(rows) == 5 and rows[0] == 3  # a row for each method
     browser.click("summary")
     assert "a <b>cat</b>, <script>alert(1)</script>" in browser.run("document.querySelector('details').innerText")
     assert browser.run(DECODED) == [256] * 4

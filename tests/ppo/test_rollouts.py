@@ -122,7 +122,7 @@ def test_prompts_are_put_as_at_inference(enhancer, monkeypatch):
 
     monkeypatch.setattr(enhancer.model, "generate", record)
     for text in texts:
-        enhancer(text, output_scores=False)
+        enhancer(text, output_scores=False, coherent=False)  # once
     assert queries.budgets.tolist() == budgets
 
 
