@@ -292,8 +292,11 @@ class PromptEnhancer:
         inputs = self.tokenizer.pad({"input_ids": tokens}, return_tensors="pt").to(self.model.device)
         ids, mask, end = inputs["input_ids"], inputs["attention_mask"], self.tokenizer.eos_token_id
         length = ids.shape[1]
-        wanted = torch.tensor([max(0, decoding.min_modifiers - row.modifiers) for row in rows], device=ids.device)
-        processors = [NoRepeatedNGrams(3), MinModifiers(self._separators, end, wanted, length)]
+        wanted = [max(0, decoding.min_modifiers + _clauses(row) - row.modifiers) for row in rows]
+        processors = [
+            NoRepeatedNGrams(3),
+            MinModifiers(self._separators, end, torch.tensor(wanted, device=ids.device), length),
+        ]
         if decoding.do_sample:
             processors += sampling_warpers(decoding.temperature, decoding.top_k, decoding.top_p)
         if noise := 1.0 if decoding.do_sample else decoding.diversity:
@@ -430,6 +433,10 @@ def _finished(row: _Row, tail: _Tail, decoding: Decoding) -> tuple[str, list[str
         decoding.coherent,
         is_understood(row.original),
     )
+
+
+def _clauses(row: _Row) -> int:
+    return len(row.constraints.clauses) if row.constraints else 0
 
 
 def _own(row: _Row) -> tuple:
