@@ -273,8 +273,15 @@ class Automaton:
         return delimited | np.where(boundary, pending & FORBIDDEN, 0) | self._arrival[self._delta[states, symbols]]
 
     def _step(self, state: int, char: str) -> tuple[int, int]:
+        """As `_completed`, for one character, in plain numbers."""
         symbol = self._symbol_of(char)
-        return int(self._delta[state, symbol]), int(self._completed(state, symbol))
+        following, pending = int(self._delta[state, symbol]), int(self.character_pending[state])
+        completed = int(self._arrival[following])
+        if pending and self._delimits[symbol]:
+            completed |= pending & self.everything
+        if pending & FORBIDDEN and self._boundary[int(self._ends_word[state]), self._symbol_class[symbol]]:
+            completed |= FORBIDDEN
+        return following, completed
 
     # -- the way out
 
