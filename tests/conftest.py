@@ -1,6 +1,7 @@
 """One thread a process (the suite runs in parallel), no network, and the embedded policy loaded once."""
 
 import os
+import signal
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -12,6 +13,8 @@ import torch
 from hypothesis import settings
 
 torch.set_num_threads(1)
+# a shell's background jobs ignore interrupts, and so would the programs that the tests start and stop
+signal.signal(signal.SIGINT, signal.default_int_handler)
 settings.register_profile("suite", deadline=None)
 settings.load_profile("suite")
 
