@@ -15,7 +15,7 @@ from hypothesis import settings
 torch.set_num_threads(1)
 # a shell's background jobs ignore interrupts, and so would the programs that the tests start and stop
 signal.signal(signal.SIGINT, signal.default_int_handler)
-settings.register_profile("suite", deadline=None)
+settings.register_profile("suite", deadline=None, max_examples=60)
 settings.load_profile("suite")
 
 
