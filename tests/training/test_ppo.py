@@ -201,25 +201,28 @@ def test_without_evaluation(workspace):
     assert run.state.global_step == 2 and not any("eval_reward" in entry for entry in run.state.log_history)
 
 
-@pytest.mark.parametrize(("config_class", "adapters"), [(GRPOConfig, False), (GRPOConfig, True), (RLOOConfig, False)])
-def test_trls_trainers_take_the_same(workspace, config_class, adapters):
-    (workspace / "all_arguments.py").write_text(
-        "def words(prompts, completions, **columns):\n    return [float(len(c)) for c in completions]\n"
-    )
-    config = config_class(
+def small(config_class, **settings):
+    """Two steps of one of TRL's trainers, on a CPU."""
+    return config_class(
         "trl",
         per_device_train_batch_size=8,
         num_generations=4,
         max_completion_length=6,
         max_steps=2,
-        beta=0.1,
         use_cpu=True,
         bf16=False,
         gradient_checkpointing=False,
         report_to="none",
-        learning_rate=1e-3,
-        logging_steps=1,
+        **settings,
     )
+
+
+@pytest.mark.parametrize(("config_class", "adapters"), [(GRPOConfig, False), (GRPOConfig, True), (RLOOConfig, False)])
+def test_trls_trainers_take_the_same(workspace, config_class, adapters):
+    (workspace / "all_arguments.py").write_text(
+        "def words(prompts, completions, **columns):\n    return [float(len(c)) for c in completions]\n"
+    )
+    config = small(config_class, beta=0.1, learning_rate=1e-3, logging_steps=1)
     arguments = QueryArguments(queries="prompts.txt", reward_func="all_arguments:words", eval_samples=8)
     lora = {"use_peft": adapters, "lora_r": 4, "lora_target_modules": ["c_attn", "c_proj"]}
     model = ModelConfig("policy", dtype="float32", **lora)
@@ -247,17 +250,7 @@ def test_trls_trainers_tell_the_medium(workspace, monkeypatch, trainer, config_c
         return generate(self, prompt_ids, *arguments, **settings)
 
     monkeypatch.setattr(trainer, "_generate_single_turn", recorded)
-    config = config_class(
-        "trl",
-        per_device_train_batch_size=8,
-        num_generations=4,
-        max_completion_length=6,
-        max_steps=2,
-        use_cpu=True,
-        bf16=False,
-        gradient_checkpointing=False,
-        report_to="none",
-    )
+    config = small(config_class)
     arguments = QueryArguments(queries="prompts.txt", reward_func="seen:record", eval_samples=0)
     train_grpo(arguments, RewardArguments(), config, ModelConfig("policy", dtype="float32"))
     seen, reader = sys.modules.pop("seen"), load_tokenizer("policy")
