@@ -1,0 +1,1 @@
+"""`neuroprompt serve`: the rewriter, and a generator behind it, over HTTP."""
