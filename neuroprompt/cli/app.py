@@ -72,7 +72,8 @@ def command(*examples: str) -> Callable[[Callable[..., None]], Callable[..., Non
     """Make a function a command: its docstring is the help, with the examples under it, each on a line of its own.
 
     A parameter whose type is a dataclass is a group: each of its fields is an option, and the function gets them as one
-    object. The help shows them in the dataclass's `PANEL`.
+    object. The help shows them in the dataclass's `PANEL`. Where it has an `ENVIRONMENT`, such as ``NEUROPROMPT_``, each
+    can be set as a variable, too: that, and its name.
     """
     epilog = "\n\n".join(["Examples:", *map(escape, examples)])
 
@@ -93,7 +94,10 @@ def _unfolded(function: Callable[..., None]) -> Callable[..., None]:
     for name, parameter in signature(function).parameters.items():
         if is_dataclass(group := hints[name]):
             groups[name], kinds = group, get_type_hints(group)
-            parameters += [_parameter(f.name, kinds[f.name], f, f.default, group.PANEL) for f in fields(group)]
+            prefix = getattr(group, "ENVIRONMENT", None)
+            for f in fields(group):
+                variable = {"envvar": prefix + f.name.upper()} if prefix else {}
+                parameters.append(_parameter(f.name, kinds[f.name], f, f.default, group.PANEL, **variable))
         elif get_origin(hints[name]) is Annotated:
             parameters.append(_parameter(name, *get_args(hints[name]), parameter.default))
         else:
@@ -110,10 +114,10 @@ def _unfolded(function: Callable[..., None]) -> Callable[..., None]:
     return unfolded
 
 
-def _parameter(name: str, kind: Any, said: Field, default: Any, panel: str | None = None) -> Parameter:
-    """An option or argument as Typer wants it."""
-    make, names, settings = said.metadata["make"], said.metadata["names"], dict(said.metadata)
-    del settings["make"], settings["names"]
+def _parameter(name: str, kind: Any, said: Field, default: Any, panel: str | None = None, **others: Any) -> Parameter:
+    """An option or argument as Typer wants it; a field that only has a help is an option."""
+    settings = {"make": typer.Option, "names": ()} | others | dict(said.metadata)
+    make, names = settings.pop("make"), settings.pop("names")
     if make is typer.Option:
         if not any(other.startswith("--") for other in names):
             names = (f"--{name.replace('_', '-')}", *names)

@@ -1,0 +1,111 @@
+"""Everything that an operator sets, in one place: the options of `neuroprompt serve`, each also in the environment.
+
+A field is an option of its name, ``--max-prompts``, and the variable ``NEUROPROMPT_MAX_PROMPTS``.
+"""
+
+from dataclasses import dataclass, field
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any, ClassVar
+
+FALLBACKS = ("none", "plain", "suffix")
+
+
+def setting(panel: str, default: Any, help: str, secret: bool = False, **others: Any) -> Any:
+    """A field that the command line reads: the panel of the help that it is in, its help in a sentence, and others of
+    `typer.Option`. What is secret is in no representation of the settings."""
+    return field(default=default, repr=not secret, metadata={"rich_help_panel": panel, "help": help, **others})
+
+
+@dataclass(frozen=True)
+class ServeSettings:
+    """How the server is run."""
+
+    PANEL: ClassVar = "Server"
+    ENVIRONMENT: ClassVar = "NEUROPROMPT_"
+
+    host: str = setting("Server", "127.0.0.1", "The address to listen at; any but this machine's own wants a key.")
+    port: int = setting("Server", 8765, "The port; 0 is any that is free.", min=0, max=65535)
+    api_key: str | None = setting("Server", None, "The key that requests must bear.", secret=True)
+    api_keys_file: str | None = setting("Server", None, "A file of keys, one a line, any of which will do.")
+    cors_origin: list[str] | None = setting(
+        "Server", None, "A web page's origin that may ask, such as https://example.org. Repeatable."
+    )
+
+    model: str = setting(
+        "Models", "embedded", "The policy that rewrites: embedded, embedded-sft, a folder, or a hub id."
+    )
+    generator: str = setting(
+        "Models",
+        "embedded",
+        "What draws: embedded, a folder, a hub id, the address of a generator that runs already, or none.",
+    )
+    rewards: str = setting(
+        "Models", "pickscore:1,aesthetic:0,clip:0", "What judges pictures, as `neuroprompt score` takes it, or none."
+    )
+    reward_model: str | None = setting(
+        "Models",
+        None,
+        "Where the rewards' models come from: embedded, or published.",
+        show_default="embedded with the embedded generator",
+    )
+    device: str | None = setting(
+        "Models", None, "The device of all models: cpu, cuda, cuda:1 …; by default the accelerator if there is one."
+    )
+    workers: int = setting("Models", 1, "The processes that rewrite, each with a copy of the policy.", min=1, max=64)
+    batch_size: int = setting("Models", 160, "The sequences that a process decodes at once.", min=1)
+    fallback: str = setting(
+        "Models",
+        "none",
+        "What is answered, with a warning, while no policy is there: an error (none), the prompt as it is (plain), or "
+        "with the most frequent modifiers behind it (suffix).",
+    )
+
+    steps: int | None = setting(
+        "Drawing", None, "The denoising steps.", min=1, max=1000, show_default="the model's own"
+    )
+    guidance: float | None = setting("Drawing", None, "The scale of the guidance.", show_default="the model's own")
+    size: str | None = setting("Drawing", None, "The size: 512, or 768x512.", show_default="the model's own")
+    negative: str | None = setting("Drawing", None, "The negative prompt.", show_default="the model's own")
+
+    max_body: int = setting("Limits", 2_000_000, "The bytes of a request, at most.", min=1)
+    max_prompts: int = setting("Limits", 32, "The prompts of a request, at most.", min=1)
+    max_prompt_length: int = setting("Limits", 2_000, "The characters of a prompt, or of a phrase, at most.", min=1)
+    max_variants: int = setting("Limits", 16, "The variants of a prompt, or the beams of its search, at most.", min=1)
+    max_concurrent: int = setting("Limits", 512, "The requests that are in the house at once, at most.", min=1)
+    rate_limit: int = setting("Limits", 0, "The requests a minute of one key, or of one address; 0 is any.", min=0)
+    timeout: float = setting("Limits", 120, "The seconds that a request may take.", min=0.1)
+
+    def __post_init__(self):
+        if self.fallback not in FALLBACKS:
+            raise ValueError(f"fallback is {self.fallback!r}: give one of {', '.join(FALLBACKS)}")
+        if not self.loopback and not self.keys:
+            raise ValueError(
+                f"host {self.host} can be reached from other machines: set --api-key (or NEUROPROMPT_API_KEY), or "
+                "leave the host out"
+            )
+
+    @property
+    def loopback(self) -> bool:
+        """Whether only this machine can reach the host."""
+        try:
+            return self.host == "localhost" or ip_address(self.host).is_loopback
+        except ValueError:
+            return False
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The keys any of which a request must bear; none where whoever reaches the server may ask.
+
+        Raises:
+            ValueError: The file cannot be read or holds none, or a key is no word of ASCII.
+        """
+        keys = [] if self.api_key is None else [self.api_key]
+        if self.api_keys_file is not None:
+            keys += [line.strip() for line in Path(self.api_keys_file).read_text("utf-8").splitlines() if line.strip()]
+            if not keys:
+                raise ValueError(f"{self.api_keys_file} holds no keys: write one a line")
+        for key in keys:
+            if not key or not key.isascii() or not key.isprintable() or " " in key:
+                raise ValueError("a key must be ASCII without spaces: make one with `openssl rand -hex 32`")
+        return tuple(keys)

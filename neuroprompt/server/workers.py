@@ -1,0 +1,194 @@
+"""The processes behind the server: what they are asked, and what becomes of them.
+
+    workers = Workers(settings, metrics)
+    workers.start()
+    variants = await workers.ask("policy", Rewrite("boy on a horse"))
+    await workers.stop()
+
+A part (see `work.PARTS`) has one process or more, and one queue. A process that dies is started again, and only what it
+was at is lost (503, and worth asking again); so is one that takes longer for a batch than any request may take. While a
+part is being loaded, requests wait; where it could not be loaded they get 503 at once, and it is tried again.
+"""
+
+import asyncio
+import os
+import pickle
+import sys
+from contextlib import suppress
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from neuroprompt.server.batching import Job, Queue, Request
+from neuroprompt.server.errors import Problem
+from neuroprompt.server.settings import ServeSettings
+from neuroprompt.terminal import say
+
+if TYPE_CHECKING:
+    from asyncio.subprocess import Process
+
+    from neuroprompt.server.metrics import Metrics
+
+LONGEST_PAUSE = 60
+"""Seconds between two attempts to load a part, at most."""
+
+
+class Workers:
+    """All parts that the settings name.
+
+    Attributes:
+        parts: The `Part` of each name: policy, and generator and rewards where they are served by processes here.
+    """
+
+    def __init__(self, settings: ServeSettings, metrics: "Metrics"):
+        self.parts = {"policy": Part("policy", settings.workers, settings, metrics)}
+        if settings.rewards != "none":
+            self.parts["rewards"] = Part("rewards", 1, settings, metrics)
+
+    def start(self) -> None:
+        for part in self.parts.values():
+            part.start()
+
+    async def stop(self) -> None:
+        await asyncio.gather(*(part.stop() for part in self.parts.values()))
+
+    async def ask(self, part: str, request: Request) -> Any:
+        """The answer to a request. Cancelled, it is dropped, unless a process is at it already.
+
+        Raises:
+            Problem: The part is not served here, could not be loaded, or died of this.
+            ValueError: The request cannot be answered; one line for whoever asked.
+        """
+        if part not in self.parts:
+            raise Problem(503, f"this server has no {part}", "not_served")
+        return await self.parts[part].ask(request)
+
+
+class Part:
+    """Processes that do the same, and the queue that they share.
+
+    Attributes:
+        name: Of `work.PARTS`.
+        queue: What waits.
+        states: Of each process: loading, ready, restarting, or what is wrong.
+    """
+
+    def __init__(self, name: str, count: int, settings: ServeSettings, metrics: "Metrics"):
+        self.name, self.settings, self.metrics = name, replace(settings, api_key=None, api_keys_file=None), metrics
+        self.queue = Queue(settings.batch_size)
+        self.states = ["loading"] * count
+        self._tasks: list[asyncio.Task] = []
+        metrics.watch(self)
+
+    @property
+    def state(self) -> str:
+        """Of the whole: ready if a process is, else of the one that is nearest to it."""
+        return next((state for state in ("ready", "loading", "restarting") if state in self.states), self.states[0])
+
+    async def ask(self, request: Request) -> Any:
+        if self.state not in ("ready", "loading", "restarting"):
+            raise _unavailable(self)
+        answer = self.queue.put(request)
+        try:
+            return await answer
+        finally:
+            answer.cancel()  # where whoever asked has gone
+
+    def start(self) -> None:
+        self._tasks = [asyncio.create_task(self._keep(number)) for number in range(len(self.states))]
+
+    async def stop(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _keep(self, number: int) -> None:
+        """One process after the other, for as long as the server runs."""
+        pause = 0
+        while True:
+            process = await _spawn()
+            try:
+                await _send(process, (self.name, self.settings))
+                if wrong := await _receive(process):
+                    raise _Lost(wrong)
+                self.states[number], pause = "ready", 0
+                while True:
+                    await self._work(process)
+            except (_Lost, OSError) as lost:  # a pipe that is broken is an OSError
+                loaded = self.states[number] == "ready"
+                self.metrics.restarts.labels(self.name).inc()
+                say(f"{self.name}: {lost or 'its process died'}; starting it again", "warning:", "yellow")
+                self.states[number] = "restarting" if loaded else f"failed: {lost}"
+                if not loaded:
+                    if self.state == self.states[number]:
+                        self.queue.fail(_unavailable(self))
+                    pause = min(2 * pause or 1, LONGEST_PAUSE)
+            finally:
+                await _end(process)
+            await asyncio.sleep(pause)
+
+    async def _work(self, process: "Process") -> None:
+        """One batch, from the queue and back to those who asked."""
+        reply = asyncio.create_task(_receive(process))  # comes unasked, as an error, when the process dies
+        batch_taken = asyncio.create_task(self.queue.take())
+        jobs: list[Job] = []
+        try:
+            await asyncio.wait({reply, batch_taken}, return_when=asyncio.FIRST_COMPLETED)
+            if not batch_taken.done():
+                raise _Lost("its process died")
+            jobs = batch_taken.result()
+            self.metrics.batch_sizes.labels(self.name).observe(len(jobs))
+            await _send(process, [job.request for job in jobs])
+            try:
+                answers = await asyncio.wait_for(reply, self.settings.timeout)
+            except asyncio.TimeoutError:
+                raise _Lost(f"its process took more than {self.settings.timeout:g} s") from None
+            for job, answer in zip(jobs, answers, strict=True):
+                if not job.answer.done():
+                    (job.answer.set_exception if isinstance(answer, Exception) else job.answer.set_result)(answer)
+        finally:
+            reply.cancel()
+            batch_taken.cancel()
+            for job in jobs:
+                if not job.answer.done():
+                    job.answer.set_exception(
+                        Problem(503, f"the {self.name}'s process died of this batch: ask again", "worker_died", 1)
+                    )
+
+
+class _Lost(Exception):
+    """A process that is no more, or no use."""
+
+
+def _unavailable(part: Part) -> Problem:
+    return Problem(503, f"the {part.name} could not be loaded, and is tried again", f"{part.name}_unavailable", 10)
+
+
+async def _spawn() -> "Process":
+    # It imports what this process does, from where it does, and the folder that it is started in is no such place.
+    environment = {"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "PYTHONSAFEPATH": "1", "OMP_NUM_THREADS": "1"}
+    return await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "neuroprompt.server.work"),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        env=os.environ | environment,
+    )
+
+
+async def _send(process: "Process", value: object) -> None:
+    data = pickle.dumps(value)
+    process.stdin.write(len(data).to_bytes(8, "big") + data)
+    await process.stdin.drain()
+
+
+async def _receive(process: "Process") -> Any:
+    try:
+        length = await process.stdout.readexactly(8)
+        return pickle.loads(await process.stdout.readexactly(int.from_bytes(length, "big")))
+    except asyncio.IncompleteReadError:
+        raise _Lost("its process died") from None
+
+
+async def _end(process: "Process") -> None:
+    with suppress(ProcessLookupError):
+        process.kill()  # it writes nothing, and so needs no time to end
+    await process.wait()
