@@ -72,8 +72,8 @@ def command(*examples: str) -> Callable[[Callable[..., None]], Callable[..., Non
     """Make a function a command: its docstring is the help, with the examples under it, each on a line of its own.
 
     A parameter whose type is a dataclass is a group: each of its fields is an option, and the function gets them as one
-    object. The help shows them in the dataclass's `PANEL`. Where it has an `ENVIRONMENT`, such as ``NEUROPROMPT_``, each
-    can be set as a variable, too: that, and its name.
+    object. The help shows them in the dataclass's `PANEL`. Where it has an `ENVIRONMENT`, such as ``NEUROPROMPT_``,
+    each can be set as a variable, too: that, and its name.
     """
     epilog = "\n\n".join(["Examples:", *map(escape, examples)])
 

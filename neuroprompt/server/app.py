@@ -1,4 +1,4 @@
-"""The front: one process that answers HTTP and loads no model, so that it is there in a second and outlives its workers.
+"""The front: one process that answers HTTP and loads no model, so that it is there in a second and outlives workers.
 
 app = create_app(ServeSettings(generator="none"))        # any ASGI server runs it
 run(ServeSettings())                                     # and so does this, on uvicorn
@@ -69,15 +69,12 @@ def run(settings: ServeSettings) -> None:
 
 
 def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        return socket.create_server(
-            (host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET, backlog=2048
-        )
+        return socket.create_server((host, port), family=family, backlog=2048)
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
-            raise ValueError(
-                f"port {port} of {host} is in use: give another --port, or 0 for any that is free"
-            ) from None
+            raise ValueError(f"port {port} of {host} is in use: give another --port, or 0 for any free one") from None
         raise ValueError(f"cannot listen at {host}, port {port}: {error.strerror or error}") from None
 
 

@@ -1,4 +1,4 @@
-"""Prompts in, rewrites out, for every route that rewrites: the policy's, or what the operator says for when it is down."""
+"""Prompts in, rewrites out, for every route: the policy's, or what the operator says for when it is down."""
 
 import asyncio
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""What the native routes take and give. A field that is not one of these is refused, and none is a path or an address."""
+"""What the native routes take and give. No other field is accepted, and none is a path or an address."""
 
 from typing import Annotated, Any
 

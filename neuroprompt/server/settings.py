@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 FALLBACKS = ("none", "plain", "suffix")
+_OWN = "the model's own"
 
 
 def setting(panel: str, default: Any, help: str, secret: bool = False, **others: Any) -> Any:
@@ -61,12 +62,10 @@ class ServeSettings:
         "with the most frequent modifiers behind it (suffix).",
     )
 
-    steps: int | None = setting(
-        "Drawing", None, "The denoising steps.", min=1, max=1000, show_default="the model's own"
-    )
-    guidance: float | None = setting("Drawing", None, "The scale of the guidance.", show_default="the model's own")
-    size: str | None = setting("Drawing", None, "The size: 512, or 768x512.", show_default="the model's own")
-    negative: str | None = setting("Drawing", None, "The negative prompt.", show_default="the model's own")
+    steps: int | None = setting("Drawing", None, "The denoising steps.", min=1, max=1000, show_default=_OWN)
+    guidance: float | None = setting("Drawing", None, "The scale of the guidance.", show_default=_OWN)
+    size: str | None = setting("Drawing", None, "The size: 512, or 768x512.", show_default=_OWN)
+    negative: str | None = setting("Drawing", None, "The negative prompt.", show_default=_OWN)
 
     max_body: int = setting("Limits", 2_000_000, "The bytes of a request, at most.", min=1)
     max_prompts: int = setting("Limits", 32, "The prompts of a request, at most.", min=1)

@@ -6,8 +6,8 @@ It reads from its standard input what part it is and the settings, then batches,
 standard output; frames of eight bytes of length and a pickle, between processes of one server alone. It ends when its
 input does, and on Linux the moment that its parent dies, whatever it is doing.
 
-Here are, for the front, too, what it may ask for: `Rewrite`, `Drawing`, `Judging`. This module imports no torch; what a
-part takes to load is imported where it is loaded. Another kind of work is a request, and a function in `PARTS`.
+Here are, for the front, too, what it may ask for: `Rewrite`, `Judging`. This module imports no torch; what a part takes to
+load is imported where it is loaded. Another part is a request, a function in `PARTS`, and its line in `Workers`.
 """
 
 import ctypes
@@ -19,16 +19,12 @@ import sys
 import traceback
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import Any, BinaryIO
 
 import neuroprompt.threads  # noqa: F401 (before torch)
 from neuroprompt.decoding import Constraints
 from neuroprompt.server.errors import Problem
 from neuroprompt.server.settings import ServeSettings
-
-if TYPE_CHECKING:
-    from neuroprompt.enhancer import PromptEnhancer
-    from neuroprompt.rewards import RewardSet
 
 
 @dataclass(frozen=True)
@@ -86,7 +82,7 @@ def policy(settings: ServeSettings) -> Answers:
     from neuroprompt.completions import check_prompt
     from neuroprompt.enhancer import PromptEnhancer
 
-    enhancer: PromptEnhancer = PromptEnhancer.from_pretrained(settings.model, device=settings.device)
+    enhancer = PromptEnhancer.from_pretrained(settings.model, device=settings.device)
 
     def rewrite(batch: Sequence[Rewrite]) -> list[Any]:
         decoding = dict(batch[0].decoding)
@@ -122,7 +118,7 @@ def rewards(settings: ServeSettings) -> Answers:
     from neuroprompt.rewards import load_rewards
 
     source = settings.reward_model or ("embedded" if settings.generator == "embedded" else "published")
-    judge: RewardSet = load_rewards(settings.rewards, source, settings.device)
+    judge = load_rewards(settings.rewards, source, settings.device)
 
     def score(batch: Sequence[Judging]) -> list[Any]:
         answers: list[Any] = []
