@@ -152,6 +152,18 @@ def load_images(paths: Sequence[str | Path]) -> list[Image.Image]:
     return [_load(path) for path in paths]
 
 
+def decode_image(data: bytes, name: str = "the picture") -> Image.Image:
+    """Read a picture that somebody sent, a PNG, JPEG or WebP file, as `load_images` does.
+
+    Args:
+        name: What it is called in an error.
+
+    Raises:
+        ValueError: As of `load_images`; the message begins with the name.
+    """
+    return _load(io.BytesIO(data), name=name, formats=("PNG", "JPEG", "WEBP"))
+
+
 def from_tensor(image: "Tensor") -> Image.Image:
     """A float tensor (3, height, width) in [0, 1] as 8-bit RGB; what is no number is black.
 
@@ -179,21 +191,24 @@ def on_white(picture: Image.Image) -> Image.Image:
 # --- reading -----------------------------------------------------------------------------------------------------
 
 
-def _load(path: str | Path) -> Image.Image:
-    with _opened(path) as picture:
+def _load(source: str | Path | io.BytesIO, **settings: Any) -> Image.Image:
+    with _opened(source, **settings) as picture:
         picture.seek(0)
         ImageOps.exif_transpose(picture, in_place=True)
         return on_white(_eight_bits(picture))
 
 
 @contextmanager
-def _opened(path: str | Path) -> Iterator[Image.Image]:
+def _opened(
+    source: str | Path | io.BytesIO, name: str | None = None, formats: tuple[str, ...] | None = None
+) -> Iterator[Image.Image]:
     """A picture to read from. Whatever its decoder raises, of which there are dozens, is a ValueError with its path."""
-    if not Path(path).exists():
+    path = name or source
+    if not isinstance(source, io.BytesIO) and not Path(source).exists():
         raise ValueError(f"{path}: there is no such file")
     limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None  # Pillow's own check warns first and raises later
     try:
-        picture = Image.open(path, formats=_formats())
+        picture = Image.open(source, formats=formats or _formats())
     except UnidentifiedImageError:
         raise ValueError(f"{path}: this is no picture (of a kind that Pillow reads)") from None
     except Exception as error:
