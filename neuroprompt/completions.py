@@ -6,6 +6,7 @@ training, search, study and evaluation all make their prompts by these functions
 """
 
 import re
+from collections.abc import Sequence
 from itertools import compress
 
 from neuroprompt.coherence import controls, described, fits_anything
@@ -99,6 +100,24 @@ def finish(
         # What the policy wrote around the required phrases does not fit: the phrases by themselves do.
         finished = Prompt.parse(shortest_rewrite(head, constraints)[len(head) :])
     return head + str(finished), list(finished.segments)
+
+
+def append(
+    head: str, modifiers: Sequence[str], window: int = CLIP_WINDOW, constraints: Constraints | None = None
+) -> tuple[str, list[str]]:
+    """The text, what is required, and what of the modifiers it does not have already and the window has room for.
+
+    Returns:
+        The result, and what was added; `head` as it is where the window is full.
+    """
+    if count_clip_tokens(head) >= window:
+        return head, []
+    tail = ""
+    if constraints:
+        tail = shortest_rewrite(head, constraints)[len(head) :]
+        modifiers = [m for m in modifiers if not check(m, constraints).forbidden]
+    tail += "".join(f", {modifier}" for modifier in modifiers)
+    return finish(head, tail, True, window, constraints, coherent=False)
 
 
 def shortest_rewrite(head: str, constraints: Constraints) -> str:

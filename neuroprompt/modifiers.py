@@ -63,6 +63,15 @@ def suggestions(category: str, limit: int | None = 20, search: str | None = None
 
 
 @cache
+def frequent_phrases() -> list[tuple[str, int]]:
+    """The terms of two words and more with their counts, the most frequent first. A single word's count holds the
+    prompts where it is part of the subject ("an old painting") or of a longer modifier ("highly detailed"), and so says
+    little."""
+    counts = {term: count for c in CATEGORIES for term, count in vocabulary(c).items() if " " in term}
+    return sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+
+
+@cache
 def spellings(category: str) -> Mapping[str, str]:
     """Every way to write a category's terms, normalised, each with the term, normalised, too."""
     ways = {}

@@ -20,14 +20,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from neuroprompt.completions import check_prompt, finish
+from neuroprompt.completions import append, check_prompt
 from neuroprompt.decoding import Constraints
 from neuroprompt.enhancer import TEMPERATURE, PromptEnhancer
 from neuroprompt.evaluation.peers import Peer, PeerRewriter
 from neuroprompt.models import identify, locate
-from neuroprompt.modifiers import CATEGORIES, vocabulary
+from neuroprompt.modifiers import frequent_phrases
 from neuroprompt.prompt_files import read_lines
-from neuroprompt.prompts import CLIP_WINDOW, count_clip_tokens
+from neuroprompt.prompts import CLIP_WINDOW
 from neuroprompt.search import SearchConfig, optimize
 from neuroprompt.terminal import counted
 
@@ -260,14 +260,14 @@ def _plain(name: str, making: _Making) -> Method:
 
 
 def _suffix(name: str, making: _Making) -> Method:
-    suffix = [term for term, _ in _frequent()[:MODIFIERS]]
+    suffix = [term for term, _ in frequent_phrases()[:MODIFIERS]]
     settings = {"suffix": suffix, "window": making.window}
-    return Method(name, lambda prompts: [_append(prompt, suffix, making.window) for prompt in prompts], settings)
+    return Method(name, lambda prompts: [append(prompt, suffix, making.window)[0] for prompt in prompts], settings)
 
 
 def _random(name: str, making: _Making) -> Method:
     def rewrite(prompts: Sequence[str]) -> list[str]:
-        return [_append(prompt, _random_modifiers(prompt, making.seed), making.window) for prompt in prompts]
+        return [append(prompt, _random_modifiers(prompt, making.seed), making.window)[0] for prompt in prompts]
 
     return Method(name, rewrite, {"seed": making.seed, "window": making.window})
 
@@ -312,17 +312,9 @@ _POLICIES = (_policy, _best_of, _search)
 
 
 @cache
-def _frequent() -> list[tuple[str, int]]:
-    """The modifiers of two words and more, the most frequent first. A single word's count holds the prompts where it
-    is part of the subject ("an old painting") or of a longer modifier ("highly detailed"), and so says little."""
-    counts = {term: count for c in CATEGORIES for term, count in vocabulary(c).items() if " " in term}
-    return sorted(counts.items(), key=lambda item: (-item[1], item[0]))
-
-
-@cache
 def _urn() -> tuple[list[str], list[int]]:
-    """The terms of `_frequent`, and the running totals of their counts."""
-    return [term for term, _ in _frequent()], list(accumulate(count for _, count in _frequent()))
+    """The terms of `frequent_phrases`, and the running totals of their counts."""
+    return [term for term, _ in frequent_phrases()], list(accumulate(count for _, count in frequent_phrases()))
 
 
 def _random_modifiers(prompt: str, seed: int) -> list[str]:
@@ -332,10 +324,3 @@ def _random_modifiers(prompt: str, seed: int) -> list[str]:
     while len(chosen) < MODIFIERS:
         chosen.update(dict.fromkeys(generator.choices(terms, cum_weights=cumulated, k=MODIFIERS)))
     return list(chosen)[:MODIFIERS]
-
-
-def _append(prompt: str, modifiers: Sequence[str], window: int) -> str:
-    """The prompt and what of the modifiers it does not have already and the window has room for."""
-    if count_clip_tokens(prompt) >= window:
-        return prompt
-    return finish(prompt, ", " + ", ".join(modifiers), ended=True, window=window, coherent=False)[0]
