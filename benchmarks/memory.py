@@ -25,7 +25,7 @@ from transformers import AutoModelForCausalLM
 from trl import ModelConfig
 
 from neuroprompt.data import DataConfig
-from neuroprompt.images import GeneratorConfig, ImageGenerator
+from neuroprompt.images import GeneratorConfig, ImageGenerator, PipelineGenerator
 from neuroprompt.models import locate
 from neuroprompt.ppo import PPOConfig
 from neuroprompt.ppo.config import GRPOConfig
@@ -206,7 +206,7 @@ def _of_policies() -> Iterator[tuple[str, int, int]]:
 def _of_pictures() -> Iterator[tuple[str, int, int]]:
     config = GeneratorConfig(steps=2, guidance=3.0, batch_size=ROWS)
     real = ImageGenerator.from_pretrained("embedded", device="cpu", config=config)
-    made = ImageGenerator(skeletons.pipeline(locate("embedded", "stable-diffusion"), torch.float32), real.config)
+    made = PipelineGenerator(skeletons.pipeline(locate("embedded", "stable-diffusion"), torch.float32), real.config)
     drawn = measured_bytes(lambda: real.draw(["a castle"] * ROWS, list(range(ROWS))))
     yield "draw", passes.draw(made), drawn
 

@@ -24,7 +24,7 @@ from rich.table import Table
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import CLIPImageProcessor, CLIPModel
 
-from neuroprompt.images import GeneratorConfig, ImageGenerator
+from neuroprompt.images import GeneratorConfig, ImageGenerator, PipelineGenerator
 from neuroprompt.prompts import clip_tokenizer
 from neuroprompt.rewards import Component, RewardSet, load_reward
 from neuroprompt.rewards.encoders import TransformersEncoder
@@ -57,7 +57,9 @@ def main(
     generator, score = full_size_models(where, config) if full_size else embedded_models(where, config)
     for count in steps or [generator.config.steps]:
         settings = replace(generator.config, steps=count)
-        compare(ImageGenerator(generator.pipeline, settings, name=generator.name), score, prompts, loop_prompts, seeds)
+        compare(
+            PipelineGenerator(generator.pipeline, settings, name=generator.name), score, prompts, loop_prompts, seeds
+        )
 
 
 def compare(generator: ImageGenerator, score: PickScore, prompts: int, loop_prompts: int, seeds: int) -> None:
@@ -176,7 +178,7 @@ def full_size_models(device: str, config: GeneratorConfig) -> tuple[ImageGenerat
         )  # fmt: skip
         clip = CLIPModel(towers)
     config = GeneratorConfig(config.steps or 20, 7.5, batch_size=config.batch_size)
-    generator = ImageGenerator(pipeline.to(device, torch.bfloat16), config, name="SD 1.5 with random weights")
+    generator = PipelineGenerator(pipeline.to(device, torch.bfloat16), config, name="SD 1.5 with random weights")
     preprocessing = Preprocessing(224, 224, mean=(0.481, 0.458, 0.408), std=(0.269, 0.261, 0.276))
     encoder = TransformersEncoder(clip.to(torch.bfloat16), pipeline.tokenizer, preprocessing, "random")
     return generator, PickScore("pickscore", encoder)

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from neuroprompt.experiments import write_results
-from neuroprompt.images import GeneratorConfig, ImageGenerator
+from neuroprompt.images import GeneratorConfig, ImageGenerator, PipelineGenerator
 from neuroprompt.modifiers import vocabulary
 from neuroprompt.pages.plots import heat_map
 from neuroprompt.pages.tables import print_tables
@@ -323,7 +323,7 @@ def make_rewards():
     """Two generators: the embedded one, and the same with other settings under another name."""
     rewards = load_rewards(SPEC, model="embedded", device="cpu")
     one = ImageGenerator.from_pretrained("embedded", device="cpu", steps=1)
-    other = ImageGenerator(one.pipeline, GeneratorConfig(steps=1, guidance=9.0), name="an/other")
+    other = PipelineGenerator(one.pipeline, GeneratorConfig(steps=1, guidance=9.0), name="an/other")
     return [PromptReward(generator, rewards, images_per_prompt=2) for generator in (one, other)]
 
 
@@ -454,7 +454,7 @@ def test_a_folder_takes_up_its_own_study_only(undisturbed, rewards, tmp_path):
     folder = shutil.copytree(undisturbed[0], tmp_path / "copy")
     design = make_design(parse_axes(AXES))
     other_seed = PromptReward(rewards[0].generator, rewards[0].rewards, images_per_prompt=2, seed=1)
-    slower = ImageGenerator(rewards[0].generator.pipeline, GeneratorConfig(steps=2), name="embedded")
+    slower = PipelineGenerator(rewards[0].generator.pipeline, GeneratorConfig(steps=2), name="embedded")
     for prompts, of, reward, classes, message in [
         (PROMPTS[:3], design, rewards[0], CLASSES, "prompts.count was 4, and now it is 3"),
         (PROMPTS, design, rewards[0], None, "prompts.digest was"),

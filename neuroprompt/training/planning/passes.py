@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from neuroprompt.decoding.neurologic import CACHE
-from neuroprompt.images import ImageGenerator, denoiser
+from neuroprompt.images import PipelineGenerator, denoiser
 from neuroprompt.ppo.losses import token_logprobs
 from neuroprompt.training.planning.skeletons import peak_bytes
 
@@ -91,7 +91,7 @@ def language_modelling(policy: PreTrainedModel, rows: int, length: int, autocast
 
 
 @torch.no_grad()
-def draw(generator: ImageGenerator) -> int:
+def draw(generator: PipelineGenerator) -> int:
     """Bytes of drawing a batch: of a U-Net's step or of the decoder; of other denoisers the decoder's alone."""
     pipeline, config = generator.pipeline, generator.config
     unet, vae, count = denoiser(pipeline), pipeline.vae, config.batch_size
@@ -122,7 +122,9 @@ def draw(generator: ImageGenerator) -> int:
 
 
 @torch.no_grad()
-def score(encoder: nn.Module, encode_images: Callable[[Tensor], object], size: int, generator: ImageGenerator) -> int:
+def score(
+    encoder: nn.Module, encode_images: Callable[[Tensor], object], size: int, generator: PipelineGenerator
+) -> int:
     """Bytes of embedding a batch of pictures that are prepared to `size` pixels."""
     count = generator.config.batch_size
 

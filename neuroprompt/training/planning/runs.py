@@ -23,7 +23,7 @@ from trl import ModelConfig, get_peft_config
 
 from neuroprompt.data import PromptData
 from neuroprompt.enhancer import TOKENS_PER_CLIP_TOKEN
-from neuroprompt.images import ImageGenerator, as_its_card_says, drawing_dtype, read_generator
+from neuroprompt.images import PipelineGenerator, as_its_card_says, drawing_dtype, read_generator
 from neuroprompt.models import ModelError, locate
 from neuroprompt.ppo.config import GRPOConfig, PPOConfig, RLOOConfig
 from neuroprompt.ppo.model import disable_dropout
@@ -293,14 +293,16 @@ def _pictures(
     return parts, phases
 
 
-def _generator(arguments: RewardArguments, device: torch.device) -> ImageGenerator:
+def _generator(arguments: RewardArguments, device: torch.device) -> PipelineGenerator:
     """`build_reward`'s generator without weights."""
     name, config = read_generator(arguments.generator)
     config = as_its_card_says(config, name)
     absent = device.type != "cpu" and not torch.accelerator.is_available()
     dtype = "bfloat16" if absent and config.dtype in (None, "auto") else drawing_dtype(config.dtype, device)
     source = locate(name, "stable-diffusion")
-    return ImageGenerator(skeletons.pipeline(source, getattr(torch, dtype), config.safety_checker), config, name=name)
+    return PipelineGenerator(
+        skeletons.pipeline(source, getattr(torch, dtype), config.safety_checker), config, name=name
+    )
 
 
 class _Encoder(NamedTuple):

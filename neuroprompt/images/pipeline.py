@@ -1,34 +1,30 @@
-"""Pictures from prompts: `ImageGenerator` over diffusers' text-to-image pipelines (Stable Diffusion 1, 2, XL and 3,
-Flux, Qwen-Image, their turbo and LCM variants: whatever `AutoPipelineForText2Image` loads).
+"""`PipelineGenerator`: diffusers' text-to-image pipelines (Stable Diffusion 1, 2, XL and 3, Flux, Qwen-Image, their
+turbo and LCM variants: whatever `AutoPipelineForText2Image` loads).
 
-A picture depends on (generator, prompt, seed) alone. Its noise comes from a CPU generator of its own, so it is the same
-on any device and in any batch, up to rounding. Two prompts drawn with the same seed start from the same noise (common
-random numbers), which takes most of the luck out of a comparison.
-
-Pictures stay tensors on the device; files are the business of `neuroprompt.image_files`.
+A picture's noise comes from a CPU generator of its own, so it is the same on any device and in any batch, up to
+rounding.
 """
 
-import difflib
 import inspect
 import json
 import logging
-import operator
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, replace
 from hashlib import blake2b
 from pathlib import Path
 from types import ModuleType
-from typing import Any, NamedTuple, get_args
+from typing import Any
 
 import diffusers
 import torch
 import transformers
-import yaml
 from huggingface_hub import try_to_load_from_cache
 from torch import Tensor
 
-from neuroprompt.image_files import DIFFUSERS_NAMES, OLD_NAMES
+from neuroprompt.image_files import DIFFUSERS_NAMES
+from neuroprompt.images.config import GeneratorConfig, as_its_card_says, noise_seed, shown_size
+from neuroprompt.images.generator import Drawing, ImageGenerator
 from neuroprompt.models import (
     ModelError,
     check_tokenizer,
@@ -43,148 +39,8 @@ from neuroprompt.models import (
 )
 
 
-@dataclass(frozen=True)
-class GeneratorConfig:
-    """How pictures are drawn. None is the model's own: what its card says for known few-step models, and what its
-    pipeline has by default otherwise; `ImageGenerator.config` says what that came to. What diffusers calls the
-    settings is in `image_files.DIFFUSERS_NAMES`.
-
-    Attributes:
-        steps: The number of denoising steps.
-        guidance: The weight of classifier-free guidance (Ho and Salimans 2022); 1 or less is without, at half the cost.
-            Models distilled with guidance (Flux, LCM) read it as an input.
-        true_cfg: The weight of classifier-free guidance in the pipelines that take it beside that input (Flux,
-            Qwen-Image); 1 or less is without.
-        size: The pictures' size in pixels: 512, or 768x512 (width x height); kept as (width, height).
-        negative: The negative prompt: what guidance leads away from.
-        scheduler: A scheduler class of diffusers, such as ``DPMSolverMultistepScheduler``; it is configured as the
-            pipeline's own.
-        dtype: The type of the weights: ``float32``, ``bfloat16`` or ``float16``. By default bfloat16 on accelerators
-            that have it, float16 on others, and float32 on CPUs, so that all of them draw the same; ``auto`` draws in
-            bfloat16 on CPUs that have it too (AVX512-BF16 or AMX).
-        variant: Which files of the model to load, such as ``fp16``.
-        max_sequence_length: The number of tokens that a T5 text encoder reads (Stable Diffusion 3, Flux).
-        batch_size: How many pictures are drawn at once; halved, and kept so, where the memory does not hold them.
-        compile: Compile the denoiser with `torch.compile` at its first use.
-        attention_slicing, vae_slicing, vae_tiling: Take less memory for more time, as in diffusers. Tiling changes
-            large pictures slightly.
-        cpu_offload: ``model`` or ``sequential``: weights wait in the CPU's memory until the GPU needs them.
-        safety_checker: Run the pipeline's own safety checker, if it has one.
-
-    Raises:
-        ValueError: A setting is not of its kind, or out of range.
-    """
-
-    steps: int | None = None
-    guidance: float | None = None
-    true_cfg: float | None = None
-    size: tuple[int, int] | str | int | None = None
-    negative: str | None = None
-    scheduler: str | None = None
-    dtype: str | None = None
-    variant: str | None = None
-    max_sequence_length: int | None = None
-    batch_size: int = 16
-    compile: bool = False
-    attention_slicing: bool = False
-    vae_slicing: bool = False
-    vae_tiling: bool = False
-    cpu_offload: str | None = None
-    safety_checker: bool = True
-
-    def __post_init__(self):
-        object.__setattr__(self, "size", _read_size(self.size))
-        for name in ("steps", "max_sequence_length", "batch_size"):
-            value = getattr(self, name)
-            if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
-                raise ValueError(f"{name} is {value!r}: give a whole number from 1 up")
-        for name in ("guidance", "true_cfg"):
-            value = getattr(self, name)
-            if value is not None and not (isinstance(value, int | float) and 0 <= value < float("inf")):
-                raise ValueError(f"{name} is {value!r}: give a number from 0 up; 0 is no guidance")
-        for name, choices in _CHOICES.items():
-            if getattr(self, name) not in choices:
-                allowed = ", ".join(str(c) for c in choices if c)
-                raise ValueError(f"{name} is {getattr(self, name)!r}: it can be {allowed}")
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if isinstance(field.default, bool) and not isinstance(value, bool):
-                raise ValueError(f"{field.name} is {value!r}: it can be true or false")
-            if field.name in ("negative", "scheduler", "variant") and not isinstance(value, str | None):
-                raise ValueError(f"{field.name} is {value!r}: give a text")
-
-    @classmethod
-    def of(cls, /, **settings: Any) -> "GeneratorConfig":
-        """The config of those settings that are not None.
-
-        Raises:
-            ValueError: A setting is unknown or out of range.
-        """
-        known = [field.name for field in fields(cls)]
-        for name in settings:
-            if name not in known:
-                close = [OLD_NAMES[name]] if name in OLD_NAMES else difflib.get_close_matches(name, known, 1)
-                hint = f"{close[0]!r}?" if close else f"it has {', '.join(known)}"
-                raise ValueError(f"generator has no setting {name!r}: {hint}")
-        return cls(**{name: value for name, value in settings.items() if value is not None})
-
-
-def read_generator(given: str | Mapping[str, Any]) -> tuple[str, GeneratorConfig]:
-    """A generator's name and settings, from ``NAME`` or ``{name: NAME, steps: 4, …}``, as YAML files have it.
-
-    Raises:
-        ValueError: It is neither, or a setting is unknown or out of range.
-    """
-    settings = {"name": "embedded"} | dict(given) if isinstance(given, Mapping) else {"name": given}
-    if not isinstance(settings["name"], str):
-        raise ValueError(f"generator is {given!r}: write a name, or {{name: NAME, steps: 4, …}}")
-    name = settings.pop("name")
-    return name, GeneratorConfig.of(**{str(key): value for key, value in settings.items()})
-
-
-def read_setting(name: str, text: str) -> Any:
-    """The value that a command line gives a setting: the text itself where it takes one, else what YAML reads in it."""
-    try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError:
-        return text
-    texts = {field.name for field in fields(GeneratorConfig) if str in get_args(field.type)}
-    return text if name in texts and value is not None else value
-
-
-def _read_size(given: Any) -> tuple[int, int] | None:
-    """(width, height) of 512, "768x512" or a pair."""
-    sides = given
-    if isinstance(given, str):
-        sides = [int(side) if side.isdecimal() else side for side in given.lower().split("x")]
-        sides = sides * 2 if len(sides) == 1 else sides
-    elif isinstance(given, int):
-        sides = [given, given]
-    if sides is None:
-        return None
-    if not isinstance(sides, Sequence) or len(sides) != 2 or any(type(side) is not int or side < 1 for side in sides):
-        raise ValueError(f"size is {given!r}: give pixels from 1 up, such as 512, or '768x512' (width x height)")
-    return tuple(sides)
-
-
-def _shown(size: Sequence[int]) -> str:
-    return "x".join(map(str, size))
-
-
-class Drawing(NamedTuple):
-    """Pictures, and which of them the safety checker objected to (those are black).
-
-    Attributes:
-        images: float32 in [0, 1], on the generator's device. (n, 3, height, width)
-        flagged: bool, on the same device. (n,)
-    """
-
-    images: Tensor
-    flagged: Tensor
-
-
-class ImageGenerator:
-    """Draws a picture for each prompt and seed.
+class PipelineGenerator(ImageGenerator):
+    """Draws with a pipeline in this process.
 
     Args:
         pipeline: A text-to-image pipeline of diffusers, on its device.
@@ -195,15 +51,7 @@ class ImageGenerator:
     Attributes:
         pipeline: diffusers' own.
         config: How pictures are drawn, with no None left where the pipeline has a default that the model heeds.
-        device: Where pictures are made.
-        fingerprint: A hash of everything that a picture depends on besides prompt and seed, for use as a cache key:
-            the weights' identity (hub commit, or the content of a folder's files) and the settings that change
-            pictures. Settings that only cost time or memory do not count.
-
-    Example:
-        >>> generator = ImageGenerator.from_pretrained("embedded", device="cpu")
-        >>> tuple(generator(["a castle", "a castle"], seeds=[0, 1]).shape)
-        (2, 3, 64, 64)
+        fingerprint: Of the hub's commit or the content of a folder's files, and the settings that change pictures.
     """
 
     def __init__(
@@ -239,20 +87,7 @@ class ImageGenerator:
         device: str | torch.device | None = None,
         config: GeneratorConfig | None = None,
         **overrides: Any,
-    ) -> "ImageGenerator":
-        """Load a generator.
-
-        Args:
-            name: ``embedded``, a folder that a diffusers pipeline was saved to, or a hub id.
-            device: Such as ``cuda``; by default the accelerator if there is one.
-            config: How to draw.
-            **overrides: Fields of `GeneratorConfig` to replace.
-
-        Raises:
-            ModelError: The model cannot be loaded, or a part is not what its config says; pickled weights are refused,
-                and no code that comes with a model is run.
-            ValueError: A setting is out of range, or this model has no use for it.
-        """
+    ) -> "PipelineGenerator":
         config = replace(config or GeneratorConfig(), **overrides)
         where = pick_device(device)
         if config.cpu_offload and where.type == "cpu":
@@ -296,31 +131,13 @@ class ImageGenerator:
             getattr(pipeline, offload[config.cpu_offload])(device=where)
         return cls(pipeline, config, name=str(name), identity=_identity(source))
 
-    def __call__(self, prompts: Sequence[str], seeds: Sequence[int]) -> Tensor:
-        """The pictures alone: ``draw(prompts, seeds).images``."""
-        return self.draw(prompts, seeds).images
-
-    @torch.no_grad()
-    def draw(self, prompts: Sequence[str], seeds: Sequence[int]) -> Drawing:
-        """Draw a picture for each prompt.
-
-        Each distinct prompt is encoded once. Where a batch does not fit into memory, it is drawn in halves; what was
+    def _draw(self, prompts: list[str], seeds: list[int]) -> Drawing:
+        """Each distinct prompt is encoded once. Where a batch does not fit into memory, it is drawn in halves; what was
         drawn before it stays, and later calls begin with the smaller size.
 
-        Args:
-            prompts: Texts.
-            seeds: A seed for each prompt, from 0 up.
-
         Raises:
-            TypeError: A prompt is no string, or a seed no whole number.
-            ValueError: Not as many seeds as prompts, or a negative seed.
             torch.OutOfMemoryError: One picture alone is too much. Any other error of the pipeline comes as it is.
         """
-        prompts, seeds = _checked(prompts, seeds)
-        if not prompts:
-            width, height = self.config.size or (0, 0)
-            none = torch.zeros(0, 3, height, width, device=self.device)
-            return Drawing(none, torch.zeros(0, dtype=torch.bool, device=self.device))
         drawn: list[Drawing] = []
         encoded: dict[str, dict[str, Tensor]] = {}
         start = 0
@@ -351,7 +168,7 @@ class ImageGenerator:
         result = self.pipeline(
             **inputs,
             **self._settings,
-            generator=[torch.Generator("cpu").manual_seed(_generator_seed(seed)) for seed in seeds],
+            generator=[torch.Generator("cpu").manual_seed(noise_seed(seed)) for seed in seeds],
             output_type="pt",
         )
         images = result.images.to(self.device, torch.float32)  # (batch, 3, height, width)
@@ -437,10 +254,6 @@ class ImageGenerator:
 
 # --- what is known of models and pipelines ------------------------------------------------------------------------
 
-_CHOICES = {
-    "dtype": (None, "auto", "float32", "bfloat16", "float16"),
-    "cpu_offload": (None, "model", "sequential"),
-}
 # Settings that a pipeline is called with, under its own names.
 _ASKED = ("num_inference_steps", "guidance_scale", "true_cfg_scale", "height", "width", "max_sequence_length")
 # Settings that cost time or memory and change nothing in a picture but rounding.
@@ -456,22 +269,6 @@ _EMBEDDINGS: dict[str, tuple[str | None, ...]] = {
 )
 # Pipelines that read text through CLIP alone, which cuts it at its window.
 _CLIP_ONLY = ("StableDiffusionPipeline", "LatentConsistencyModelPipeline", "StableDiffusionXLPipeline")
-# Few-step models, by the last part of their names, as their cards say; a pipeline's defaults are for undistilled ones.
-_CARDS: dict[str, dict[str, Any]] = {
-    "embedded": {"steps": 8, "guidance": 3.0, "size": (64, 64)},
-    "sd-turbo": {"steps": 1, "guidance": 0.0, "size": (512, 512)},
-    "sdxl-turbo": {"steps": 1, "guidance": 0.0, "size": (512, 512)},
-    "lcm_dreamshaper_v7": {"steps": 4, "guidance": 8.0, "size": (768, 768)},
-    "stable-diffusion-3.5-large-turbo": {"steps": 4, "guidance": 0.0},
-    "flux.1-schnell": {"steps": 4, "guidance": 0.0, "max_sequence_length": 256},
-    "z-image-turbo": {"steps": 8, "guidance": 0.0},
-}
-
-
-def as_its_card_says(config: GeneratorConfig, name: str) -> GeneratorConfig:
-    """The config with what the card of the model called `name` says where it has None."""
-    known = _CARDS.get(name.rstrip("/").rsplit("/", 1)[-1].lower(), {})
-    return replace(config, **{k: v for k, v in known.items() if getattr(config, k) is None})
 
 
 def drawing_dtype(dtype: str | None, device: torch.device) -> str:
@@ -535,12 +332,12 @@ def _resolve(config: GeneratorConfig, pipeline: diffusers.DiffusionPipeline) -> 
         found["guidance"] = config.guidance
     found["size"] = size = config.size or _default_size(pipeline)
     if config.size and not {"width", "height"} <= set(accepted):
-        raise ValueError(f"size is {_shown(size)}, and {kind} takes none: leave it out")
+        raise ValueError(f"size is {shown_size(size)}, and {kind} takes none: leave it out")
     factor = getattr(pipeline, "vae_scale_factor", 8)
     step = max(8, factor * 2 if hasattr(pipeline, "transformer") else factor)
     if size and any(side % step for side in size):
-        near = _shown([max(step, round(side / step) * step) for side in size])
-        raise ValueError(f"size is {_shown(size)}: {kind} draws multiples of {step} pixels, such as {near}")
+        near = shown_size([max(step, round(side / step) * step) for side in size])
+        raise ValueError(f"size is {shown_size(size)}: {kind} draws multiples of {step} pixels, such as {near}")
     if config.negative is not None:
         if "negative_prompt" not in accepted:
             raise ValueError(f"{kind} takes no negative prompt: leave negative out")
@@ -696,31 +493,3 @@ def _quiet() -> Iterator[None]:
             lib.set_verbosity(verbosity)
             if bars:
                 lib.enable_progress_bar()
-
-
-# --- drawing -----------------------------------------------------------------------------------------------------
-
-
-def _checked(prompts: Sequence[str], seeds: Sequence[int]) -> tuple[list[str], list[int]]:
-    if isinstance(prompts, str):
-        raise TypeError(f"prompts is the text {prompts[:40]!r}: give a list of texts")
-    texts = list(prompts)
-    for text in texts:
-        if not isinstance(text, str):
-            raise TypeError(f"a prompt is {text!r}: give texts")
-    try:
-        numbers = [operator.index(seed) for seed in seeds]
-    except TypeError as error:
-        raise TypeError(f"seeds must be whole numbers, one for each prompt: {error}") from None
-    if len(texts) != len(numbers):
-        raise ValueError(f"{len(numbers)} seeds for {len(texts)} prompts: give one for each")
-    if any(number < 0 for number in numbers):
-        raise ValueError(f"a seed is {min(numbers)}: give numbers from 0 up")
-    return texts, numbers
-
-
-def _generator_seed(seed: int) -> int:
-    """What torch's CPU generator is seeded with. It reads 32 bits, so larger seeds are hashed and not cut off."""
-    if seed < 2**32:
-        return seed
-    return int.from_bytes(blake2b(str(seed).encode(), digest_size=4).digest(), "big")

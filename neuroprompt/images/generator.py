@@ -1,0 +1,134 @@
+"""`ImageGenerator`: pictures from prompts, whatever draws them: a pipeline in this process, or a server behind a URL.
+
+A picture depends on (generator, prompt, seed) alone. Two prompts drawn with the same seed start from the same noise
+(common random numbers), which takes most of the luck out of a comparison.
+
+Pictures stay tensors on the device; files are the business of `neuroprompt.image_files`.
+"""
+
+import operator
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from neuroprompt import images
+from neuroprompt.images.config import GeneratorConfig
+
+
+class Drawing(NamedTuple):
+    """Pictures, and which of them the safety checker objected to (those are black).
+
+    Attributes:
+        images: float32 in [0, 1], on the generator's device. (n, 3, height, width)
+        flagged: bool, on the same device. (n,)
+    """
+
+    images: Tensor
+    flagged: Tensor
+
+
+class ImageGenerator(ABC):
+    """Draws a picture for each prompt and seed.
+
+    Attributes:
+        name: What the model is called, in files and reports.
+        config: How pictures are drawn, with no None left where what the generator has by default is known.
+        device: Where pictures are.
+        fingerprint: A hash of everything that a picture depends on besides prompt and seed, for use as a cache key:
+            the weights' identity and the settings that change pictures. Settings that only cost time or memory do not
+            count.
+
+    Example:
+        >>> generator = ImageGenerator.from_pretrained("embedded", device="cpu")
+        >>> tuple(generator(["a castle", "a castle"], seeds=[0, 1]).shape)
+        (2, 3, 64, 64)
+    """
+
+    name: str
+    config: GeneratorConfig
+    device: torch.device
+    fingerprint: str
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        name: str | Path = "embedded",
+        *,
+        device: str | torch.device | None = None,
+        config: GeneratorConfig | None = None,
+        **overrides: Any,
+    ) -> "ImageGenerator":
+        """Load a generator.
+
+        Args:
+            name: ``embedded``, a folder that a diffusers pipeline was saved to, or a hub id.
+            device: Such as ``cuda``; by default the accelerator if there is one.
+            config: How to draw.
+            **overrides: Fields of `GeneratorConfig` to replace.
+
+        Raises:
+            ModelError: The model cannot be loaded, or a part is not what its config says; pickled weights are refused,
+                and no code that comes with a model is run.
+            ValueError: A setting is out of range, or this model has no use for it.
+        """
+        kind = images.PipelineGenerator  # imported when it is asked for
+        return kind.from_pretrained(name, device=device, config=config, **overrides)
+
+    def __call__(self, prompts: Sequence[str], seeds: Sequence[int]) -> Tensor:
+        """The pictures alone: ``draw(prompts, seeds).images``."""
+        return self.draw(prompts, seeds).images
+
+    @torch.no_grad()
+    def draw(self, prompts: Sequence[str], seeds: Sequence[int]) -> Drawing:
+        """Draw a picture for each prompt.
+
+        Args:
+            prompts: Texts.
+            seeds: A seed for each prompt, from 0 up.
+
+        Raises:
+            TypeError: A prompt is no string, or a seed no whole number.
+            ValueError: Not as many seeds as prompts, or a negative seed.
+        """
+        prompts, seeds = _checked(prompts, seeds)
+        if not prompts:
+            width, height = self.config.size or (0, 0)
+            none = torch.zeros(0, 3, height, width, device=self.device)
+            return Drawing(none, torch.zeros(0, dtype=torch.bool, device=self.device))
+        return self._draw(prompts, seeds)
+
+    @abstractmethod
+    def _draw(self, prompts: list[str], seeds: list[int]) -> Drawing:
+        """`draw`, of one prompt or more."""
+
+    def encode(self, prompts: Sequence[str]) -> Tensor | None:
+        """What the generator reads of each prompt, as one vector: (n, d), float32; None where that is not known."""
+        return None
+
+    @property
+    def window(self) -> int | None:
+        """CLIP tokens that are read of a prompt, begin and end included; None where that is not known, or where it is
+        read by more than CLIP."""
+        return None
+
+
+def _checked(prompts: Sequence[str], seeds: Sequence[int]) -> tuple[list[str], list[int]]:
+    if isinstance(prompts, str):
+        raise TypeError(f"prompts is the text {prompts[:40]!r}: give a list of texts")
+    texts = list(prompts)
+    for text in texts:
+        if not isinstance(text, str):
+            raise TypeError(f"a prompt is {text!r}: give texts")
+    try:
+        numbers = [operator.index(seed) for seed in seeds]
+    except TypeError as error:
+        raise TypeError(f"seeds must be whole numbers, one for each prompt: {error}") from None
+    if len(texts) != len(numbers):
+        raise ValueError(f"{len(numbers)} seeds for {len(texts)} prompts: give one for each")
+    if any(number < 0 for number in numbers):
+        raise ValueError(f"a seed is {min(numbers)}: give numbers from 0 up")
+    return texts, numbers
