@@ -19,5 +19,6 @@ def serve(*, settings: ServeSettings) -> None:
     """
     from neuroprompt.server.app import run
 
-    find(settings.model, "policy")
+    if settings.fallback == "none":  # else it is answered without a policy, and the policy is tried again
+        find(settings.model, "policy")
     run(settings)

@@ -11,15 +11,19 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import uvicorn
-from fastapi import FastAPI, Request
+from fastapi import Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
+from fastapi.middleware.cors import CORSMiddleware
+from fastapi.responses import Response
+from fastapi.security import HTTPBearer
 from starlette.exceptions import HTTPException
-from starlette.responses import Response
 
 import neuroprompt
 from neuroprompt.server.errors import Problem
+from neuroprompt.server.limits import Limits
 from neuroprompt.server.metrics import Metrics
 from neuroprompt.server.routes import ROUTERS
+from neuroprompt.server.schemas import ErrorAnswer
 from neuroprompt.server.settings import ServeSettings
 from neuroprompt.server.workers import Workers
 from neuroprompt.terminal import say
@@ -41,13 +45,23 @@ def create_app(settings: ServeSettings) -> FastAPI:
         lifespan=lifespan,
         docs_url=None,  # pages that load their scripts from elsewhere
         redoc_url=None,
+        responses={"4XX": {"model": ErrorAnswer}, "5XX": {"model": ErrorAnswer}, 422: {"model": ErrorAnswer}},
     )
     app.state.settings, app.state.metrics, app.state.checks = settings, Metrics(), {}
     app.state.workers = Workers(settings, app.state.metrics)
+    bearer = [Depends(HTTPBearer(auto_error=False))] if settings.keys else []  # for OpenAPI; `Limits` asks for it
     for router in ROUTERS:
-        app.include_router(router)
-    for kind in (Problem, RequestValidationError, HTTPException, ValueError):
+        app.include_router(router, dependencies=bearer)
+    for kind in (Problem, RequestValidationError, HTTPException):
         app.add_exception_handler(kind, _answer)
+    app.add_middleware(Limits, settings=settings, metrics=app.state.metrics)
+    if settings.cors_origin:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.cors_origin,
+            allow_methods=["GET", "POST"],
+            allow_headers=["Authorization", "Content-Type"],
+        )
     return app
 
 
@@ -60,7 +74,7 @@ def run(settings: ServeSettings) -> None:
     app = create_app(settings)
     listening = _listen(settings.host, settings.port)
     config = uvicorn.Config(
-        app, log_level="warning", access_log=False, server_header=False, timeout_graceful_shutdown=int(settings.timeout)
+        app, log_level="error", access_log=False, server_header=False, timeout_graceful_shutdown=int(settings.timeout)
     )
     signal.signal(signal.SIGTERM, lambda *_: None)  # to which uvicorn hands it on, when all is done
     shown = f"[{settings.host}]" if ":" in settings.host else settings.host
@@ -79,15 +93,15 @@ def _listen(host: str, port: int) -> socket.socket:
 
 
 async def _answer(request: Request, error: Exception) -> Response:
-    """Every error, in the shape of the path's dialect."""
+    """What goes wrong in a route, or before it is found, in the shape of the path's dialect."""
     if isinstance(error, RequestValidationError):
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"][1:]))
-        problem = Problem(422, f"{where}: {first['msg']}" if where else first["msg"], "invalid_request")
+        wrong = error.errors()[0]
+        field, *rest = wrong["loc"][1:] or ("body",)
+        where = ".".join([str(field)[:100], *(str(part) for part in rest if isinstance(part, int))])
+        if wrong["type"] == "json_invalid":
+            error = Problem(400, "the body is no JSON", "invalid_json")
+        else:
+            error = Problem(422, f"{where}: {wrong['msg']}", "invalid_request")
     elif isinstance(error, HTTPException):
-        problem = Problem(error.status_code, str(error.detail), "http_error")
-    elif isinstance(error, ValueError):
-        problem = Problem(422, " ".join(str(error).split()), "invalid_request")
-    else:
-        problem = error
-    return problem.response(request.url.path)
+        error = Problem(error.status_code, str(error.detail), "http_error")
+    return error.response(request.url.path)

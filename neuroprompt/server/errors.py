@@ -5,7 +5,10 @@
 A router of another dialect puts the function that writes its bodies into `DIALECTS`, under its paths' prefix.
 """
 
-from collections.abc import Callable
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from starlette.responses import JSONResponse
 
@@ -33,6 +36,8 @@ class Problem(Exception):
         headers = {"Retry-After": str(self.retry_after)} if self.retry_after is not None else {}
         if self.status == 401:
             headers["WWW-Authenticate"] = "Bearer"
+        if self.status == 413:
+            headers["Connection"] = "close"  # or the rest of the body would be read, to the end
         return JSONResponse(write(self), self.status, headers)
 
 
@@ -44,3 +49,24 @@ def _openai(problem: Problem) -> dict:
 
 DIALECTS: dict[str, Callable[[Problem], dict]] = {}
 """How an error's body is written, by the beginning of the path."""
+
+
+def refusal(error: ValueError) -> Problem:
+    """A request that cannot be met, as the library says why."""
+    return Problem(422, " ".join(str(error).split()), "invalid_request")
+
+
+@contextmanager
+def refusing() -> Iterator[None]:
+    """Make every ValueError of what a request asks for its refusal."""
+    try:
+        yield
+    except ValueError as error:
+        raise refusal(error) from None
+
+
+def fault(error: Exception) -> Problem:
+    """A mistake of ours. Its kind and places are logged, without its message, which may quote a prompt."""
+    places = "".join(traceback.format_tb(error.__traceback__))
+    print(f"{places}{type(error).__name__}", file=sys.stderr, flush=True)
+    return Problem(500, "this request could not be answered: the server's log says where it failed", "failed")

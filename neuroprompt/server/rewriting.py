@@ -1,30 +1,103 @@
 """Prompts in, rewrites out, for every route: the policy's, or what the operator says for when it is down."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from types import MappingProxyType
 from typing import Any
 
-from neuroprompt.decoding import Constraints
+from neuroprompt.completions import append, check_prompt
+from neuroprompt.decoding import Constraints, check
+from neuroprompt.modifiers import categorise, frequent_phrases
+from neuroprompt.prompts import CLIP_WINDOW, count_clip_tokens
+from neuroprompt.server.errors import Problem, refusal, refusing
+from neuroprompt.server.settings import ServeSettings
 from neuroprompt.server.work import Rewrite
 from neuroprompt.server.workers import Workers
 
+SUFFIX = 10
+"""How many modifiers the fixed suffix has, as evaluation's method of that name."""
+
 
 async def rewrite(
-    workers: Workers, prompts: Sequence[str], wish: Constraints | None = None, decoding: Mapping[str, Any] | None = None
+    workers: Workers,
+    prompts: Sequence[str],
+    wish: Mapping[str, Any] | None = None,
+    decoding: Mapping[str, Any] | None = None,
 ) -> list[list[dict[str, Any]]]:
     """The variants of each prompt, each as `EnhancedPrompt.to_dict()`.
 
     Args:
+        wish: Fields of `Constraints`, such as ``{"forbid": ["blurry"]}``.
         decoding: Settings of `enhancer.Decoding`, such as ``{"seed": 7}``; `batch_size` is not among them.
 
     Raises:
-        Problem: There is no policy, and no fallback.
-        ValueError: A prompt or the wish cannot be met; one line for whoever asked.
+        Problem: It is more than the operator allows, a prompt or the wish cannot be met, or there is no policy, and no
+            fallback.
     """
-    settings = tuple(sorted((decoding or {}).items()))
-    asked = [asyncio.ensure_future(workers.ask("policy", Rewrite(p, wish or None, settings))) for p in prompts]
+    wish, decoding = wish or {}, decoding or {}
+    check_limits(workers.settings, prompts, wish, decoding)
+    fallback = workers.settings.fallback
+    if fallback != "none" and workers.parts["policy"].state in ("restarting", "failed"):
+        return await _all_instead(fallback, prompts, wish, decoding)
     try:
-        return await asyncio.gather(*asked)
-    finally:
-        for one in asked:  # of those that one that failed, or a client that left, makes useless
-            one.cancel()
+        return await workers.ask_all("policy", [Rewrite(prompt, wish, decoding) for prompt in prompts])
+    except Problem as problem:
+        if fallback == "none" or problem.status != 503:
+            raise
+        return await _all_instead(fallback, prompts, wish, decoding)
+
+
+def check_limits(
+    settings: ServeSettings,
+    prompts: Sequence[str],
+    wish: Mapping[str, Any] = MappingProxyType({}),
+    decoding: Mapping[str, Any] = MappingProxyType({}),
+) -> None:
+    """Refuse (422) what is more than the operator allows."""
+    counts = {
+        "prompts": (len(prompts), settings.max_prompts),
+        "characters in a prompt": (max(map(len, prompts), default=0), settings.max_prompt_length),
+        "characters in phrases": (sum(map(len, _phrases(wish.values()))), settings.max_prompt_length),
+        "variants": (decoding.get("num_return_sequences", 1), settings.max_variants),
+        "beams": (decoding.get("num_beams", 1), settings.max_variants),
+    }
+    for what, (count, most) in counts.items():
+        if count > most:
+            raise refusal(ValueError(f"{count:,} {what} are too many: at most {most:,}"))
+
+
+def _phrases(value: Any) -> Iterator[str]:
+    """All texts in nested lists."""
+    if isinstance(value, str):
+        yield value
+    else:
+        for part in value or ():
+            yield from _phrases(part)
+
+
+async def _all_instead(
+    fallback: str, prompts: Sequence[str], wish: Mapping[str, Any], decoding: Mapping[str, Any]
+) -> list[list[dict[str, Any]]]:
+    """Without a model; in a thread, since the tokenizer that counts takes seconds to import, once."""
+    with refusing():
+        made = await asyncio.to_thread(lambda: [_instead(fallback, prompt, wish, decoding) for prompt in prompts])
+    return [[one] * decoding.get("num_return_sequences", 1) for one in made]
+
+
+def _instead(fallback: str, prompt: str, wish: Mapping[str, Any], decoding: Mapping[str, Any]) -> dict[str, Any]:
+    """What `fallback` makes of a prompt, in the form of `EnhancedPrompt.to_dict()`; what is required is there."""
+    window, constraints = decoding.get("window", CLIP_WINDOW), Constraints(**wish)
+    check_prompt(prompt, constraints, window)
+    suffix = [term for term, _ in frequent_phrases()[:SUFFIX]] if fallback == "suffix" else []
+    text, modifiers = append(prompt, suffix, window, constraints)
+    return {
+        "original": prompt,
+        "text": text,
+        "modifiers": [{"text": modifier, "category": categorise(modifier)} for modifier in modifiers],
+        "score": None,
+        "seed": decoding.get("seed", 0),
+        "clip_tokens": count_clip_tokens(text),
+        "constraints": asdict(check(text, constraints)) if constraints else None,
+        "warning": f"the policy is down: this is the prompt {'with a fixed suffix' if suffix else 'as it was'}",
+    }

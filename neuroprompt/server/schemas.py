@@ -1,58 +1,101 @@
 """What the native routes take and give. No other field is accepted, and none is a path or an address."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
+from neuroprompt.modifiers import CATEGORIES
+
 Text = Annotated[str, StringConstraints(min_length=1)]
-Phrase = Annotated[str, StringConstraints(min_length=1)]
-Clause = Phrase | list[Phrase]
+Clause = Text | list[Text]
+Category = Literal[CATEGORIES]
 
 
 class Strict(BaseModel):
+    """A request: what it does not know, or is of another type, is refused."""
+
     model_config = ConfigDict(extra="forbid", strict=True)
 
 
-class ConstraintFields(Strict):
+class Wish(Strict):
     """The fields of `neuroprompt.Constraints`."""
 
-    artist: Clause | None = Field(None, description='"a|b", or a list, is either.')
+    artist: Clause | None = Field(None, description='A phrase of this kind; "a|b", or a list, is either.')
     style: Clause | None = None
     format: Clause | None = None
     perspective: Clause | None = None
     booster: Clause | None = None
     vibe: Clause | None = None
     require: list[Clause] = Field([], description="Each of these must be there.")
-    forbid: list[Phrase] = Field([], description="None of these may be there.")
-    auto: list[str] = Field([], description="Categories from which the policy picks a phrase itself.")
+    forbid: list[Text] = Field([], description="None of these may be there.")
+    auto: list[Category] = Field([], description="Kinds of which the policy picks a phrase itself.")
 
 
-class DecodingFields(Strict):
-    """The fields of `neuroprompt.enhancer.Decoding`, but for those that are the operator's."""
+class DecodingSettings(Strict):
+    """The fields of `neuroprompt.enhancer.Decoding`, but for `batch_size`, which is the operator's."""
 
-    num_return_sequences: int = Field(1, ge=1, description="Variants of each prompt.")
-    do_sample: bool | None = None
+    num_return_sequences: int = Field(1, ge=1, description="Variants of each prompt; more than one are sampled.")
+    do_sample: bool | None = Field(None, description="Sample, or search with beams; by default the policy's way.")
     seed: int = Field(0, ge=0, lt=2**63)
     num_beams: int = Field(5, ge=1)
-    diversity: float | None = Field(None, ge=0, le=10)
+    diversity: float | None = Field(None, ge=0, le=10, description="The noise of the search; 0 is plain beam search.")
     length_penalty: float = Field(1.0, ge=-10, le=10)
     temperature: float | None = Field(None, ge=0.001, le=1000)
-    top_k: int = Field(100, ge=0)
+    top_k: int = Field(100, ge=0, lt=2**31, description="0 is all.")
     top_p: float = Field(1.0, ge=1e-9, le=1)
-    max_new_tokens: int | None = Field(None, ge=1, le=10_000)
-    min_modifiers: int = Field(4, ge=0, le=1000)
-    window: int = Field(77, ge=3, le=10_000)
-    coherent: bool = True
+    max_new_tokens: int | None = Field(None, ge=1, le=512)
+    min_modifiers: int = Field(4, ge=0, le=64)
+    window: int = Field(77, ge=3, le=302, description="CLIP tokens that a result may have; 302 are four chunks of 75.")
+    coherent: bool = Field(True, description="Leave out what a person would not sign.")
     output_scores: bool = True
 
 
-class EnhanceRequest(ConstraintFields, DecodingFields):
+class EnhanceRequest(Wish, DecodingSettings):
     """Prompts to rewrite, what the rewrites must and must not say, and how they are decoded."""
 
-    prompts: Text | list[Text]
+    prompts: Text | Annotated[list[Text], Field(min_length=1)]
 
 
 class EnhanceAnswer(BaseModel):
-    """The variants of each prompt, in order, each as `EnhancedPrompt.to_dict()`."""
+    """The variants of each prompt, in order."""
 
-    results: list[list[dict[str, Any]]]
+    results: list[list[dict[str, Any]]] = Field(description="Each is `EnhancedPrompt.to_dict()`.")
+
+
+class ScoreRequest(Strict):
+    """Pictures to judge by what was wished for."""
+
+    prompt: Text
+    pictures: list[Text] = Field(min_length=1, description="PNG, JPEG or WebP files in base64.")
+
+
+class ScoreAnswer(BaseModel):
+    """What each reward makes of each picture, in order."""
+
+    results: list[dict[str, float]]
+
+
+class ModifierEntry(BaseModel):
+    """A term, and how many of DiffusionDB's prompts hold it."""
+
+    category: str
+    modifier: str
+    prompts: int
+
+
+class ModifiersAnswer(BaseModel):
+    """Those to suggest first come first."""
+
+    modifiers: list[ModifierEntry]
+
+
+class ErrorDetail(BaseModel):
+    message: str
+    type: str
+    code: str
+
+
+class ErrorAnswer(BaseModel):
+    """What every error of these routes looks like."""
+
+    error: ErrorDetail

@@ -86,11 +86,8 @@ class ServeSettings:
 
     @property
     def loopback(self) -> bool:
-        """Whether only this machine can reach the host."""
-        try:
-            return self.host == "localhost" or ip_address(self.host).is_loopback
-        except ValueError:
-            return False
+        """Whether only this machine can reach the server."""
+        return self.host == "localhost" or is_loopback(self.host)
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -108,3 +105,11 @@ class ServeSettings:
             if not key or not key.isascii() or not key.isprintable() or " " in key:
                 raise ValueError("a key must be ASCII without spaces: make one with `openssl rand -hex 32`")
         return tuple(keys)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether this is an address of this machine for itself."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -6,24 +6,22 @@ It reads from its standard input what part it is and the settings, then batches,
 standard output; frames of eight bytes of length and a pickle, between processes of one server alone. It ends when its
 input does, and on Linux the moment that its parent dies, whatever it is doing.
 
-Here are, for the front, too, what it may ask for: `Rewrite`, `Judging`. This module imports no torch; what a part takes to
-load is imported where it is loaded. Another part is a request, a function in `PARTS`, and its line in `Workers`.
+What the front may ask for is here, too: `Rewrite`, `Judging`. This module imports no torch; a part imports what it
+takes where it is loaded. Another part is a request, a function in `PARTS`, and its line in `Workers`.
 """
 
 import ctypes
-import io
 import os
 import pickle
 import signal
 import sys
-import traceback
-from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
 import neuroprompt.threads  # noqa: F401 (before torch)
 from neuroprompt.decoding import Constraints
-from neuroprompt.server.errors import Problem
+from neuroprompt.server.errors import fault, refusal
 from neuroprompt.server.settings import ServeSettings
 
 
@@ -32,27 +30,32 @@ class Rewrite:
     """A prompt to be rewritten.
 
     Attributes:
-        decoding: Settings of `enhancer.Decoding`, as pairs, sorted; without `batch_size`, which is the operator's.
-        sequences: How many are decoded for it, about: variants, and beams.
+        wish: Fields of `Constraints`, as they were asked for; whether they can be met is found here, where it holds up
+            nobody else.
+        decoding: Settings of `enhancer.Decoding`, without `batch_size`, which is the operator's.
 
     Answer:
         list[dict]: `EnhancedPrompt.to_dict()` of each variant.
     """
 
     prompt: str
-    constraints: Constraints | None = None
-    decoding: tuple[tuple[str, Any], ...] = ()
+    wish: Mapping[str, Any] = field(default_factory=dict)
+    decoding: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def constrained(self) -> bool:
+        return any(self.wish.values())
 
     @property
     def group(self) -> Hashable:
-        return self.decoding, bool(self.constraints)
+        return tuple(sorted(self.decoding.items())), self.constrained
 
     @property
     def size(self) -> int:
-        asked = dict(self.decoding)
-        variants, beams = asked.get("num_return_sequences", 1), asked.get("num_beams", 5)
-        sampled = variants > 1 if asked.get("do_sample") is None else asked["do_sample"]
-        return (variants if sampled else 1) * (beams if self.constraints or not sampled else 1)
+        """The sequences that are decoded for it: a sample is one; a search, and one under constraints, one a beam."""
+        variants, beams = self.decoding.get("num_return_sequences", 1), self.decoding.get("num_beams", 5)
+        sampled = variants > 1 if (asked := self.decoding.get("do_sample")) is None else asked
+        return (variants if sampled else 1) * (beams if self.constrained or not sampled else 1)
 
 
 @dataclass(frozen=True)
@@ -75,34 +78,29 @@ class Judging:
 # --- the parts: each is loaded once, and answers batches ---------------------------------------------------------
 
 Answers = Callable[[Sequence[Any]], Sequence[Any]]
-"""Requests in, for each its answer out, in order; or the `Problem` or ValueError of those that can have none."""
+"""Requests of one group in, for each its answer out, in order; the answer of one that can have none is a `Problem`."""
 
 
 def policy(settings: ServeSettings) -> Answers:
     from neuroprompt.completions import check_prompt
-    from neuroprompt.enhancer import PromptEnhancer
+    from neuroprompt.enhancer import Decoding, PromptEnhancer
 
     enhancer = PromptEnhancer.from_pretrained(settings.model, device=settings.device)
 
     def rewrite(batch: Sequence[Rewrite]) -> list[Any]:
-        decoding = dict(batch[0].decoding)
+        settings_ = dict(batch[0].decoding) | {"batch_size": settings.batch_size}
         answers: list[Any] = [None] * len(batch)
+        wishes: dict[int, Constraints] = {}
         for i, asked in enumerate(batch):
             try:
-                check_prompt(asked.prompt, asked.constraints, decoding.get("window", 77))
+                decoding = Decoding(**settings_).of_policy(enhancer.model.generation_config)
+                wishes[i] = Constraints(**asked.wish)
+                check_prompt(asked.prompt, wishes[i], decoding.window)
             except ValueError as error:
-                answers[i] = error
-        good = [i for i, answer in enumerate(answers) if answer is None]
-        try:
-            made = enhancer.rewrite(
-                [batch[i].prompt for i in good],
-                [batch[i].constraints for i in good],
-                **decoding,
-                batch_size=settings.batch_size,
-            )
-        except ValueError as error:  # of the settings, which all share
-            return [error] * len(batch)
-        for i, variants in zip(good, made, strict=True):
+                wishes.pop(i, None)
+                answers[i] = refusal(error)
+        made = enhancer.rewrite([batch[i].prompt for i in wishes], [*wishes.values()], **settings_)
+        for i, variants in zip(wishes, made, strict=True):
             answers[i] = [variant.to_dict() for variant in variants]
         return answers
 
@@ -112,27 +110,24 @@ def policy(settings: ServeSettings) -> Answers:
 
 def rewards(settings: ServeSettings) -> Answers:
     import torch
-    from PIL import Image
     from torchvision.transforms.v2.functional import to_dtype, to_image
 
+    from neuroprompt.completions import check_prompt
+    from neuroprompt.image_files import decode_image
     from neuroprompt.rewards import load_rewards
 
     source = settings.reward_model or ("embedded" if settings.generator == "embedded" else "published")
     judge = load_rewards(settings.rewards, source, settings.device)
 
-    def score(batch: Sequence[Judging]) -> list[Any]:
-        answers: list[Any] = []
-        for asked in batch:
-            try:
-                with Image.open(io.BytesIO(asked.picture)) as picture:
-                    tensor = to_dtype(to_image(picture.convert("RGB")), torch.float32, scale=True)  # (3, height, width)
-            except Exception:  # Pillow raises a dozen kinds
-                answers.append(ValueError("the picture cannot be read: send a whole PNG, JPEG or WebP file"))
-                continue
-            answers.append({name: float(value) for name, value in judge([asked.prompt], tensor[None]).items()})
-        return answers
+    def score(asked: Judging) -> Any:
+        try:
+            check_prompt(asked.prompt)
+            picture = to_dtype(to_image(decode_image(asked.picture)), torch.float32, scale=True)  # (3, height, width)
+        except ValueError as error:
+            return refusal(error)
+        return {name: float(value) for name, value in judge([asked.prompt], picture[None]).items()}
 
-    return score
+    return lambda batch: [score(asked) for asked in batch]
 
 
 PARTS: dict[str, Callable[[ServeSettings], Answers]] = {"policy": policy, "rewards": rewards}
@@ -171,9 +166,7 @@ def _answers(answer: Answers, batch: list[Any]) -> list[Any]:
     except Exception as error:
         if len(batch) > 1:  # so that only the one at fault gets none
             return [result for asked in batch for result in _answers(answer, [asked])]
-        places = traceback.format_tb(error.__traceback__)  # without the error's text, which may quote a prompt
-        print(f"{type(error).__name__}\n{''.join(places)}", file=sys.stderr, flush=True)
-        return [Problem(500, "this request could not be answered: the server's log says where it failed", "failed")]
+        return [fault(error)]
 
 
 def _refusal(error: Exception) -> str:

@@ -14,6 +14,7 @@ import asyncio
 import os
 import pickle
 import sys
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -40,6 +41,7 @@ class Workers:
     """
 
     def __init__(self, settings: ServeSettings, metrics: "Metrics"):
+        self.settings = settings
         self.parts = {"policy": Part("policy", settings.workers, settings, metrics)}
         if settings.rewards != "none":
             self.parts["rewards"] = Part("rewards", 1, settings, metrics)
@@ -55,12 +57,20 @@ class Workers:
         """The answer to a request. Cancelled, it is dropped, unless a process is at it already.
 
         Raises:
-            Problem: The part is not served here, could not be loaded, or died of this.
-            ValueError: The request cannot be answered; one line for whoever asked.
+            Problem: The part is not served here, could not be loaded, or died of this; or it refuses the request.
         """
         if part not in self.parts:
             raise Problem(503, f"this server has no {part}", "not_served")
         return await self.parts[part].ask(request)
+
+    async def ask_all(self, part: str, requests: Iterable[Request]) -> list[Any]:
+        """The answers, in order. Where one has none, or whoever asked is gone, the others are dropped."""
+        asked = [asyncio.ensure_future(self.ask(part, request)) for request in requests]
+        try:
+            return await asyncio.gather(*asked)
+        finally:
+            for one in asked:
+                one.cancel()
 
 
 class Part:
@@ -69,7 +79,7 @@ class Part:
     Attributes:
         name: Of `work.PARTS`.
         queue: What waits.
-        states: Of each process: loading, ready, restarting, or what is wrong.
+        states: Of each process: loading, ready, restarting, or failed.
     """
 
     def __init__(self, name: str, count: int, settings: ServeSettings, metrics: "Metrics"):
@@ -81,11 +91,11 @@ class Part:
 
     @property
     def state(self) -> str:
-        """Of the whole: ready if a process is, else of the one that is nearest to it."""
-        return next((state for state in ("ready", "loading", "restarting") if state in self.states), self.states[0])
+        """Of the whole: that of the process which is nearest to being ready."""
+        return next(state for state in ("ready", "loading", "restarting", "failed") if state in self.states)
 
     async def ask(self, request: Request) -> Any:
-        if self.state not in ("ready", "loading", "restarting"):
+        if self.state == "failed":
             raise _unavailable(self)
         answer = self.queue.put(request)
         try:
@@ -117,11 +127,11 @@ class Part:
                 loaded = self.states[number] == "ready"
                 self.metrics.restarts.labels(self.name).inc()
                 say(f"{self.name}: {lost or 'its process died'}; starting it again", "warning:", "yellow")
-                self.states[number] = "restarting" if loaded else f"failed: {lost}"
+                self.states[number] = "restarting" if loaded else "failed"
                 if not loaded:
-                    if self.state == self.states[number]:
-                        self.queue.fail(_unavailable(self))
                     pause = min(2 * pause or 1, LONGEST_PAUSE)
+                if self.state == "failed":
+                    self.queue.fail(_unavailable(self))
             finally:
                 await _end(process)
             await asyncio.sleep(pause)
@@ -144,14 +154,14 @@ class Part:
                 raise _Lost(f"its process took more than {self.settings.timeout:g} s") from None
             for job, answer in zip(jobs, answers, strict=True):
                 if not job.answer.done():
-                    (job.answer.set_exception if isinstance(answer, Exception) else job.answer.set_result)(answer)
+                    (job.answer.set_exception if isinstance(answer, Problem) else job.answer.set_result)(answer)
         finally:
             reply.cancel()
             batch_taken.cancel()
             for job in jobs:
                 if not job.answer.done():
                     job.answer.set_exception(
-                        Problem(503, f"the {self.name}'s process died of this batch: ask again", "worker_died", 1)
+                        Problem(503, f"{self.name}: its process died meanwhile, ask again", "worker_died", 1)
                     )
 
 
@@ -160,7 +170,7 @@ class _Lost(Exception):
 
 
 def _unavailable(part: Part) -> Problem:
-    return Problem(503, f"the {part.name} could not be loaded, and is tried again", f"{part.name}_unavailable", 10)
+    return Problem(503, f"{part.name}: it could not be loaded, and is tried again", f"{part.name}_unavailable", 10)
 
 
 async def _spawn() -> "Process":

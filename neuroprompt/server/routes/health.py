@@ -1,11 +1,19 @@
 """How the server is: alive, ready, measured, described."""
 
+from pathlib import Path
+from urllib.parse import urlsplit
+
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 
 import neuroprompt
 
 router = APIRouter(tags=["health"])
+
+LIMITS = (
+    *("max_body", "max_prompts", "max_prompt_length", "max_variants", "max_concurrent", "rate_limit", "timeout"),
+    "batch_size",
+)
 
 
 @router.get("/livez")
@@ -14,17 +22,20 @@ async def livez() -> dict[str, str]:
     return {"status": "alive"}
 
 
-@router.get("/readyz")
+@router.get("/readyz", responses={503: {"description": "A part is not ready"}})
 async def readyz(request: Request) -> JSONResponse:
-    """Each part by name; 503 while one of them is not ready."""
+    """Each part by name; 503 until all are ready. A policy that failed where there is a fallback holds up nothing."""
     state = request.app.state
     parts = {name: part.state for name, part in state.workers.parts.items()}
     parts |= {name: how() for name, how in state.checks.items()}
-    ready = all(how == "ready" for how in parts.values())
+    enough = {name: ("ready",) for name in parts}
+    if state.settings.fallback != "none":
+        enough["policy"] = ("ready", "restarting", "failed")
+    ready = all(how in enough[name] for name, how in parts.items())
     return JSONResponse({"status": "ready" if ready else "not ready", "parts": parts}, 200 if ready else 503)
 
 
-@router.get("/metrics")
+@router.get("/metrics", response_class=Response)
 async def metrics(request: Request) -> Response:
     """For Prometheus."""
     return Response(request.app.state.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
@@ -32,13 +43,22 @@ async def metrics(request: Request) -> Response:
 
 @router.get("/info")
 async def info(request: Request) -> dict[str, object]:
-    """Versions, models and limits."""
+    """Version, models and limits."""
     settings = request.app.state.settings
     return {
         "version": neuroprompt.__version__,
-        "models": {name: getattr(settings, name) for name in ("model", "generator", "rewards")},
-        "limits": {
-            name: getattr(settings, name)
-            for name in ("max_body", "max_prompts", "max_prompt_length", "max_variants", "max_concurrent", "rate_limit")
+        "models": {
+            "policy": _name(settings.model),
+            "generator": ", ".join(map(_name, settings.generator.split(","))),
+            "rewards": settings.rewards,
         },
+        "fallback": settings.fallback,
+        "limits": {name: getattr(settings, name) for name in LIMITS},
     }
+
+
+def _name(model: str) -> str:
+    """Of a model, without where it lies on this machine, or what an address says besides its host."""
+    if "://" in model:
+        return urlsplit(model).hostname or ""
+    return Path(model).name if Path(model).expanduser().exists() else model
