@@ -51,7 +51,7 @@ class Muon(Optimizer):
             {"params": [p for p in trained if p.ndim != 2], "weight_decay": 0.0},
         ]
         super().__init__([group for group in groups if group["params"]], {"lr": lr, "momentum": momentum})
-        self._adamw = AdamW(self.param_groups[1:], lr=lr, betas=betas, eps=eps, fused=True)
+        self._adamw = AdamW(self.param_groups, lr=lr, betas=betas, eps=eps, fused=True)  # moves all but the first
         self._share()
 
     def _share(self) -> None:
