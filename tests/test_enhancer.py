@@ -17,7 +17,7 @@ from neuroprompt.coherence import (
     repeated_groups,
     unknown_words,
 )
-from neuroprompt.decoding import ConstraintError, Constraints
+from neuroprompt.decoding import ConstraintError, Constraints, occurrences
 from neuroprompt.enhancer import EnhancedPrompt, PromptEnhancer
 from neuroprompt.models import ModelError
 from neuroprompt.prompts import Prompt, count_clip_tokens, modifier_key
@@ -344,3 +344,15 @@ def test_rewrites_contradict_nothing_and_say_nothing_twice_unless_all_is_asked_f
     for text in texts:
         assert not contradictions(text) and not repeated_groups(text), text
     assert any(map(contradictions, all_of_it)) and any(map(repeated_groups, all_of_it))
+
+
+def test_what_must_not_be_added_may_be_in_the_prompt(enhancer):
+    liked = sorted({modifier.text for prompt in ("boy on a horse", "a fox") for modifier in enhancer(prompt).modifiers})
+    prompts = ["boy on a horse", "a fox", *liked, f"a fox, {liked[0]}", f"{liked[-1]} of a fox"]
+    wish = Constraints(never_add=liked, style="baroque")
+    for original, result in zip(prompts, enhancer(prompts, wish), strict=True):
+        assert result.text.startswith(original)
+        assert result.constraints and "baroque" in result.text
+        assert not [phrase for phrase in liked if any(occurrences(result.text[len(original) :], phrase))]
+    with pytest.raises(ConstraintError, match="'8K' is also forbidden"):
+        Constraints(never_add="8k", require="8K")

@@ -51,6 +51,8 @@ class Constraints:
         artist, style, format, perspective, booster, vibe: one clause each, where given.
         require: further clauses, e.g. `["fog", "golden hour|sunset", ["oil on canvas", "oil painting"]]`.
         forbid: phrases that must not appear.
+        never_add: phrases that must not appear in what is added, such as an operator's block list; those that the
+            prompt itself has stay, and are no error.
         auto: categories from whose whole vocabulary the model picks a term by itself: one clause each.
 
     Raises:
@@ -67,6 +69,7 @@ class Constraints:
     require: str | Sequence[str | Sequence[str]] = ()
     forbid: str | Sequence[str] = ()
     auto: str | Sequence[str] = ()
+    never_add: str | Sequence[str] = ()
 
     def __post_init__(self):
         for category in CATEGORIES:  # tuples throughout, so that equal constraints are equal and hashable
@@ -74,7 +77,9 @@ class Constraints:
             object.__setattr__(self, category, None if value is None else _alternatives(value, category))
         require = (self.require,) if isinstance(self.require, str) else self.require
         object.__setattr__(self, "require", tuple(_alternatives(value, "require") for value in require or ()))
-        object.__setattr__(self, "forbid", _alternatives(self.forbid, "forbid") if self.forbid else ())
+        for name in ("forbid", "never_add"):
+            value = getattr(self, name)
+            object.__setattr__(self, name, _alternatives(value, name) if value else ())
         object.__setattr__(self, "auto", (self.auto,) if isinstance(self.auto, str) else tuple(self.auto or ()))
         for category in self.auto:
             if category not in CATEGORIES:
@@ -114,8 +119,8 @@ class Constraints:
 
     @property
     def forbidden(self) -> tuple[str, ...]:
-        """Phrases that must not appear."""
-        return self.forbid
+        """Phrases that must not be written; of these, `forbid` must not be in the prompt either."""
+        return self.forbid + self.never_add
 
     def refuse(self, text: str) -> None:
         """Raises `ConstraintError` if `text`, the user's own, already has a forbidden phrase."""
@@ -136,7 +141,7 @@ class Constraints:
         blockers = {}
         for phrase in phrases:
             folded = fold_phrase(phrase)
-            for forbidden in self.forbid:
+            for forbidden in self.forbidden:
                 if next(_spans((folded, range(len(folded))), fold_phrase(forbidden)), None):
                     blockers.setdefault(phrase, forbidden)
         if len(blockers) == len(phrases):

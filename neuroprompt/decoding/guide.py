@@ -13,6 +13,7 @@ from transformers import PreTrainedTokenizerBase
 
 from neuroprompt.decoding.automaton import (
     AFTER_SEPARATOR,
+    AFTER_WORD,
     BANNED,
     DEAD_END,
     DELIMITERS,
@@ -160,6 +161,8 @@ class Guide:
                 wish.refuse(text)
                 automaton = Automaton.of(vocabulary, wish.written, wish.forbidden)
                 state, _ = automaton.read(text)
+                if automaton.pending(state) & FORBIDDEN:  # the prompt ends in what must not be added: it may go on
+                    state = AFTER_WORD
                 matches = check(text, wish).matches
                 done = sum(1 << i for i, match in enumerate(matches) if match and match.end < len(text))
                 at_end = sum(1 << i for i, match in enumerate(matches) if match) & ~done
