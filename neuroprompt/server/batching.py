@@ -6,8 +6,9 @@ prompts under constraints, which take longer, are a group of their own.
 """
 
 import asyncio
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Hashable
+from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 
@@ -17,10 +18,15 @@ class Request(Protocol):
 
 
 class Job(NamedTuple):
-    """A request, and where its answer goes. Whoever no longer waits has cancelled the answer."""
+    """A request, and where its answer goes."""
 
     request: Request
     answer: "asyncio.Future[Any]"
+
+    def settle(self, answer: Any) -> None:
+        """Give the answer, or what there is instead of one, to whoever still waits for it."""
+        if not self.answer.done():
+            (self.answer.set_exception if isinstance(answer, Exception) else self.answer.set_result)(answer)
 
 
 class Queue:
@@ -32,16 +38,17 @@ class Queue:
 
     def __init__(self, most: int):
         self.most = most
-        self._groups: OrderedDict[Hashable, deque[Job]] = OrderedDict()
+        self._groups: OrderedDict[Hashable, OrderedDict[asyncio.Future, Job]] = OrderedDict()
         self._filled = asyncio.Event()
 
     def __len__(self) -> int:
         return sum(map(len, self._groups.values()))
 
     def put(self, request: Request) -> "asyncio.Future[Any]":
-        """Where the answer will be; cancel it, and the request is dropped if nobody has taken it yet."""
+        """Where the answer will be. Cancel it, and the request is dropped, unless somebody has taken it."""
         job = Job(request, asyncio.get_running_loop().create_future())
-        self._groups.setdefault(request.group, deque()).append(job)
+        job.answer.add_done_callback(partial(self._drop, request.group))
+        self._groups.setdefault(request.group, OrderedDict())[job.answer] = job
         self._filled.set()
         return job.answer
 
@@ -56,19 +63,23 @@ class Queue:
         """Give everybody who waits this answer."""
         while batch := self._pop():
             for job in batch:
-                job.answer.set_exception(error)
+                job.settle(error)
 
     def _pop(self) -> list[Job]:
-        batch: list[Job] = []
-        while self._groups and not batch:
-            key, jobs = self._groups.popitem(last=False)  # the group whose turn it is
-            room = self.most
-            while jobs and (jobs[0].answer.done() or not batch or jobs[0].request.size <= room):
-                if not (job := jobs.popleft()).answer.done():
-                    batch.append(job)
-                    room -= job.request.size
-            if jobs:
-                self._groups[key] = jobs  # until all others have had theirs
         if not self._groups:
             self._filled.clear()
+            return []
+        group, jobs = self._groups.popitem(last=False)  # whose turn it is
+        batch, room = [], self.most
+        while jobs and (not batch or next(iter(jobs.values())).request.size <= room):
+            _, job = jobs.popitem(last=False)
+            batch.append(job)
+            room -= job.request.size
+        if jobs:
+            self._groups[group] = jobs  # until all others have had theirs
         return batch
+
+    def _drop(self, group: Hashable, answer: asyncio.Future) -> None:
+        jobs = self._groups.get(group, {})
+        if jobs.pop(answer, None) and not jobs:
+            del self._groups[group]

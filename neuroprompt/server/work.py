@@ -1,10 +1,10 @@
 """What a worker process does: it loads one part (the policy, the generator or the rewards) and answers batches.
 
-    python -m neuroprompt.server.work
+    python -m neuroprompt.server.work policy
 
-It reads from its standard input what part it is and the settings, then batches, and writes what came of them to its
-standard output; frames of eight bytes of length and a pickle, between processes of one server alone. It ends when its
-input does, and on Linux the moment that its parent dies, whatever it is doing.
+It reads the settings and then batches from its standard input, and writes what came of them to its standard output:
+eight bytes of length and a pickle each, between processes of one server alone. It ends when its input does, and on
+Linux the moment that its parent dies, whatever it is doing.
 
 What the front may ask for is here, too: `Rewrite`, `Judging`. This module imports no torch; a part imports what it
 takes where it is loaded. Another part is a request, a function in `PARTS`, and its line in `Workers`.
@@ -20,7 +20,10 @@ from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
 import neuroprompt.threads  # noqa: F401 (before torch)
+from neuroprompt.completions import check_prompt
 from neuroprompt.decoding import Constraints
+from neuroprompt.models import locate
+from neuroprompt.programs import quiet_libraries
 from neuroprompt.server.errors import fault, refusal
 from neuroprompt.server.settings import ServeSettings
 
@@ -82,26 +85,27 @@ Answers = Callable[[Sequence[Any]], Sequence[Any]]
 
 
 def policy(settings: ServeSettings) -> Answers:
-    from neuroprompt.completions import check_prompt
-    from neuroprompt.enhancer import Decoding, PromptEnhancer
+    locate(settings.model, "policy")
+    from neuroprompt.enhancer import Decoding, PromptEnhancer  # seconds, which a wrong name need not take
 
     enhancer = PromptEnhancer.from_pretrained(settings.model, device=settings.device)
 
     def rewrite(batch: Sequence[Rewrite]) -> list[Any]:
-        settings_ = dict(batch[0].decoding) | {"batch_size": settings.batch_size}
+        asked = dict(batch[0].decoding) | {"batch_size": settings.batch_size}
         answers: list[Any] = [None] * len(batch)
-        wishes: dict[int, Constraints] = {}
-        for i, asked in enumerate(batch):
+        wishes: dict[int, Constraints] = {}  # of those that can be met
+        for i, one in enumerate(batch):
             try:
-                decoding = Decoding(**settings_).of_policy(enhancer.model.generation_config)
-                wishes[i] = Constraints(**asked.wish)
-                check_prompt(asked.prompt, wishes[i], decoding.window)
+                decoding = Decoding(**asked).of_policy(enhancer.model.generation_config)
+                wish = Constraints(**one.wish)
+                check_prompt(one.prompt, wish, decoding.window)
+                wishes[i] = wish
             except ValueError as error:
-                wishes.pop(i, None)
                 answers[i] = refusal(error)
-        made = enhancer.rewrite([batch[i].prompt for i in wishes], [*wishes.values()], **settings_)
-        for i, variants in zip(wishes, made, strict=True):
-            answers[i] = [variant.to_dict() for variant in variants]
+        if wishes:
+            made = enhancer.rewrite([batch[i].prompt for i in wishes], [*wishes.values()], **asked)
+            for i, variants in zip(wishes, made, strict=True):
+                answers[i] = [variant.to_dict() for variant in variants]
         return answers
 
     rewrite([Rewrite("a cat")])  # the first takes longest: nobody should wait for it
@@ -112,7 +116,6 @@ def rewards(settings: ServeSettings) -> Answers:
     import torch
     from torchvision.transforms.v2.functional import to_dtype, to_image
 
-    from neuroprompt.completions import check_prompt
     from neuroprompt.image_files import decode_image
     from neuroprompt.rewards import load_rewards
 
@@ -144,17 +147,12 @@ def main() -> None:
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
     orders, answers = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # whatever a library prints is no answer
-    part, settings = _read(orders)
+    settings = _read(orders)
     try:
-        import torch
-
-        from neuroprompt.programs import quiet_libraries
-
-        torch.set_num_threads(1)
         quiet_libraries()
-        answer = PARTS[part](settings)
+        answer = PARTS[sys.argv[1]](settings)
     except Exception as error:
-        return _write(answers, _refusal(error))
+        return _write(answers, " ".join(str(error).split()) or type(error).__name__)
     _write(answers, None)
     while batch := _read(orders):
         _write(answers, _answers(answer, batch))
@@ -167,10 +165,6 @@ def _answers(answer: Answers, batch: list[Any]) -> list[Any]:
         if len(batch) > 1:  # so that only the one at fault gets none
             return [result for asked in batch for result in _answers(answer, [asked])]
         return [fault(error)]
-
-
-def _refusal(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
 
 
 def _read(stream: BinaryIO) -> Any:

@@ -13,10 +13,10 @@ part is being loaded, requests wait; where it could not be loaded they get 503 a
 import asyncio
 import os
 import pickle
+import signal
 import sys
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from neuroprompt.server.batching import Job, Queue, Request
@@ -42,9 +42,9 @@ class Workers:
 
     def __init__(self, settings: ServeSettings, metrics: "Metrics"):
         self.settings = settings
-        self.parts = {"policy": Part("policy", settings.workers, settings, metrics)}
+        self.parts = {"policy": Part("policy", settings, metrics, settings.workers, settings.batch_size)}
         if settings.rewards != "none":
-            self.parts["rewards"] = Part("rewards", 1, settings, metrics)
+            self.parts["rewards"] = Part("rewards", settings, metrics)
 
     def start(self) -> None:
         for part in self.parts.values():
@@ -76,16 +76,20 @@ class Workers:
 class Part:
     """Processes that do the same, and the queue that they share.
 
+    Args:
+        processes: How many.
+        batch: The size of what one does at once, as requests count theirs.
+
     Attributes:
         name: Of `work.PARTS`.
         queue: What waits.
         states: Of each process: loading, ready, restarting, or failed.
     """
 
-    def __init__(self, name: str, count: int, settings: ServeSettings, metrics: "Metrics"):
-        self.name, self.settings, self.metrics = name, replace(settings, api_key=None, api_keys_file=None), metrics
-        self.queue = Queue(settings.batch_size)
-        self.states = ["loading"] * count
+    def __init__(self, name: str, settings: ServeSettings, metrics: "Metrics", processes: int = 1, batch: int = 1):
+        self.name, self.settings, self.metrics = name, settings, metrics
+        self.queue = Queue(batch)
+        self.states = ["loading"] * processes
         self._tasks: list[asyncio.Task] = []
         metrics.watch(self)
 
@@ -97,11 +101,7 @@ class Part:
     async def ask(self, request: Request) -> Any:
         if self.state == "failed":
             raise _unavailable(self)
-        answer = self.queue.put(request)
-        try:
-            return await answer
-        finally:
-            answer.cancel()  # where whoever asked has gone
+        return await self.queue.put(request)
 
     def start(self) -> None:
         self._tasks = [asyncio.create_task(self._keep(number)) for number in range(len(self.states))]
@@ -115,25 +115,29 @@ class Part:
         """One process after the other, for as long as the server runs."""
         pause = 0
         while True:
-            process = await _spawn()
+            process = None
             try:
-                await _send(process, (self.name, self.settings))
+                process = await _spawn(self.name)
+                await _send(process, self.settings)
                 if wrong := await _receive(process):
                     raise _Lost(wrong)
                 self.states[number], pause = "ready", 0
                 while True:
                     await self._work(process)
-            except (_Lost, OSError) as lost:  # a pipe that is broken is an OSError
-                loaded = self.states[number] == "ready"
+            except Exception as error:
+                why = str(error) if isinstance(error, _Lost | OSError) else type(error).__name__  # no prompt in it
+                say(f"{self.name}: {why}; starting it again", "warning:", "yellow")
                 self.metrics.restarts.labels(self.name).inc()
-                say(f"{self.name}: {lost or 'its process died'}; starting it again", "warning:", "yellow")
-                self.states[number] = "restarting" if loaded else "failed"
-                if not loaded:
+                if self.states[number] == "ready":
+                    self.states[number] = "restarting"
+                else:
+                    self.states[number] = "failed"
                     pause = min(2 * pause or 1, LONGEST_PAUSE)
                 if self.state == "failed":
                     self.queue.fail(_unavailable(self))
             finally:
-                await _end(process)
+                if process:
+                    await _end(process)
             await asyncio.sleep(pause)
 
     async def _work(self, process: "Process") -> None:
@@ -144,7 +148,7 @@ class Part:
         try:
             await asyncio.wait({reply, batch_taken}, return_when=asyncio.FIRST_COMPLETED)
             if not batch_taken.done():
-                raise _Lost("its process died")
+                await reply
             jobs = batch_taken.result()
             self.metrics.batch_sizes.labels(self.name).observe(len(jobs))
             await _send(process, [job.request for job in jobs])
@@ -153,16 +157,12 @@ class Part:
             except asyncio.TimeoutError:
                 raise _Lost(f"its process took more than {self.settings.timeout:g} s") from None
             for job, answer in zip(jobs, answers, strict=True):
-                if not job.answer.done():
-                    (job.answer.set_exception if isinstance(answer, Problem) else job.answer.set_result)(answer)
+                job.settle(answer)
         finally:
             reply.cancel()
             batch_taken.cancel()
-            for job in jobs:
-                if not job.answer.done():
-                    job.answer.set_exception(
-                        Problem(503, f"{self.name}: its process died meanwhile, ask again", "worker_died", 1)
-                    )
+            for job in jobs:  # that have none by now
+                job.settle(Problem(503, f"{self.name}: its process died meanwhile, ask again", "worker_died", 1))
 
 
 class _Lost(Exception):
@@ -173,11 +173,11 @@ def _unavailable(part: Part) -> Problem:
     return Problem(503, f"{part.name}: it could not be loaded, and is tried again", f"{part.name}_unavailable", 10)
 
 
-async def _spawn() -> "Process":
+async def _spawn(part: str) -> "Process":
     # It imports what this process does, from where it does, and the folder that it is started in is no such place.
     environment = {"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "PYTHONSAFEPATH": "1", "OMP_NUM_THREADS": "1"}
     return await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "neuroprompt.server.work"),
+        *(sys.executable, "-m", "neuroprompt.server.work", part),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         env=os.environ | environment,
@@ -199,6 +199,8 @@ async def _receive(process: "Process") -> Any:
 
 
 async def _end(process: "Process") -> None:
-    with suppress(ProcessLookupError):
-        process.kill()  # it writes nothing, and so needs no time to end
+    """It writes nothing, and so needs no time to end."""
+    if process.returncode is None:
+        with suppress(ProcessLookupError):  # `process.kill` would take its exit code away from asyncio
+            os.kill(process.pid, signal.SIGKILL)
     await process.wait()
