@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from itertools import compress
 
 from neuroprompt.coherence import controls, described, fits_anything
-from neuroprompt.decoding import ConstraintError, Constraints, check
+from neuroprompt.decoding import ConstraintError, Constraints, check, occurrences
 from neuroprompt.judge import Judge
 from neuroprompt.modifiers import spelling_key
 from neuroprompt.prompts import CLIP_WINDOW, SEPARATORS, Prompt, count_clip_tokens, modifier_key
@@ -115,7 +115,7 @@ def append(
     tail = ""
     if constraints:
         tail = shortest_rewrite(head, constraints)[len(head) :]
-        modifiers = [m for m in modifiers if not check(m, constraints).forbidden]
+        modifiers = [m for m in modifiers if not any(any(occurrences(m, phrase)) for phrase in constraints.forbidden)]
     tail += "".join(f", {modifier}" for modifier in modifiers)
     return finish(head, tail, True, window, constraints, coherent=False)
 

@@ -35,6 +35,21 @@ DIFFUSERS_NAMES = {
 """What diffusers calls settings of a `GeneratorConfig`."""
 OLD_NAMES = {old: name for name, old in DIFFUSERS_NAMES.items()} | {"height": "size", "width": "size"}
 """Their names by what they were once called, in pictures and results that are still about."""
+SAMPLERS = {
+    "DPMSolverMultistepScheduler": "DPM++ 2M",
+    "DPMSolverSDEScheduler": "DPM++ SDE",
+    "EulerDiscreteScheduler": "Euler",
+    "EulerAncestralDiscreteScheduler": "Euler a",
+    "HeunDiscreteScheduler": "Heun",
+    "LMSDiscreteScheduler": "LMS",
+    "KDPM2DiscreteScheduler": "DPM2",
+    "KDPM2AncestralDiscreteScheduler": "DPM2 a",
+    "DDIMScheduler": "DDIM",
+    "PNDMScheduler": "PLMS",
+    "UniPCMultistepScheduler": "UniPC",
+    "LCMScheduler": "LCM",
+}
+"""What A1111's web UI calls diffusers' schedulers."""
 
 
 @dataclass(frozen=True)
@@ -84,23 +99,27 @@ def save_image(
             f"{path}: {picture.width} x {picture.height} pixels are too many for a {suffix[1:].upper()}, "
             f"which holds {limit} a side: save a PNG"
         )
-    texts = _texts(picture, metadata)
-    if suffix == ".png":
-        chunks = PngImagePlugin.PngInfo()
-        for key, text in texts.items():
-            chunks.add_text(key, text)
-        arguments: dict[str, Any] = {"format": "PNG", "pnginfo": chunks}
-    else:
-        exif = _exif(texts)
-        if len(exif) > 65000 and suffix != ".webp":
-            raise ValueError(f"{path}: {len(exif)} bytes of metadata do not fit into a JPEG: save a PNG or a WebP")
-        arguments = {"format": "WEBP", "lossless": True} if suffix == ".webp" else _JPEG
-        arguments = arguments | {"exif": exif}
-        picture = on_white(picture) if suffix != ".webp" else picture
     # Encoded in memory: writing to a file, Pillow takes half a JPEG on a full disk for a whole one.
+    if suffix == ".png":
+        return write_file(path, encode_png(picture, metadata))
+    exif = _exif(_texts(picture, metadata))
+    if len(exif) > 65000 and suffix != ".webp":
+        raise ValueError(f"{path}: {len(exif)} bytes of metadata do not fit into a JPEG: save a PNG or a WebP")
+    arguments: dict[str, Any] = {"format": "WEBP", "lossless": True} if suffix == ".webp" else _JPEG
     file = io.BytesIO()
-    picture.save(file, **arguments)
+    (on_white(picture) if suffix != ".webp" else picture).save(file, **arguments, exif=exif)
     write_file(path, file.getvalue())
+
+
+def encode_png(image: "Tensor | Image.Image", metadata: PictureInfo | Mapping[str, Any] | None = None) -> bytes:
+    """The PNG that `save_image` writes."""
+    picture = image if isinstance(image, Image.Image) else from_tensor(image)
+    chunks = PngImagePlugin.PngInfo()
+    for key, text in _texts(picture, metadata).items():
+        chunks.add_text(key, text)
+    file = io.BytesIO()
+    picture.save(file, format="PNG", pnginfo=chunks)
+    return file.getvalue()
 
 
 def read_metadata(path: str | Path) -> dict[str, Any]:
@@ -272,21 +291,6 @@ def _decode_comment(comment: bytes | str) -> str:
 # --- writing -----------------------------------------------------------------------------------------------------
 
 _JPEG = {"format": "JPEG", "quality": 95, "subsampling": 0}
-# What A1111's web UI calls diffusers' schedulers.
-_SAMPLERS = {
-    "DPMSolverMultistepScheduler": "DPM++ 2M",
-    "DPMSolverSDEScheduler": "DPM++ SDE",
-    "EulerDiscreteScheduler": "Euler",
-    "EulerAncestralDiscreteScheduler": "Euler a",
-    "HeunDiscreteScheduler": "Heun",
-    "LMSDiscreteScheduler": "LMS",
-    "KDPM2DiscreteScheduler": "DPM2",
-    "KDPM2AncestralDiscreteScheduler": "DPM2 a",
-    "DDIMScheduler": "DDIM",
-    "PNDMScheduler": "PLMS",
-    "UniPCMultistepScheduler": "UniPC",
-    "LCMScheduler": "LCM",
-}
 
 
 def _texts(picture: Image.Image, metadata: PictureInfo | Mapping[str, Any] | None) -> dict[str, str]:
@@ -303,7 +307,7 @@ def _parameters(picture: Image.Image, info: PictureInfo) -> str:
     guidance, true_cfg = config.get("guidance"), config.get("true_cfg")
     settings = {
         "Steps": config.get("steps"),
-        "Sampler": _SAMPLERS.get(config.get("scheduler", ""), config.get("scheduler")),
+        "Sampler": SAMPLERS.get(config.get("scheduler", ""), config.get("scheduler")),
         "CFG scale": guidance if true_cfg is None else true_cfg,
         "Distilled CFG Scale": None if true_cfg is None else guidance,  # as Forge calls it
         "Seed": info.seed,
