@@ -1,10 +1,12 @@
 """How pictures are drawn, as a user says it: on a command line, in YAML, in Python. No model, and no PyTorch."""
 
 import difflib
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from hashlib import blake2b
 from typing import Any, get_args
+from urllib.parse import urlsplit
 
 import yaml
 
@@ -71,7 +73,7 @@ class GeneratorConfig:
             if value is not None and not (isinstance(value, int | float) and 0 <= value < float("inf")):
                 raise ValueError(f"{name} is {value!r}: give a number from 0 up; 0 is no guidance")
         for name, choices in _CHOICES.items():
-            if getattr(self, name) not in choices:
+            if getattr(self, name, None) not in choices:
                 allowed = ", ".join(str(c) for c in choices if c)
                 raise ValueError(f"{name} is {getattr(self, name)!r}: it can be {allowed}")
         for field in fields(self):
@@ -91,10 +93,109 @@ class GeneratorConfig:
         known = [field.name for field in fields(cls)]
         for name in settings:
             if name not in known:
+                if name in {field.name for field in fields(RemoteConfig)}:
+                    raise ValueError(f"{name} is for generators behind a URL, and this one is not: leave it out")
                 close = [OLD_NAMES[name]] if name in OLD_NAMES else difflib.get_close_matches(name, known, 1)
                 hint = f"{close[0]!r}?" if close else f"it has {', '.join(known)}"
                 raise ValueError(f"generator has no setting {name!r}: {hint}")
         return cls(**{name: value for name, value in settings.items() if value is not None})
+
+
+@dataclass(frozen=True)
+class RemoteConfig(GeneratorConfig):
+    """How a generator behind a URL draws, and how it is spoken to.
+
+    Of `GeneratorConfig` it has steps, guidance, true_cfg, size, negative, scheduler (under the server's own name for
+    it, such as ``Euler a``) and batch_size; None is what the server does by default. The rest is the server's business.
+
+    Attributes:
+        api: What the server speaks: ``neuroprompt``, ``openai``, ``a1111`` (AUTOMATIC1111, Forge) or ``comfyui``; by
+            default it is asked.
+        workflow: For ComfyUI: a workflow file as its "Export (API)" writes it. A node is titled ``prompt``, or a text
+            in it holds ``{prompt}``; likewise ``negative``, ``seed``, ``steps``, ``guidance``, ``width``, ``height``
+            and ``scheduler``, as far as they are to be set.
+        model: The model's name on a server that has several.
+        seeds: ``none`` puts up with a server that takes none: its pictures are not repeatable, and no two are drawn
+            from the same noise. ``sent`` says that an OpenAI-style server reads a field ``seed``.
+        api_key: Where the key is, never the key: ``env:NAME`` of an environment variable, by default
+            NEUROPROMPT_GENERATOR_API_KEY. It is sent as a bearer token, or as a password where it is
+            ``user:password``.
+        connections: Requests at a time to each URL.
+        timeout: Seconds that one request may take, with what waits before it in the server's queue.
+        retries: How often in a row a server may fail before it is left out; it has 1, 2, 4, … seconds in between, or
+            what it asks for. It is tried again later.
+
+    Raises:
+        ValueError: As for `GeneratorConfig`.
+    """
+
+    api: str | None = None
+    workflow: str | None = None
+    model: str | None = None
+    seeds: str | None = None
+    api_key: str | None = None
+    connections: int = 1
+    timeout: float = 300.0
+    retries: int = 6
+
+    def __post_init__(self):
+        super().__post_init__()
+        for field in fields(GeneratorConfig):
+            if field.name not in _READ_BY_SERVERS and getattr(self, field.name) != field.default:
+                value = getattr(self, field.name)
+                raise ValueError(f"{field.name} is {value!r}, which a server behind a URL sees to itself: leave it out")
+        for name in ("workflow", "model"):
+            if not isinstance(getattr(self, name), str | None):
+                raise ValueError(f"{name} is {getattr(self, name)!r}: give a text")
+        if self.workflow and self.api not in (None, "comfyui"):
+            raise ValueError(f"workflow is for ComfyUI, and api is {self.api!r}: leave one of them out")
+        if self.api_key is not None and not re.fullmatch(r"env:\w+", str(self.api_key)):
+            raise ValueError("api_key says where the key is: env:NAME, the name of an environment variable")
+        for name, least in (("connections", 1), ("retries", 0)):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < least:
+                raise ValueError(f"{name} is {value!r}: give a whole number from {least} up")
+        if isinstance(self.timeout, bool) or not isinstance(self.timeout, int | float) or not self.timeout > 0:
+            raise ValueError(f"timeout is {self.timeout!r}: give seconds")
+
+    def drawing(self) -> GeneratorConfig:
+        """What pictures depend on of it."""
+        return GeneratorConfig(**{field.name: getattr(self, field.name) for field in fields(GeneratorConfig)})
+
+
+def config_of(name: str, /, **settings: Any) -> GeneratorConfig:
+    """The config of those settings that are not None, for the generator called `name`.
+
+    Raises:
+        ValueError: A setting is unknown or out of range, or the name is a URL that is none.
+    """
+    return (RemoteConfig if read_urls(name) else GeneratorConfig).of(**settings)
+
+
+def read_urls(name: str) -> tuple[str, ...]:
+    """The URLs of ``http://gpu1:7860,http://gpu2:7860`` (or with spaces); none where it is another generator's name.
+
+    Raises:
+        ValueError: One is no URL, is there twice, or holds a password (which would be written into results).
+    """
+    # As clients of these APIs are told the address, or without.
+    parts = [re.sub(r"(/sdapi)?(/v1)?/*$", "", part) for part in re.split(r"[,\s]+", name) if part]
+    if not any("://" in part for part in parts):
+        return ()
+    for i, part in enumerate(parts):
+        shown = part.rpartition("@")[2]
+        try:
+            pieces = urlsplit(part)
+            good = pieces.scheme in ("http", "https") and pieces.hostname and (pieces.port is None or pieces.port > 0)
+        except ValueError:
+            good = False
+        if not good or pieces.query or pieces.fragment:
+            raise ValueError(f"{shown!r} is no URL of a generator: give one such as http://127.0.0.1:7860")
+        if "@" in pieces.netloc:
+            raise ValueError(f"the URL of {shown} holds a password: set api_key=env:NAME instead")
+        if part in parts[:i]:
+            raise ValueError(f"{part} is given twice")
+    return tuple(parts)
 
 
 def read_generator(given: str | Mapping[str, Any]) -> tuple[str, GeneratorConfig]:
@@ -107,7 +208,7 @@ def read_generator(given: str | Mapping[str, Any]) -> tuple[str, GeneratorConfig
     if not isinstance(settings["name"], str):
         raise ValueError(f"generator is {given!r}: write a name, or {{name: NAME, steps: 4, …}}")
     name = settings.pop("name")
-    return name, GeneratorConfig.of(**{str(key): value for key, value in settings.items()})
+    return name, config_of(name, **{str(key): value for key, value in settings.items()})
 
 
 def read_setting(name: str, text: str) -> Any:
@@ -116,7 +217,7 @@ def read_setting(name: str, text: str) -> Any:
         value = yaml.safe_load(text)
     except yaml.YAMLError:
         return text
-    texts = {field.name for field in fields(GeneratorConfig) if str in get_args(field.type)}
+    texts = {field.name for field in fields(RemoteConfig) if str in get_args(field.type)}
     return text if name in texts and value is not None else value
 
 
@@ -144,7 +245,10 @@ def shown_size(size: Sequence[int]) -> str:
 _CHOICES = {
     "dtype": (None, "auto", "float32", "bfloat16", "float16"),
     "cpu_offload": (None, "model", "sequential"),
+    "api": (None, "neuroprompt", "openai", "a1111", "comfyui"),
+    "seeds": (None, "none", "sent"),
 }
+_READ_BY_SERVERS = ("steps", "guidance", "true_cfg", "size", "negative", "scheduler", "batch_size")
 # Few-step models, by the last part of their names, as their cards say; a pipeline's defaults are for undistilled ones.
 _CARDS: dict[str, dict[str, Any]] = {
     "embedded": {"steps": 8, "guidance": 3.0, "size": (64, 64)},

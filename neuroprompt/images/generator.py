@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from neuroprompt import images
-from neuroprompt.images.config import GeneratorConfig
+from neuroprompt.images.config import GeneratorConfig, read_urls
 
 
 class Drawing(NamedTuple):
@@ -65,17 +65,20 @@ class ImageGenerator(ABC):
         """Load a generator.
 
         Args:
-            name: ``embedded``, a folder that a diffusers pipeline was saved to, or a hub id.
+            name: ``embedded``, a folder that a diffusers pipeline was saved to, a hub id, or the URL of a server that
+                draws; several of these, with commas, share the work.
             device: Such as ``cuda``; by default the accelerator if there is one.
-            config: How to draw.
-            **overrides: Fields of `GeneratorConfig` to replace.
+            config: How to draw: a `RemoteConfig` for a URL.
+            **overrides: Fields of the config to replace.
 
         Raises:
             ModelError: The model cannot be loaded, or a part is not what its config says; pickled weights are refused,
                 and no code that comes with a model is run.
+            RemoteError: A server does not answer, or refuses.
             ValueError: A setting is out of range, or this model has no use for it.
         """
-        kind = images.PipelineGenerator  # imported when it is asked for
+        # Each is imported when it is asked for: who draws by a URL needs no diffusers.
+        kind = images.RemoteGenerator if read_urls(str(name)) else images.PipelineGenerator
         return kind.from_pretrained(name, device=device, config=config, **overrides)
 
     def __call__(self, prompts: Sequence[str], seeds: Sequence[int]) -> Tensor:
