@@ -36,7 +36,9 @@ async def rewrite(
             fallback.
     """
     wish, decoding = wish or {}, decoding or {}
-    check_limits(workers.settings, prompts, wish, decoding)
+    admit(workers, prompts, wish, decoding)
+    if workers.safety.never_add:
+        wish = {**wish, "never_add": workers.safety.never_add}
     fallback = workers.settings.fallback
     if fallback != "none" and workers.parts["policy"].state in ("restarting", "failed"):
         return await _all_instead(fallback, prompts, wish, decoding)
@@ -46,6 +48,17 @@ async def rewrite(
         if fallback == "none" or problem.status != 503:
             raise
         return await _all_instead(fallback, prompts, wish, decoding)
+
+
+def admit(
+    workers: Workers,
+    prompts: Sequence[str],
+    wish: Mapping[str, Any] = MappingProxyType({}),
+    decoding: Mapping[str, Any] = MappingProxyType({}),
+) -> None:
+    """Refuse what is more than the operator allows (422), or what he does not let through (400)."""
+    check_limits(workers.settings, prompts, wish, decoding)
+    workers.safety.refuse([*prompts, *_phrases(phrases for name, phrases in wish.items() if name != "forbid")])
 
 
 def check_limits(

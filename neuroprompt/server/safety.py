@@ -23,13 +23,44 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from neuroprompt.decoding import Constraints
 from neuroprompt.decoding.constraints import NONWORD, char_class, fold
+from neuroprompt.server.errors import Problem
+from neuroprompt.server.settings import ServeSettings
 
 if TYPE_CHECKING:
     from PIL import Image
 
 
-class ContentRefused(ValueError):
-    """What was typed, or drawn, is nothing that this server's operator lets through. One line."""
+@dataclass(frozen=True)
+class Safety:
+    """What the operator has set of it: None, and (), is off."""
+
+    never_add: tuple[str, ...] = ()
+    prompts: "PromptCheck | None" = None
+    pictures: "PictureCheck | None" = None
+
+    @classmethod
+    def of(cls, settings: ServeSettings) -> "Safety":
+        """As the settings say.
+
+        Raises:
+            ValueError: A list cannot be read, or the extra is not installed.
+        """
+        return cls(
+            read_block_list(settings.block_list) if settings.block_list else (),
+            PromptCheck.read(settings.check_prompts) if settings.check_prompts else None,
+            None if settings.check_pictures is None else PictureCheck(settings.check_pictures),
+        )
+
+    def refuse(self, texts: Iterable[str]) -> None:
+        """Raise the `Problem` of what a user may not type."""
+        for text in texts if self.prompts else ():
+            if found := self.prompts.find(text):
+                raise refused(f"this server draws nothing about {found!r}: leave it out of the prompt")
+
+
+def refused(message: str) -> Problem:
+    """Content that is not let through, in the words of OpenAI's API."""
+    return Problem(400, message, "content_policy_violation")
 
 
 def read_block_list(path: str) -> tuple[str, ...]:
@@ -100,12 +131,6 @@ class PromptCheck:
                 raise ValueError(f"{line!r} has no word: write a term, then perhaps a colon and what excuses it")
             terms |= dict.fromkeys(_forms(words), _Term(written.strip(), excuses))
         return cls(terms)
-
-    def refuse(self, *texts: str) -> None:
-        """Raises `ContentRefused` if any of these texts has a term."""
-        for text in texts:
-            if found := self.find(text):
-                raise ContentRefused(f"this server draws nothing about {found!r}: leave it out of the prompt")
 
     def find(self, text: str) -> str | None:
         """The first term that nothing excuses, as the list has it; None where there is none."""

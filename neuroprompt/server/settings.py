@@ -67,10 +67,37 @@ class ServeSettings:
     size: str | None = setting("Drawing", None, "The size: 512, or 768x512.", show_default=_OWN)
     negative: str | None = setting("Drawing", None, "The negative prompt.", show_default=_OWN)
 
+    generator_settings: list[str] | None = setting(
+        "Drawing",
+        None,
+        "Any other setting of the generator, as name=value: scheduler=DPMSolverMultistepScheduler, "
+        "workflow=comfyui.json … Repeatable.",
+        names=("--set",),
+    )
+
+    block_list: str | None = setting(
+        "Safety", None, "A file of terms, one a line, that the rewriter never adds; what users type stays."
+    )
+    check_prompts: str | None = setting(
+        "Safety",
+        None,
+        "A file of terms, one a line, that users may not type; behind a colon the phrases beside which one means no "
+        "harm, as in `naked : mole rat`.",
+    )
+    check_pictures: float | None = setting(
+        "Safety",
+        None,
+        "Send no picture that open_nsfw scores as high as this, from 0 to 1; 0.8 is very likely pornography.",
+        min=0,
+        max=1,
+    )
+
     max_body: int = setting("Limits", 2_000_000, "The bytes of a request, at most.", min=1)
     max_prompts: int = setting("Limits", 32, "The prompts of a request, at most.", min=1)
     max_prompt_length: int = setting("Limits", 2_000, "The characters of a prompt, or of a phrase, at most.", min=1)
     max_variants: int = setting("Limits", 16, "The variants of a prompt, or the beams of its search, at most.", min=1)
+    max_pictures: int = setting("Limits", 16, "The pictures of a request, at most.", min=1)
+    max_pixels: int = setting("Limits", 2**22, "The pixels of a picture that is asked for, at most.", min=64)
     max_concurrent: int = setting("Limits", 512, "The requests that are in the house at once, at most.", min=1)
     rate_limit: int = setting("Limits", 0, "The requests a minute of one key, or of one address; 0 is any.", min=0)
     timeout: float = setting("Limits", 120, "The seconds that a request may take.", min=0.1)

@@ -6,8 +6,9 @@ It reads the settings and then batches from its standard input, and writes what 
 eight bytes of length and a pickle each, between processes of one server alone. It ends when its input does, and on
 Linux the moment that its parent dies, whatever it is doing.
 
-What the front may ask for is here, too: `Rewrite`, `Judging`. This module imports no torch; a part imports what it
-takes where it is loaded. Another part is a request, a function in `PARTS`, and its line in `Workers`.
+What the front may ask for is here, too: `Rewrite`, `Judging`; what it asks generators is in `generators`. This module
+imports no torch; a part imports what it takes where it is loaded. Another part is a request, a function in `PARTS`, and
+its line in `Workers`.
 """
 
 import ctypes
@@ -25,6 +26,7 @@ from neuroprompt.decoding import Constraints
 from neuroprompt.models import locate
 from neuroprompt.programs import quiet_libraries
 from neuroprompt.server.errors import fault, refusal
+from neuroprompt.server.generators import generator
 from neuroprompt.server.settings import ServeSettings
 
 
@@ -133,7 +135,7 @@ def rewards(settings: ServeSettings) -> Answers:
     return lambda batch: [score(asked) for asked in batch]
 
 
-PARTS: dict[str, Callable[[ServeSettings], Answers]] = {"policy": policy, "rewards": rewards}
+PARTS: dict[str, Callable[[ServeSettings], Answers]] = {"policy": policy, "generator": generator, "rewards": rewards}
 """What loads a part, by its name."""
 
 

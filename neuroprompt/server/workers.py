@@ -21,6 +21,8 @@ from typing import TYPE_CHECKING, Any
 
 from neuroprompt.server.batching import Job, Queue, Request
 from neuroprompt.server.errors import Problem
+from neuroprompt.server.generators import Progress, RemotePart, drawing_config, is_remote
+from neuroprompt.server.safety import Safety
 from neuroprompt.server.settings import ServeSettings
 from neuroprompt.terminal import say
 
@@ -37,12 +39,20 @@ class Workers:
     """All parts that the settings name.
 
     Attributes:
-        parts: The `Part` of each name: policy, and generator and rewards where they are served by processes here.
+        parts: The `Part` of each name: policy, and generator and rewards where they are served.
+        safety: What the operator lets through.
+        progress: Of the pictures.
     """
 
     def __init__(self, settings: ServeSettings, metrics: "Metrics"):
-        self.settings = settings
-        self.parts = {"policy": Part("policy", settings, metrics, settings.workers, settings.batch_size)}
+        self.settings, self.safety, self.progress = settings, Safety.of(settings), Progress()
+        self.parts: dict[str, Part | RemotePart] = {
+            "policy": Part("policy", settings, metrics, settings.workers, settings.batch_size)
+        }
+        if is_remote(settings):
+            self.parts["generator"] = RemotePart(settings, metrics)
+        elif settings.generator != "none":
+            self.parts["generator"] = Part("generator", settings, metrics, batch=drawing_config(settings).batch_size)
         if settings.rewards != "none":
             self.parts["rewards"] = Part("rewards", settings, metrics)
 

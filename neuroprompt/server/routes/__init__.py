@@ -7,6 +7,6 @@ it is ("ready", or what is wrong).
 
 from fastapi import APIRouter
 
-from . import enhance, health
+from . import a1111, enhance, health, images
 
-ROUTERS: tuple[APIRouter, ...] = (health.router, enhance.router)
+ROUTERS: tuple[APIRouter, ...] = (health.router, enhance.router, images.router, a1111.router)

@@ -1,18 +1,21 @@
 """How the server is: alive, ready, measured, described."""
 
-from pathlib import Path
-from urllib.parse import urlsplit
+from typing import Any
 
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 
 import neuroprompt
+from neuroprompt.server.errors import Problem
+from neuroprompt.server.generators import shown_name
+from neuroprompt.server.pictures import describe
+from neuroprompt.server.workers import Workers
 
 router = APIRouter(tags=["health"])
 
 LIMITS = (
-    *("max_body", "max_prompts", "max_prompt_length", "max_variants", "max_concurrent", "rate_limit", "timeout"),
-    "batch_size",
+    *("max_body", "max_prompts", "max_prompt_length", "max_variants", "max_pictures", "max_pixels", "max_concurrent"),
+    *("rate_limit", "timeout", "batch_size"),
 )
 
 
@@ -48,17 +51,19 @@ async def info(request: Request) -> dict[str, object]:
     return {
         "version": neuroprompt.__version__,
         "models": {
-            "policy": _name(settings.model),
-            "generator": ", ".join(map(_name, settings.generator.split(","))),
+            "policy": shown_name(settings.model),
+            "generator": ", ".join(map(shown_name, settings.generator.split(","))),
             "rewards": settings.rewards,
         },
+        "generator": await _generator(request.app.state.workers),
         "fallback": settings.fallback,
         "limits": {name: getattr(settings, name) for name in LIMITS},
     }
 
 
-def _name(model: str) -> str:
-    """Of a model, without where it lies on this machine, or what an address says besides its host."""
-    if "://" in model:
-        return urlsplit(model).hostname or ""
-    return Path(model).name if Path(model).expanduser().exists() else model
+async def _generator(workers: Workers) -> dict[str, Any] | None:
+    """What draws, once that is known; None where nothing does, or it is down."""
+    try:
+        return await describe(workers)
+    except Problem:
+        return None

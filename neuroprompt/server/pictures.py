@@ -1,0 +1,140 @@
+"""Prompts in, pictures out, for every dialect: what was typed is checked, rewritten and drawn, and what was drawn is
+checked."""
+
+import asyncio
+import base64
+import io
+import secrets
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from PIL import Image
+
+from neuroprompt.completions import check_prompt
+from neuroprompt.server.errors import Problem, refusing
+from neuroprompt.server.generators import Describe, Draw, Drawn
+from neuroprompt.server.rewriting import admit, rewrite
+from neuroprompt.server.workers import Workers
+
+SEEDS = 2**32
+"""A seed that nobody gave is below it."""
+
+
+@dataclass(frozen=True)
+class Order:
+    """Pictures that somebody wants.
+
+    Attributes:
+        count: How many; their seeds follow each other.
+        seed: Of the first; None is any.
+        settings: Of `GeneratorConfig`; None is the operator's.
+        enhance: Whether the prompt is rewritten.
+        wish: Fields of `Constraints`, for the rewrite.
+    """
+
+    prompt: str
+    count: int = 1
+    seed: int | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    enhance: bool = True
+    wish: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture that was drawn.
+
+    Attributes:
+        text: The prompt that was drawn.
+        file: PNG, JPEG or WebP, as it came from what drew it.
+        flagged: Whether it is not to be sent.
+    """
+
+    text: str
+    seed: int
+    file: bytes
+    flagged: bool
+
+    @property
+    def base64(self) -> str:
+        return base64.b64encode(self.file).decode()
+
+    @cached_property
+    def opened(self) -> Image.Image:
+        """With size, format and what it says of itself; the pixels are read when somebody asks for them."""
+        return Image.open(io.BytesIO(self.file))
+
+    @property
+    def infotext(self) -> str:
+        """How it was made, in A1111's form, where it says so."""
+        return str(self.opened.info.get("parameters", self.text))
+
+
+async def drawn(workers: Workers, order: Order) -> AsyncIterator[str | Picture]:
+    """The prompt that is drawn, as soon as it is known; then each picture, in the order of the seeds.
+
+    Raises:
+        Problem: Nothing draws here, or it is down; it is more than the operator allows, or what he does not let
+            through; or it cannot be drawn.
+    """
+    await _check(workers, order)
+    text = order.prompt
+    if order.enhance:
+        text = (await rewrite(workers, [order.prompt], order.wish))[0][0]["text"]
+    yield text
+    seed = secrets.randbelow(SEEDS - order.count) if order.seed is None else order.seed
+    settings = tuple(sorted((name, value) for name, value in order.settings.items() if value is not None))
+    asked = [
+        asyncio.ensure_future(workers.ask("generator", Draw(order.prompt, text, seed + i, settings)))
+        for i in range(order.count)
+    ]
+    progress = workers.progress
+    progress.asked += order.count
+    done = 0
+    try:
+        for i, answer in enumerate(asked):
+            picture = await _checked(workers, await answer, text, seed + i)
+            done += 1
+            progress.drawn += 1
+            yield picture
+    finally:
+        progress.asked -= order.count
+        progress.drawn -= done
+        for answer in asked:
+            answer.cancel()
+
+
+async def describe(workers: Workers) -> dict[str, Any]:
+    """What draws: its ``name``, ``fingerprint``, ``config`` and ``window``.
+
+    Raises:
+        Problem: Nothing draws here, or it is down.
+    """
+    return await workers.ask("generator", Describe())
+
+
+async def _check(workers: Workers, order: Order) -> None:
+    """Refuse what cannot be, before the rewriting."""
+    settings = workers.settings
+    if (part := workers.parts.get("generator")) is None:
+        raise Problem(503, "this server draws no pictures: start it with --generator", "not_served")
+    admit(workers, [order.prompt], order.wish)
+    with refusing():
+        check_prompt(order.prompt)
+        width, height = order.settings.get("size") or (0, 0)
+        counts = {"pictures": (order.count, settings.max_pictures), "pixels": (width * height, settings.max_pixels)}
+        for what, (count, most) in counts.items():
+            if count > most:
+                raise ValueError(f"{count:,} {what} are too many: at most {most:,}")
+    if part.state == "failed":
+        await describe(workers)  # which says why, and when to come again
+
+
+async def _checked(workers: Workers, made: Drawn, text: str, seed: int) -> Picture:
+    picture = Picture(text, seed, made.file, made.flagged)
+    if workers.safety.pictures and not picture.flagged:
+        flagged = await asyncio.to_thread(lambda: workers.safety.pictures.flags(picture.opened))
+        return Picture(text, seed, made.file, flagged)
+    return picture

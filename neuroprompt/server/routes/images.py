@@ -1,0 +1,145 @@
+"""OpenAI's images API, which most tools speak, with what it lacks: seeds, steps, guidance, negative prompts, and
+constraints. The rewrite comes back as ``revised_prompt``."""
+
+import json
+import time
+from collections.abc import AsyncIterator
+from typing import Any, Literal
+
+from fastapi import APIRouter, Request
+from fastapi.responses import StreamingResponse
+from pydantic import BaseModel, Field
+
+from neuroprompt.images.config import shown_size
+from neuroprompt.server.errors import Problem, fault
+from neuroprompt.server.pictures import Order, Picture, describe, drawn
+from neuroprompt.server.safety import refused
+from neuroprompt.server.schemas import Text, Wish
+from neuroprompt.server.workers import Workers
+
+router = APIRouter(prefix="/v1", tags=["pictures"])
+
+
+class ImagesRequest(BaseModel):
+    """OpenAI's, as far as it means something here; what else its clients send (``model``, ``quality``, ``style``,
+    ``user``, …) is put up with."""
+
+    prompt: Text
+    n: int | None = Field(None, ge=1, description="How many pictures.")
+    size: str | None = Field(None, pattern=r"^(auto|[1-9]\d{0,4}x[1-9]\d{0,4})$", description="512x512, or auto.")
+    response_format: Literal["b64_json", "url"] | None = Field(None, description="A url is a data: URL.")
+    stream: bool | None = Field(None, description="Send events: the rewrite, then each picture. As with Accept.")
+    seed: int | None = Field(None, ge=0, lt=2**63, description="Of the first picture; the others' follow.")
+    negative_prompt: str | None = None
+    steps: int | None = Field(None, ge=1, le=150)
+    guidance: float | None = Field(None, ge=0, le=100)
+    enhance: bool = Field(True, description="Rewrite the prompt first.")
+    constraints: Wish | None = Field(None, description="What the rewrite must and must not say.")
+
+
+class ImageEntry(BaseModel):
+    b64_json: str | None = None
+    url: str | None = None
+    revised_prompt: str
+    seed: int
+
+
+class ImagesAnswer(BaseModel):
+    created: int
+    data: list[ImageEntry]
+    output_format: str
+    size: str
+
+
+@router.post("/images/generations", response_model_exclude_none=True)
+async def generate(request: Request, asked: ImagesRequest) -> ImagesAnswer:
+    """Rewrite a prompt, and draw it."""
+    settings = {
+        "size": tuple(map(int, asked.size.split("x"))) if asked.size not in (None, "auto") else None,
+        "steps": asked.steps,
+        "guidance": asked.guidance,
+        "negative": asked.negative_prompt or None,
+    }
+    wish = asked.constraints.model_dump() if asked.constraints else {}
+    order = Order(asked.prompt, asked.n or 1, asked.seed, settings, asked.enhance, wish)
+    making = drawn(request.app.state.workers, order)
+    if asked.stream or "text/event-stream" in request.headers.get("accept", ""):
+        text = await anext(making)  # what is wrong with the request is said as ever
+        return StreamingResponse(_events(text, making, order.count), media_type="text/event-stream")
+    pictures = [_sendable(made) async for made in making if isinstance(made, Picture)]
+    return ImagesAnswer(
+        created=int(time.time()),
+        data=[_entry(picture, asked.response_format == "url") for picture in pictures],
+        output_format=_format(pictures[0]),
+        size=shown_size(pictures[0].opened.size),
+    )
+
+
+class ModelEntry(BaseModel):
+    id: str
+    object: Literal["model"] = "model"
+    created: int = 0
+    owned_by: str = "neuroprompt"
+
+
+class ModelsAnswer(BaseModel):
+    object: Literal["list"] = "list"
+    data: list[ModelEntry]
+
+
+@router.get("/models")
+async def models(request: Request) -> ModelsAnswer:
+    """What draws here, which is one model, or none."""
+    workers: Workers = request.app.state.workers
+    if "generator" not in workers.parts:
+        return ModelsAnswer(data=[])
+    return ModelsAnswer(data=[ModelEntry(id=(await describe(workers))["name"])])
+
+
+async def _events(text: str, making: AsyncIterator[str | Picture], count: int) -> AsyncIterator[str]:
+    """Server-sent events: OpenAI's for a picture that is done, and one for the rewrite before them."""
+    yield _event("image_generation.rewritten", revised_prompt=text, pictures=count)
+    index = 0
+    try:
+        async for picture in making:
+            yield _event(
+                "image_generation.completed",
+                b64_json=_sendable(picture).base64,
+                revised_prompt=text,
+                seed=picture.seed,
+                index=index,
+                pictures=count,
+                created_at=int(time.time()),
+                output_format=_format(picture),
+                size=shown_size(picture.opened.size),
+                background="opaque",
+                quality="auto",
+                usage={"input_tokens": 0, "input_tokens_details": {"image_tokens": 0, "text_tokens": 0}}
+                | {"output_tokens": 0, "total_tokens": 0},
+            )
+            index += 1
+        yield _event("image_generation.done", pictures=count)
+    except Exception as error:
+        problem = error if isinstance(error, Problem) else fault(error)
+        yield _event("error", **json.loads(problem.response("/v1/images/generations").body))
+
+
+def _event(kind: str, **said: Any) -> str:
+    return f"event: {kind}\ndata: {json.dumps({'type': kind} | said)}\n\n"
+
+
+def _sendable(picture: Picture) -> Picture:
+    if picture.flagged:
+        raise refused("the picture was withheld by a safety check: ask for something else, or with another seed")
+    return picture
+
+
+def _entry(picture: Picture, as_url: bool) -> ImageEntry:
+    said = {"revised_prompt": picture.text, "seed": picture.seed}
+    if as_url:
+        return ImageEntry(url=f"data:image/{_format(picture)};base64,{picture.base64}", **said)
+    return ImageEntry(b64_json=picture.base64, **said)
+
+
+def _format(picture: Picture) -> str:
+    return str(picture.opened.format).lower()
