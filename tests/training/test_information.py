@@ -91,13 +91,8 @@ def test_pairs_are_kept_with_what_says_something(policy):
         set(Prompt.parse(t).segments) <= set(Prompt.parse(whole[p]).segments) for p, t in texts.items()
     )
     assert len(keep_informative(pairs, *policy, replace(everything, limit=2), "embedded")) == 2
-    frequent = pairs.add_column("id", range(5)).map(
-        lambda row: {"completion": row["completion"] if row["id"] else ", 8k"}
-    )
-    measured = keep_informative(
-        concatenate_datasets([frequent] * 3), *policy, replace(everything, frequent=0.2), "embedded"
-    )
-    assert not len(measured)  # each of them is in a fifth of the pairs
+    frequent = replace(everything, frequent=0.19)
+    assert not len(keep_informative(pairs, *policy, frequent, "embedded"))  # each of them is in a fifth of the pairs
 
 
 @pytest.mark.parametrize("setting", [{"least": -1.0}, {"references": 0}, {"min_informative": 0}])
