@@ -78,10 +78,10 @@ class Limits:
             if not any(right):
                 raise Problem(401, "this server wants a key: send Authorization: Bearer KEY", "invalid_api_key")
             asker = right.index(True)
-        if self.inside > self.settings.max_concurrent:
-            raise Problem(429, f"{self.settings.max_concurrent} requests are in the house: ask again", "overloaded", 1)
         if self.rate and (wait := self.rate.wait(asker)):
             raise Problem(429, f"more than {self.settings.rate_limit} requests a minute", "rate_limited", wait)
+        if self.inside > self.settings.max_concurrent:
+            raise Problem(429, f"{self.settings.max_concurrent} requests are in the house: ask again", "overloaded", 1)
         length = headers.get("content-length", "0")  # digits, as the parser of HTTP has seen to
         if len(length) > 18 or int(length) > self.settings.max_body:
             raise self._too_long()
