@@ -211,7 +211,7 @@ def _of_pictures() -> Iterator[tuple[str, int, int]]:
     yield "draw", passes.draw(made), drawn
 
     encoder = skeletons.clip(locate("embedded", "clip"), torch.float32)
-    estimate = passes.score(encoder, encoder.get_image_features, encoder.config.vision_config.image_size, made)
+    estimate = passes.score(encoder, encoder.get_image_features, encoder.config.vision_config.image_size, made.config)
     reward, pictures = load_reward("clip", "embedded", device="cpu"), torch.rand(ROWS, 3, 64, 64)
     yield "score", estimate, measured_bytes(lambda: reward.encoder.encode_images(pictures.clone()))
 

@@ -31,6 +31,7 @@ from torch import Tensor
 
 from neuroprompt.completions import finish
 from neuroprompt.images import ImageGenerator, read_generator
+from neuroprompt.images.remote import Unavailable
 from neuroprompt.models import synchronize
 from neuroprompt.prompts import CLIP_WINDOW
 from neuroprompt.rewards import RewardSet, load_rewards, parse_spec
@@ -54,8 +55,9 @@ class RewardArguments:
     """Which pictures are drawn and how they are scored: the part of a YAML file that `build_reward` reads.
 
     Args:
-        generator: What draws: embedded, a folder, or a hub id; or a mapping of that as its ``name`` and of any settings
-            of `GeneratorConfig`, such as ``{name: stabilityai/sd-turbo, steps: 1, size: 512}``.
+        generator: What draws: embedded, a folder, a hub id, or the URL of a server (several with commas share the
+            work); or a mapping of that as its ``name`` and of any settings of `GeneratorConfig`, for a URL of
+            `RemoteConfig`, such as ``{name: stabilityai/sd-turbo, steps: 1, size: 512}``.
         rewards: Components such as ``pickscore:1.0,aesthetic:0.25,clip:0.5@0.28`` (weight, cap), your own function as
             ``my_file.py:my_reward:0.5``, or a preset's name: neuroprompts, promptist.
         reward_model: Where the rewards' models come from if the components do not say: ``embedded``, or ``published``,
@@ -472,6 +474,7 @@ class PromptReward:
 
         Raises:
             DrawingError: A prompt cannot be drawn or scored, not even by itself.
+            Unavailable: The generator is behind URLs, and none of its servers answers any more.
         """
         jobs = list(zip(texts, originals, seeds, strict=True))
         distinct = list(dict.fromkeys(jobs))
@@ -495,6 +498,8 @@ class PromptReward:
                 table[part] = torch.stack(columns, 1).cpu().numpy()
                 seconds["draw"] += drawn - began
                 seconds["score"] += time.perf_counter() - drawn
+            except Unavailable:  # whatever the prompt
+                raise
             except Exception as error:
                 # Halves, down to the prompt that is at fault: the error can name it.
                 if len(part) == 1:

@@ -35,7 +35,7 @@ def document() -> str:
     from neuroprompt.cli.commands import app
     from neuroprompt.enhancer import Decoding
     from neuroprompt.evaluation.peers import Peer
-    from neuroprompt.images import GeneratorConfig
+    from neuroprompt.images import GeneratorConfig, RemoteConfig
 
     commands = typer.main.get_command(app).commands
     parts = [_HEAD, "## Environment", _environment(commands.values()), "## Commands"]
@@ -61,6 +61,7 @@ def document() -> str:
         for kind in classes:
             parts += [_first_line(kind), _fields(kind)]
     parts += ["## An image generator", _GENERATOR, _fields(GeneratorConfig)]
+    parts += ["### Behind a URL", _REMOTE, _fields(RemoteConfig, of=GeneratorConfig)]
     parts += ["## Somebody else's rewriter", _PEER, _fields(Peer)]
     parts += ["## A policy's own settings", _POLICY]
     return "\n\n".join(part for part in parts if part) + "\n"
@@ -87,13 +88,15 @@ def _default(parameter: Any) -> str:
     return "" if value is None or value is False or value == [] or callable(value) else f"`{value}`"
 
 
-def _fields(kind: type) -> str:
-    """The fields that a dataclass of ours adds; what it inherits from a library is the library's to document."""
+def _fields(kind: type, of: type | None = None) -> str:
+    """The fields that a dataclass of ours adds to another; what it inherits from a library is the library's to
+    document."""
     from neuroprompt.runs.arguments import described
 
     told, rows = described(kind), []
+    known = {field.name for field in dataclasses.fields(of)} if of else ()
     for field in dataclasses.fields(kind):
-        if field.name not in told:
+        if field.name not in told or field.name in known:
             continue
         value = field.default
         if field.default_factory is not dataclasses.MISSING:
@@ -150,6 +153,7 @@ Made by `python scripts/document_settings.py` from the code; do not edit by hand
 and a YAML file, and these beat the defaults. A setting has the same name in each, and in Python."""
 _VARIABLES = [
     ("`NEUROPROMPT_TRACEBACK`", "set to anything: an error is Python's traceback, not one line"),
+    ("`NEUROPROMPT_GENERATOR_API_KEY`", "the key that a generator behind a URL wants"),
     ("`HF_HUB_OFFLINE`", "`1`: no hub is asked (`huggingface_hub`)"),
     ("`OMP_WAIT_POLICY`", "`passive`, unless you say otherwise: how threads wait (docs/benchmarks.md)"),
 ]
@@ -160,6 +164,9 @@ Keys of a `--config` file and options of the command line, beside those of `tran
 _GENERATOR = """\
 `GeneratorConfig`: under `generator:` in a training's YAML (with `name`), `--generator.NAME` on its command line, and
 `--steps`, `--guidance`, `--size`, `--negative`, `--dtype` or `--set NAME=VALUE` of the commands that draw."""
+_REMOTE = """\
+`RemoteConfig`: likewise, where the generator is a URL ([images](images.md#generators-behind-a-url)). Of the settings
+above it has `steps`, `guidance`, `true_cfg`, `size`, `negative`, `scheduler` and `batch_size`."""
 _PEER = "`Peer`: the keys of a YAML file for the method `template:FILE.yaml`."
 _POLICY = """\
 | key of `generation_config.json` | what it is |

@@ -104,9 +104,10 @@ def evaluate(
         check_methods(methods, constraints)
         stack.enter_context(hold_shard(output, part))
         device = own_device(device)
+        draw = drawing.load(generator, device)
         reward = PromptReward(
-            drawing.load(generator, device),
-            rewards.load([generator], device),
+            draw,
+            rewards.load([draw.name], device),
             images_per_prompt=images_per_prompt,
             seed=seed,
             score_cache=score_cache,
@@ -204,7 +205,7 @@ def optimize(
                 stack.enter_context(sole_writer(path))
         rewards.check()
         draw = drawing.load(generator, device)
-        judge = rewards.load([generator], device)
+        judge = rewards.load([draw.name], device)
         results = search(
             texts,
             PromptReward(draw, judge, images_per_prompt=images_per_prompt, seed=seed),

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from neuroprompt.cli.app import argument, option
 from neuroprompt.models import locate
@@ -17,7 +17,7 @@ from neuroprompt.modifiers import CATEGORIES
 if TYPE_CHECKING:
     from neuroprompt.decoding import Constraints
     from neuroprompt.enhancer import PromptEnhancer
-    from neuroprompt.images import ImageGenerator
+    from neuroprompt.images import GeneratorConfig, ImageGenerator
     from neuroprompt.rewards import RewardSet
 
 # --- single options ----------------------------------------------------------------------------------------------
@@ -31,7 +31,16 @@ Model = Annotated[
         envvar="NEUROPROMPT_MODEL",
     ),
 ]
-Generator = Annotated[str, option(..., "What draws: embedded, a folder, or a hub id.", "-g", rich_help_panel="Drawing")]
+Generator = Annotated[
+    str,
+    option(
+        ...,
+        "What draws: embedded, a folder, a hub id, or the URL of a server that draws already (AUTOMATIC1111, Forge, "
+        "ComfyUI, an OpenAI-style images API, neuroprompt serve); several URLs, with commas, share the work.",
+        "-g",
+        rich_help_panel="Drawing",
+    ),
+]
 Device = Annotated[
     str | None,
     option(
@@ -191,7 +200,7 @@ class DrawingOptions:
     settings: list[str] | None = option(
         None,
         "Any other setting of the generator, as name=value: scheduler=DPMSolverMultistepScheduler, cpu_offload=model, "
-        "batch_size=4 … Repeatable.",
+        "batch_size=4 …; of a URL workflow=FILE, model=NAME, api_key=env:NAME … Repeatable.",
         "--set",
     )
 
@@ -209,17 +218,28 @@ class DrawingOptions:
         return settings
 
     def check(self, *generators: str) -> None:
-        """What is wrong with the settings' form, with a generator's name or folder, or with the hub."""
-        self.others()
+        """What is wrong with the settings, with a generator's name or folder, or with the hub."""
+        from neuroprompt.images import read_urls
+
         for name in generators:
-            find(name, "stable-diffusion")
+            self._config(name)
+            if not read_urls(name):
+                find(name, "stable-diffusion")
 
-    def load(self, generator: str, device: str | None) -> "ImageGenerator":
-        from neuroprompt.images import GeneratorConfig, ImageGenerator, read_setting
+    def load(self, generator: str, device: str | None, *, seeds: str | None = None) -> "ImageGenerator":
+        """The generator; `seeds` is that of `RemoteConfig` where the user has not said it."""
+        from neuroprompt.images import ImageGenerator, read_urls
 
-        settings = {name: value for name, value in vars(self).items() if name != "settings"}
-        settings |= {name: read_setting(name, text) for name, text in self.others().items()}
-        return ImageGenerator.from_pretrained(generator, device=device, config=GeneratorConfig.of(**settings))
+        settings = {"seeds": seeds} if seeds and read_urls(generator) else {}
+        return ImageGenerator.from_pretrained(generator, device=device, config=self._config(generator, **settings))
+
+    def _config(self, generator: str, **settings: Any) -> "GeneratorConfig":
+        from neuroprompt.images import config_of, read_setting
+
+        settings |= {name: value for name, value in vars(self).items() if name != "settings"}
+        return config_of(
+            generator, **settings | {name: read_setting(name, text) for name, text in self.others().items()}
+        )
 
 
 @dataclass(frozen=True)

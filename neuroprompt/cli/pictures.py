@@ -72,7 +72,7 @@ def image(
             work.stage("rewriting")
             text = load_policy(model, device)(prompt, constraints, coherent=wish.coherent).text
             say(text)
-        draw = drawing.load(generator, device)
+        draw = drawing.load(generator, device, seeds="none")  # one picture is compared with no other
         if draw.window and (tokens := count_clip_tokens(text)) > draw.window:
             unread = f"the prompt has {tokens} CLIP tokens, of which {draw.name} reads the first {draw.window}"
             say(unread, "warning:", "yellow")
@@ -226,8 +226,8 @@ def grid(
 
         rewards.check()
         check_methods(methods, constraints, rows=rows)
-        draw = drawing.load(generator, device)
-        judge = rewards.load([generator], device)
+        draw = drawing.load(generator, device, seeds="none")
+        judge = rewards.load([draw.name], device)
         reward = PromptReward(draw, judge, images_per_prompt=images_per_prompt, seed=seed)
         columns = parse_methods(methods, constraints, coherent=wish.coherent, device=device, reward=reward, rows=rows)
         total = len(texts) * len(columns) * images_per_prompt

@@ -41,7 +41,11 @@ def study(
         'modifiers: "booster=8k|sharp focus".',
     ),
     input: PromptSource = "",
-    generators: str = option("embedded", "What draws: embedded, folders and hub ids, with commas.", "-g"),
+    generators: str = option(
+        "embedded",
+        "What draws: embedded, folders, hub ids and URLs, with commas; URLs that share the work, with spaces.",
+        "-g",
+    ),
     levels: int = option(4, "The modifiers of each kind: its most frequent ones.", min=1),
     max_combinations: int = option(
         64, "All combinations up to so many; beyond, a balanced fraction of so many.", min=2
@@ -84,6 +88,7 @@ def study(
         with ExitStack() as stack:
             work = stack.enter_context(working("prompt", RESUMES))
             from neuroprompt.experiments import hold_shard
+            from neuroprompt.images import read_urls
             from neuroprompt.scoring import PromptReward
             from neuroprompt.study import harness
 
@@ -91,7 +96,9 @@ def study(
             rewards.check()
             stack.enter_context(hold_shard(output, part))
             device = own_device(device)
-            judge = rewards.load(names, device)
+            # A server says by itself what it draws with.
+            models = [drawing.load(name, device).name if read_urls(name) else name for name in names]
+            judge = rewards.load(models, device)
             # One after another, so that memory has to hold one generator at a time.
             judged = (
                 PromptReward(drawing.load(name, device), judge, images_per_prompt=images_per_prompt, seed=seed)

@@ -73,7 +73,8 @@ def how_drawn(name: str, config: Mapping, **_) -> str:
     settings = current_settings(config)
     scales = {"guidance": settings.get("guidance"), "true CFG": settings.get("true_cfg")}
     guidance = [f"{called} {scale:g}" for called, scale in scales.items() if scale is not None]
-    return ", ".join([name, counted(settings["steps"], "step"), *guidance])
+    steps = [counted(settings["steps"], "step")] if settings.get("steps") else []  # a server may not say
+    return ", ".join([name, *steps, *guidance])
 
 
 def data_uri(data: bytes, kind: str = "application/octet-stream") -> Markup:

@@ -20,7 +20,7 @@ import yaml
 from transformers import training_args
 from trl import TrlParser
 
-from neuroprompt.images import GeneratorConfig, read_setting
+from neuroprompt.images import RemoteConfig, read_setting
 from neuroprompt.programs import run
 
 
@@ -104,10 +104,10 @@ class _Parser(TrlParser):
     def __init__(self, classes: Sequence[type], **kwargs):
         super().__init__(classes, **kwargs)
         if self.get_default("generator"):
-            for name in described(GeneratorConfig):
+            for name in described(RemoteConfig):
                 self.add_argument(f"--{_OF_GENERATOR}{name}", type=partial(read_setting, name), default=SUPPRESS)
         told = {name: text for kind in classes for name, text in described(kind).items()}
-        told |= {_OF_GENERATOR + name: text for name, text in described(GeneratorConfig).items()}
+        told |= {_OF_GENERATOR + name: text for name, text in described(RemoteConfig).items()}
         for action in self._actions:
             action.help = action.help or told.get(action.dest, "").replace("%", "%%")
 

@@ -55,6 +55,7 @@ class A1111:
             "width": width,
             "height": height,
             "sampler_name": config.scheduler,
+            "enhance": False,  # of `neuroprompt serve`; others do not know it
             "override_settings": {"sd_model_checkpoint": self._model} if self._model else None,
         }
         return {name: value for name, value in asked.items() if value is not None}

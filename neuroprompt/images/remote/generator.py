@@ -1,13 +1,12 @@
 """`RemoteGenerator`: servers behind URLs as an `ImageGenerator`."""
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from neuroprompt.images.config import RemoteConfig, noise_seed
+from neuroprompt.images.config import GeneratorConfig, RemoteConfig, noise_seed
 from neuroprompt.images.generator import Drawing, ImageGenerator
 from neuroprompt.images.remote.pool import Pool
 from neuroprompt.models import pick_device
@@ -40,10 +39,10 @@ class RemoteGenerator(ImageGenerator):
         name: str | Path = "embedded",
         *,
         device: str | torch.device | None = None,
-        config: RemoteConfig | None = None,
+        config: GeneratorConfig | None = None,
         **overrides: Any,
     ) -> "RemoteGenerator":
-        return cls(Pool(str(name), replace(config or RemoteConfig(), **overrides)), device)
+        return cls(Pool(str(name), RemoteConfig(**(vars(config) if config else {}) | overrides)), device)
 
     @property
     def window(self) -> int | None:

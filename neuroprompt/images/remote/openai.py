@@ -38,7 +38,9 @@ class OpenAI:
         except RemoteError as error:
             if error.code not in _WITHHELD:
                 raise
-            return [Picture(b"", None, flagged=True)] * len(seeds)
+            if len(seeds) > 1:  # which of them it was, it does not say
+                return [picture for seed in seeds for picture in self.draw(text, [seed], config)]
+            return [Picture(b"", None, flagged=True)]
         return [self._picture(item) for item in listed(answer, "data", len(seeds))]
 
     def _settings(self, seeds: Sequence[int], config: RemoteConfig) -> dict[str, Any]:
@@ -87,11 +89,14 @@ class NeuroPrompt(OpenAI):
         self._model = self._config.model
         known = {name: said["config"].get(name) for name in ("steps", "guidance", "size", "negative")}
         known["size"] = tuple(known["size"]) if known["size"] else None
+        # Seeds count up from the first there.
+        self.most = min(self._config.batch_size, said["limits"].get("max_pictures", 1))
         return Model(said["name"], ("neuroprompt", said["fingerprint"]), window=said.get("window"), defaults=known)
 
     def _settings(self, seeds: Sequence[int], config: RemoteConfig) -> dict[str, Any]:
         own = {"negative_prompt": config.negative, "steps": config.steps, "guidance": config.guidance}
-        return super()._settings(seeds, config) | own | {"seed": seeds[0]}
+        # As it is: what is rewritten here is not rewritten there again.
+        return super()._settings(seeds, config) | own | {"seed": seeds[0], "enhance": False}
 
 
 _MODELS = "/v1/models"
@@ -100,5 +105,8 @@ _WITHHELD = ("moderation_blocked", "content_policy_violation", "content_filter")
 
 def _described(server: Server) -> dict[str, Any] | None:
     """What ``/info`` says of a generator, as ``neuroprompt serve`` has it."""
-    said = (server.find("/info") or {}).get("generator")
-    return said if isinstance(said, dict) and {"name", "fingerprint", "config"} <= said.keys() else None
+    info = server.find("/info") or {}
+    said = info.get("generator")
+    if not isinstance(said, dict) or not {"name", "fingerprint", "config"} <= said.keys():
+        return None
+    return said | {"limits": info.get("limits", {})}

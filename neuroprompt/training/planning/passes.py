@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from neuroprompt.decoding.neurologic import CACHE
-from neuroprompt.images import PipelineGenerator, denoiser
+from neuroprompt.images import GeneratorConfig, PipelineGenerator, denoiser
 from neuroprompt.ppo.losses import token_logprobs
 from neuroprompt.training.planning.skeletons import peak_bytes
 
@@ -122,14 +122,13 @@ def draw(generator: PipelineGenerator) -> int:
 
 
 @torch.no_grad()
-def score(
-    encoder: nn.Module, encode_images: Callable[[Tensor], object], size: int, generator: PipelineGenerator
-) -> int:
-    """Bytes of embedding a batch of pictures that are prepared to `size` pixels."""
-    count = generator.config.batch_size
+def score(encoder: nn.Module, encode_images: Callable[[Tensor], object], size: int, drawing: GeneratorConfig) -> int:
+    """Bytes of embedding a batch of pictures that are prepared to `size` pixels; of what size they come, a server may
+    not say before it is asked."""
+    count = drawing.batch_size
 
     def encode() -> None:
-        width, height = generator.config.size
+        width, height = drawing.size or (size, size)
         pictures = torch.zeros(count, 3, height, width)
         encode_images(torch.zeros(count, 3, size, size).to(next(encoder.parameters()).dtype))
         del pictures

@@ -23,7 +23,14 @@ from trl import ModelConfig, get_peft_config
 
 from neuroprompt.data import PromptData
 from neuroprompt.enhancer import TOKENS_PER_CLIP_TOKEN
-from neuroprompt.images import PipelineGenerator, as_its_card_says, drawing_dtype, read_generator
+from neuroprompt.images import (
+    GeneratorConfig,
+    PipelineGenerator,
+    as_its_card_says,
+    drawing_dtype,
+    read_generator,
+    read_urls,
+)
 from neuroprompt.models import ModelError, locate
 from neuroprompt.ppo.config import GRPOConfig, PPOConfig, RLOOConfig
 from neuroprompt.ppo.model import disable_dropout
@@ -261,15 +268,10 @@ def _pictures(
     if arguments.reward_func:
         return [], list
     device = _device(config)
-    generator = _generator(reward_arguments, device)
+    name, drawing = read_generator(reward_arguments.generator)
     encoders, heads = _rewards(reward_arguments, pick_dtype(reward_arguments.reward_dtype, device))
-    offload = generator.config.cpu_offload
-    models = {name: m for name, m in generator.pipeline.components.items() if isinstance(m, nn.Module)}
-    dtypes = {name: str(m.dtype).removeprefix("torch.") for name, m in models.items()}
-    parts = [
-        Part(f"generator: {name}, {dtypes[name]}", 0 if offload else weight_bytes(m), parameters(m))
-        for name, m in models.items()
-    ]
+    generator = None if read_urls(name) else _generator(name, drawing, device)
+    drawing, parts = (generator.config, _parts(generator)) if generator else (drawing, [])
     for name, model, _ in encoders:
         dtype = str(next(model.parameters()).dtype).removeprefix("torch.")
         parts.append(Part(f"reward: {name}, {dtype}", weight_bytes(model), parameters(model)))
@@ -277,15 +279,13 @@ def _pictures(
         parts.append(Part("rewards' heads", weight_bytes(*heads), parameters(*heads)))
 
     def phases() -> list[Part]:
-        shown = f"{generator.config.batch_size} pictures of {' x '.join(map(str, generator.config.size))}"
-        waits = max(map(weight_bytes, models.values())) if offload == "model" else 0
-        drawing = "" if hasattr(generator.pipeline, "unet") else ", the decoder alone"  # of others it is not known
+        shown = f"{drawing.batch_size} pictures" + (f" of {' x '.join(map(str, drawing.size))}" if drawing.size else "")
         return [
-            _phase(f"draw: {shown}{drawing}", lambda: waits + passes.draw(generator)),
+            *([_drawing(generator, shown)] if generator else []),
             _phase(
                 f"score: {shown}",
                 lambda: max(
-                    (passes.score(m, encode, _picture_size(m), generator) for _, m, encode in encoders), default=0
+                    (passes.score(m, encode, _picture_size(m), drawing) for _, m, encode in encoders), default=0
                 ),
             ),
         ]
@@ -293,9 +293,31 @@ def _pictures(
     return parts, phases
 
 
-def _generator(arguments: RewardArguments, device: torch.device) -> PipelineGenerator:
+def _parts(generator: PipelineGenerator) -> list[Part]:
+    """What a pipeline holds."""
+    models = _models(generator)
+    dtypes = {name: str(m.dtype).removeprefix("torch.") for name, m in models.items()}
+    offload = generator.config.cpu_offload
+    return [
+        Part(f"generator: {name}, {dtypes[name]}", 0 if offload else weight_bytes(m), parameters(m))
+        for name, m in models.items()
+    ]
+
+
+def _drawing(generator: PipelineGenerator, shown: str) -> Part:
+    """The phase in which it draws."""
+    models = _models(generator)
+    waits = max(map(weight_bytes, models.values())) if generator.config.cpu_offload == "model" else 0
+    part = "" if hasattr(generator.pipeline, "unet") else ", the decoder alone"  # of others it is not known
+    return _phase(f"draw: {shown}{part}", lambda: waits + passes.draw(generator))
+
+
+def _models(generator: PipelineGenerator) -> dict[str, nn.Module]:
+    return {name: m for name, m in generator.pipeline.components.items() if isinstance(m, nn.Module)}
+
+
+def _generator(name: str, config: GeneratorConfig, device: torch.device) -> PipelineGenerator:
     """`build_reward`'s generator without weights."""
-    name, config = read_generator(arguments.generator)
     config = as_its_card_says(config, name)
     absent = device.type != "cpu" and not torch.accelerator.is_available()
     dtype = "bfloat16" if absent and config.dtype in (None, "auto") else drawing_dtype(config.dtype, device)
@@ -451,6 +473,7 @@ def _saves(config: TrainingArguments, steps: int) -> int:
 
 
 def _notes(arguments: "QueryArguments", rewards: RewardArguments) -> list[str]:
-    """Functions of the user's own, of which nothing is known."""
+    """What is somebody else's, of which nothing is known: functions of the user's own, and servers."""
     functions = [arguments.reward_func] if arguments.reward_func else rewards.own_functions
-    return [f"Not counted: what {name} takes." for name in functions]
+    servers = [] if arguments.reward_func else read_urls(read_generator(rewards.generator)[0])
+    return [f"Not counted: what {name} takes." for name in (*functions, *servers)]

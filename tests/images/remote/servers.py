@@ -126,7 +126,10 @@ class StandIn:
     def get_own(self, handler):
         if handler.path == "/info":
             config = {"steps": 2, "guidance": 3.0, "size": [64, 64], "negative": None}
-            return {"generator": {"name": self.model, "fingerprint": f"{self.model}!", "config": config, "window": 77}}
+            return {
+                "limits": {},
+                "generator": {"name": self.model, "fingerprint": f"{self.model}!", "config": config, "window": 77},
+            }
 
     post_own = post_openai
 

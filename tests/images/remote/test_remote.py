@@ -7,6 +7,7 @@ import re
 import ssl
 import subprocess
 import sys
+import threading
 import time
 from contextlib import ExitStack
 
@@ -15,11 +16,22 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from trl import ModelConfig
 
+from neuroprompt.cli.commands import app
+from neuroprompt.evaluation.harness import evaluate
+from neuroprompt.evaluation.methods import parse_methods
+from neuroprompt.image_files import read_metadata
 from neuroprompt.images import ImageGenerator, RemoteConfig, config_of
 from neuroprompt.images.remote import Pool, RemoteError, Unavailable
 from neuroprompt.images.remote import pool as pool_module
 from neuroprompt.images.remote.comfyui import Workflow
+from neuroprompt.ppo import PPOConfig
+from neuroprompt.rewards import load_rewards
+from neuroprompt.runs.arguments import read_arguments
+from neuroprompt.scoring import PromptReward, RewardArguments
+from neuroprompt.training.ppo import train_ppo
+from neuroprompt.training.queries import QueryArguments
 from tests.images.remote.servers import WORKFLOW, serving
 
 PROMPTS, SEEDS = ["a castle", "a castle", "a cat, blue"], [3, 4, 2**40]
@@ -418,3 +430,71 @@ def test_settings_that_mean_nothing_for_a_url(name, settings, said):
     with pytest.raises(ValueError) as caught:
         Pool(name, config_of(name, **settings))
     assert said in str(caught.value) and "pw" not in str(caught.value) and "s3cret" not in str(caught.value)
+
+
+# --- in what draws many ------------------------------------------------------------------------------------------
+
+
+def test_an_evaluation_survives_a_server_that_is_killed_in_its_middle(start, local, tmp_path):
+    """Nothing is lost, and the results are those of one server; where all are dead, it goes on later."""
+    rewards = load_rewards("aesthetic:1.0", "embedded", "cpu")
+    methods = parse_methods("plain,suffix")
+    prompts = ["a castle", "a cat", "a dog", "a boat"]
+
+    def results(name, *servers):
+        reward = PromptReward(load(*servers, retries=0), rewards, images_per_prompt=2)
+        evaluate(prompts, methods, reward, tmp_path / name, chunk_size=2, examples=0)
+
+    def records(name):
+        lines = (tmp_path / name / "records.jsonl").read_text().splitlines()
+        return [{key: value for key, value in json.loads(line).items() if key != "seconds"} for line in lines]
+
+    one, other = start(), start()
+    results("undisturbed", one)
+    seen = []
+
+    def die(handler):
+        seen.append(handler)
+        if len(seen) == 3:
+            threading.Thread(target=other.stop).start()
+            time.sleep(0.5)
+            return True
+
+    other.fault = die
+    with pytest.warns(UserWarning, match=f"going on without {other.url}: "):
+        results("disturbed", one, other)
+    assert records("disturbed") == records("undisturbed")
+
+    last = start()
+    last.fault = lambda handler: len(last.bodies) > 5 and says({}, 500)(handler)
+    with pytest.raises(Unavailable, match="no image generator answers"):
+        results("taken up", last)
+    assert 0 < len(records("taken up")) < 8
+    results("taken up", one)  # elsewhere, and the same generator
+    assert records("taken up") == records("undisturbed")
+
+
+def test_the_command_line_draws_by_a_url(start, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["neuroprompt"])
+    server = start("own")
+    output = tmp_path / "castle.png"
+    app(["image", "a castle", "-g", server.url, "-o", str(output), "--seed", "3"], standalone_mode=False)
+    made = read_metadata(output)["neuroprompt"]
+    assert (made["model"], made["config"]["steps"], made["seed"]) == ("embedded", 2, 3)
+    openai = start("openai")
+    with pytest.warns(UserWarning, match="takes no seeds"):
+        app(["image", "a castle", "-g", openai.url, "-o", str(output)], standalone_mode=False)
+    evaluation = ["evaluate", "-i", str(tmp_path / "prompts.txt"), "-g", openai.url, "-o", str(tmp_path / "results")]
+    (tmp_path / "prompts.txt").write_text("a castle\n")
+    with pytest.raises(RemoteError, match="takes no seeds"):
+        app(evaluation, standalone_mode=False)
+
+
+def test_a_plan_counts_nothing_of_a_servers(capsys):
+    arguments = ["--generator", "http://gpu1:7860,http://gpu2:7860", "--generator.api", "a1111", "--dry_run"]
+    arguments += ["--output_dir", "nowhere", "--use_cpu", "true", "--bf16", "false", "--reward_model", "embedded"]
+    classes = (QueryArguments, RewardArguments, PPOConfig, ModelConfig)
+    train_ppo(*read_arguments(classes, "", arguments))
+    shown = capsys.readouterr().out
+    assert "Not counted: what http://gpu1:7860 takes" in " ".join(shown.split()) and "generator:" not in shown
+    assert "score: 16 pictures" in shown
