@@ -32,6 +32,7 @@ NOT_REHEARSED = {
     "python -m training.embedded.images": "the suite runs it in small: tests/training/test_embedded_images.py",
     "python training/embedded/images/build_images.py": "wants npm packages: tests/training/test_embedded_images.py",
     "python scripts/rehearse.py": "this is it",
+    "neuroprompt serve": "runs until it is stopped: tests/server starts it by the command line",
     "python -m training.embedded.reading": "rewrites the repository's own document: tests/training/test_reading.py",
     "accelerate launch --config_file configs/accelerate/multi_": "several GPUs; tests/test_runs.py works out what each "
     "config comes to on 1 to 16 processes, and two of them are rehearsed",

@@ -1,5 +1,6 @@
 """How the server is: alive, ready, measured, described."""
 
+import asyncio
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -62,8 +63,8 @@ async def info(request: Request) -> dict[str, object]:
 
 
 async def _generator(workers: Workers) -> dict[str, Any] | None:
-    """What draws, once that is known; None where nothing does, or it is down."""
+    """What draws; None where nothing does, or it has no time to say."""
     try:
-        return await describe(workers)
-    except Problem:
+        return await asyncio.wait_for(describe(workers), 1)
+    except (Problem, asyncio.TimeoutError):
         return None
