@@ -84,6 +84,8 @@ def keep_informative(
     pairs = pairs.filter(promising, input_columns="completion").filter(short, batched=True)
     if config.limit:
         pairs = pairs.select(range(min(config.limit, len(pairs))))
+    if not len(pairs):
+        return pairs
     measure = partial(_measure, model=model, tokenizer=tokenizer, config=config)
     known = []
     for start in range(0, len(pairs), SHARD):
