@@ -5,6 +5,7 @@ run(ServeSettings())                                     # and so does this, on 
 """
 
 import errno
+import math
 import signal
 import socket
 from collections.abc import AsyncIterator
@@ -22,7 +23,7 @@ import neuroprompt
 from neuroprompt.server.errors import Problem
 from neuroprompt.server.limits import Limits
 from neuroprompt.server.metrics import Metrics
-from neuroprompt.server.routes import ROUTERS
+from neuroprompt.server.routes import PROBES, ROUTERS
 from neuroprompt.server.schemas import ErrorAnswer
 from neuroprompt.server.settings import ServeSettings
 from neuroprompt.server.workers import Workers
@@ -47,9 +48,10 @@ def create_app(settings: ServeSettings) -> FastAPI:
         redoc_url=None,
         responses={"4XX": {"model": ErrorAnswer}, "5XX": {"model": ErrorAnswer}, 422: {"model": ErrorAnswer}},
     )
-    app.state.settings, app.state.metrics, app.state.checks = settings, Metrics(), {}
+    app.state.settings, app.state.metrics = settings, Metrics()
     app.state.workers = Workers(settings, app.state.metrics)
     bearer = [Depends(HTTPBearer(auto_error=False))] if settings.keys else []  # for OpenAPI; `Limits` asks for it
+    app.include_router(PROBES)
     for router in ROUTERS:
         app.include_router(router, dependencies=bearer)
     for kind in (Problem, RequestValidationError, HTTPException):
@@ -74,7 +76,13 @@ def run(settings: ServeSettings) -> None:
     app = create_app(settings)
     listening = _listen(settings.host, settings.port)
     config = uvicorn.Config(
-        app, log_level="error", access_log=False, server_header=False, timeout_graceful_shutdown=int(settings.timeout)
+        app,
+        log_level="error",
+        access_log=False,
+        lifespan="on",
+        ws="none",
+        server_header=False,
+        timeout_graceful_shutdown=math.ceil(settings.timeout),
     )
     signal.signal(signal.SIGTERM, lambda *_: None)  # to which uvicorn hands it on, when all is done
     shown = f"[{settings.host}]" if ":" in settings.host else settings.host
@@ -94,6 +102,7 @@ def _listen(host: str, port: int) -> socket.socket:
 
 async def _answer(request: Request, error: Exception) -> Response:
     """What goes wrong in a route, or before it is found, in the shape of the path's dialect."""
+    headers = getattr(error, "headers", None) or {}  # such as Allow
     if isinstance(error, RequestValidationError):
         wrong = error.errors()[0]
         field, *rest = wrong["loc"][1:] or ("body",)
@@ -104,4 +113,6 @@ async def _answer(request: Request, error: Exception) -> Response:
             error = Problem(422, f"{where}: {wrong['msg']}", "invalid_request")
     elif isinstance(error, HTTPException):
         error = Problem(error.status_code, str(error.detail), "http_error")
-    return error.response(request.url.path)
+    response = error.response(request.url.path)
+    response.headers.update(headers)
+    return response
