@@ -28,6 +28,7 @@ from neuroprompt.programs import Stopped, run
 from neuroprompt.prompts import Prompt
 from neuroprompt.rewards import load_rewards
 from neuroprompt.terminal import say, show
+from tests import forks
 
 
 def run_command(monkeypatch, capsys, *arguments, stdin=None, columns=200):
@@ -333,30 +334,29 @@ def test_a_terminal_shows_a_rewrite_on_one_safe_line(command, monkeypatch):
 
 
 def test_a_run_that_was_stopped_and_killed_is_taken_up(tmp_path, enhancer):
-    prompts = [f"a castle number {i} on a hill" for i in range(120)]
+    prompts = [f"a castle number {i} on a hill" for i in range(40)]
     (tmp_path / "in.txt").write_text("\n".join(prompts) + "\n")
-    command = [sys.executable, "-m", "neuroprompt.cli", "enhance", "-i", "in.txt", "-o", "out.jsonl"]
-    command += ["--batch-size", "12"]
-    settings = {"cwd": tmp_path, "env": {**os.environ, "OMP_NUM_THREADS": "1"}, "text": True}
+    command = ["-m", "neuroprompt.cli", "enhance", "-i", "in.txt", "-o", "out.jsonl", "--batch-size", "4"]
 
     def written():
         return sum(part.stat().st_size for part in tmp_path.glob(".out.jsonl.*.part"))
 
     for sent in (signal.SIGINT, signal.SIGKILL):
-        process, before, deadline = subprocess.Popen(command, stderr=subprocess.PIPE, **settings), written(), 300
-        while written() == before and deadline > 0:
+        before, log = written(), tmp_path / f"{sent.name}.txt"
+        process = forks.start(command, tmp_path, log)
+        while written() == before and process.is_alive():
             time.sleep(0.02)
-            deadline -= 0.02
-        process.send_signal(sent)
-        said = process.communicate()[1]
+        os.kill(process.pid, sent)
+        process.join()
+        said = log.read_text()
         assert not (tmp_path / "out.jsonl").exists()
         if sent == signal.SIGINT:
-            assert process.returncode == 130
-            assert re.fullmatch(r"stopped after \d+ of 120 prompts; the same command goes on from there\n", said), said
+            assert process.exitcode == 130
+            assert re.fullmatch(r"stopped after \d+ of 40 prompts; the same command goes on from there\n", said), said
         else:
-            assert "taking up out.jsonl after" in said
-    again = subprocess.run(command, capture_output=True, check=True, **settings)
-    assert "taking up out.jsonl after" in again.stderr
+            assert process.exitcode == -signal.SIGKILL and "taking up out.jsonl after" in said
+    again = forks.run(command, tmp_path)
+    assert again.returncode == 0 and "taking up out.jsonl after" in again.stderr
     rows = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
     assert [r["original"] for r in rows] == prompts
     assert [r["text"] for r in rows] == [r.text for r in enhancer(prompts)]

@@ -1,24 +1,20 @@
 """Runs the steps: each a command as the documents give it, in a process of its own, two at a time.
 
-A command that starts Python runs in a process that is forked from one which has imported the libraries already, so that
-a step costs its work and not ten seconds of imports. What launches processes itself (`torchrun`, `accelerate`) is run
-as it is.
+A command that starts Python is a fork of a process that has imported the libraries already (`tests.forks`), so that a
+step costs its work and not ten seconds of imports, and so are the processes that it launches.
 """
 
-import multiprocessing
 import os
 import re
-import runpy
 import shlex
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
 
-PRELOADED = "tests.rehearsal.preload"
+from tests import forks
 
 
 @dataclass(frozen=True)
@@ -81,8 +77,7 @@ def run_steps(
         on_done: Gets each step as it ends.
     """
     (work / "logs").mkdir(exist_ok=True)
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([PRELOADED])
+    forks.preload(*forks.LIBRARIES, "tests.rehearsal.preload")
     outcomes: dict[str, Outcome] = {}
     waiting, running = list(steps), {}
     with ThreadPoolExecutor(jobs) as pool:
@@ -97,7 +92,7 @@ def run_steps(
                 elif all(name in outcomes for name in step.after):
                     if len(running) == jobs:
                         continue
-                    running[pool.submit(_run, step, work, context)] = step
+                    running[pool.submit(_run, step, work)] = step
                     waiting.remove(step)
                     continue
                 else:
@@ -112,25 +107,19 @@ def run_steps(
     return {step.name: outcomes[step.name] for step in steps}
 
 
-def _run(step: Step, work: Path, context) -> Outcome:
+def _run(step: Step, work: Path) -> Outcome:
     log, began = work / "logs" / f"{step.name.replace('/', '-')}.txt", time.perf_counter()
     with log.open("w") as file:
         file.write(f"$ {shlex.join(step.arguments)}\n")
-    if (forked := _as_python(step.arguments)) is None:
-        with log.open("a") as file:
-            code = subprocess.run(
-                step.arguments,
-                cwd=work,
-                env=os.environ | dict(step.environment),
-                stdin=subprocess.DEVNULL,
-                stdout=file,
-                stderr=subprocess.STDOUT,
-            ).returncode
-    else:
-        process = context.Process(target=_in_fork, args=(forked, str(work), str(log), dict(step.environment)))
-        process.start()
+    environment = os.environ | dict(step.environment)
+    if forked := _as_python(step.arguments):
+        process = forks.start(forked, work, log, environment=environment)
         process.join()
         code = process.exitcode
+    else:
+        with log.open("a") as file:
+            settings = {"stdin": subprocess.DEVNULL, "stdout": file, "stderr": subprocess.STDOUT}
+            code = subprocess.run(step.arguments, cwd=work, env=environment, **settings).returncode
     seconds = time.perf_counter() - began
     if code:
         return Outcome("failed", f"exit code {code}: {_last_words(log)}", seconds)
@@ -145,32 +134,16 @@ def _run(step: Step, work: Path, context) -> Outcome:
 
 
 def _as_python(arguments: list[str]) -> list[str] | None:
-    """The script (or ``-m`` and a module) and its arguments, of a command that runs one; None of any other."""
+    """What `python` gets in a command that comes to that; None of any other, and of a module that torchrun launches."""
     program, *rest = arguments
     if program == "neuroprompt":
         return ["-m", "neuroprompt.cli", *rest]
-    if program == "python" or arguments[:2] == ["accelerate", "launch"]:
-        rest = rest if program == "python" else rest[1:]
-        return rest if rest[0] == "-m" or not rest[0].startswith("-") else None
-    return None
-
-
-def _in_fork(arguments: list[str], work: str, log: str, environment: dict[str, str]) -> None:
-    out = os.open(log, os.O_WRONLY | os.O_APPEND)
-    nothing = os.open(os.devnull, os.O_RDONLY)
-    for descriptor, number in ((nothing, 0), (out, 1), (out, 2)):
-        os.dup2(descriptor, number)
-    sys.stdin = open(0)
-    os.chdir(work)
-    os.environ.update(environment)
-    if arguments[0] == "-m":
-        sys.argv = arguments[1:]
-        sys.path.insert(0, "")
-        runpy.run_module(arguments[1], run_name="__main__", alter_sys=True)
-    else:
-        sys.argv = arguments
-        sys.path.insert(0, str(Path(arguments[0]).parent))
-        runpy.run_path(arguments[0], run_name="__main__")
+    if arguments[:2] == ["accelerate", "launch"]:
+        launches = rest[1].startswith("--")  # its own options: else it would but start a Python
+        return ["-m", "accelerate.commands.launch", *rest[1:]] if launches else rest[1:]
+    if program == "torchrun" and "-m" not in rest:
+        return ["-m", "torch.distributed.run", *rest]
+    return rest if program == "python" else None
 
 
 def _last_words(log: Path) -> str:

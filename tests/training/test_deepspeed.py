@@ -1,7 +1,6 @@
 """Training under DeepSpeed ZeRO-2 is the training that it is without, in float32 and bfloat16; on a CPU."""
 
 import shutil
-import sys
 
 import pytest
 import torch
@@ -11,14 +10,13 @@ from tests.training.test_ppo import ROOT, flags, here, start, tokenizer, workspa
 
 pytest.importorskip("deepspeed")
 
-ZERO2 = ["-m", "accelerate.commands.launch", "--config_file", str(ROOT / "configs/accelerate/zero2.yaml")]
+ZERO2 = ["-m", "accelerate.commands.launch", "--config_file", ROOT / "configs/accelerate/zero2.yaml"]
 LORA = {"use_peft": "true", "lora_r": 4, "lora_target_modules": "all-linear"}
 BEST = {"eval_samples": 8, "save_steps": 4, "eval_iterations": 1, "load_best_model_at_end": "true"}
 
 
 def zero2(folder, *arguments, processes=1, script="training/ppo.py"):
-    launcher = [sys.executable, *ZERO2, "--num_processes", str(processes)]
-    done = start(folder, *arguments, launcher=launcher, script=script)
+    done = start(folder, *arguments, launcher=[*ZERO2, "--num_processes", processes], script=script)
     assert done.returncode == 0, done.stderr
     return done.stdout
 

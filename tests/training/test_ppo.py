@@ -4,7 +4,6 @@ import json
 import os
 import re
 import signal
-import subprocess
 import sys
 from pathlib import Path
 
@@ -24,6 +23,7 @@ from neuroprompt.scoring import RewardArguments
 from neuroprompt.training.grpo import number_positions, train_grpo
 from neuroprompt.training.queries import QueryArguments, load_queries
 from neuroprompt.training.rewarded import load_reward_func
+from tests import forks
 from tests.checkpoints.policies import told_media
 from tests.ppo.conftest import tiny_policy, tokenizer  # noqa: F401
 
@@ -104,17 +104,11 @@ def flags(**changes):
     return [str(part) for name, value in (SETTINGS | changes).items() for part in (f"--{name}", value)]
 
 
-def start(folder, *arguments, processes=1, launcher=None, script="training/ppo.py", **environment):
-    launcher = launcher or [sys.executable]
+def start(folder, *arguments, processes=1, launcher=(), script="training/ppo.py", **environment):
     if processes > 1:
-        launcher += ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
-    return subprocess.run(
-        [*launcher, str(ROOT / script), *arguments],
-        cwd=folder,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", **environment},
-        capture_output=True,
-        text=True,
-    )
+        launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", processes]
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", **environment}
+    return forks.run([*launcher, ROOT / script, *arguments], folder, environment)
 
 
 def here(**changes):

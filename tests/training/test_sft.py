@@ -3,8 +3,6 @@
 import json
 import os
 import shutil
-import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 
@@ -18,6 +16,7 @@ from neuroprompt.data import DataConfig, PromptData, prepare
 from neuroprompt.policies import CONTROLS, load_policy, load_tokenizer
 from neuroprompt.runs.checkpoints import checkpoint_to_resume
 from neuroprompt.training.sft import ShuffledGroups, repeat_rare_media
+from tests import forks
 
 ROOT = Path(__file__).parents[2]
 
@@ -44,22 +43,8 @@ def workspace(tmp_path_factory):
 
 
 def run(folder, script, *arguments, processes=0):
-    launcher = [sys.executable]
-    if processes:
-        launcher += ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
-    environment = {
-        **os.environ,
-        "OMP_NUM_THREADS": "1",
-        "CUDA_VISIBLE_DEVICES": "",
-        "HF_DATASETS_CACHE": str(folder / "cache"),
-    }
-    done = subprocess.run(
-        [*launcher, str(ROOT / script), *map(str, arguments)],
-        cwd=folder,
-        env=environment,
-        capture_output=True,
-        text=True,
-    )
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", processes] if processes else []
+    done = forks.run([*launcher, ROOT / script, *arguments], folder, {**os.environ, "CUDA_VISIBLE_DEVICES": ""})
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stdout
 
