@@ -112,14 +112,17 @@ async def describe(workers: Workers) -> dict[str, Any]:
     Raises:
         Problem: Nothing draws here, or it is down.
     """
+    if "generator" not in workers.parts:
+        raise Problem(503, "this server draws no pictures: start it with --generator", "not_served")
     return await workers.ask("generator", Describe())
 
 
 async def _check(workers: Workers, order: Order) -> None:
     """Refuse what cannot be, before the rewriting."""
     settings = workers.settings
-    if (part := workers.parts.get("generator")) is None:
-        raise Problem(503, "this server draws no pictures: start it with --generator", "not_served")
+    part = workers.parts.get("generator")
+    if part is None or part.state == "failed":
+        await describe(workers)  # which says why, and when to come again
     admit(workers, [order.prompt], order.wish)
     with refusing():
         check_prompt(order.prompt)
@@ -128,8 +131,6 @@ async def _check(workers: Workers, order: Order) -> None:
         for what, (count, most) in counts.items():
             if count > most:
                 raise ValueError(f"{count:,} {what} are too many: at most {most:,}")
-    if part.state == "failed":
-        await describe(workers)  # which says why, and when to come again
 
 
 async def _checked(workers: Workers, made: Drawn, text: str, seed: int) -> Picture:

@@ -15,6 +15,7 @@ from pydantic import BaseModel, Field
 from neuroprompt.image_files import SAMPLERS, encode_png
 from neuroprompt.server.errors import DIALECTS, Problem
 from neuroprompt.server.pictures import Order, Picture, describe, drawn
+from neuroprompt.server.rewriting import admit
 
 PREFIX = "/sdapi/v1"
 router = APIRouter(prefix=PREFIX, tags=["A1111"])
@@ -46,6 +47,7 @@ class Txt2ImgAnswer(BaseModel):
 async def txt2img(request: Request, asked: Txt2ImgRequest) -> Txt2ImgAnswer:
     """Rewrite a prompt, and draw it."""
     workers = request.app.state.workers
+    admit(workers, [asked.prompt])  # before a generator is waited for that is still being loaded
     generator = await describe(workers)
     own = generator["config"]
     guidance = own["guidance"] if asked.cfg_scale is None else asked.cfg_scale
