@@ -10,7 +10,7 @@ training on what says something (`keep_informative`) makes it write about the pr
 import json
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from hashlib import blake2b
 
@@ -74,30 +74,41 @@ def keep_informative(
     counts = Counter(key for tail in pairs["completion"] for key in _keys(tail))
     frequent = {key for key, count in counts.items() if count > config.frequent * len(pairs)}
 
-    def promising(tail: str) -> bool:
-        return sum(key not in frequent for key in _keys(tail)) >= config.min_informative
+    def promising(batch: dict[str, list[str]]) -> list[bool]:
+        return [
+            sum(key not in frequent for key in _keys(tail)) >= config.min_informative for tail in batch["completion"]
+        ]
 
     def short(batch: dict[str, list[str]]) -> list[bool]:
         texts = (tokenizer(batch[column], add_special_tokens=False)["input_ids"] for column in ("prompt", "completion"))
         return [max(len(prompt), len(tail)) <= config.max_tokens for prompt, tail in zip(*texts, strict=True)]
 
-    pairs = pairs.filter(promising, input_columns="completion").filter(short, batched=True)
-    if config.limit:
-        pairs = pairs.select(range(min(config.limit, len(pairs))))
-    if not len(pairs):
-        return pairs
+    def fingerprint(*what: int) -> str:  # what a function holds (a tokenizer) has none that lasts
+        chosen = config.frequent, config.min_informative, config.max_tokens
+        measured = config.references, config.batch_size, *what
+        depends = json.dumps([pairs._fingerprint, name, chosen, measured if what else None])
+        return blake2b(depends.encode(), digest_size=8).hexdigest()
+
+    chosen = pairs.filter(
+        lambda batch: [a and b for a, b in zip(promising(batch), short(batch), strict=True)],
+        batched=True,
+        new_fingerprint=fingerprint(),
+        desc="pairs that could say something",
+    )
+    total = min(config.limit or len(chosen), len(chosen))
+    if not total:
+        return chosen
     measure = partial(_measure, model=model, tokenizer=tokenizer, config=config)
     known = []
-    for start in range(0, len(pairs), SHARD):
-        shard = pairs.select(range(start, min(start + SHARD, len(pairs))))
-        depends = json.dumps([shard._fingerprint, name, asdict(config)])
+    for start in range(0, total, SHARD):
+        stop = min(start + SHARD, total)
         known.append(
-            shard.map(
+            chosen.select(range(start, stop)).map(
                 measure,
                 batched=True,
                 batch_size=POOL,
-                new_fingerprint=blake2b(depends.encode(), digest_size=8).hexdigest(),
-                desc=f"pairs from {start:,} of {len(pairs):,}",
+                new_fingerprint=fingerprint(start, stop),
+                desc=f"pairs from {start:,} of {total:,}",
             )
         )
     kept = concatenate_datasets(known).map(
