@@ -64,7 +64,7 @@ class Server:
             time.sleep(0.05)
         return value
 
-    def ready(self, seconds=240):
+    def ready(self, seconds=900):  # of which a machine that has nothing else to do takes twenty
         self.until(lambda: self.get("/readyz").status_code == 200, seconds)
         return self
 

@@ -7,7 +7,9 @@ from base64 import b64encode
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields
 from io import BytesIO
+from pathlib import Path
 
+import psutil
 import pytest
 import requests
 from PIL import Image
@@ -105,11 +107,13 @@ def test_modifiers_are_listed(server):
         ("/v1/score", {"prompt": "a cat", "pictures": ["aGVsbG8="]}, 422, "this is no picture"),
         ("/v1/score", {"prompt": "a cat", "pictures": [png()] * 33}, 422, "33 pictures are too many"),
         ("/v1/nothing", {}, 404, "Not Found"),
+        ("/v1/modifiers", {}, 405, "Method Not Allowed"),
     ],
 )
 def test_what_cannot_be_answered_is_one_line_in_one_shape(server, path, body, status, says):
     answer = server.post(path, body)
     assert answer.status_code == status
+    assert status != 405 or answer.headers["Allow"] == "GET"
     error = answer.json()["error"]
     assert set(error) == {"message", "type", "code"} and says in error["message"] and "\n" not in error["message"]
 
@@ -123,6 +127,7 @@ def test_json_that_is_none_and_json_that_is_deep(server):
 def test_the_description_of_the_api_names_its_errors(server):
     paths = server.get("/openapi.json").json()["paths"]
     assert {"/v1/enhance", "/v1/score", "/v1/modifiers", "/livez", "/readyz", "/metrics", "/info"} <= set(paths)
+    assert "security" in paths["/info"]["get"] and "security" not in paths["/livez"]["get"]
     error = paths["/v1/enhance"]["post"]["responses"]["422"]["content"]["application/json"]["schema"]
     assert error == {"$ref": "#/components/schemas/ErrorAnswer"}
 
@@ -131,10 +136,15 @@ def test_the_description_of_the_api_names_its_errors(server):
 
 
 def test_each_part_is_named_and_nothing_secret_is(server):
-    assert server.get("/readyz").json()["parts"].items() >= {"policy": "ready", "rewards": "ready"}.items()
+    assert server.get("/readyz").json()["parts"] == dict.fromkeys(("policy", "generator", "rewards"), "ready")
     info = server.get("/info").json()
     assert info["models"]["policy"] == "embedded" and info["limits"]["max_prompts"] == 32
     assert server.key not in server.get("/info").text + server.log.read_text()
+
+
+def test_the_front_loads_no_model(server):
+    libraries = {Path(mapped.path).name for mapped in psutil.Process(server.process.pid).memory_maps()}
+    assert not [name for name in libraries if "torch" in name]
 
 
 def test_metrics_know_routes_and_nothing_that_was_asked(server):

@@ -29,7 +29,9 @@ router = APIRouter(prefix="/v1", tags=["rewriting"])
 async def enhance(request: Request, asked: EnhanceRequest) -> EnhanceAnswer:
     """Rewrite one prompt or many: the user's words, then modifiers."""
     prompts = [asked.prompts] if isinstance(asked.prompts, str) else asked.prompts
-    wish, decoding = (asked.model_dump(include=set(part.model_fields)) for part in (Wish, DecodingSettings))
+    wish, decoding = (
+        asked.model_dump(include=set(part.model_fields), exclude_defaults=True) for part in (Wish, DecodingSettings)
+    )
     return EnhanceAnswer(results=await rewrite(request.app.state.workers, prompts, wish, decoding))
 
 
