@@ -55,8 +55,9 @@ class Limits:
             self._admit(scope)
             await asyncio.wait_for(self._pass(scope, receive, watched), self.settings.timeout)
         except Exception as error:
+            problem = _problem(error, self.settings)
             if not status:  # else half an answer is out, and the end of the connection says that it stays so
-                await _problem(error, self.settings).response(scope["path"])(scope, receive, watched)
+                await problem.response(scope["path"])(scope, receive, watched)
         finally:
             self.inside -= 1
             self.metrics.concurrent.set(self.inside)
