@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import cache
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -225,15 +226,16 @@ def _opened(
     path = name or source
     if not isinstance(source, io.BytesIO) and not Path(source).exists():
         raise ValueError(f"{path}: there is no such file")
-    limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None  # Pillow's own check warns first and raises later
-    try:
-        picture = Image.open(source, formats=formats or _formats())
-    except UnidentifiedImageError:
-        raise ValueError(f"{path}: this is no picture (of a kind that Pillow reads)") from None
-    except Exception as error:
-        raise ValueError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error})") from error
-    finally:
-        Image.MAX_IMAGE_PIXELS = limit
+    with _PILLOW:
+        limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None  # its own check warns first and raises later
+        try:
+            picture = Image.open(source, formats=formats or _formats())
+        except UnidentifiedImageError:
+            raise ValueError(f"{path}: this is no picture (of a kind that Pillow reads)") from None
+        except Exception as error:
+            raise ValueError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error})") from error
+        finally:
+            Image.MAX_IMAGE_PIXELS = limit
     with picture:
         if picture.width * picture.height > MAX_PIXELS:
             size = f"{picture.width} x {picture.height}"
@@ -242,6 +244,9 @@ def _opened(
             yield picture
         except Exception as error:
             raise ValueError(f"{path}: the picture is damaged ({error})") from error
+
+
+_PILLOW = Lock()  # its limit is every thread's
 
 
 @cache

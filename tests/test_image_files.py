@@ -3,7 +3,9 @@
 import json
 import os
 import struct
+import time
 import tracemalloc
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -257,3 +259,12 @@ def test_deep_pictures_take_no_more_than_others(tmp_path, kind):
     finally:
         tracemalloc.stop()
     assert peak < 16 * pixels  # in one piece of 64-bit floats they took 25 bytes a pixel
+
+
+def test_threads_leave_pillows_own_limit_as_it_was(monkeypatch):
+    limit, own = Image.MAX_IMAGE_PIXELS, Image.open
+    monkeypatch.setattr(Image, "open", lambda *given, **settings: time.sleep(0.02) or own(*given, **settings))
+    data = image_files.encode_png(Image.new("RGB", (8, 8)))
+    with ThreadPoolExecutor(4) as threads:
+        pictures = list(threads.map(image_files.decode_image, [data] * 4))
+    assert len(pictures) == 4 and Image.MAX_IMAGE_PIXELS == limit
