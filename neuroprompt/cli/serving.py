@@ -18,7 +18,10 @@ def serve(*, settings: ServeSettings) -> None:
     that was asked is answered.
     """
     from neuroprompt.server.app import run
+    from neuroprompt.server.generators import is_remote
 
     if settings.fallback == "none":  # else it is answered without a policy, and the policy is tried again
         find(settings.model, "policy")
+    if settings.generator != "none" and not is_remote(settings):
+        find(settings.generator, "stable-diffusion")
     run(settings)

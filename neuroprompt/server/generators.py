@@ -102,8 +102,8 @@ def drawing_config(settings: ServeSettings) -> GeneratorConfig:
             raise ValueError(f"--set {text!r}: write name=value, such as scheduler=DPMSolverMultistepScheduler")
         given[name.strip()] = read_setting(name.strip(), value)
     given |= {name: getattr(settings, name) for name in ("steps", "guidance", "size", "negative")}
-    if is_remote(settings):  # requests wait no longer than `timeout`, and are told to come again
-        given = {"timeout": settings.timeout, "retries": 1} | given
+    if is_remote(settings):  # whoever waits for one that hangs is told when to come again, before his own time is up
+        given = {"timeout": 0.8 * settings.timeout, "retries": 1} | given
     return config_of(settings.generator, **given)
 
 

@@ -29,6 +29,7 @@ NOT_REHEARSED = {
     "make ": "what installs and starts the rest",
     "pip ": "the environment of this rehearsal is what it brings",
     "python benchmarks/": "a benchmark",
+    "python -m timeit": "likewise",
     "python -m training.embedded.images": "the suite runs it in small: tests/training/test_embedded_images.py",
     "python training/embedded/images/build_images.py": "wants npm packages: tests/training/test_embedded_images.py",
     "python scripts/rehearse.py": "this is it",

