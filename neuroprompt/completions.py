@@ -21,7 +21,7 @@ def check_prompt(text: object, constraints: Constraints | None = None, window: i
 
     Raises:
         TypeError: It is no string.
-        ValueError: It is empty, or holds a NUL character.
+        ValueError: It is empty, or holds a NUL character or half a one.
         ConstraintError: (a ValueError) It says what is forbidden, or what is required does not fit the window.
     """
     if not isinstance(text, str):
@@ -30,6 +30,8 @@ def check_prompt(text: object, constraints: Constraints | None = None, window: i
         raise ValueError(f"the prompt is empty: {text!r}" if text else "the prompt is empty")
     if "\0" in text:
         raise ValueError(f"the prompt holds a NUL character: {text[:60]!r}")
+    if any("\ud800" <= character <= "\udfff" for character in text):  # JSON can spell one
+        raise ValueError(f"the prompt holds half a character: {text[:60]!r}")
     if not constraints:
         return
     constraints.refuse(text)

@@ -67,6 +67,7 @@ def test_the_shortest_rewrite_adds_what_is_missing_alone():
         ("", None, ValueError, "the prompt is empty$"),
         (", ;", None, ValueError, "the prompt is empty: ', ;'"),
         ("a\0cat", None, ValueError, r"NUL character: 'a\\x00cat'"),
+        ("a\ud800cat", None, ValueError, r"half a character: 'a\\ud800cat'"),
         ("a blurry cat", WISH, ConstraintError, "itself says 'blurry'"),
         (
             "a cat " * 36,

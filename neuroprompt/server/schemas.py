@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from neuroprompt.modifiers import CATEGORIES
 
 Text = Annotated[str, StringConstraints(min_length=1)]
+AnyText = Annotated[str, StringConstraints(min_length=0)]  # `str` alone takes half a character, which JSON can spell
 Clause = Text | list[Text]
 Category = Literal[CATEGORIES]
 

@@ -16,6 +16,7 @@ from neuroprompt.image_files import SAMPLERS, encode_png
 from neuroprompt.server.errors import DIALECTS, Problem
 from neuroprompt.server.pictures import Order, Picture, describe, drawn
 from neuroprompt.server.rewriting import admit
+from neuroprompt.server.schemas import AnyText
 
 PREFIX = "/sdapi/v1"
 router = APIRouter(prefix=PREFIX, tags=["A1111"])
@@ -24,8 +25,8 @@ router = APIRouter(prefix=PREFIX, tags=["A1111"])
 class Txt2ImgRequest(BaseModel):
     """A1111's, as far as it means something here; whatever else there is put up with."""
 
-    prompt: str = ""
-    negative_prompt: str | None = None
+    prompt: AnyText = ""
+    negative_prompt: AnyText | None = None
     seed: int | None = Field(-1, ge=-1, lt=2**63, description="-1 is any; the answer says which.")
     steps: int | None = Field(None, ge=1, le=150, description="By default the operator's, or the model's own.")
     cfg_scale: float | None = Field(None, ge=0, le=100)

@@ -14,7 +14,7 @@ from neuroprompt.images.config import shown_size
 from neuroprompt.server.errors import Problem, fault
 from neuroprompt.server.pictures import Order, Picture, describe, drawn
 from neuroprompt.server.safety import refused
-from neuroprompt.server.schemas import Text, Wish
+from neuroprompt.server.schemas import AnyText, Text, Wish
 from neuroprompt.server.workers import Workers
 
 router = APIRouter(prefix="/v1", tags=["pictures"])
@@ -30,7 +30,7 @@ class ImagesRequest(BaseModel):
     response_format: Literal["b64_json", "url"] | None = Field(None, description="A url is a data: URL.")
     stream: bool | None = Field(None, description="Send events: the rewrite, then each picture. As with Accept.")
     seed: int | None = Field(None, ge=0, lt=2**63, description="Of the first picture; the others' follow.")
-    negative_prompt: str | None = None
+    negative_prompt: AnyText | None = None
     steps: int | None = Field(None, ge=1, le=150)
     guidance: float | None = Field(None, ge=0, le=100)
     enhance: bool = Field(True, description="Rewrite the prompt first.")
