@@ -13,6 +13,7 @@ import hmac
 import time
 from collections import OrderedDict
 from collections.abc import Hashable
+from contextlib import suppress
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
@@ -56,6 +57,8 @@ class Limits:
             await asyncio.wait_for(self._pass(scope, receive, watched), self.settings.timeout)
         except Exception as error:
             problem = _problem(error, self.settings)
+            if problem.status == 413 and not Headers(scope=scope).get("expect"):
+                await _linger(receive)
             if not status:  # else half an answer is out, and the end of the connection says that it stays so
                 await problem.response(scope["path"])(scope, receive, watched)
         finally:
@@ -153,6 +156,18 @@ class _Rate:
         while len(self._buckets) > self.MOST:
             self._buckets.popitem(last=False)  # who asked longest ago
         return 0 if left >= 1 else int((1 - left) * 60 / self.a_minute) + 1
+
+
+async def _linger(receive: Receive) -> None:
+    """Read on for a while, and forget it: a client that is still writing when the connection is closed may never read
+    why."""
+
+    async def read(rest: int = 2**24) -> None:
+        while rest > 0 and (message := await receive()).get("more_body", False):
+            rest -= len(message["body"])
+
+    with suppress(asyncio.TimeoutError):
+        await asyncio.wait_for(read(), 5)
 
 
 async def _gone(receive: Receive) -> None:
