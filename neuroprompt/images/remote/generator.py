@@ -13,7 +13,8 @@ from neuroprompt.models import pick_device
 
 
 class RemoteGenerator(ImageGenerator):
-    """Draws by servers. Its pictures have 8 bits: they are within 1/510 of what the server's pipeline drew.
+    """Draws by servers. Pictures come with 8 bits: within 1/255 of what the server's pipeline drew, which it rounds or
+    cuts off.
 
     Args:
         pool: The servers; they are asked what they draw with.

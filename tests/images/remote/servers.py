@@ -31,13 +31,14 @@ class StandIn:
         bodies: What was sent to it.
         paths: What was asked for.
         fault: Called with the handler before anything is drawn; true where it has answered itself.
+        failure: What ComfyUI says of a job that failed.
         seconds: How long a picture takes at least.
     """
 
     def __init__(self, dialect, generator, port=0, model="embedded"):
         self.dialect, self.generator, self.model = dialect, generator, model
         self.drawn, self.bodies, self.paths, self.headers = [], [], [], []
-        self.fault, self.seconds = None, 0.0
+        self.fault, self.failure, self.seconds = None, None, 0.0
         self.connections = []
         self.jobs, self.files = {}, {}
         stand_in = self
@@ -159,6 +160,9 @@ class StandIn:
             job = place.path.rpartition("/")[2]
             self.jobs[job] -= 1  # it is in the queue when it is first asked about
             if self.jobs[job] < 0:
+                if self.failure:
+                    messages = [["execution_start", {}], ["execution_error", {"exception_message": self.failure}]]
+                    return {job: {"status": {"status_str": "error", "messages": messages}, "outputs": {}}}
                 image = {"filename": f"{job}.png", "subfolder": "", "type": "output"}
                 return {job: {"status": {"status_str": "success"}, "outputs": {"5": {"images": [image]}}}}
             return {}

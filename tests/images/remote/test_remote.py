@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+import warnings
 from contextlib import ExitStack
 
 import pytest
@@ -394,6 +395,14 @@ def test_what_speaks_no_known_api(start, workflow):
         load(start("comfyui"), workflow=workflow(WORKFLOW), steps=2, guidance=3.0)
 
 
+def test_a_workflow_that_fails_says_why(start, workflow):
+    server = start("comfyui")
+    remote = load(server, workflow=workflow(WORKFLOW), steps=2, retries=1)
+    server.failure = "Allocation on device\nfailed"
+    with pytest.raises(Unavailable, match=r"\(the workflow failed: Allocation on device failed\)$"):
+        remote(PROMPTS[:1], SEEDS[:1])
+
+
 @pytest.mark.parametrize(
     ("content", "said"),
     [
@@ -435,6 +444,18 @@ def test_settings_that_mean_nothing_for_a_url(name, settings, said):
 # --- in what draws many ------------------------------------------------------------------------------------------
 
 
+def die_at(server, count):
+    """Kill a server in the middle of its so manieth answer."""
+
+    def die(handler):
+        if len(server.bodies) >= count:
+            threading.Thread(target=server.stop).start()
+            time.sleep(0.5)
+            return True
+
+    server.fault = die
+
+
 def test_an_evaluation_survives_a_server_that_is_killed_in_its_middle(start, local, tmp_path):
     """Nothing is lost, and the results are those of one server; where all are dead, it goes on later."""
     rewards = load_rewards("aesthetic:1.0", "embedded", "cpu")
@@ -442,7 +463,7 @@ def test_an_evaluation_survives_a_server_that_is_killed_in_its_middle(start, loc
     prompts = ["a castle", "a cat", "a dog", "a boat"]
 
     def results(name, *servers):
-        reward = PromptReward(load(*servers, retries=0), rewards, images_per_prompt=2)
+        reward = PromptReward(load(*servers, retries=1), rewards, images_per_prompt=2)
         evaluate(prompts, methods, reward, tmp_path / name, chunk_size=2, examples=0)
 
     def records(name):
@@ -451,16 +472,7 @@ def test_an_evaluation_survives_a_server_that_is_killed_in_its_middle(start, loc
 
     one, other = start(), start()
     results("undisturbed", one)
-    seen = []
-
-    def die(handler):
-        seen.append(handler)
-        if len(seen) == 3:
-            threading.Thread(target=other.stop).start()
-            time.sleep(0.5)
-            return True
-
-    other.fault = die
+    die_at(other, 3)
     with pytest.warns(UserWarning, match=f"going on without {other.url}: "):
         results("disturbed", one, other)
     assert records("disturbed") == records("undisturbed")
@@ -472,6 +484,42 @@ def test_an_evaluation_survives_a_server_that_is_killed_in_its_middle(start, loc
     assert 0 < len(records("taken up")) < 8
     results("taken up", one)  # elsewhere, and the same generator
     assert records("taken up") == records("undisturbed")
+
+
+def test_a_training_survives_a_server_that_is_killed_in_its_middle(start, local, tmp_path, monkeypatch):
+    """The policy that comes out is the one that an undisturbed training makes."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "prompts.txt").write_text("\n".join(f"a {thing}" for thing in ("castle", "cat", "dog", "boat")) * 2)
+    settings = {
+        "queries": "prompts.txt",
+        "rewards": "aesthetic:1.0",
+        "reward_model": "embedded",
+        "images_per_prompt": 1,
+        "generator.retries": 1,
+        "eval_samples": 0,
+        "max_new_tokens": 4,
+        "rollout_batch_size": 4,
+        "minibatch_size": 4,
+        "max_steps": 2,
+        "use_cpu": "true",
+        "bf16": "false",
+        "report_to": "none",
+        "save_strategy": "no",
+    }
+
+    def train(output, *servers):
+        given = settings | {"generator": ",".join(server.url for server in servers), "output_dir": output}
+        arguments = [str(part) for name, value in given.items() for part in (f"--{name}", value)]
+        classes = (QueryArguments, RewardArguments, PPOConfig, ModelConfig)
+        return train_ppo(*read_arguments(classes, "", arguments)).model.state_dict()
+
+    one, other = start(), start()
+    undisturbed = train("undisturbed", one)
+    die_at(other, 2)
+    with warnings.catch_warnings(record=True) as told:
+        disturbed = train("disturbed", one, other)
+    assert [said for said in told if f"going on without {other.url}: " in str(said.message)]
+    assert all(torch.equal(weights, disturbed[name]) for name, weights in undisturbed.items())
 
 
 def test_the_command_line_draws_by_a_url(start, tmp_path, capsys, monkeypatch):
