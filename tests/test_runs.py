@@ -20,7 +20,7 @@ from transformers import TrainingArguments
 from trl import ModelConfig
 
 from neuroprompt.data import DataConfig
-from neuroprompt.images import GeneratorConfig
+from neuroprompt.images import RemoteConfig
 from neuroprompt.ppo.config import GRPOConfig, PPOConfig, RLOOConfig
 from neuroprompt.runs import arguments, sizes, start
 from neuroprompt.runs.arguments import read_arguments
@@ -230,14 +230,14 @@ def test_help_says_what_every_argument_is(capsys):
         read_arguments((*REWARDS, PPOConfig), "Train.", ["--help"])
     shown = "".join(capsys.readouterr().out.split())
     assert "--generator.stepsGENERATOR.STEPSThenumberofdenoisingsteps." in shown
-    for kind in (RewardArguments, GeneratorConfig):
+    for kind in (RewardArguments, RemoteConfig):
         told = arguments.described(kind)
         assert set(told) == {field.name for field in fields(kind)}
         assert all("".join(text.split()) in shown and text.endswith(".") for text in told.values())
 
 
 def test_every_setting_says_what_it_is_in_a_sentence():
-    for kind in {kind for several in TRAININGS.values() for classes in several for kind in classes} | {GeneratorConfig}:
+    for kind in {kind for several in TRAININGS.values() for classes in several for kind in classes} | {RemoteConfig}:
         told = arguments.described(kind)
         for base in kind.__mro__:
             if base.__module__.startswith("neuroprompt"):
