@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
+from itertools import islice
 from types import MappingProxyType
 from typing import Any
 
@@ -16,7 +17,7 @@ from neuroprompt.server.work import Rewrite
 from neuroprompt.server.workers import Workers
 
 SUFFIX = 10
-"""How many modifiers the fixed suffix has, as evaluation's method of that name."""
+"""How many modifiers the fixed suffix has, as evaluation's method of that name; no artist is among them here."""
 
 
 async def rewrite(
@@ -102,7 +103,8 @@ def _instead(fallback: str, prompt: str, wish: Mapping[str, Any], decoding: Mapp
     """What `fallback` makes of a prompt, in the form of `EnhancedPrompt.to_dict()`; what is required is there."""
     window, constraints = decoding.get("window", CLIP_WINDOW), Constraints(**wish)
     check_prompt(prompt, constraints, window)
-    suffix = [term for term, _ in frequent_phrases()[:SUFFIX]] if fallback == "suffix" else []
+    unnamed = (term for term, _ in frequent_phrases() if categorise(term) != "artist")  # some of whom live
+    suffix = list(islice(unnamed, SUFFIX)) if fallback == "suffix" else []
     text, modifiers = append(prompt, suffix, window, constraints)
     return {
         "original": prompt,

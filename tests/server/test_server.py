@@ -1,3 +1,4 @@
+import asyncio
 import json
 import signal
 import socket
@@ -15,10 +16,13 @@ import requests
 from PIL import Image
 
 from neuroprompt import Constraints
-from neuroprompt.enhancer import Decoding
+from neuroprompt.enhancer import Decoding, EnhancedPrompt
 from neuroprompt.server.app import create_app
+from neuroprompt.server.metrics import Metrics
+from neuroprompt.server.rewriting import rewrite
 from neuroprompt.server.schemas import DecodingSettings, Wish
 from neuroprompt.server.settings import ServeSettings
+from neuroprompt.server.workers import Workers
 
 FRONT = ("--generator", "none", "--rewards", "none")  # no more than a policy to be loaded
 
@@ -293,17 +297,25 @@ def test_no_worker_outlives_a_server_that_is_killed(start):
 
 
 @pytest.mark.parametrize("fallback, tail", [("plain", ""), ("suffix", ", ")])
-def test_without_a_policy_the_prompt_stays_where_the_operator_says_so(start, fallback, tail):
-    with start(*FRONT, "--model", "/nonexistent", "--fallback", fallback) as other:
-        other.ready()
-        body = {"prompts": ["boy on a horse", "a castle"], "require": ["fog"], "forbid": ["highly detailed"]}
-        results = other.post("/v1/enhance", body).json()["results"]
-        for prompt, (made,) in zip(body["prompts"], results, strict=True):
-            assert made["text"].startswith(f"{prompt}, fog{tail}") and made["warning"].startswith("the policy is down")
-            assert bool(made["modifiers"][1:]) == bool(tail) and "highly detailed" not in made["text"]
-            assert made["constraints"]["matches"][0]["phrase"] == "fog" and made["clip_tokens"] > 2
-        assert other.post("/v1/enhance", {"prompts": ""}).status_code == 422
-        assert other.get("/readyz").json()["parts"]["policy"] == "failed"
+def test_a_fallback_adds_what_is_required_and_nothing_that_is_forbidden(fallback, tail):
+    workers = Workers(ServeSettings(generator="none", rewards="none", fallback=fallback), Metrics())
+    workers.parts["policy"].states = ["failed"]
+    prompts, wish = ["boy on a horse", "a castle"], {"require": ["fog"], "forbid": ["highly detailed"]}
+    results = asyncio.run(rewrite(workers, prompts, wish, {"num_return_sequences": 2}))
+    for prompt, (made, again) in zip(prompts, results, strict=True):
+        assert made == again and made["warning"].startswith("the policy is down")
+        assert made["text"].startswith(f"{prompt}, fog{tail}") and bool(made["modifiers"][1:]) == bool(tail)
+        assert made["constraints"]["matches"][0]["phrase"] == "fog" and "highly detailed" not in made["text"]
+        assert "artist" not in {modifier["category"] for modifier in made["modifiers"]}
+    assert set(made) == {field.name for field in fields(EnhancedPrompt)}
+
+
+def test_without_a_policy_the_server_answers_where_the_operator_says_so(start):
+    with start(*FRONT, "--model", "/nonexistent", "--fallback", "suffix") as other:
+        ((made,),) = other.post("/v1/enhance", {"prompts": "boy on a horse"}).json()["results"]
+        assert made["text"].startswith("boy on a horse, trending on artstation") and made["warning"]
+        assert other.post("/v1/enhance", {"prompts": " "}).status_code == 422
+        assert other.get("/readyz").json() == {"status": "ready", "parts": {"policy": "failed"}}
 
 
 def requests_of(server):
