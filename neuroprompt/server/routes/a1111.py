@@ -19,7 +19,16 @@ from neuroprompt.server.rewriting import admit
 from neuroprompt.server.schemas import AnyText
 
 PREFIX = "/sdapi/v1"
-router = APIRouter(prefix=PREFIX, tags=["A1111"])
+
+
+class A1111Error(BaseModel):
+    error: str
+    detail: str
+    body: str
+    errors: str
+
+
+router = APIRouter(prefix=PREFIX, tags=["A1111"], responses={key: {"model": A1111Error} for key in ("4XX", "5XX", 422)})
 
 
 class Txt2ImgRequest(BaseModel):

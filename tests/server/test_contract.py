@@ -1,0 +1,43 @@
+"""The whole API as its own description has it, by schemathesis, over a real socket."""
+
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, settings
+from schemathesis.specs.openapi.checks import positive_data_acceptance
+
+from neuroprompt.server.app import create_app
+from neuroprompt.server.settings import ServeSettings
+
+AT_MOST = {"n": 1, "steps": 1, "batch_size": 1, "n_iter": 1, "width": 64, "height": 64, "max_new_tokens": 8}
+"""More may be asked for, and need not be drawn here."""
+
+api = schemathesis.openapi.from_dict(create_app(ServeSettings(api_key="a-key-for-tests")).openapi())
+few = schemathesis.openapi.from_dict(api.raw_schema)
+few.config.phases.coverage.enabled = False
+relaxed = {"suppress_health_check": [*HealthCheck], "deadline": None}
+
+
+def check(server, case):
+    """Statuses, types, shapes and headers are those that are described, what is not described is refused, and so is who
+    has no key. That all is accepted which its types allow is not asked for: a wish may contradict itself."""
+    if isinstance(case.body, dict):
+        for name, most in AT_MOST.items():
+            if isinstance(case.body.get(name), int) and case.body[name] > most:
+                case.body[name] = most
+        if isinstance(case.body.get("size"), str):
+            case.body["size"] = "64x64"
+    headers = {"Authorization": f"Bearer {server.key}"}
+    case.call_and_validate(server.url, headers=headers, excluded_checks=[positive_data_acceptance], timeout=120)
+
+
+@few.parametrize()
+@settings(max_examples=3, **relaxed)
+def test_the_api_is_as_described(server, case):
+    check(server, case)
+
+
+@pytest.mark.exhaustive
+@api.parametrize()
+@settings(max_examples=100, **relaxed)
+def test_the_api_is_as_described_thoroughly(server, case):
+    check(server, case)
