@@ -42,7 +42,10 @@ class ServeSettings:
         "What draws: embedded, a folder, a hub id, the address of a generator that runs already, or none.",
     )
     rewards: str = setting(
-        "Models", "pickscore:1,aesthetic:0,clip:0", "What judges pictures, as `neuroprompt score` takes it, or none."
+        "Models",
+        "",
+        "What judges pictures, as `neuroprompt score` takes it, or none.",
+        show_default="pickscore:1,aesthetic:0,clip:0 with the embedded generator, none with others",
     )
     reward_model: str | None = setting(
         "Models",
@@ -103,6 +106,9 @@ class ServeSettings:
     timeout: float = setting("Limits", 120, "The seconds that a request may take.", min=0.1)
 
     def __post_init__(self):
+        if not self.rewards:
+            judges = "pickscore:1,aesthetic:0,clip:0" if self.generator == "embedded" else "none"
+            object.__setattr__(self, "rewards", judges)
         if self.fallback not in FALLBACKS:
             raise ValueError(f"fallback is {self.fallback!r}: give one of {', '.join(FALLBACKS)}")
         if not self.loopback and not self.keys:

@@ -41,8 +41,8 @@ NOT_REHEARSED = {
     "torchrun --nproc_per_node 2 scripts/study.py": "the suite runs shards: tests/evaluation/test_study.py",
     "neuroprompt evaluate --input configs/ppo/queries/test.txt:300 --methods plain,suffix,random,": "wants the eight "
     "policies of the README's table; its parts are rehearsed",
-    'neuroprompt grid "boy on a horse" --generator http': "servers that draw: tests/images/remote/test_remote.py",
-    'neuroprompt image "a castle" --generator http': "likewise",
+    "neuroprompt grid 'boy on a horse' --generator http": "servers that draw: tests/images/remote/test_remote.py",
+    "neuroprompt image 'a castle' --generator http": "likewise",
     "accelerate launch training/ppo.py --config configs/ppo/gpt2_sd15_pickscore.yaml --generator http": "likewise",
 }
 """Beginnings of documented commands that are left out, and why."""
