@@ -3,10 +3,8 @@
 import csv
 import json
 import shutil
-import signal
-import subprocess
-import sys
 import tempfile
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
@@ -36,6 +34,7 @@ from neuroprompt.pages.tables import print_tables
 from neuroprompt.rewards import load_rewards
 from neuroprompt.scoring import PromptReward
 from neuroprompt.statistics import bootstrap, compare
+from tests import forks
 
 PROMPTS = ["boy on a horse", "a castle", "a red apple", "an owl at night", "two boats"]
 SPEC = "pickscore:1.0,aesthetic:0.25,clip:0.5@0.1"
@@ -173,10 +172,13 @@ evaluate(PROMPTS, make_methods(), make_reward(), sys.argv[1], chunk_size=2, exam
 
 def test_a_killed_run_ends_with_the_same_numbers(undisturbed, tmp_path):
     folder = tmp_path / "killed"
-    process = subprocess.Popen([sys.executable, "-c", _KILLED, folder], stdout=subprocess.PIPE, text=True)
-    assert process.stdout.readline() == "there\n"
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    log, errors = tmp_path / "log.txt", tmp_path / "errors.txt"
+    process = forks.start(["-c", _KILLED, folder], Path.cwd(), log, errors)
+    while process.is_alive() and not (log.exists() and log.read_text().endswith("there\n")):
+        time.sleep(0.02)
+    assert process.is_alive(), errors.read_text()
+    process.kill()
+    process.join()
     with (folder / "records.jsonl").open("ab") as file:
         file.write(b'{"index": 3, "method": "retold", "te')  # half a line, as a kill may leave it
     progress = []

@@ -1,9 +1,8 @@
 """The search as a whole: what it measures, how it is stopped and taken up, and once on the embedded models."""
 
 import json
-import signal
-import subprocess
-import sys
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +13,7 @@ from neuroprompt.rewards import Component
 from neuroprompt.scoring import RewardArguments, build_reward
 from neuroprompt.search import STRATEGIES, SearchConfig, optimize
 from neuroprompt.statistics import bootstrap
+from tests import forks
 from tests.search.world import WISH, World, search, unit
 
 
@@ -159,11 +159,13 @@ def test_killed_and_taken_up_it_comes_to_the_same_result(tmp_path, monkeypatch):
     monkeypatch.setattr("neuroprompt.search.loop._PART", 1)
     prompts, state = ["a castle", "boy on a horse"], tmp_path / "state.json"
     undisturbed = search(prompts, "bayes", 40, World())
-    process = subprocess.Popen([sys.executable, "-c", SCRIPT, str(state)], stdout=subprocess.PIPE, text=True)
-    for _ in range(5):
-        assert process.stdout.readline()
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    log, errors = tmp_path / "log.txt", tmp_path / "errors.txt"
+    process = forks.start(["-c", SCRIPT, state], Path.cwd(), log, errors)
+    while process.is_alive() and not (log.exists() and log.read_text().count("\n") >= 5):
+        time.sleep(0.01)
+    assert process.is_alive(), errors.read_text()
+    process.kill()
+    process.join()
     known = sum(map(len, json.loads(state.read_text())["pictures"].values()))
     world = World()
     assert search(prompts, "bayes", 40, world, state=state) == undisturbed

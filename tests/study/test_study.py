@@ -3,10 +3,10 @@
 import json
 import random
 import shutil
-import signal
-import subprocess
 import sys
+import time
 from itertools import combinations, product
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -27,6 +27,7 @@ from neuroprompt.study.design import Axis, make_design, parse_axes
 from neuroprompt.study.effects import ALL, effect_rows, main_effects, spearman, summarise
 from neuroprompt.study.harness import load_classes, merge, study
 from neuroprompt.study.report import study_html, study_tables
+from tests import forks
 from tests.evaluation.test_harness import old_settings
 
 PROMPTS = ["boy on a horse", "a castle", "a red apple", "an owl at night, 8k"]
@@ -390,11 +391,13 @@ run(make_rewards(), sys.argv[1], on_progress=lambda name, done, total: print(nam
 
 def test_a_killed_study_ends_with_the_same_numbers(undisturbed, rewards, tmp_path):
     folder = tmp_path / "killed"
-    process = subprocess.Popen([sys.executable, "-c", _KILLED, folder], stdout=subprocess.PIPE, text=True)
-    for _ in range(random.randint(1, 7)):
-        process.stdout.readline()
-    process.send_signal(signal.SIGKILL)  # wherever it is by now
-    process.wait()
+    lines, log, errors = random.randint(1, 7), tmp_path / "log.txt", tmp_path / "errors.txt"
+    process = forks.start(["-c", _KILLED, folder], Path.cwd(), log, errors)
+    while process.is_alive() and not (log.exists() and log.read_text().count("\n") >= lines):
+        time.sleep(0.01)
+    assert folder.exists(), errors.read_text()
+    process.kill()  # wherever it is by now
+    process.join()
     files = sorted(folder.glob("*/records.jsonl"))
     lines = b"".join(file.read_bytes() for file in files).count(b"\n")
     with files[-1].open("r+b") as file:  # and half a line, as a kill may leave it
