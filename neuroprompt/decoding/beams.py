@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 NEVER = float("-inf")
-UNFINISHED = -1.0e9  # the score of a finished sequence that is not there yet, as in `transformers`
+UNFINISHED = NEVER  # of a finished sequence that is not there yet; `transformers` has -1e9, which long ones may score
 
 
 @dataclass

@@ -192,7 +192,7 @@ settings_of_search = st.fixed_dictionaries(
     {"num_beams": st.sampled_from([1, 2, 4]), "do_sample": st.booleans()},
     optional={
         "min_new_tokens": st.just(8),
-        "length_penalty": st.sampled_from([0.0, 2.0]),
+        "length_penalty": st.sampled_from([0.0, 2.0, -9.0]),
         "phrase_weight": st.sampled_from([0.0, 5.0]),
         "beta": st.sampled_from([0, 5]),
         "early_stopping": st.just(True),

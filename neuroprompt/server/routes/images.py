@@ -51,7 +51,9 @@ class ImagesAnswer(BaseModel):
     size: str
 
 
-@router.post("/images/generations", response_model_exclude_none=True)
+@router.post(
+    "/images/generations", response_model_exclude_none=True, responses={200: {"content": {"text/event-stream": {}}}}
+)
 async def generate(request: Request, asked: ImagesRequest) -> ImagesAnswer:
     """Rewrite a prompt, and draw it."""
     settings = {
