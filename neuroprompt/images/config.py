@@ -120,7 +120,8 @@ class RemoteConfig(GeneratorConfig):
         api_key: Where the key is, never the key: ``env:NAME`` of an environment variable, by default
             NEUROPROMPT_GENERATOR_API_KEY. It is sent as a bearer token, or as a password where it is
             ``user:password``.
-        connections: Requests at a time to each URL.
+        connections: Requests at a time to each URL; by default one, and eight where the server is `neuroprompt serve`,
+            which draws them together.
         timeout: Seconds that one request may take, with what waits before it in the server's queue.
         retries: How often in a row a server may fail before it is left out; it has 1, 2, 4, … seconds in between, or
             what it asks for. It is tried again later.
@@ -134,7 +135,7 @@ class RemoteConfig(GeneratorConfig):
     model: str | None = None
     seeds: str | None = None
     api_key: str | None = None
-    connections: int = 1
+    connections: int | None = None
     timeout: float = 300.0
     retries: int = 6
 
@@ -151,7 +152,8 @@ class RemoteConfig(GeneratorConfig):
             raise ValueError(f"workflow is for ComfyUI, and api is {self.api!r}: leave one of them out")
         if self.api_key is not None and not re.fullmatch(r"env:\w+", str(self.api_key)):
             raise ValueError("api_key says where the key is: env:NAME, the name of an environment variable")
-        for name, least in (("connections", 1), ("retries", 0)):
+        numbers = {"retries": 0} if self.connections is None else {"retries": 0, "connections": 1}
+        for name, least in numbers.items():
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < least:
                 raise ValueError(f"{name} is {value!r}: give a whole number from {least} up")

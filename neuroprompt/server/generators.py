@@ -159,7 +159,7 @@ class RemotePart:
         config = drawing_config(settings)
         self.pool = Pool(settings.generator, config)
         # as many as the servers are at together, a few times over: a server of A1111's kind draws several at once
-        self.queue = Queue(4 * len(self.pool.urls) * config.connections)
+        self.queue = Queue(4 * len(self.pool.urls) * (config.connections or 1))
         self.state, self.metrics = "loading", metrics
         self._down = "it has not been asked yet", 1
         self._task: asyncio.Task | None = None

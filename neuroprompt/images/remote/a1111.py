@@ -16,6 +16,7 @@ class A1111:
     """
 
     title: ClassVar = "AUTOMATIC1111 or Forge"
+    connections: ClassVar = 1
 
     def __init__(self, server: Server, config: RemoteConfig):
         self._server, self._model, self.most = server, config.model, config.batch_size

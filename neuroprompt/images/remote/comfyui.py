@@ -88,6 +88,7 @@ class ComfyUI:
     """A ComfyUI server, drawing by a workflow that makes one picture."""
 
     title: ClassVar = "ComfyUI"
+    connections: ClassVar = 1
     most = 1  # of a batch, all but the first have noise that no seed of their own makes
 
     def __init__(self, server: Server, config: RemoteConfig):

@@ -78,6 +78,9 @@ class Dialect(Protocol):
     title: ClassVar[str]
     """What such servers are called."""
 
+    connections: ClassVar[int]
+    """How many requests such a server is sent at a time: more than one where it draws them together."""
+
     most: int
     """How many pictures of one text, with seeds that follow each other, are drawn for one request."""
 

@@ -13,6 +13,7 @@ class OpenAI:
     """A server that answers ``POST /v1/images/generations``."""
 
     title: ClassVar = "an OpenAI-style images API"
+    connections: ClassVar = 1
     most = 1  # several pictures of a text have seeds of the server's own
 
     def __init__(self, server: Server, config: RemoteConfig):
@@ -76,6 +77,7 @@ class NeuroPrompt(OpenAI):
     """``neuroprompt serve``, which says in ``/info`` what it draws with."""
 
     title: ClassVar = "neuroprompt serve"
+    connections: ClassVar = 8
 
     @classmethod
     def found(cls, server: Server) -> bool:

@@ -1,6 +1,6 @@
 """`Pool`: servers that draw with the same model share the work, and one that fails is left out for a while.
 
-Each server has a request at a time (`RemoteConfig.connections`) and takes the next when that is answered, so faster
+Each server has a request at a time (or `RemoteConfig.connections`) and takes the next when that is answered, so faster
 ones do more. Where one fails, its request goes back to the others at once, and it pauses: 1, 2, 4, … seconds, or as
 long as it asks for. One that fails `RemoteConfig.retries` times in a row, hangs, or answers what is no picture is left
 out, and tried again after 30, 60, … seconds, when it must say the same model as before.
@@ -107,7 +107,7 @@ class Pool:
         """
         self.connect()
         config = config or self.config
-        helpers = [member for member in self._alive for _ in range(config.connections)]
+        helpers = [member for member in self._alive for _ in range(config.connections or member.connections)]
         if not helpers:  # another call has just lost the last one
             raise self._unavailable()
         most = min(ceil(len(texts) / len(helpers)), *(member.most for member in helpers))
@@ -227,6 +227,10 @@ class _Member:
     @property
     def most(self) -> int:
         return self.dialect.most if self.dialect else 1
+
+    @property
+    def connections(self) -> int:
+        return self.dialect.connections if self.dialect else 1
 
     def draw(self, job: "_Job", config: RemoteConfig) -> list[Picture]:
         dialect = self.dialect
