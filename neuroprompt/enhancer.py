@@ -246,14 +246,20 @@ class PromptEnhancer:
 
     @torch.inference_mode()
     def rewrite(
-        self, originals: Sequence[str], constraints: Wishes = None, **settings: Any
+        self,
+        originals: Sequence[str],
+        constraints: Wishes = None,
+        *,
+        seeds: Sequence[int] | None = None,
+        **settings: Any,
     ) -> list[list[EnhancedPrompt]]:
         """The variants of each prompt, in order: as `__call__`, always in this shape, for callers that have asked
-        `check_prompt` already."""
+        `check_prompt` already. `seeds`, one for each prompt, are in the place of the setting `seed`."""
         decoding = Decoding(**settings).of_policy(self.model.generation_config)
+        wishes, seeds = one_each(constraints, len(originals)), seeds or [decoding.seed] * len(originals)
         rows = [
-            _Row(original, variant, wish or None, decoding.window - count_clip_tokens(original))
-            for original, wish in zip(originals, one_each(constraints, len(originals)), strict=True)
+            _Row(original, seed, variant, wish or None, decoding.window - count_clip_tokens(original))
+            for original, seed, wish in zip(originals, seeds, wishes, strict=True)
             for variant in range(decoding.samples)
         ]
         left = {row: _why_left(row, decoding) for row in rows}
@@ -300,7 +306,7 @@ class PromptEnhancer:
         if decoding.do_sample:
             processors += sampling_warpers(decoding.temperature, decoding.top_k, decoding.top_p)
         if noise := 1.0 if decoding.do_sample else decoding.diversity:
-            seeds = [noise_seed(decoding.seed, row.variant, row.original, *_own(row)) for row in rows]
+            seeds = [noise_seed(row.seed, row.variant, row.original, *_own(row)) for row in rows]
             processors.append(GumbelNoise(torch.tensor(seeds, device=self.model.device), length, noise))
         output = self.model.generate(
             ids,
@@ -354,7 +360,7 @@ class PromptEnhancer:
                     text=text,
                     modifiers=tuple(Modifier(m, categorise(m)) for m in modifiers),
                     score=next(scores),
-                    seed=decoding.seed,
+                    seed=row.seed,
                     clip_tokens=count_clip_tokens(text),
                     constraints=check(text, row.constraints) if row.constraints else None,
                     warning=None if modifiers else _nothing(row, decoding),
@@ -411,6 +417,7 @@ _RANGES = {
 
 class _Row(NamedTuple):
     original: str
+    seed: int
     variant: int
     constraints: Constraints | None
     room: int  # CLIP tokens left by the original, and by what is begun
@@ -451,7 +458,7 @@ def _batches(rows: set[_Row], decoding: Decoding) -> Iterator[tuple[list[_Row], 
     free = {row for row in rows if decoding.do_sample and not row.constraints}
     for group, beams in ((free, 1), (rows - free, decoding.num_beams)):
         # Rows of like length share a batch: less padding, and a common budget of new tokens.
-        ordered = sorted(group, key=lambda row: (row.room, row.original, row.variant))
+        ordered = sorted(group, key=lambda row: (row.room, row.original, row.seed, row.variant))
         size = max(1, decoding.batch_size // beams)
         for start in range(0, len(ordered), size):
             yield ordered[start : start + size], beams
@@ -474,7 +481,7 @@ def _unchanged(row: _Row, decoding: Decoding, why: str | None) -> EnhancedPrompt
     return EnhancedPrompt(
         original=row.original,
         text=row.original,
-        seed=decoding.seed,
+        seed=row.seed,
         clip_tokens=decoding.window - row.room,
         constraints=check(row.original, row.constraints) if row.constraints else None,
         warning=f"left as it is: {why}" if why else None,

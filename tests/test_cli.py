@@ -16,6 +16,7 @@ import torch
 import typer
 from PIL import Image
 from rich.cells import cell_len
+from typer import rich_utils
 
 import neuroprompt
 from neuroprompt.cli import main
@@ -35,6 +36,8 @@ def run_command(monkeypatch, capsys, *arguments, stdin=None, columns=200):
     """Exit code, standard output and standard error of one command."""
     monkeypatch.setattr(sys, "argv", ["neuroprompt", *map(str, arguments)])
     monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setattr(rich_utils, "MAX_WIDTH", columns)  # which help has, wherever the session's first was shown
+    monkeypatch.setattr(rich_utils, "FORCE_TERMINAL", None)
     if stdin is not None:
         read, write = os.pipe()
         os.write(write, stdin.encode())
@@ -300,11 +303,12 @@ def test_modifiers(command):
 
 
 def test_help_has_examples_each_on_a_line(command):
-    for name in ("enhance", "modifiers", "image", "score", "grid", "evaluate", "optimize", "study"):
+    for name in ("enhance", "modifiers", "image", "score", "grid", "evaluate", "optimize", "study", "serve"):
         code, out, _ = command(name, "--help")
         lines = [line.strip() for line in out.partition("Examples:")[2].splitlines() if line.strip()]
         assert code == 0 and lines, name
-        assert all(line.startswith(("neuroprompt ", "accelerate launch", "cat ")) for line in lines), lines
+        begins = "neuroprompt ", "accelerate launch", "cat ", "curl ", "NEUROPROMPT_API_KEY="
+        assert all(line.startswith(begins) for line in lines), lines
 
 
 def test_help_is_sentences_and_whole_in_80_columns(command, monkeypatch):

@@ -71,6 +71,15 @@ def test_rewrite_gives_variants_by_prompt_and_a_call_what_is_handy(enhancer):
     assert enhancer.rewrite([]) == []
 
 
+def test_each_prompt_may_have_a_seed_of_its_own(enhancer):
+    prompts, seeds = ["a red fox", "a red fox", "a castle"], [7, 8, 7]
+    together = enhancer.rewrite(prompts, seeds=seeds, num_return_sequences=2)
+    for prompt, seed, variants in zip(prompts, seeds, together, strict=True):
+        (alone,) = enhancer.rewrite([prompt], seed=seed, num_return_sequences=2)
+        assert [(v.text, v.seed) for v in variants] == [(v.text, seed) for v in alone]
+    assert [v.text for v in together[0]] != [v.text for v in together[1]]
+
+
 @pytest.mark.parametrize("arguments", [{}, {"seed": 3}, {"seed": 3, "num_return_sequences": 3}])
 def test_results_do_not_depend_on_the_batch(enhancer, arguments):
     together = enhancer.rewrite(SUBJECTS, **arguments)

@@ -44,7 +44,10 @@ async def rewrite(
     if fallback != "none" and workers.parts["policy"].state in ("restarting", "failed"):
         return await _all_instead(fallback, prompts, wish, decoding)
     try:
-        return await workers.ask_all("policy", [Rewrite(prompt, wish, decoding) for prompt in prompts])
+        same = {name: value for name, value in decoding.items() if name != "seed"}
+        return await workers.ask_all(
+            "policy", [Rewrite(prompt, decoding.get("seed", 0), wish, same) for prompt in prompts]
+        )
     except Problem as problem:
         if fallback == "none" or problem.status != 503:
             raise

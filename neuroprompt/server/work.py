@@ -37,13 +37,14 @@ class Rewrite:
     Attributes:
         wish: Fields of `Constraints`, as they were asked for; whether they can be met is found here, where it holds up
             nobody else.
-        decoding: Settings of `enhancer.Decoding`, without `batch_size`, which is the operator's.
+        decoding: Settings of `enhancer.Decoding`, without `seed`, and without `batch_size`, which is the operator's.
 
     Answer:
         list[dict]: `EnhancedPrompt.to_dict()` of each variant.
     """
 
     prompt: str
+    seed: int = 0
     wish: Mapping[str, Any] = field(default_factory=dict)
     decoding: Mapping[str, Any] = field(default_factory=dict)
 
@@ -105,7 +106,9 @@ def policy(settings: ServeSettings) -> Answers:
             except ValueError as error:
                 answers[i] = refusal(error)
         if wishes:
-            made = enhancer.rewrite([batch[i].prompt for i in wishes], [*wishes.values()], **asked)
+            able = [batch[i] for i in wishes]
+            seeds = [one.seed for one in able]
+            made = enhancer.rewrite([one.prompt for one in able], [*wishes.values()], seeds=seeds, **asked)
             for i, variants in zip(wishes, made, strict=True):
                 answers[i] = [variant.to_dict() for variant in variants]
         return answers

@@ -53,7 +53,8 @@ def run(part, use):
 def test_those_who_wait_for_one_worker_go_together_by_their_settings(part):
     async def use():
         first = await part.ask(Rewrite("first"))
-        asked = [Rewrite(str(i), {"style": "x"} if i % 3 == 0 else {}, {"seed": i % 2}) for i in range(12)]
+        wishes = [{"style": "x"} if i % 3 == 0 else {} for i in range(12)]
+        asked = [Rewrite(str(i), i, wish, {"num_beams": i % 2 + 1}) for i, wish in enumerate(wishes)]
         return first, await asyncio.gather(*map(part.ask, asked))
 
     first, answers = run(part, use)
