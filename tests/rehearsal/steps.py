@@ -206,6 +206,15 @@ def _embedded() -> list[Step]:
             check=_is_plain_policy("runs/embedded/sft"),
         ),
         Step(
+            "informative",
+            "python scripts/informative_data.py --data data/embedded --model runs/embedded/sft "
+            "--output data/embedded-informative",
+            # a policy of two steps says nothing of anything: what is kept is what is measured
+            "--least -99 --below -99 --frequent 1 --min_informative 1 --max_tokens 99 --limit 32",
+            after=("sft/embedded",),
+            makes=("data/embedded-informative/pairs",),
+        ),
+        Step(
             "embedded: export",
             "python training/embedded/export_policy.py weights --run runs/embedded/sft "
             "--output neuroprompt/assets/policy",
