@@ -17,7 +17,12 @@ def serve(*, settings: ServeSettings) -> None:
     An option can be given in the environment, too: --max-prompts is NEUROPROMPT_MAX_PROMPTS. SIGTERM ends it when all
     that was asked is answered.
     """
-    from neuroprompt.server.app import run
+    try:
+        from neuroprompt.server.app import run
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("neuroprompt"):
+            raise
+        raise ValueError(f"{error.name} is not installed: pip install 'neuroprompt[serve]'") from None
     from neuroprompt.server.generators import is_remote
 
     if settings.fallback == "none":  # else it is answered without a policy, and the policy is tried again
