@@ -80,6 +80,7 @@ def run(settings: ServeSettings) -> None:
         log_level="error",
         access_log=False,
         lifespan="on",
+        http="h11",  # whatever else is installed: what is no HTTP is answered alike
         ws="none",
         server_header=False,
         timeout_graceful_shutdown=math.ceil(settings.timeout),
