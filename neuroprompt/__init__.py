@@ -7,9 +7,16 @@ from importlib.metadata import PackageNotFoundError, version
 
 import lazy_loader
 
+from neuroprompt.extras import explained
+
 try:
     __version__ = version("neuroprompt")
 except PackageNotFoundError:  # a checkout that was not installed
     __version__ = "unknown"
 
-__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+_load, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+
+
+def __getattr__(name: str) -> object:
+    with explained():
+        return _load(name)

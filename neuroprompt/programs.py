@@ -14,6 +14,7 @@ from typing import NoReturn
 import typer
 
 import neuroprompt.threads  # noqa: F401 (before a program loads torch)
+from neuroprompt.extras import MissingExtra, explained
 from neuroprompt.models import is_out_of_memory
 from neuroprompt.terminal import errors, say
 
@@ -35,7 +36,8 @@ def run(program: typer.Typer | Callable[[], object]) -> NoReturn:
             warnings.simplefilter("ignore", category)  # which are for whoever writes the libraries
         warnings.showwarning = lambda message, *_: say(_line(message), "warning:", "yellow")
         try:
-            code = program(standalone_mode=False) if isinstance(program, typer.Typer) else program()
+            with explained():
+                code = program(standalone_mode=False) if isinstance(program, typer.Typer) else program()
             if code == _INTERRUPTED:  # as Typer returns it
                 raise KeyboardInterrupt
             sys.exit(code or 0)
@@ -66,7 +68,7 @@ _INTERRUPTED = 130
 (_UsageError,) = typer.BadParameter.__bases__  # by version, Typer has Click beside it or within
 
 
-_MENDABLE = (_UsageError, ValueError, TypeError, OSError, OverflowError, RecursionError, MemoryError)
+_MENDABLE = (_UsageError, MissingExtra, ValueError, TypeError, OSError, OverflowError, RecursionError, MemoryError)
 
 
 def _line(error: Exception | Warning) -> str:

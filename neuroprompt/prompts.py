@@ -5,17 +5,15 @@ line breaks, full stops, ``BREAK``). `Prompt.parse` cuts a text at those separat
 ``str(Prompt.parse(text)) == text``. Separators inside brackets do not count: ``(red, blue:1.3)``, ``[word]`` and
 ``<lora:name:0.8>`` stay as typed.
 
-CLIP's byte-pair encoding comes with open_clip (no download), so that a prompt can be measured against the 77-token
-window of Stable Diffusion's text encoder on any machine.
+CLIP's byte-pair encoding ships with the package, so that a prompt can be measured against the 77-token window of Stable
+Diffusion's text encoder on any machine.
 """
 
-import gzip
 import re
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from importlib.util import find_spec
 from pathlib import Path
 
 CLIP_WINDOW = 77
@@ -100,17 +98,15 @@ def count_clip_tokens(text: str) -> int:
 
 @cache
 def clip_tokenizer():
-    """CLIP's tokenizer (49,408 entries), made from the merges that open_clip ships.
+    """CLIP's tokenizer (49,408 entries), made from its merges.
 
     Returns:
         `transformers.CLIPTokenizer`; truncation is left to the caller.
     """
     from transformers import CLIPTokenizer
 
-    # The file is found without importing open_clip, which would load torchvision and timm.
-    path = Path(find_spec("open_clip").submodule_search_locations[0]) / "bpe_simple_vocab_16e6.txt.gz"
-    merges = gzip.decompress(path.read_bytes()).decode("utf-8").split("\n")[1 : 49152 - 256 - 2 + 1]
-    merges = [tuple(line.split()) for line in merges]
+    lines = Path(__file__).with_name("assets").joinpath("clip-merges.txt").read_text("utf-8").split("\n")
+    merges = [tuple(line.split()) for line in lines if line]
     alphabet = _byte_alphabet()
     vocab = [*alphabet, *(a + "</w>" for a in alphabet), *(a + b for a, b in merges)]
     vocab += ["<|startoftext|>", "<|endoftext|>"]

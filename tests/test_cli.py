@@ -302,13 +302,6 @@ def test_modifiers(command):
     assert [m["category"] for m in known] == ["style"] * 2 and all(m["prompts"] > 0 and m["modifier"] for m in known)
 
 
-def test_serving_says_which_extra_it_wants(command, monkeypatch):
-    monkeypatch.delitem(sys.modules, "neuroprompt.server.app", raising=False)
-    monkeypatch.setitem(sys.modules, "uvicorn", None)
-    code, out, err = command("serve")
-    assert (code, out) == (2, "") and err == "error: uvicorn is not installed: pip install 'neuroprompt[serve]'\n"
-
-
 def test_help_has_examples_each_on_a_line(command):
     for name in ("enhance", "modifiers", "image", "score", "grid", "evaluate", "optimize", "study", "serve"):
         code, out, _ = command(name, "--help")

@@ -12,7 +12,7 @@
 Typer reads signatures; `command` makes the one that it reads.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import Field, field, fields, is_dataclass
 from functools import wraps
 from inspect import Parameter, Signature, getdoc, signature
@@ -24,6 +24,7 @@ from rich.markup import escape
 from typer.core import TyperCommand
 
 from neuroprompt import __version__
+from neuroprompt.extras import need
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -68,25 +69,29 @@ def argument(default: Any, help: str, **settings: Any) -> Any:
     return field(default=default, metadata={"make": typer.Argument, "names": (), "help": help, **settings})
 
 
-def command(*examples: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+def command(*examples: str, extras: Sequence[str] = ()) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Make a function a command: its docstring is the help, with the examples under it, each on a line of its own.
 
     A parameter whose type is a dataclass is a group: each of its fields is an option, and the function gets them as one
     object. The help shows them in the dataclass's `PANEL`. Where it has an `ENVIRONMENT`, such as ``NEUROPROMPT_``,
     each can be set as a variable, too: that, and its name.
+
+    Args:
+        examples: Commands.
+        extras: Of the package, without which there is nothing to begin.
     """
     epilog = "\n\n".join(["Examples:", *map(escape, examples)])
 
     def join(function: Callable[..., None]) -> Callable[..., None]:
         paragraphs = (getdoc(function) or "").split("\n\n")
         text = "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
-        app.command(help=text, epilog=epilog, cls=_Command)(_unfolded(function))
+        app.command(help=text, epilog=epilog, cls=_Command)(_unfolded(function, extras))
         return function
 
     return join
 
 
-def _unfolded(function: Callable[..., None]) -> Callable[..., None]:
+def _unfolded(function: Callable[..., None], extras: Sequence[str]) -> Callable[..., None]:
     """The function as Typer reads it, with the fields of its groups in the place of the groups."""
     parameters: list[Parameter] = []
     groups: dict[str, Any] = {}
@@ -105,6 +110,7 @@ def _unfolded(function: Callable[..., None]) -> Callable[..., None]:
 
     @wraps(function)
     def unfolded(**options: Any) -> None:
+        need(*extras)
         for name, group in groups.items():
             options[name] = group(**{f.name: options.pop(f.name) for f in fields(group)})
         function(**options)

@@ -34,6 +34,7 @@ from neuroprompt.cli.options import (
     read_shard,
 )
 from neuroprompt.cli.progress import RESUMES, working
+from neuroprompt.extras import need
 from neuroprompt.programs import Stopped
 from neuroprompt.terminal import console, counted, say, show, show_json
 
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     "--generator stabilityai/sd-turbo --rewards pickscore,aesthetic:0,hps:0 -o results/turbo",
     "neuroprompt evaluate --input prompts.txt --shard 2/4 -o results/mine",
     "accelerate launch -m neuroprompt.cli evaluate …",
+    extras=["images"],
 )
 def evaluate(
     *,
@@ -138,6 +140,7 @@ def evaluate(
     'neuroprompt optimize "boy on a horse" --budget 64 -o best.png',
     "neuroprompt optimize --input prompts.txt --state search.json -o finds.jsonl --to-pairs data/finds",
     'neuroprompt optimize "a castle" --chat-url http://localhost:8080/v1 --chat-model qwen3',
+    extras=["images"],
 )
 def optimize(
     *,
@@ -170,6 +173,8 @@ def optimize(
     from neuroprompt.files import refuse_same_file
     from neuroprompt.image_files import SUFFIXES, PictureInfo, save_image
 
+    if to_pairs:
+        need("train")
     refuse_same_file(prompts.input, state, output)
     if output:
         check_file(output, (*SUFFIXES, ".jsonl"))
@@ -187,7 +192,6 @@ def optimize(
     find(model, "policy")
     with ExitStack() as stack:
         work = stack.enter_context(working("picture", RESUMES if state else "nothing is written"))
-        from neuroprompt.data import check_folder as check_pairs
         from neuroprompt.files import sole_writer, write_file
         from neuroprompt.prompt_files import json_line
         from neuroprompt.scoring import PromptReward
@@ -198,6 +202,8 @@ def optimize(
         config = SearchConfig(strategy=strategy, budget=budget, held_out=held_out, seed=seed, coherent=wish.coherent)
         chat = Chat(chat_url, chat_model, os.environ.get("OPENAI_API_KEY")) if chat_url else None
         if to_pairs:
+            from neuroprompt.data import check_folder as check_pairs
+
             check_pairs(to_pairs, [prompts.input] if prompts.input else [])
             Path(to_pairs).parent.mkdir(parents=True, exist_ok=True)
         for path in (output, state, to_pairs):

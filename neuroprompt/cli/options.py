@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from neuroprompt.cli.app import argument, option
+from neuroprompt.extras import need
 from neuroprompt.models import locate
 from neuroprompt.modifiers import CATEGORIES
 
@@ -218,12 +219,13 @@ class DrawingOptions:
         return settings
 
     def check(self, *generators: str) -> None:
-        """What is wrong with the settings, with a generator's name or folder, or with the hub."""
+        """What is wrong with the settings, a generator's name or folder, the hub, or an extra is missing."""
         from neuroprompt.images import read_urls
 
         for name in generators:
             self._config(name)
             if not read_urls(name):
+                need("images")
                 find(name, "stable-diffusion")
 
     def load(self, generator: str, device: str | None, *, seeds: str | None = None) -> "ImageGenerator":

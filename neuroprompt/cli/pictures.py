@@ -93,6 +93,7 @@ def image(
     'neuroprompt score --prompt "boy on a horse" a.png b.png',
     "neuroprompt score drawn_by_us.png",
     'neuroprompt score --prompt "a castle" --reward-model published --rewards pickscore,hps *.jpg --json',
+    extras=["images"],
 )
 def score(
     *,
@@ -186,6 +187,7 @@ def _table(scores: dict[str, dict[str, float]]) -> Table:
     "neuroprompt grid --input prompts.txt --rows 6 --images-per-prompt 4 -o grid.html",
     'neuroprompt grid "a fox" --methods plain,suffix,enhanced --style watercolor -o grid.png --html',
     "neuroprompt grid --input prompts.txt --methods plain,file:mine.txt -o grid.webp",
+    extras=["images"],
 )
 def grid(
     *,

@@ -2,6 +2,7 @@
 
 from neuroprompt.cli.app import command
 from neuroprompt.cli.options import find
+from neuroprompt.extras import need
 from neuroprompt.server.settings import ServeSettings
 
 
@@ -17,16 +18,14 @@ def serve(*, settings: ServeSettings) -> None:
     An option can be given in the environment, too: --max-prompts is NEUROPROMPT_MAX_PROMPTS. SIGTERM ends it when all
     that was asked is answered.
     """
-    try:
-        from neuroprompt.server.app import run
-    except ModuleNotFoundError as error:
-        if (error.name or "").startswith("neuroprompt"):
-            raise
-        raise ValueError(f"{error.name} is not installed: pip install 'neuroprompt[serve]'") from None
-    from neuroprompt.server.generators import is_remote
+    from neuroprompt.images import read_urls
+
+    draws = settings.generator != "none" and not read_urls(settings.generator)
+    need(*["images"] * (draws or settings.rewards != "none"), "serve")
+    from neuroprompt.server.app import run
 
     if settings.fallback == "none":  # else it is answered without a policy, and the policy is tried again
         find(settings.model, "policy")
-    if settings.generator != "none" and not is_remote(settings):
+    if draws:
         find(settings.generator, "stable-diffusion")
     run(settings)

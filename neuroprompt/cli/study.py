@@ -30,6 +30,7 @@ from neuroprompt.terminal import console, say, show_json
     "accelerate launch scripts/study.py …",
     "neuroprompt study … --shard 2/4 -o shard2",
     "neuroprompt study --merge shard1 shard2 shard3 shard4 -o results/whole",
+    extras=["images"],
 )
 def study(
     *,

@@ -4,10 +4,12 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from datasets import Dataset, DatasetDict
+if TYPE_CHECKING:
+    from datasets import DatasetDict
 
-from neuroprompt.data import SPLITS, DataConfig, PromptData, split_of
+    from neuroprompt.data import PromptData
 
 
 @dataclass(frozen=True)
@@ -101,7 +103,7 @@ def to_pairs(
     least: float = 0.0,
     add_to: str | Path | None = None,
     copies: int = 1,
-) -> PromptData:
+) -> "PromptData":
     """Write finds as supervised pairs, so that `training/sft.py` with ``--data_dir folder`` distils them.
 
     Args:
@@ -119,6 +121,8 @@ def to_pairs(
     Raises:
         ValueError: No find is good enough.
     """
+    from neuroprompt.data import SPLITS, DataConfig, PromptData, split_of  # of the extra `train`, as `datasets`
+
     finds = [r for r in results if r.text != r.original and r.improvement > least]
     if not finds:
         raise ValueError(f"none of {len(results)} results improves its prompt by more than {least}: no pairs to write")
@@ -138,8 +142,10 @@ def to_pairs(
     return data
 
 
-def _joined(rows: dict[str, list[dict]], base: DatasetDict | None) -> DatasetDict:
+def _joined(rows: dict[str, list[dict]], base: "DatasetDict | None") -> "DatasetDict":
     """The rows of each split behind those of `base`; empty splits, which cannot be loaded again, are left out."""
+    from datasets import Dataset, DatasetDict
+
     splits = {}
     for split, new in rows.items():
         old = base[split].to_list() if base and split in base else []
