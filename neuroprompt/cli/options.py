@@ -219,7 +219,7 @@ class DrawingOptions:
         return settings
 
     def check(self, *generators: str) -> None:
-        """What is wrong with the settings, a generator's name or folder, the hub, or an extra is missing."""
+        """What is wrong with the settings, a generator's name or folder, the hub, or what is installed."""
         from neuroprompt.images import read_urls
 
         for name in generators:
