@@ -1,4 +1,4 @@
-"""One thread a process (the suite runs in parallel), no network, and the embedded policy loaded once."""
+"""One thread a process (the suite runs in parallel), no network, and the embedded policy, and a server, loaded once."""
 
 import os
 import signal
@@ -11,6 +11,8 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 import pytest
 import torch
 from hypothesis import settings
+
+from tests.servers import server, start  # noqa: F401 (fixtures)
 
 torch.set_num_threads(1)
 # a shell's background jobs ignore interrupts, and so would the programs that the tests start and stop

@@ -25,12 +25,16 @@ async def rewrite(
     prompts: Sequence[str],
     wish: Mapping[str, Any] | None = None,
     decoding: Mapping[str, Any] | None = None,
+    seeds: Sequence[int] | None = None,
+    fallback: bool = True,
 ) -> list[list[dict[str, Any]]]:
     """The variants of each prompt, each as `EnhancedPrompt.to_dict()`.
 
     Args:
         wish: Fields of `Constraints`, such as ``{"forbid": ["blurry"]}``.
         decoding: Settings of `enhancer.Decoding`, such as ``{"seed": 7}``; `batch_size` is not among them.
+        seeds: One for each prompt, in the place of the setting `seed`.
+        fallback: Whether the operator's will do while the policy is down.
 
     Raises:
         Problem: It is more than the operator allows, a prompt or the wish cannot be met, or there is no policy, and no
@@ -38,20 +42,22 @@ async def rewrite(
     """
     wish, decoding = wish or {}, decoding or {}
     admit(workers, prompts, wish, decoding)
+    seeds = [decoding.get("seed", 0)] * len(prompts) if seeds is None else seeds
+    if len(seeds) != len(prompts):
+        raise refusal(ValueError(f"{len(seeds)} seeds for {len(prompts)} prompts: give one for each"))
+    seeded = [*zip(prompts, seeds, strict=True)]
     if workers.safety.never_add:
         wish = {**wish, "never_add": workers.safety.never_add}
-    fallback = workers.settings.fallback
-    if fallback != "none" and workers.parts["policy"].state in ("restarting", "failed"):
-        return await _all_instead(fallback, prompts, wish, decoding)
+    instead = workers.settings.fallback if fallback else "none"
+    if instead != "none" and workers.parts["policy"].state in ("restarting", "failed"):
+        return await _all_instead(instead, seeded, wish, decoding)
     try:
         same = {name: value for name, value in decoding.items() if name != "seed"}
-        return await workers.ask_all(
-            "policy", [Rewrite(prompt, decoding.get("seed", 0), wish, same) for prompt in prompts]
-        )
+        return await workers.ask_all("policy", [Rewrite(prompt, seed, wish, same) for prompt, seed in seeded])
     except Problem as problem:
-        if fallback == "none" or problem.status != 503:
+        if instead == "none" or problem.status != 503:
             raise
-        return await _all_instead(fallback, prompts, wish, decoding)
+        return await _all_instead(instead, seeded, wish, decoding)
 
 
 def admit(
@@ -94,15 +100,17 @@ def _phrases(value: Any) -> Iterator[str]:
 
 
 async def _all_instead(
-    fallback: str, prompts: Sequence[str], wish: Mapping[str, Any], decoding: Mapping[str, Any]
+    fallback: str, seeded: Sequence[tuple[str, int]], wish: Mapping[str, Any], decoding: Mapping[str, Any]
 ) -> list[list[dict[str, Any]]]:
     """Without a model; in a thread, since the tokenizer that counts takes seconds to import, once."""
     with refusing():
-        made = await asyncio.to_thread(lambda: [_instead(fallback, prompt, wish, decoding) for prompt in prompts])
+        made = await asyncio.to_thread(lambda: [_instead(fallback, *one, wish, decoding) for one in seeded])
     return [[one] * decoding.get("num_return_sequences", 1) for one in made]
 
 
-def _instead(fallback: str, prompt: str, wish: Mapping[str, Any], decoding: Mapping[str, Any]) -> dict[str, Any]:
+def _instead(
+    fallback: str, prompt: str, seed: int, wish: Mapping[str, Any], decoding: Mapping[str, Any]
+) -> dict[str, Any]:
     """What `fallback` makes of a prompt, in the form of `EnhancedPrompt.to_dict()`; what is required is there."""
     window, constraints = decoding.get("window", CLIP_WINDOW), Constraints(**wish)
     check_prompt(prompt, constraints, window)
@@ -114,7 +122,7 @@ def _instead(fallback: str, prompt: str, wish: Mapping[str, Any], decoding: Mapp
         "text": text,
         "modifiers": [{"text": modifier, "category": categorise(modifier)} for modifier in modifiers],
         "score": None,
-        "seed": decoding.get("seed", 0),
+        "seed": seed,
         "clip_tokens": count_clip_tokens(text),
         "constraints": asdict(check(text, constraints)) if constraints else None,
         "warning": f"the policy is down: this is the prompt {'with a fixed suffix' if suffix else 'as it was'}",

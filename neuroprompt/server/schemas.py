@@ -10,6 +10,7 @@ Text = Annotated[str, StringConstraints(min_length=1)]
 AnyText = Annotated[str, StringConstraints(min_length=0)]  # `str` alone takes half a character, which JSON can spell
 Clause = Text | list[Text]
 Category = Literal[CATEGORIES]
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
 
 
 class Strict(BaseModel):
@@ -37,7 +38,7 @@ class DecodingSettings(Strict):
 
     num_return_sequences: int = Field(1, ge=1, description="Variants of each prompt; more than one are sampled.")
     do_sample: bool | None = Field(None, description="Sample, or search with beams; by default the policy's way.")
-    seed: int = Field(0, ge=0, lt=2**63)
+    seed: Seed = 0
     num_beams: int = Field(5, ge=1)
     diversity: float | None = Field(None, ge=0, le=10, description="The noise of the search; 0 is plain beam search.")
     length_penalty: float = Field(1.0, ge=-10, le=10)
@@ -55,12 +56,40 @@ class EnhanceRequest(Wish, DecodingSettings):
     """Prompts to rewrite, what the rewrites must and must not say, and how they are decoded."""
 
     prompts: Text | Annotated[list[Text], Field(min_length=1)]
+    seeds: list[Seed] | None = Field(None, description="One for each prompt, in the place of `seed`.")
 
 
 class EnhanceAnswer(BaseModel):
     """The variants of each prompt, in order."""
 
     results: list[list[dict[str, Any]]] = Field(description="Each is `EnhancedPrompt.to_dict()`.")
+
+
+class Drawing(BaseModel):
+    """A prompt, and how it is drawn; what is not said is the operator's, or the model's own."""
+
+    prompt: Text
+    size: str | None = Field(None, pattern=r"^(auto|[1-9]\d{0,4}x[1-9]\d{0,4})$", description="512x512, or auto.")
+    seed: int | None = Field(None, ge=0, lt=2**63, description="Of the first picture; the others' follow.")
+    negative_prompt: AnyText | None = None
+    steps: int | None = Field(None, ge=1, le=150)
+    guidance: float | None = Field(None, ge=0, le=100)
+    constraints: Wish | None = Field(None, description="What the rewrite must and must not say.")
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Of `GeneratorConfig`."""
+        return {
+            "size": tuple(map(int, self.size.split("x"))) if self.size not in (None, "auto") else None,
+            "steps": self.steps,
+            "guidance": self.guidance,
+            "negative": self.negative_prompt or None,
+        }
+
+    @property
+    def wish(self) -> dict[str, Any]:
+        """Of `Constraints`."""
+        return self.constraints.model_dump() if self.constraints else {}
 
 
 class ScoreRequest(Strict):

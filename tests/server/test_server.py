@@ -69,6 +69,15 @@ def test_what_arrives_together_is_decoded_together_and_answers_do_not_tell(serve
     assert server.metric("neuroprompt_batch_size_count", part="policy") - batches < len(bodies)
 
 
+def test_prompts_of_one_request_may_have_a_seed_each(server):
+    prompts, seeds = ["a fox", "a fox", "a castle"], [3, 4, 4]
+    together = server.post("/v1/enhance", {"prompts": prompts, "seeds": seeds}).json()["results"]
+    for prompt, seed, (variant,) in zip(prompts, seeds, together, strict=True):
+        ((alone,),) = server.post("/v1/enhance", {"prompts": prompt, "seed": seed}).json()["results"]
+        assert (variant["seed"], variant["text"]) == (seed, alone["text"])
+    assert together[0] != together[1]
+
+
 def test_pictures_are_scored_as_by_the_library(server):
     from neuroprompt.rewards import load_rewards
 
@@ -105,6 +114,7 @@ def test_modifiers_are_listed(server):
         ("/v1/enhance", {"prompts": "a cat", "num_beams": 17}, 422, "17 beams"),
         ("/v1/enhance", {"prompts": "a cat", "model": "/etc/passwd"}, 422, "model: "),
         ("/v1/enhance", {"prompts": "a cat", "seed": "7"}, 422, "seed: "),
+        ("/v1/enhance", {"prompts": ["a cat"] * 3, "seeds": [1, 2]}, 422, "2 seeds for 3 prompts: give one for each"),
         ("/v1/enhance", {"prompts": "a cat", "style": "fog", "forbid": ["fog"]}, 422, "'fog' is also forbidden"),
         ("/v1/enhance", {"prompts": "a cat", "do_sample": False, "num_return_sequences": 9}, 422, "5 beams cannot"),
         ("/v1/score", {"prompt": "a cat", "pictures": ["a/../b"]}, 422, "base64"),

@@ -32,7 +32,7 @@ async def enhance(request: Request, asked: EnhanceRequest) -> EnhanceAnswer:
     wish, decoding = (
         asked.model_dump(include=set(part.model_fields), exclude_defaults=True) for part in (Wish, DecodingSettings)
     )
-    return EnhanceAnswer(results=await rewrite(request.app.state.workers, prompts, wish, decoding))
+    return EnhanceAnswer(results=await rewrite(request.app.state.workers, prompts, wish, decoding, asked.seeds))
 
 
 @router.post("/score")
