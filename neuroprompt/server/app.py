@@ -26,18 +26,25 @@ from neuroprompt.server.metrics import Metrics
 from neuroprompt.server.routes import PROBES, ROUTERS
 from neuroprompt.server.schemas import ErrorAnswer
 from neuroprompt.server.settings import ServeSettings
+from neuroprompt.server.votes import Votes
 from neuroprompt.server.workers import Workers
 from neuroprompt.terminal import say
 
 
 def create_app(settings: ServeSettings) -> FastAPI:
-    """The application; its workers start and end with its lifespan."""
+    """The application; its workers start and end with its lifespan.
+
+    Raises:
+        ValueError: A file that the settings name cannot be read.
+    """
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         app.state.workers.start()
         yield
         await app.state.workers.stop()
+        if app.state.votes:
+            await app.state.votes.close()
 
     app = FastAPI(
         title="neuroprompt",
@@ -50,6 +57,7 @@ def create_app(settings: ServeSettings) -> FastAPI:
     )
     app.state.settings, app.state.metrics = settings, Metrics()
     app.state.workers = Workers(settings, app.state.metrics)
+    app.state.votes = Votes(settings.votes) if settings.votes else None
     bearer = [Depends(HTTPBearer(auto_error=False))] if settings.keys else []  # for OpenAPI; `Limits` asks for it
     app.include_router(PROBES)
     for router in ROUTERS:
@@ -71,7 +79,7 @@ def run(settings: ServeSettings) -> None:
     """Serve until SIGTERM or Ctrl-C, and answer what was asked until then.
 
     Raises:
-        ValueError: The address cannot be had; before anything is loaded.
+        ValueError: The address, or a file, cannot be had; before anything is loaded.
     """
     app = create_app(settings)
     listening = _listen(settings.host, settings.port)

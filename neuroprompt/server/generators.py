@@ -56,10 +56,11 @@ class Draw:
 
 @dataclass(frozen=True)
 class Describe:
-    """A question about what draws.
+    """A question about what draws, or writes.
 
     Answer:
-        dict: Its ``name``, ``fingerprint``, ``config`` and ``window``, as of `ImageGenerator`, in JSON's types.
+        dict: Its ``name`` and ``fingerprint``; of what draws the ``config`` and ``window``, too, as of
+        `ImageGenerator`, in JSON's types.
     """
 
     group: Hashable = "describe"

@@ -16,6 +16,7 @@ from neuroprompt.completions import check_prompt
 from neuroprompt.server.errors import Problem, refusing
 from neuroprompt.server.generators import Describe, Draw, Drawn
 from neuroprompt.server.rewriting import admit, rewrite
+from neuroprompt.server.safety import refused
 from neuroprompt.server.workers import Workers
 
 SEEDS = 2**32
@@ -32,6 +33,7 @@ class Order:
         settings: Of `GeneratorConfig`; None is the operator's.
         enhance: Whether the prompt is rewritten.
         wish: Fields of `Constraints`, for the rewrite.
+        fallback: Whether the operator's fallback will do where there is no policy to rewrite it.
     """
 
     prompt: str
@@ -40,6 +42,7 @@ class Order:
     settings: Mapping[str, Any] = field(default_factory=dict)
     enhance: bool = True
     wish: Mapping[str, Any] = field(default_factory=dict)
+    fallback: bool = True
 
 
 @dataclass(frozen=True)
@@ -82,7 +85,7 @@ async def drawn(workers: Workers, order: Order) -> AsyncIterator[str | Picture]:
     await _check(workers, order)
     text = order.prompt
     if order.enhance:
-        text = (await rewrite(workers, [order.prompt], order.wish))[0][0]["text"]
+        text = (await rewrite(workers, [order.prompt], order.wish, fallback=order.fallback))[0][0]["text"]
     yield text
     seed = secrets.randbelow(SEEDS - order.count) if order.seed is None else order.seed
     settings = tuple(sorted((name, value) for name, value in order.settings.items() if value is not None))
@@ -104,6 +107,17 @@ async def drawn(workers: Workers, order: Order) -> AsyncIterator[str | Picture]:
         progress.drawn -= done
         for answer in asked:
             answer.cancel()
+
+
+def sendable(picture: Picture) -> Picture:
+    """The picture, if it may be sent.
+
+    Raises:
+        Problem: It was flagged.
+    """
+    if picture.flagged:
+        raise refused("the picture was withheld by a safety check: ask for something else, or with another seed")
+    return picture
 
 
 async def describe(workers: Workers) -> dict[str, Any]:

@@ -32,6 +32,11 @@ class ServeSettings:
     cors_origin: list[str] | None = setting(
         "Server", None, "A web page's origin that may ask, such as https://example.org. Repeatable."
     )
+    votes: str | None = setting(
+        "Server",
+        None,
+        "A file for blind votes on rewrites (SQLite), made where there is none; without one nobody votes.",
+    )
 
     model: str = setting(
         "Models", "embedded", "The policy that rewrites: embedded, embedded-sft, a folder, or a hub id."

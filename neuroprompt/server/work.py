@@ -23,10 +23,10 @@ from typing import Any, BinaryIO
 import neuroprompt.threads  # noqa: F401 (before torch)
 from neuroprompt.completions import check_prompt
 from neuroprompt.decoding import Constraints
-from neuroprompt.models import locate
+from neuroprompt.models import identify, locate
 from neuroprompt.programs import quiet_libraries
 from neuroprompt.server.errors import fault, refusal
-from neuroprompt.server.generators import generator
+from neuroprompt.server.generators import Describe, generator, shown_name
 from neuroprompt.server.settings import ServeSettings
 
 
@@ -92,6 +92,7 @@ def policy(settings: ServeSettings) -> Answers:
     from neuroprompt.enhancer import Decoding, PromptEnhancer  # seconds, which a wrong name need not take
 
     enhancer = PromptEnhancer.from_pretrained(settings.model, device=settings.device)
+    description = {"name": shown_name(settings.model), "fingerprint": identify(settings.model, "policy")}
 
     def rewrite(batch: Sequence[Rewrite]) -> list[Any]:
         asked = dict(batch[0].decoding) | {"batch_size": settings.batch_size}
@@ -113,8 +114,11 @@ def policy(settings: ServeSettings) -> Answers:
                 answers[i] = [variant.to_dict() for variant in variants]
         return answers
 
+    def answer(batch: Sequence[Any]) -> list[Any]:
+        return [description] * len(batch) if isinstance(batch[0], Describe) else rewrite(batch)
+
     rewrite([Rewrite("a cat")])  # the first takes longest: nobody should wait for it
-    return rewrite
+    return answer
 
 
 def rewards(settings: ServeSettings) -> Answers:

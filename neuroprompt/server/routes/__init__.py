@@ -2,12 +2,12 @@
 that want no key.
 
 A route reaches what it needs through the request: `request.app.state.settings` (`ServeSettings`), `.workers`
-(`Workers`) and `.metrics` (`Metrics`).
+(`Workers`), `.metrics` (`Metrics`) and `.votes` (`Votes`, or None).
 """
 
 from fastapi import APIRouter
 
-from . import a1111, enhance, health, images
+from . import a1111, enhance, health, images, votes
 
 PROBES = health.probes
-ROUTERS: tuple[APIRouter, ...] = (health.router, enhance.router, images.router, a1111.router)
+ROUTERS: tuple[APIRouter, ...] = (health.router, enhance.router, images.router, votes.router, a1111.router)

@@ -47,7 +47,7 @@ async def metrics(request: Request) -> Response:
 
 @router.get("/info")
 async def info(request: Request) -> dict[str, object]:
-    """Version, models and limits."""
+    """Version, models, limits, and whether there are votes."""
     settings = request.app.state.settings
     return {
         "version": neuroprompt.__version__,
@@ -58,6 +58,7 @@ async def info(request: Request) -> dict[str, object]:
         },
         "generator": await _generator(request.app.state.workers),
         "fallback": settings.fallback,
+        "votes": settings.votes is not None,
         "limits": {name: getattr(settings, name) for name in LIMITS},
     }
 

@@ -12,29 +12,21 @@ from pydantic import BaseModel, Field
 
 from neuroprompt.images.config import shown_size
 from neuroprompt.server.errors import Problem, fault
-from neuroprompt.server.pictures import Order, Picture, describe, drawn
-from neuroprompt.server.safety import refused
-from neuroprompt.server.schemas import AnyText, Text, Wish
+from neuroprompt.server.pictures import Order, Picture, describe, drawn, sendable
+from neuroprompt.server.schemas import Drawing
 from neuroprompt.server.workers import Workers
 
 router = APIRouter(prefix="/v1", tags=["pictures"])
 
 
-class ImagesRequest(BaseModel):
+class ImagesRequest(Drawing):
     """OpenAI's, as far as it means something here; what else its clients send (``model``, ``quality``, ``style``,
     ``user``, …) is put up with."""
 
-    prompt: Text
     n: int | None = Field(None, ge=1, description="How many pictures.")
-    size: str | None = Field(None, pattern=r"^(auto|[1-9]\d{0,4}x[1-9]\d{0,4})$", description="512x512, or auto.")
     response_format: Literal["b64_json", "url"] | None = Field(None, description="A url is a data: URL.")
     stream: bool | None = Field(None, description="Send events: the rewrite, then each picture. As with Accept.")
-    seed: int | None = Field(None, ge=0, lt=2**63, description="Of the first picture; the others' follow.")
-    negative_prompt: AnyText | None = None
-    steps: int | None = Field(None, ge=1, le=150)
-    guidance: float | None = Field(None, ge=0, le=100)
     enhance: bool = Field(True, description="Rewrite the prompt first.")
-    constraints: Wish | None = Field(None, description="What the rewrite must and must not say.")
 
 
 class ImageEntry(BaseModel):
@@ -56,19 +48,12 @@ class ImagesAnswer(BaseModel):
 )
 async def generate(request: Request, asked: ImagesRequest) -> ImagesAnswer:
     """Rewrite a prompt, and draw it."""
-    settings = {
-        "size": tuple(map(int, asked.size.split("x"))) if asked.size not in (None, "auto") else None,
-        "steps": asked.steps,
-        "guidance": asked.guidance,
-        "negative": asked.negative_prompt or None,
-    }
-    wish = asked.constraints.model_dump() if asked.constraints else {}
-    order = Order(asked.prompt, asked.n or 1, asked.seed, settings, asked.enhance, wish)
+    order = Order(asked.prompt, asked.n or 1, asked.seed, asked.settings, asked.enhance, asked.wish)
     making = drawn(request.app.state.workers, order)
     if asked.stream or "text/event-stream" in request.headers.get("accept", ""):
         text = await anext(making)  # what is wrong with the request is said as ever
         return StreamingResponse(_events(text, making, order.count), media_type="text/event-stream")
-    pictures = [_sendable(made) async for made in making if isinstance(made, Picture)]
+    pictures = [sendable(made) async for made in making if isinstance(made, Picture)]
     return ImagesAnswer(
         created=int(time.time()),
         data=[_entry(picture, asked.response_format == "url") for picture in pictures],
@@ -106,7 +91,7 @@ async def _events(text: str, making: AsyncIterator[str | Picture], count: int) -
         async for picture in making:
             yield _event(
                 "image_generation.completed",
-                b64_json=_sendable(picture).base64,
+                b64_json=sendable(picture).base64,
                 revised_prompt=text,
                 seed=picture.seed,
                 index=index,
@@ -128,12 +113,6 @@ async def _events(text: str, making: AsyncIterator[str | Picture], count: int) -
 
 def _event(kind: str, **said: Any) -> str:
     return f"event: {kind}\ndata: {json.dumps({'type': kind} | said)}\n\n"
-
-
-def _sendable(picture: Picture) -> Picture:
-    if picture.flagged:
-        raise refused("the picture was withheld by a safety check: ask for something else, or with another seed")
-    return picture
 
 
 def _entry(picture: Picture, as_url: bool) -> ImageEntry:
