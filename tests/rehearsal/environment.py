@@ -38,7 +38,7 @@ def make_environment(folder: Path, extras: Iterable[str]) -> tuple[Path, list[st
     python = folder / "bin" / "python"
     version = f"python{sys.version_info.major}.{sys.version_info.minor}"
     packages = folder / "lib" / version / "site-packages"
-    wheel = _build_wheel(folder)
+    wheel = build_wheel(folder)
     with zipfile.ZipFile(wheel) as file:
         file.extractall(packages)
     own = Distribution.at(next(packages.glob("neuroprompt-*.dist-info")))
@@ -49,7 +49,12 @@ def make_environment(folder: Path, extras: Iterable[str]) -> tuple[Path, list[st
     return python, missing
 
 
-def _build_wheel(folder: Path) -> Path:
+def build_wheel(folder: Path) -> Path:
+    """Build the package's wheel in a folder, with the setuptools that is installed here; no network.
+
+    Raises:
+        subprocess.CalledProcessError: It cannot be built; pip has said why.
+    """
     # Of a copy, since setuptools leaves its build folder in the source.
     source = folder / "source"
     source.mkdir()
@@ -57,7 +62,7 @@ def _build_wheel(folder: Path) -> Path:
         shutil.copy(ROOT / name, source / name)
     shutil.copytree(ROOT / "neuroprompt", source / "neuroprompt", ignore=shutil.ignore_patterns("__pycache__"))
     subprocess.run(
-        [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(folder), str(source)],
+        [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "-w", folder, source],
         check=True,
     )
     shutil.rmtree(source)
