@@ -37,7 +37,7 @@ def document() -> str:
     from neuroprompt.evaluation.peers import Peer
     from neuroprompt.images import GeneratorConfig, RemoteConfig
 
-    commands = typer.main.get_command(app).commands
+    commands = commands_of(typer.main.get_command(app))
     parts = [_HEAD, "## Environment", _environment(commands.values()), "## Commands"]
     groups: dict[str, dict[str, Any]] = {}  # the options of each group, by name
     for name, command in commands.items():
@@ -65,6 +65,14 @@ def document() -> str:
     parts += ["## Somebody else's rewriter", _PEER, _fields(Peer)]
     parts += ["## A policy's own settings", _POLICY]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def commands_of(group: Any, prefix: str = "") -> dict[str, Any]:
+    """The commands of an app by their names, and by two words those of a group within it."""
+    found: dict[str, Any] = {}
+    for name, command in group.commands.items():
+        found |= commands_of(command, f"{name} ") if hasattr(command, "commands") else {prefix + name: command}
+    return found
 
 
 # --- what a table is made of -------------------------------------------------------------------------------------

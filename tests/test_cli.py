@@ -29,6 +29,7 @@ from neuroprompt.programs import Stopped, run
 from neuroprompt.prompts import Prompt
 from neuroprompt.rewards import load_rewards
 from neuroprompt.terminal import say, show
+from scripts.document_settings import commands_of
 from tests import forks
 
 
@@ -303,8 +304,8 @@ def test_modifiers(command):
 
 
 def test_help_has_examples_each_on_a_line(command):
-    for name in ("enhance", "modifiers", "image", "score", "grid", "evaluate", "optimize", "study", "serve"):
-        code, out, _ = command(name, "--help")
+    for name in commands_of(typer.main.get_command(app)):
+        code, out, _ = command(*name.split(), "--help")
         lines = [line.strip() for line in out.partition("Examples:")[2].splitlines() if line.strip()]
         assert code == 0 and lines, name
         begins = "neuroprompt ", "accelerate launch", "cat ", "curl ", "NEUROPROMPT_API_KEY="
@@ -313,11 +314,11 @@ def test_help_has_examples_each_on_a_line(command):
 
 def test_help_is_sentences_and_whole_in_80_columns(command, monkeypatch):
     """All that is given, at a width where the layout has to break it; `…` is where Rich cuts."""
-    for name, of in typer.main.get_command(app).commands.items():
-        monkeypatch.setattr(sys, "argv", ["neuroprompt", name, "--help"])
+    for name, of in commands_of(typer.main.get_command(app)).items():
+        monkeypatch.setattr(sys, "argv", ["neuroprompt", *name.split(), "--help"])
         with pytest.raises(SystemExit):
             run(lambda: app(standalone_mode=False))
-        out = command(name, "--help", columns=80)[1]
+        out = command(*name.split(), "--help", columns=80)[1]
         assert all(cell_len(line) <= 80 for line in out.splitlines())
         words = {word.strip("[]") for word in re.sub(r"[│*]", " ", out).split()}
         for parameter in of.params:

@@ -69,7 +69,9 @@ def argument(default: Any, help: str, **settings: Any) -> Any:
     return field(default=default, metadata={"make": typer.Argument, "names": (), "help": help, **settings})
 
 
-def command(*examples: str, extras: Sequence[str] = ()) -> Callable[[Callable[..., None]], Callable[..., None]]:
+def command(
+    *examples: str, extras: Sequence[str] = (), within: typer.Typer = app
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Make a function a command: its docstring is the help, with the examples under it, each on a line of its own.
 
     A parameter whose type is a dataclass is a group: each of its fields is an option, and the function gets them as one
@@ -79,13 +81,14 @@ def command(*examples: str, extras: Sequence[str] = ()) -> Callable[[Callable[..
     Args:
         examples: Commands.
         extras: Of the package, without which there is nothing to begin.
+        within: The app that it joins; another than ours has joined that one with `add_typer`.
     """
     epilog = "\n\n".join(["Examples:", *map(escape, examples)])
 
     def join(function: Callable[..., None]) -> Callable[..., None]:
         paragraphs = (getdoc(function) or "").split("\n\n")
         text = "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
-        app.command(help=text, epilog=epilog, cls=_Command)(_unfolded(function, extras))
+        within.command(help=text, epilog=epilog, cls=_Command)(_unfolded(function, extras))
         return function
 
     return join
