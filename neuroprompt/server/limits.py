@@ -25,6 +25,8 @@ from neuroprompt.server.settings import ServeSettings, is_loopback
 
 PROBES = ("/livez", "/readyz")
 """What an orchestrator asks, however busy the server is, and without a key."""
+PAGE = "/page/"
+"""Where the files of the page are, which asks for the key: they come without one, as the page itself does, at ``/``."""
 
 
 class Limits:
@@ -74,7 +76,7 @@ class Limits:
         asker: Hashable = scope["client"][0] if scope["client"] else None
         if not self.keys:
             self._refuse_other_sites(headers)
-        if scope["path"] in PROBES:
+        if scope["path"] in (*PROBES, "/") or scope["path"].startswith(PAGE):
             return
         if self.keys:
             given = _key(headers.get("authorization", ""))

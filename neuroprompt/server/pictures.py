@@ -34,6 +34,7 @@ class Order:
         enhance: Whether the prompt is rewritten.
         wish: Fields of `Constraints`, for the rewrite.
         fallback: Whether the operator's fallback will do where there is no policy to rewrite it.
+        original: What the prompt was rewritten from, if it was before; the file says it.
     """
 
     prompt: str
@@ -43,6 +44,7 @@ class Order:
     enhance: bool = True
     wish: Mapping[str, Any] = field(default_factory=dict)
     fallback: bool = True
+    original: str | None = None
 
 
 @dataclass(frozen=True)
@@ -90,7 +92,7 @@ async def drawn(workers: Workers, order: Order) -> AsyncIterator[str | Picture]:
     seed = secrets.randbelow(SEEDS - order.count) if order.seed is None else order.seed
     settings = tuple(sorted((name, value) for name, value in order.settings.items() if value is not None))
     asked = [
-        asyncio.ensure_future(workers.ask("generator", Draw(order.prompt, text, seed + i, settings)))
+        asyncio.ensure_future(workers.ask("generator", Draw(order.original or order.prompt, text, seed + i, settings)))
         for i in range(order.count)
     ]
     progress = workers.progress
@@ -138,8 +140,10 @@ async def _check(workers: Workers, order: Order) -> None:
     if part is None or part.state == "failed":
         await describe(workers)  # which says why, and when to come again
     admit(workers, [order.prompt], order.wish)
+    admit(workers, [order.original or order.prompt])
     with refusing():
         check_prompt(order.prompt)
+        check_prompt(order.original or order.prompt)
         width, height = order.settings.get("size") or (0, 0)
         counts = {"pictures": (order.count, settings.max_pictures), "pixels": (width * height, settings.max_pixels)}
         for what, (count, most) in counts.items():

@@ -7,7 +7,7 @@ A route reaches what it needs through the request: `request.app.state.settings` 
 
 from fastapi import APIRouter
 
-from . import a1111, enhance, health, images, votes
+from . import a1111, enhance, health, images, page, votes
 
 PROBES = health.probes
-ROUTERS: tuple[APIRouter, ...] = (health.router, enhance.router, images.router, votes.router, a1111.router)
+ROUTERS: tuple[APIRouter, ...] = (health.router, enhance.router, images.router, votes.router, a1111.router, page.router)

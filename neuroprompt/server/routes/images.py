@@ -13,7 +13,7 @@ from pydantic import BaseModel, Field
 from neuroprompt.images.config import shown_size
 from neuroprompt.server.errors import Problem, fault
 from neuroprompt.server.pictures import Order, Picture, describe, drawn, sendable
-from neuroprompt.server.schemas import Drawing
+from neuroprompt.server.schemas import Drawing, Text
 from neuroprompt.server.workers import Workers
 
 router = APIRouter(prefix="/v1", tags=["pictures"])
@@ -27,6 +27,7 @@ class ImagesRequest(Drawing):
     response_format: Literal["b64_json", "url"] | None = Field(None, description="A url is a data: URL.")
     stream: bool | None = Field(None, description="Send events: the rewrite, then each picture. As with Accept.")
     enhance: bool = Field(True, description="Rewrite the prompt first.")
+    original: Text | None = Field(None, description="What `prompt` was rewritten from, if it was: files say both.")
 
 
 class ImageEntry(BaseModel):
@@ -48,7 +49,9 @@ class ImagesAnswer(BaseModel):
 )
 async def generate(request: Request, asked: ImagesRequest) -> ImagesAnswer:
     """Rewrite a prompt, and draw it."""
-    order = Order(asked.prompt, asked.n or 1, asked.seed, asked.settings, asked.enhance, asked.wish)
+    order = Order(
+        asked.prompt, asked.n or 1, asked.seed, asked.settings, asked.enhance, asked.wish, original=asked.original
+    )
     making = drawn(request.app.state.workers, order)
     if asked.stream or "text/event-stream" in request.headers.get("accept", ""):
         text = await anext(making)  # what is wrong with the request is said as ever

@@ -1,0 +1,191 @@
+// The page: a wish on one side, what becomes of it on the other. Everything that it shows is in one state (state.js).
+
+import { ask, parts } from "./api.js";
+import { announce, el, find, showProblem } from "./dom.js";
+import { Form, fieldOf } from "./fields.js";
+import { Pictures } from "./pictures.js";
+import { Rewrites } from "./rewrites.js";
+import { entries, forget, piecesOf, read, remember, wishOf, write } from "./state.js";
+import { Votes } from "./votes.js";
+
+const server = { draws: false, judges: false, votes: false, limits: {}, generator: null, sampler: null };
+const form = new Form(save);
+const rewrites = new Rewrites(edited, tryExample, server);
+const pictures = new Pictures(server);
+const votes = new Votes(server);
+const problem = find("rewrites-problem");
+const button = find("rewrite");
+
+let asking = null;
+let saving = 0;
+
+// --- rewriting ---------------------------------------------------------------------------------------------------
+
+async function rewrite() {
+  if (asking) return asking.abort();
+  if (!form.check()) return;
+  const { prompt, wish, variants, seed } = form.read();
+  asking = new AbortController();
+  busy(true);
+  showProblem(problem, null);
+  try {
+    const body = { prompts: prompt, seed, num_return_sequences: variants, ...wishOf(wish) };
+    const [found] = (await ask("v1/enhance", body, asking.signal)).results;
+    const made = { at: Date.now(), original: prompt, seed, chosen: 0, rewrites: found.map(piecesOf) };
+    show(made, wish, true);
+    save();
+    flush(true);
+    const { length } = made.rewrites[0].pieces;
+    announce(`Rewritten: ${length} ${length === 1 ? "phrase" : "phrases"} added`);
+    find("rewrites").scrollIntoView({ block: "nearest", behavior: "smooth" });
+  } catch (error) {
+    if (error.name === "AbortError") announce("Stopped");
+    else if ([400, 422].includes(error.status)) form.object(...fieldOf(error.message));
+    else showProblem(problem, error, rewrite);
+  } finally {
+    asking = null;
+    busy(false);
+  }
+}
+
+function busy(isBusy) {
+  button.textContent = isBusy ? "Stop" : "Rewrite";
+  find("rewrites").setAttribute("aria-busy", String(isBusy));
+}
+
+function show(made, wish, isNew) {
+  rewrites.show(made, wish);
+  pictures.want(wanted(), isNew);
+  votes.want(wanted(), isNew);
+}
+
+/** A phrase was left out or put back, or another variant chosen. */
+function edited() {
+  pictures.want(wanted());
+  votes.want(wanted());
+  save();
+}
+
+/** What would be drawn. */
+function wanted() {
+  const { made } = rewrites;
+  if (!made) return null;
+  const count = Math.min(form.numbers.pictures.valueAsNumber || 1, server.limits.max_pictures ?? 1);
+  return { original: made.original, text: rewrites.text, wish: rewrites.wish, seed: made.seed, count };
+}
+
+function tryExample(prompt) {
+  form.prompt.value = prompt;
+  rewrite();
+}
+
+// --- the state: in the address, and from there in the history and in links -----------------------------------------
+
+function state() {
+  return { ...form.read(), made: rewrites.made };
+}
+
+function save() {
+  clearTimeout(saving);
+  saving = setTimeout(flush, 250);
+}
+
+function flush(isNew = false) {
+  clearTimeout(saving);
+  const now = state();
+  const fragment = write(now);
+  history.replaceState(null, "", fragment ? `#${fragment}` : location.pathname + location.search);
+  remember(now, isNew);
+}
+
+function load(fragment) {
+  const found = read(fragment);
+  form.write(found);
+  showProblem(problem, null);
+  show(found.made, found.wish, true);
+  find("constraints").open = matchMedia("(min-width: 56rem)").matches || Object.values(found.wish).some(({ length }) => length);
+}
+
+function listHistory() {
+  const found = entries();
+  const row = ({ at, title, fragment }) => {
+    const open = () => {
+      flush();
+      load(fragment);
+      history.replaceState(null, "", `#${fragment}`);
+      find("history").close();
+    };
+    const remove = () => {
+      forget(at);
+      listHistory();
+    };
+    const when = new Date(at).toLocaleString([], { dateStyle: "medium", timeStyle: "short" });
+    return el(
+      "li", {},
+      el("button.entry", { type: "button", onclick: open }, el("span", {}, title), el("time", {}, when)),
+      el("button.quiet", { type: "button", "aria-label": `Forget ${title}`, onclick: remove }, "×"),
+    );
+  };
+  find("history-list").replaceChildren(...found.map(row));
+  find("clear-history").hidden = !found.length;
+}
+
+// --- the server --------------------------------------------------------------------------------------------------
+
+async function meet() {
+  try {
+    const info = await ask("info");
+    const { policy, generator, rewards } = info.models;
+    Object.assign(server, {
+      draws: generator !== "none",
+      judges: rewards !== "none",
+      votes: Boolean(info.votes),
+      limits: info.limits,
+      generator: info.generator,
+    });
+    find("server").title = `policy ${policy}, generator ${generator}, rewards ${rewards}`;
+    form.numbers.variants.max = Math.min(16, info.limits.max_variants);
+    form.numbers.pictures.max = Math.min(8, info.limits.max_pictures);
+    if (rewrites.made) show(rewrites.made, rewrites.wish, false);
+    await watch();
+    if (server.draws && !server.generator) server.generator = (await ask("info")).generator;
+    if (server.draws) [{ name: server.sampler }] = await ask("sdapi/v1/samplers");
+  } catch (error) {
+    showProblem(problem, error, () => {
+      showProblem(problem, null);
+      meet();
+    });
+  }
+}
+
+/** Say which part is not there yet, until all are. */
+async function watch() {
+  const words = { policy: "rewriter", generator: "generator", rewards: "judges" };
+  for (;;) {
+    const waiting = Object.entries(await parts()).filter(([, how]) => how !== "ready");
+    find("server").dataset.state = waiting.length ? "waiting" : "ready";
+    find("server").textContent = waiting.map(([name, how]) => `${words[name] ?? name}: ${how}`).join(", ") || "ready";
+    if (!waiting.length) return;
+    await new Promise((later) => setTimeout(later, 2000));
+  }
+}
+
+form.root.addEventListener("submit", (event) => {
+  event.preventDefault();
+  rewrite();
+});
+form.numbers.pictures.addEventListener("input", () => pictures.want(wanted()));
+find("open-history").addEventListener("click", () => {
+  listHistory();
+  find("history").showModal();
+});
+find("close-history").addEventListener("click", () => find("history").close());
+find("clear-history").addEventListener("click", () => {
+  forget();
+  listHistory();
+});
+addEventListener("hashchange", () => load(location.hash)); // a link that was opened here; ours change it silently
+addEventListener("pagehide", () => flush());
+
+load(location.hash);
+meet();

@@ -1,0 +1,120 @@
+// What was rewritten: the user's words, and behind them each phrase that was added, marked by its kind. A phrase is a
+// button that leaves it out and puts it back; nothing is asked anew.
+
+import { announce, copy, el, find } from "./dom.js";
+import { a1111, textOf } from "./state.js";
+
+const EXAMPLES = ["boy on a horse", "a castle", "robot playing guitar", "a bowl of strawberries"];
+
+export class Rewrites {
+  /**
+   * @param changed called when a phrase is left out or put back, or another variant chosen
+   * @param tryExample called with a prompt
+   * @param server what draws: `{ generator, sampler }`, as far as it is known
+   */
+  constructor(changed, tryExample, server) {
+    this.root = find("rewrites-shown");
+    this.changed = changed;
+    this.tryExample = tryExample;
+    this.server = server;
+    this.show(null, {});
+  }
+
+  get text() {
+    return textOf(this.made.original, this.made.rewrites[this.made.chosen]);
+  }
+
+  /** @param made of `state.js`, or null @param wish that it was made for */
+  show(made, wish) {
+    this.made = made;
+    this.wish = wish;
+    this.root.replaceChildren(...(made ? this.parts() : this.invitation()));
+  }
+
+  invitation() {
+    const example = (prompt) => el("li", {}, el("button.example", { type: "button", onclick: () => this.tryExample(prompt) }, prompt));
+    return [
+      el("p.invitation", {}, "Write what the picture shows. Your words stay as you type them; what is added appears here, marked by its kind, and each phrase can be left out."),
+      el("ul.examples", { "aria-label": "Examples" }, ...EXAMPLES.map(example)),
+    ];
+  }
+
+  parts() {
+    const { rewrites } = this.made;
+    this.manuscript = el("div");
+    const parts = [this.manuscript, this.actions()];
+    if (rewrites.length > 1) parts.push(this.variants());
+    this.showChosen();
+    return parts;
+  }
+
+  showChosen() {
+    const { original, rewrites, chosen } = this.made;
+    const { pieces, warning } = rewrites[chosen];
+    const text = el("p.manuscript", {}, el("span.own", {}, original));
+    pieces.forEach((piece, i) => text.append(el("span.gap", {}, i ? piece.gap : pieces[0].gap), this.mark(piece)));
+    const note = pieces.length ? "Press a phrase to leave it out, again to put it back." : "Nothing was added.";
+    this.manuscript.replaceChildren(text, el("p.note", {}, warning ? `${warning}` : note));
+  }
+
+  mark(piece) {
+    const kind = piece.category ?? "other";
+    const toggle = () => {
+      piece.off = !piece.off;
+      button.setAttribute("aria-pressed", String(!piece.off));
+      announce(piece.off ? `Left out: ${piece.text}` : `Put back: ${piece.text}`);
+      this.labelVariants();
+      this.changed();
+    };
+    const button = el(
+      "button.mark", { type: "button", "data-kind": kind, "aria-pressed": String(!piece.off), onclick: toggle },
+      el("span.phrase", {}, piece.text), el("span.unseen", {}, ", "), el("span.kind", {}, kind),
+    );
+    return button;
+  }
+
+  variants() {
+    const { original, rewrites, chosen } = this.made;
+    const choose = (i) => () => {
+      this.made.chosen = i;
+      this.showChosen();
+      this.changed();
+    };
+    this.labels = rewrites.map((rewrite) => el("span", {}, textOf(original, rewrite)));
+    const rows = this.labels.map((label, i) =>
+      el("label", {}, el("input", { type: "radio", name: "variant", checked: i === chosen, onchange: choose(i) }), label),
+    );
+    return el("fieldset.variants", {}, el("legend", {}, `${rewrites.length} variants`), ...rows);
+  }
+
+  labelVariants() {
+    this.labels?.forEach((label, i) => (label.textContent = textOf(this.made.original, this.made.rewrites[i])));
+  }
+
+  actions() {
+    const button = (label, text) => el("button.quiet", { type: "button", onclick: (event) => copy(event.currentTarget, text()) }, label);
+    const { generator, sampler } = this.server;
+    return el(
+      "div.actions", { role: "group", "aria-label": "Copy" },
+      button("Copy text", () => this.text),
+      button("Copy for A1111", () => a1111(this.text, this.made.seed, generator, sampler)),
+      button("Copy JSON", () => JSON.stringify(this.toJSON(), null, 2)),
+      button("Copy link", () => location.href),
+    );
+  }
+
+  toJSON() {
+    const { original, seed, rewrites, chosen } = this.made;
+    const told = (pieces) => pieces.map(({ text, category }) => ({ text, category }));
+    const { pieces } = rewrites[chosen];
+    const wish = Object.fromEntries(Object.entries(this.wish).filter(([, value]) => value.length));
+    return {
+      original,
+      text: this.text,
+      modifiers: told(pieces.filter(({ off }) => !off)),
+      left_out: told(pieces.filter(({ off }) => off)),
+      seed,
+      constraints: wish,
+    };
+  }
+}

@@ -1,0 +1,153 @@
+// What is on the page, as plain data, and as the address's fragment, which no browser sends: the same text is the link
+// that is shared, what a reload comes back to, and an entry of the history.
+//
+//   state = { prompt, wish: { artist: "", …, require: [], forbid: [] }, variants, pictures, seed, made }
+//   made = { at, original, seed, chosen, rewrites: [{ warning, pieces: [{ gap, text, category, off }] }] }
+
+export const CATEGORIES = ["artist", "style", "format", "perspective", "booster", "vibe"];
+/** In a selector: the policy picks a phrase of the kind itself. */
+export const ANY = "any";
+export const MOST_SEED = 2 ** 32 - 1;
+
+const HISTORY = "neuroprompt.history";
+const MOST_ENTRIES = 50;
+const MOST_CHARACTERS = 500_000;
+const NUMBERS = { variants: [1, 16, 1], pictures: [1, 8, 2], seed: [0, MOST_SEED, 0] }; // least, most, otherwise
+
+/** The wish as the server's routes take it. */
+export function wishOf({ require, forbid, ...selected }) {
+  const named = Object.entries(selected).filter(([, phrase]) => phrase && phrase !== ANY);
+  return { ...Object.fromEntries(named), require, forbid, auto: CATEGORIES.filter((category) => selected[category] === ANY) };
+}
+
+// --- a rewrite ---------------------------------------------------------------------------------------------------
+
+/** A variant that the server answered, in pieces: each a phrase, and what stands before it. */
+export function piecesOf({ original, text, modifiers, warning }) {
+  const pieces = [];
+  let rest = text.slice(original.length);
+  for (const { text: phrase, category } of modifiers) {
+    const at = rest.indexOf(phrase);
+    if (at < 0) break;
+    pieces.push({ gap: rest.slice(0, at), text: phrase, category, off: false });
+    rest = rest.slice(at + phrase.length);
+  }
+  if (rest) pieces.push({ gap: "", text: rest, category: null, off: false });
+  return { warning, pieces };
+}
+
+/** The text without what was left out; the first gap is the prompt's own ("a castle, " has its comma). */
+export function textOf(original, { pieces }) {
+  const kept = pieces.filter((piece) => !piece.off);
+  return original + kept.map(({ gap, text }, i) => (i ? gap : pieces[0].gap) + text).join("");
+}
+
+/** As A1111's web UI reads and writes it; the settings are those of the server's generator. */
+export function a1111(text, seed, generator, sampler) {
+  const { steps, guidance, true_cfg, size, negative } = generator?.config ?? {};
+  const settings = {
+    Steps: steps,
+    Sampler: sampler,
+    "CFG scale": true_cfg ?? guidance,
+    Seed: seed,
+    Size: size && `${size[0]}x${size[1]}`,
+    Model: generator?.name,
+  };
+  const quoted = (value) => (/[,:\n]/.test(value) ? JSON.stringify(String(value)) : value);
+  const said = Object.entries(settings).filter(([, value]) => value !== null && value !== undefined);
+  const lines = [text, negative && `Negative prompt: ${negative}`, said.map(([k, v]) => `${k}: ${quoted(v)}`).join(", ")];
+  return lines.filter(Boolean).join("\n");
+}
+
+// --- the fragment ------------------------------------------------------------------------------------------------
+
+export function write(state) {
+  const fields = new URLSearchParams();
+  if (state.prompt) fields.set("prompt", state.prompt);
+  for (const category of CATEGORIES) if (state.wish[category]) fields.set(category, state.wish[category]);
+  for (const name of ["require", "forbid"]) for (const phrase of state.wish[name]) fields.append(name, phrase);
+  for (const [name, [, , otherwise]] of Object.entries(NUMBERS)) if (state[name] !== otherwise) fields.set(name, state[name]);
+  if (state.made) {
+    const { at, original, seed, chosen, rewrites } = state.made;
+    const rows = rewrites.map(({ warning, pieces }) => [
+      warning ?? "",
+      ...pieces.map(({ gap, text, category, off }) => [gap, text, category ?? "", Number(off)]),
+    ]);
+    fields.set("made", JSON.stringify([at, original, seed, chosen, rows]));
+  }
+  return fields.toString();
+}
+
+/** Whatever somebody wrote into a link: what is no part of a state is left out. */
+export function read(fragment) {
+  const fields = new URLSearchParams(fragment.replace(/^#/, ""));
+  const state = { prompt: fields.get("prompt") ?? "", wish: {}, made: readMade(fields.get("made")) };
+  for (const category of CATEGORIES) state.wish[category] = fields.get(category) ?? "";
+  for (const name of ["require", "forbid"]) state.wish[name] = fields.getAll(name).filter((phrase) => phrase.trim());
+  for (const [name, [least, most, otherwise]] of Object.entries(NUMBERS)) {
+    const number = Number(fields.get(name) ?? otherwise);
+    state[name] = Number.isInteger(number) && number >= least && number <= most ? number : otherwise;
+  }
+  return state;
+}
+
+function readMade(json) {
+  try {
+    const [at, original, seed, chosen, rows] = JSON.parse(json);
+    const rewrites = rows.map(([warning, ...pieces]) => ({
+      warning: string(warning) || null,
+      pieces: pieces.map(([gap, text, category, off]) => ({
+        gap: string(gap),
+        text: string(text),
+        category: CATEGORIES.includes(category) ? category : null,
+        off: Boolean(off),
+      })),
+    }));
+    if (!rewrites[chosen] || ![at, seed].every(Number.isSafeInteger)) return null;
+    return { at, original: string(original), seed, chosen, rewrites };
+  } catch {
+    return null;
+  }
+}
+
+function string(value) {
+  if (typeof value !== "string") throw new TypeError("no string");
+  return value;
+}
+
+// --- the history: entries { at, title, fragment }, the last first --------------------------------------------------
+
+export function entries() {
+  try {
+    const found = JSON.parse(localStorage.getItem(HISTORY)) ?? [];
+    return found.filter(({ at, title, fragment }) => [title, fragment].every((x) => typeof x === "string") && at > 0);
+  } catch {
+    return [];
+  }
+}
+
+/** Keep a state that holds a rewrite: as a new entry, or in the place of the one that was made with it. */
+export function remember(state, isNew = false) {
+  if (!state.made) return;
+  const { at, original, rewrites, chosen } = state.made;
+  const entry = { at, title: textOf(original, rewrites[chosen]), fragment: write(state) };
+  const found = entries();
+  const place = found.findIndex((other) => other.at === at);
+  if (place >= 0) found[place] = entry;
+  else if (isNew) found.unshift(entry);
+  else return;
+  let size = 0;
+  keep(found.slice(0, MOST_ENTRIES).filter(({ title, fragment }) => (size += title.length + fragment.length) <= MOST_CHARACTERS));
+}
+
+export function forget(at) {
+  keep(at === undefined ? [] : entries().filter((entry) => entry.at !== at));
+}
+
+function keep(found) {
+  try {
+    localStorage.setItem(HISTORY, JSON.stringify(found));
+  } catch {
+    // a browser that keeps nothing, or has no room: the page goes on without a history
+  }
+}
