@@ -24,12 +24,14 @@ class Server:
         url: Its address, without a slash at the end.
         key: The key that it wants; None where it wants none.
         log: The file of what it says.
+        votes: The file of votes on it; None where it takes none.
     """
 
     url: str
     key: str | None
     process: subprocess.Popen
     log: Path
+    votes: Path | None = None
     session: requests.Session = field(default_factory=requests.Session)
 
     def get(self, path, **settings):
@@ -102,9 +104,11 @@ def run_server(*flags, key=None, **environment):
 
 
 @pytest.fixture(scope="session")
-def server():
-    """All parts, loaded: policy, the embedded generator and its rewards; it wants a key."""
-    with run_server("--reward-model", "embedded", key="a-key-for-tests") as running:
+def server(tmp_path_factory):
+    """All parts, loaded: policy, the embedded generator and its rewards; it wants a key, and takes votes."""
+    votes = tmp_path_factory.mktemp("server") / "votes.sqlite"
+    with run_server("--reward-model", "embedded", key="a-key-for-tests", NEUROPROMPT_VOTES=str(votes)) as running:
+        running.votes = votes
         yield running.ready()
 
 

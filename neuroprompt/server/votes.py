@@ -22,6 +22,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeVar
 
+from neuroprompt.prompts import SEPARATORS
 from neuroprompt.server.errors import Problem
 from neuroprompt.statistics import Interval, bootstrap
 
@@ -140,7 +141,8 @@ def read_votes(path: str | Path) -> Iterator[Vote]:
 
 def preferences(votes: Iterable[Vote], ties: bool = False) -> Iterator[dict[str, Any]]:
     """Records as TRL's trainers read them (standard format, explicit prompt): `prompt` with `chosen` behind it is the
-    text that was preferred, and with `rejected` the other; of the plain prompt that is nothing.
+    text that was preferred, and with `rejected` the other, which a policy writes from where it begins to: behind the
+    last word of the plain prompt, which itself has no more than the separators at its end.
 
     Args:
         ties: Whether they are among them, with the rewrite as what was chosen.
@@ -148,11 +150,13 @@ def preferences(votes: Iterable[Vote], ties: bool = False) -> Iterator[dict[str,
     for duel, choice, voted in votes:
         if choice == "tie" and not ties:
             continue
-        tail = duel.rewrite.removeprefix(duel.prompt)
-        chosen, rejected = (tail, "") if choice in (duel.side, "tie") else ("", tail)
+        head = duel.prompt.rstrip(SEPARATORS)
+        chosen, rejected = duel.rewrite[len(head) :], duel.prompt[len(head) :]
+        if choice not in (duel.side, "tie"):
+            chosen, rejected = rejected, chosen
         record = {name: value for name, value in vars(duel).items() if name not in ("prompt", "rewrite")}
         yield {
-            "prompt": duel.prompt,
+            "prompt": head,
             "chosen": chosen,
             "rejected": rejected,
             "tie": choice == "tie",
@@ -200,9 +204,22 @@ def _open(path: str | Path) -> sqlite3.Connection:
                 for statement in (_SCHEMA, _INDEX, f"PRAGMA user_version = {VERSION}"):
                     database.execute(statement)
             _check(database, path)
-        database.execute("PRAGMA journal_mode = WAL")  # readers and the writer hold up nobody
+        _share(database)
         database.execute("PRAGMA synchronous = FULL")  # what is committed outlives a power cut
     return database
+
+
+def _share(database: sqlite3.Connection) -> None:
+    """Write ahead (WAL), so that readers and the writer hold up nobody. SQLite itself does not wait where two change a
+    new file to it at once."""
+    end = time.monotonic() + PATIENCE
+    while True:
+        try:
+            return database.execute("PRAGMA journal_mode = WAL").close()
+        except sqlite3.OperationalError:
+            if time.monotonic() > end:
+                raise
+            time.sleep(0.05)
 
 
 def _connect(path: str | Path, mode: str) -> sqlite3.Connection:
