@@ -158,7 +158,7 @@ class PromptEnhancer:
         model: Any causal LM of `transformers`.
         tokenizer: Its tokenizer.
 
-    Example:
+    Examples:
         >>> enhancer = PromptEnhancer.from_pretrained()
         >>> enhancer("boy on a horse").text.startswith("boy on a horse, ")
         True

@@ -201,7 +201,7 @@ def one_each(constraints: Constraints | Sequence[Constraints | None] | None, cou
 def check(text: str, constraints: Constraints) -> Satisfaction:
     """Reads `text` against `constraints`, by plain search; knows nothing of tokens or automata.
 
-    Example:
+    Examples:
         >>> check("a boy, by Alphonse Mucha", Constraints(artist="alphonse mucha", forbid="blurry")).matches
         (Match(phrase='alphonse mucha', start=10, end=24),)
     """

@@ -84,7 +84,7 @@ def neurologic(
 
     The guarantee is about `tokenizer.decode(sequence, skip_special_tokens=True, clean_up_tokenization_spaces=False)`.
 
-    Example:
+    Examples:
         >>> from transformers import AutoModelForCausalLM, AutoTokenizer
         >>> model = AutoModelForCausalLM.from_pretrained("openai-community/gpt2")
         >>> tokenizer = AutoTokenizer.from_pretrained("openai-community/gpt2")

@@ -42,7 +42,7 @@ class ImageGenerator(ABC):
             the weights' identity and the settings that change pictures. Settings that only cost time or memory do not
             count.
 
-    Example:
+    Examples:
         >>> generator = ImageGenerator.from_pretrained("embedded", device="cpu")
         >>> tuple(generator(["a castle", "a castle"], seeds=[0, 1]).shape)
         (2, 3, 64, 64)

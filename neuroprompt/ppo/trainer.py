@@ -72,7 +72,7 @@ class PPOTrainer(PPOCheckpoints):
     Raises:
         ValueError: Arguments that do not go together.
 
-    Example:
+    Examples:
         >>> def reward(prompts, completions, **columns):
         ...     return [float("oil painting" in c) for c in completions]
         >>> trainer = PPOTrainer("embedded", reward, PPOConfig("runs/oil"), Dataset.from_dict({"prompt": prompts}))

@@ -98,7 +98,7 @@ class PromptCheck:
 
     A list is no classifier: whoever wants to get past one does.
 
-    Example:
+    Examples:
         >>> check = PromptCheck.of(["naked : mole rat"])
         >>> check.find("a naked mole rat"), check.find("N4KED people")
         (None, 'naked')
