@@ -1,0 +1,122 @@
+"""The node *Enhance Prompt*: a plain prompt in, the prompt with modifiers out, as a neuroprompt server writes it.
+
+The server answers the same to the same inputs, so ComfyUI's own cache is right: only what has changed is asked again.
+That is also why a server that is not there is an error here, and no plain prompt, which would stay in the cache.
+"""
+
+import os
+
+from comfy_api.latest import ComfyExtension, io
+
+from .neuroprompt_client import DEFAULT_URL, enhance, read_wish
+
+EXAMPLES = {
+    "artist": "alphonse mucha|gustav klimt",
+    "style": "art nouveau",
+    "format": "oil painting",
+    "perspective": "wide angle",
+    "booster": "highly detailed",
+    "vibe": "cinematic",
+}
+MOST_VARIANTS = 16  # of a server, by default
+SEEDS = 2**53 - 1  # whole numbers beyond, ComfyUI's page cannot spell
+
+
+class EnhancePrompt(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        server = io.String.Input(
+            "server",
+            default="",
+            optional=True,
+            placeholder=DEFAULT_URL,
+            tooltip="Address of the neuroprompt server; blank is NEUROPROMPT_URL of ComfyUI's environment, or this "
+            "machine's. A key (NEUROPROMPT_API_KEY) is sent to that one alone, and to none that a workflow names.",
+        )
+        server.extra_dict["advanced"] = True
+        return io.Schema(
+            node_id="NeuropromptEnhancePrompt",
+            display_name="Enhance Prompt",
+            category="neuroprompt",
+            description="Adds to a plain prompt what expert users would. Your words stay as they are, tags and weights "
+            "included.",
+            inputs=[
+                io.String.Input("prompt", multiline=True, dynamic_prompts=True, placeholder="boy on a horse"),
+                io.Int.Input(
+                    "seed",
+                    default=0,
+                    min=0,
+                    max=SEEDS,
+                    control_after_generate=True,
+                    tooltip="The same prompt, seed and wishes give the same result.",
+                ),
+                *(
+                    io.String.Input(
+                        category,
+                        default="",
+                        optional=True,
+                        placeholder=f"{category}: {example}",
+                        tooltip=f'A phrase that the result must have, such as "{example}" (a | is either), or "auto" '
+                        "for any that fits.",
+                    )
+                    for category, example in EXAMPLES.items()
+                ),
+                io.String.Input(
+                    "require",
+                    default="",
+                    optional=True,
+                    placeholder="require: golden hour|sunset, fog",
+                    tooltip="Other phrases that the result must have, between commas; a | is either.",
+                ),
+                io.String.Input(
+                    "forbid",
+                    default="",
+                    optional=True,
+                    placeholder="forbid: blurry",
+                    tooltip="Phrases that the result must not have, between commas.",
+                ),
+                io.Int.Input(
+                    "variants",
+                    default=1,
+                    min=1,
+                    max=MOST_VARIANTS,
+                    optional=True,
+                    tooltip="More than one come as lists, and what follows runs for each.",
+                ),
+                server,
+            ],
+            outputs=[
+                io.String.Output("enhanced", display_name="prompt", is_output_list=True),
+                io.String.Output("added", display_name="added", is_output_list=True),
+                io.String.Output(
+                    "warning",
+                    display_name="warning",
+                    is_output_list=True,
+                    tooltip="Why nothing was added, if nothing was.",
+                ),
+            ],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        prompt: str,
+        seed: int,
+        variants: int = 1,
+        server: str = "",
+        require: str = "",
+        forbid: str = "",
+        **kinds: str,
+    ) -> io.NodeOutput:
+        own = os.environ.get("NEUROPROMPT_URL") or DEFAULT_URL
+        key = "" if server else os.environ.get("NEUROPROMPT_API_KEY", "")
+        wish = read_wish(require, forbid, **kinds)
+        seed %= 2**63  # a seed that another node gives may be longer than the server's
+        (made,) = enhance([prompt], server or own, key, [seed], num_return_sequences=variants, **wish)
+        added = [", ".join(modifier["text"] for modifier in one["modifiers"]) for one in made]
+        return io.NodeOutput([one["text"] for one in made], added, [one["warning"] or "" for one in made])
+
+
+class Neuroprompt(ComfyExtension):
+    async def get_node_list(self) -> list[type[io.ComfyNode]]:
+        return [EnhancePrompt]
