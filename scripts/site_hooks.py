@@ -1,4 +1,4 @@
-"""A hook of MkDocs (mkdocs.yml): documents that are not in docs/, each where it is in the repository, so that links hold."""
+"""A hook of MkDocs (mkdocs.yml): documents that are not in docs/, each at its place, so that links hold."""
 
 from pathlib import Path
 
@@ -8,11 +8,13 @@ from mkdocs.structure.files import File, Files
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = (
     "*.md",
+    "compose.yaml",
     "docs/**/*",
     "integrations/**/*.md",
     "neuroprompt/assets/**/*.md",
     "neuroprompt/assets/**/*.webp",
     "results/*/table.md",
+    "space/README.md",
     "training/*/*.md",
 )
 
