@@ -14,7 +14,7 @@ from typing import NoReturn
 import typer
 
 import neuroprompt.threads  # noqa: F401 (before a program loads torch)
-from neuroprompt.extras import MissingExtra, explained
+from neuroprompt.extras import MissingExtra, explained, need
 from neuroprompt.models import is_out_of_memory
 from neuroprompt.terminal import errors, say
 
@@ -45,12 +45,26 @@ def run(program: typer.Typer | Callable[[], object]) -> NoReturn:
             say(str(stop) or "stopped")
             sys.exit(_INTERRUPTED)
         except Exception as error:
-            mendable = isinstance(error, _MENDABLE) or is_out_of_memory(error)
-            if not mendable or os.environ.get("NEUROPROMPT_TRACEBACK"):
+            line = mendable(error)
+            if line is None or os.environ.get("NEUROPROMPT_TRACEBACK"):
                 raise
-            if line := _line(error):
+            if line:
                 say(line, "error:", "bold red")
             sys.exit(2)
+
+
+def mendable(error: Exception) -> str | None:
+    """What there is to say of an error that the user can mend, in a line; None of a fault of ours."""
+    return _line(error) if isinstance(error, _MENDABLE) or is_out_of_memory(error) else None
+
+
+def wants(*extras: str) -> None:
+    """End a script, with a line, where an extra is missing of which it is about to import packages."""
+    try:
+        need(*extras)
+    except MissingExtra as missing:
+        say(str(missing), "error:", "bold red")
+        sys.exit(2)
 
 
 def quiet_libraries() -> None:

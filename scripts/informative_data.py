@@ -6,13 +6,14 @@ python scripts/informative_data.py --data data/embedded --model runs/embedded/sf
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import neuroprompt.threads  # noqa: F401 (before torch)  # isort: skip
+from neuroprompt.programs import run, wants
+
+wants("train")
 from datasets import DatasetDict
 
 from neuroprompt.data import DataConfig, PromptData, check_folder
 from neuroprompt.models import identify, pick_device
 from neuroprompt.policies import load_policy, load_tokenizer
-from neuroprompt.programs import run
 from neuroprompt.runs.arguments import read_arguments
 from neuroprompt.training.information import InformationConfig, keep_informative
 

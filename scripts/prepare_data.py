@@ -7,10 +7,11 @@ python scripts/prepare_data.py --source poloclub/diffusiondb --source_config 2m_
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import neuroprompt.threads  # noqa: F401 (before torch)  # isort: skip
+from neuroprompt.programs import run, wants
+
+wants("train")
 from neuroprompt.data import DataConfig, check_folder, prepare
 from neuroprompt.files import sole_writer
-from neuroprompt.programs import run
 from neuroprompt.runs.arguments import read_arguments
 
 

@@ -1,5 +1,6 @@
 """An installation without extras rewrites prompts, and says of all else what to install."""
 
+import runpy
 import subprocess
 import sys
 from importlib.metadata import packages_distributions
@@ -11,7 +12,7 @@ from packaging.utils import canonicalize_name
 
 from neuroprompt.extras import PACKAGES, MissingExtra, explained, need
 
-PYPROJECT = Path(__file__).parents[1] / "pyproject.toml"
+ROOT = Path(__file__).parents[1]
 
 WITHOUT = """
 import sys
@@ -55,7 +56,7 @@ def test_without_extras_prompts_are_rewritten_and_all_else_says_what_it_wants(tm
 @pytest.mark.parametrize("extra", PACKAGES)
 def test_an_extra_brings_what_the_code_imports_of_it(extra):
     tomllib = pytest.importorskip("tomllib", reason="Python 3.10 has none")
-    extras = tomllib.loads(PYPROJECT.read_text("utf-8"))["project"]["optional-dependencies"]
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["optional-dependencies"]
     brought, todo = set(), [extra]
     while todo:
         for requirement in map(Requirement, extras[todo.pop()]):
@@ -65,6 +66,24 @@ def test_an_extra_brings_what_the_code_imports_of_it(extra):
     for package in PACKAGES[extra]:
         if package in known:  # of what is not installed nobody knows
             assert brought & {canonicalize_name(name) for name in known[package]}, package
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        "training/sft.py",
+        "training/ppo.py",
+        "training/grpo.py",
+        "scripts/prepare_data.py",
+        "scripts/informative_data.py",
+    ],
+)
+def test_a_script_that_learns_says_what_it_wants(script, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "datasets", None)
+    with pytest.raises(SystemExit) as end:
+        runpy.run_path(str(ROOT / script), run_name="__main__")
+    assert end.value.code == 2
+    assert capsys.readouterr().err == 'error: datasets is not installed: pip install "neuroprompt[train]"\n'
 
 
 def test_what_is_missing_of_several_extras_is_said_at_once(monkeypatch):

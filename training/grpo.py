@@ -9,7 +9,9 @@ The command line beats the YAML file. Add `--resume_from_checkpoint true` to go 
 
 import argparse
 
-import neuroprompt.threads  # noqa: F401 (before torch)  # isort: skip
+from neuroprompt.programs import wants
+
+wants("train")
 from trl import ModelConfig
 
 from neuroprompt.ppo.config import GRPOConfig, RLOOConfig

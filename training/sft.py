@@ -9,7 +9,9 @@ The command line beats the YAML file. Add `--resume_from_checkpoint true` to go 
 `--dry_run` to see what a run takes, without weights and without a GPU.
 """
 
-import neuroprompt.threads  # noqa: F401 (before torch)  # isort: skip
+from neuroprompt.programs import wants
+
+wants("train")
 from trl import ModelConfig
 
 from neuroprompt.data import DataConfig
