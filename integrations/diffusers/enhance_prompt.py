@@ -1,0 +1,38 @@
+"""A block for diffusers' modular pipelines: `prompt` is enhanced before any other block reads it.
+
+blocks.sub_blocks.insert("enhance", EnhancePrompt(), 0)
+pipeline = blocks.init_pipeline("stabilityai/stable-diffusion-xl-base-1.0")
+pipeline(prompt="boy on a horse", constraints=Constraints(style="baroque"), prompt_seed=7, output="images")
+"""
+
+from functools import cache
+
+from diffusers.modular_pipelines import InputParam, ModularPipelineBlocks, OutputParam
+
+from neuroprompt import PromptEnhancer
+
+_load = cache(PromptEnhancer.from_pretrained)  # not kept in the block, of which diffusers makes copies
+
+
+class EnhancePrompt(ModularPipelineBlocks):
+    description = "Adds to the prompt what expert users would; the plain one stays as `original_prompt`."
+
+    def __init__(self, model="embedded", device=None):
+        super().__init__()
+        self.model, self.device = model, device
+        _load(model, device=device)
+
+    inputs = (
+        InputParam("prompt", required=True, description="A text, or several."),
+        InputParam("constraints", description="`neuroprompt.Constraints`: one for all prompts, or one for each."),
+        InputParam("prompt_seed", default=0, description="Of the rewrites."),
+    )
+    intermediate_outputs = (OutputParam("prompt"), OutputParam("original_prompt"))
+
+    def __call__(self, components, state):
+        block = self.get_block_state(state)
+        block.original_prompt = block.prompt
+        made = _load(self.model, device=self.device)(block.prompt, block.constraints, seed=block.prompt_seed)
+        block.prompt = made.text if isinstance(block.prompt, str) else [one.text for one in made]
+        self.set_block_state(state, block)
+        return components, state
