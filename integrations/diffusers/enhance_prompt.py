@@ -1,7 +1,8 @@
 """A block for diffusers' modular pipelines: `prompt` is enhanced before any other block reads it.
 
+blocks = ModularPipeline.from_pretrained(name := "stabilityai/stable-diffusion-xl-base-1.0").blocks
 blocks.sub_blocks.insert("enhance", EnhancePrompt(), 0)
-pipeline = blocks.init_pipeline("stabilityai/stable-diffusion-xl-base-1.0")
+(pipeline := blocks.init_pipeline(name)).load_components()
 pipeline(prompt="boy on a horse", constraints=Constraints(style="baroque"), prompt_seed=7, output="images")
 """
 
