@@ -24,7 +24,7 @@ serves() { # with the options of $@
   done
   echo
   curl -sf http://127.0.0.1:$port/ | grep -o "<title>.*</title>"
-  curl -sf http://127.0.0.1:$port/v1/enhance --json '{"prompts": "boy on a horse"}' | grep -o '"text":"[^"]*"'
+  curl -sf http://127.0.0.1:$port/v1/enhance --json '{"prompts": "boy on a horse"}' | grep -o '"text":"boy on a horse, [^"]*"'
   kill -TERM $server
   wait $server
 }

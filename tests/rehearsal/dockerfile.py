@@ -76,7 +76,7 @@ class Stage:
 
     def command(self, arguments: list[str], *, as_container: bool = False) -> list[str]:
         """A command line for the host that runs this one in the root."""
-        mounts = [f"mount --rbind {path} {self.root}{path}" for path in self.binds if not as_container]
+        mounts = [f"mount -o bind,ro {path} {self.root}{path}" for path in self.binds if not as_container]
         for path in self.binds:
             (self.root / path.lstrip("/")).mkdir(parents=True, exist_ok=True)
         if as_container:
@@ -98,7 +98,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--work", type=Path, required=True, help="Folder for the roots; the Debian in it is kept.")
     parser.add_argument("--arg", action="append", default=[], help="A build argument, NAME=VALUE.")
-    parser.add_argument("--bind", action="append", default=[], help="A folder of this machine that RUN sees, too.")
+    parser.add_argument("--bind", action="append", default=[], help="A folder of this machine that RUN reads, too.")
     given = parser.parse_args()
     work = given.work.absolute()
     work.mkdir(parents=True, exist_ok=True)
