@@ -92,14 +92,15 @@ export class Rewrites {
   }
 
   actions() {
-    const button = (label, text) => el("button.quiet", { type: "button", onclick: (event) => copy(event.currentTarget, text()) }, label);
-    const { generator, sampler } = this.server;
+    const button = (label, text) =>
+      el("button.quiet", { type: "button", "aria-label": `Copy ${label}`, onclick: (event) => copy(event.currentTarget, text()) }, label);
     return el(
-      "div.actions", { role: "group", "aria-label": "Copy" },
-      button("Copy text", () => this.text),
-      button("Copy for A1111", () => a1111(this.text, this.made.seed, generator, sampler)),
-      button("Copy JSON", () => JSON.stringify(this.toJSON(), null, 2)),
-      button("Copy link", () => location.href),
+      "div.actions", {},
+      el("span.note", { "aria-hidden": "true" }, "Copy"),
+      button("Text", () => this.text),
+      button("A1111", () => a1111(this.text, this.made.seed, this.server.generator, this.server.sampler)),
+      button("JSON", () => JSON.stringify(this.toJSON(), null, 2)),
+      button("Link", () => location.href),
     );
   }
 

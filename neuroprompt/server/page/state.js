@@ -42,13 +42,14 @@ export function textOf(original, { pieces }) {
   return original + kept.map(({ gap, text }, i) => (i ? gap : pieces[0].gap) + text).join("");
 }
 
-/** As A1111's web UI reads and writes it; the settings are those of the server's generator. */
+/** As A1111's web UI reads it, and as the picture's file says it; the settings are those of the server's generator. */
 export function a1111(text, seed, generator, sampler) {
   const { steps, guidance, true_cfg, size, negative } = generator?.config ?? {};
   const settings = {
     Steps: steps,
     Sampler: sampler,
-    "CFG scale": true_cfg ?? guidance,
+    "CFG scale": decimal(true_cfg ?? guidance),
+    "Distilled CFG Scale": true_cfg && decimal(guidance),
     Seed: seed,
     Size: size && `${size[0]}x${size[1]}`,
     Model: generator?.name,
@@ -58,6 +59,8 @@ export function a1111(text, seed, generator, sampler) {
   const lines = [text, negative && `Negative prompt: ${negative}`, said.map(([k, v]) => `${k}: ${quoted(v)}`).join(", ")];
   return lines.filter(Boolean).join("\n");
 }
+
+const decimal = (number) => (Number.isInteger(number) ? number.toFixed(1) : number);
 
 // --- the fragment ------------------------------------------------------------------------------------------------
 
