@@ -8,17 +8,22 @@ import pytest
 from neuroprompt.modifiers import CATEGORIES, vocabulary
 from tests.integrations.hosts import INTEGRATIONS, answering, load
 
-HOSTS = {"comfy_api", "gradio", "modules", "neuroprompt_client"}
+HOSTS = {"comfyui": {"comfy_api"}, "a1111": {"gradio", "modules", "neuroprompt_client"}}
 client = load(INTEGRATIONS / "a1111" / "neuroprompt_client.py", "client_under_test")
 
 
-def test_nothing_is_imported_but_the_standard_library_and_the_host():
-    for path in INTEGRATIONS.rglob("*.py"):
+@pytest.mark.parametrize("host", HOSTS)
+def test_nothing_is_imported_but_the_standard_library_and_the_host(host):
+    for path in (INTEGRATIONS / host).rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             names += [node.module] if isinstance(node, ast.ImportFrom) and not node.level else []
-            assert {name.split(".")[0] for name in names} <= sys.stdlib_module_names | HOSTS, path
+            assert {name.split(".")[0] for name in names} <= sys.stdlib_module_names | HOSTS[host], path
+
+
+def test_the_node_has_no_requirements():
     assert "\ndependencies = []\n" in (INTEGRATIONS / "comfyui" / "pyproject.toml").read_text()
+    assert not [*INTEGRATIONS.rglob("requirements*.txt"), *INTEGRATIONS.rglob("install.py")]
 
 
 def test_the_hosts_have_one_client():

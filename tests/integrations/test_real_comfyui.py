@@ -22,7 +22,8 @@ from tests.integrations.hosts import INTEGRATIONS
 COMFYUI = os.environ.get("NEUROPROMPT_COMFYUI")
 PORT = 8198
 URL = f"http://127.0.0.1:{PORT}"
-pytestmark = pytest.mark.skipif(not COMFYUI, reason="NEUROPROMPT_COMFYUI names no ComfyUI")
+if not COMFYUI:
+    pytest.skip("NEUROPROMPT_COMFYUI names no ComfyUI", allow_module_level=True)
 
 DRAWS = """
 import base64, io, json, os, urllib.request
