@@ -158,14 +158,9 @@ def _origin(path: str, prompt: str | None) -> _Origin | None:
 
 
 def _scores(judge, path: str, wish: str) -> dict[str, float]:
-    import torch
-    from torchvision.transforms.v2.functional import to_dtype, to_image
-
     from neuroprompt.image_files import load_images
 
-    (picture,) = load_images([path])
-    tensor = to_dtype(to_image(picture), torch.float32, scale=True)  # (3, height, width)
-    return {name: float(value) for name, value in judge([wish], tensor[None]).items()}
+    return judge.score_picture(wish, load_images([path])[0])
 
 
 def _cannot_score(path: str, error: ValueError) -> None:

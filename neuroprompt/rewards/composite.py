@@ -7,7 +7,10 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
+import torch
+from PIL import Image
 from torch import Tensor
+from torchvision.transforms.v2.functional import to_dtype, to_image
 
 from .encoders import EmbeddingReward
 from .preprocessing import check_batch
@@ -60,3 +63,8 @@ class RewardSet:
             else:
                 scores[reward.name] = reward(prompts, images)
         return scores
+
+    def score_picture(self, prompt: str, picture: Image.Image) -> dict[str, float]:
+        """Every reward's own score, by name, of a picture in RGB."""
+        tensor = to_dtype(to_image(picture), torch.float32, scale=True)  # (3, height, width)
+        return {name: float(score) for name, score in self([prompt], tensor[None]).items()}

@@ -95,6 +95,7 @@ def optimize(
     chat: Chat | None = None,
     state: str | Path | None = None,
     on_round: Callable[[Round], None] | None = None,
+    on_picture: Callable[[], None] | None = None,
 ) -> SearchResult | list[SearchResult]:
     """Search for the rewrite of each prompt whose pictures are worth most.
 
@@ -111,6 +112,7 @@ def optimize(
         state: File that the search is kept in. The same call takes a killed search up, and comes to the same result
             as if it had not been killed; a finished one is read from it without drawing.
         on_round: Called after each round.
+        on_picture: Called after each picture, the held-out ones included.
 
     Returns:
         A `SearchResult` for a text, and a list of them, in order, for a sequence.
@@ -160,7 +162,7 @@ def optimize(
                     _answer(wishing, propose, chat, journal, config)
                     continue
                 wanted = {run.original: [(text, run.seed + k) for text, k in run.wants.pictures] for run in pending}
-                _measure(wanted, reward, journal)
+                _measure(wanted, reward, journal, on_picture)
                 for run in pending:
                     run.receive([journal.pictures[run.original][picture] for picture in wanted[run.original]])
                 if on_round:
@@ -171,7 +173,7 @@ def optimize(
                 text: [(t, s) for t in dict.fromkeys((text, run.search.pick)) for s in fresh[text]]
                 for text, run in runs.items()
             }
-            _measure(wanted, reward, journal)
+            _measure(wanted, reward, journal, on_picture)
             for text, run in runs.items():
                 if config.held_out:
                     rows = [[journal.pictures[text][t, s] for s in fresh[text]] for t in (run.search.pick, text)]
@@ -296,7 +298,12 @@ def _wish(run: _Run) -> Wish:
     return Wish(run.original, run.wants.best, wish.clauses if wish else (), wish.forbidden if wish else ())
 
 
-def _measure(wanted: Mapping[str, Sequence[tuple[str, int]]], reward: PromptReward, journal: Journal) -> None:
+def _measure(
+    wanted: Mapping[str, Sequence[tuple[str, int]]],
+    reward: PromptReward,
+    journal: Journal,
+    on_picture: Callable[[], None] | None,
+) -> None:
     """Draw what the journal does not know, all prompts in one go, in parts that are kept as soon as they are drawn.
 
     Parts are cut at the same places whenever a killed search comes here again, so that every picture has its old
@@ -307,7 +314,8 @@ def _measure(wanted: Mapping[str, Sequence[tuple[str, int]]], reward: PromptRewa
     for start in range(0, len(todo), size):
         part = todo[start : start + size]
         originals, texts, seeds = zip(*part, strict=True)
-        measured = reward.measure(texts, originals, seeds, use_cache=False)
+        on_image = (lambda *_: on_picture()) if on_picture else None
+        measured = reward.measure(texts, originals, seeds, on_image, use_cache=False)
         columns = [measured.scores[name] for name in _components(reward)]
         rows = list(zip(np.column_stack(columns).tolist(), measured.flagged.tolist(), strict=True))
         for (original, text, seed), row in zip(part, rows, strict=True):

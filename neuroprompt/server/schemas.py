@@ -9,6 +9,7 @@ from neuroprompt.modifiers import CATEGORIES
 Text = Annotated[str, StringConstraints(min_length=1)]
 AnyText = Annotated[str, StringConstraints(min_length=0)]  # `str` alone takes half a character, which JSON can spell
 Clause = Text | list[Text]
+Phrase = Annotated[Clause | None, Field(description='A phrase of this kind; "a|b", or a list, is either.')]
 Category = Literal[CATEGORIES]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 
@@ -22,12 +23,12 @@ class Strict(BaseModel):
 class Wish(Strict):
     """The fields of `neuroprompt.Constraints`."""
 
-    artist: Clause | None = Field(None, description='A phrase of this kind; "a|b", or a list, is either.')
-    style: Clause | None = None
-    format: Clause | None = None
-    perspective: Clause | None = None
-    booster: Clause | None = None
-    vibe: Clause | None = None
+    artist: Phrase = None
+    style: Phrase = None
+    format: Phrase = None
+    perspective: Phrase = None
+    booster: Phrase = None
+    vibe: Phrase = None
     require: list[Clause] = Field([], description="Each of these must be there.")
     forbid: list[Text] = Field([], description="None of these may be there.")
     auto: list[Category] = Field([], description="Kinds of which the policy picks a phrase itself.")

@@ -122,9 +122,6 @@ def policy(settings: ServeSettings) -> Answers:
 
 
 def rewards(settings: ServeSettings) -> Answers:
-    import torch
-    from torchvision.transforms.v2.functional import to_dtype, to_image
-
     from neuroprompt.image_files import decode_image
     from neuroprompt.rewards import load_rewards
 
@@ -134,10 +131,10 @@ def rewards(settings: ServeSettings) -> Answers:
     def score(asked: Judging) -> Any:
         try:
             check_prompt(asked.prompt)
-            picture = to_dtype(to_image(decode_image(asked.picture)), torch.float32, scale=True)  # (3, height, width)
+            picture = decode_image(asked.picture)
         except ValueError as error:
             return refusal(error)
-        return {name: float(value) for name, value in judge([asked.prompt], picture[None]).items()}
+        return judge.score_picture(asked.prompt, picture)
 
     return lambda batch: [score(asked) for asked in batch]
 

@@ -1,0 +1,60 @@
+"""`neuroprompt mcp`: the tools of an assistant."""
+
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+
+from neuroprompt.cli.app import command, option
+from neuroprompt.cli.options import (
+    Device,
+    DrawingOptions,
+    Generator,
+    Model,
+    RewardOptions,
+    check_folder,
+    find,
+    load_policy,
+)
+from neuroprompt.extras import MissingExtra
+
+
+@command(
+    "neuroprompt mcp",
+    "neuroprompt mcp --folder pictures --generator http://127.0.0.1:8765",
+    extras=["mcp"],
+)
+def mcp(
+    *,
+    folder: str | None = option(
+        None, "Where pictures are put, and may be scored by name; without it no file is written, and none is read."
+    ),
+    model: Model = "embedded",
+    search_model: str = option("embedded-sft", "The policy that proposes to a search, which wants what differs."),
+    device: Device = None,
+    generator: Generator = "embedded",
+    drawing: DrawingOptions,
+    rewards: RewardOptions,
+) -> None:
+    """Give an assistant tools, by the Model Context Protocol over standard input and output.
+
+    Its client starts this program, and ends it. The tools rewrite prompts, list modifiers, score pictures, draw prompts
+    side by side, and search for the best one.
+    """
+    for policy in (model, search_model):
+        find(policy, "policy")
+    with suppress(MissingExtra):  # without which the tools that draw say so, and the others are there
+        drawing.check(generator)
+    if folder is not None:
+        check_folder(folder)
+        Path(folder).mkdir(parents=True, exist_ok=True)
+    from neuroprompt.mcp import Models, create_server
+
+    policy_of = cache(lambda name: load_policy(name, device))
+    generator_of = cache(lambda name: drawing.load(name, device))
+    models = Models(
+        policy=lambda: policy_of(model),
+        searcher=lambda: policy_of(search_model),
+        generator=lambda: generator_of(generator),
+        rewards=cache(lambda: rewards.load([generator_of(generator).name], device)),
+    )
+    create_server(models, None if folder is None else Path(folder)).run("stdio")
