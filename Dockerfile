@@ -1,10 +1,11 @@
-# The server, with the page and the models that ship, on a CPU; for a GPU with TORCH_INDEX=https://download.pytorch.org/whl/cu130.
+# The server, with the page and the models that ship, on a CPU; for a GPU with another TORCH_INDEX, such as
+# https://download.pytorch.org/whl/cu130.
 #
 #   docker build -t neuroprompt .
 #   docker run --rm -p 127.0.0.1:8765:8765 -e NEUROPROMPT_API_KEY=$(openssl rand -hex 32) neuroprompt
 #
-# It runs as a user without rights. All that it writes is in /tmp and in /var/lib/neuroprompt (models of the hub, votes),
-# so that the rest can be read-only.
+# It runs as a user without rights, and writes to /tmp and /var/lib/neuroprompt (models of the hub, votes) alone: the rest
+# can be read-only.
 
 FROM python:3.11-slim-bookworm AS build
 ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu

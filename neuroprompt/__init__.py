@@ -5,18 +5,11 @@ What it offers is in `__init__.pyi`, and imported on first use: the command line
 
 from importlib.metadata import PackageNotFoundError, version
 
-import lazy_loader
-
-from neuroprompt.extras import explained
+from neuroprompt.extras import attach_stub
 
 try:
     __version__ = version("neuroprompt")
 except PackageNotFoundError:  # a checkout that was not installed
     __version__ = "unknown"
 
-_load, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
-
-
-def __getattr__(name: str) -> object:
-    with explained():
-        return _load(name)
+__getattr__, __dir__, __all__ = attach_stub(__name__, __file__)

@@ -2,13 +2,17 @@
 
     need("images")                         # before the long work; nothing is imported
     with explained(): import trl           # what is missing, wherever it is imported
+    __getattr__, __dir__, __all__ = attach_stub(__name__, __file__)         # and in a package that imports on first use
 
-Both raise `MissingExtra`, which says in a line what to install.
+They raise `MissingExtra`, which says in a line what to install.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
+from typing import Any
+
+import lazy_loader
 
 PACKAGES = {
     "images": ("diffusers", "open_clip", "torchvision"),
@@ -53,3 +57,14 @@ def explained() -> Iterator[None]:
         if extra := next((extra for extra, packages in PACKAGES.items() if package in packages), None):
             raise MissingExtra(package, extra) from None
         raise
+
+
+def attach_stub(package: str, file: str) -> tuple[Callable[[str], Any], Callable[[], list[str]], list[str]]:
+    """As of `lazy_loader`: what a package's stub offers is imported on first use; and what is missing is explained."""
+    load, names, offered = lazy_loader.attach_stub(package, file)
+
+    def explaining(name: str) -> Any:
+        with explained():
+            return load(name)
+
+    return explaining, names, offered

@@ -103,3 +103,20 @@ def test_a_package_that_is_imported_and_missing_is_explained(monkeypatch):
     with pytest.raises(ModuleNotFoundError, match="nothing"):  # a fault of ours stays one
         with explained():
             import neuroprompt.nothing  # noqa: F401
+
+
+def test_a_package_that_imports_on_first_use_explains_what_is_missing(tmp_path, monkeypatch):
+    (tmp_path / "drawer").mkdir()
+    for name, code in (
+        (
+            "__init__.py",
+            "from neuroprompt.extras import attach_stub\n__getattr__, *_ = attach_stub(__name__, __file__)",
+        ),
+        ("__init__.pyi", "from .pens import Pen"),
+        ("pens.py", "import diffusers\nclass Pen: ..."),
+    ):
+        (tmp_path / "drawer" / name).write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setitem(sys.modules, "diffusers", None)
+    with pytest.raises(MissingExtra, match=r'pip install "neuroprompt\[images\]"'):
+        from drawer import Pen  # noqa: F401

@@ -4,6 +4,6 @@ What it offers is in `__init__.pyi`, and imported on first use: the settings, an
 PyTorch.
 """
 
-import lazy_loader
+from neuroprompt.extras import attach_stub
 
-__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+__getattr__, __dir__, __all__ = attach_stub(__name__, __file__)
