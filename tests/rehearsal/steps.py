@@ -34,6 +34,8 @@ NOT_REHEARSED = {
     "python training/embedded/images/build_images.py": "wants npm packages: tests/training/test_embedded_images.py",
     "python scripts/rehearse.py": "this is it",
     "neuroprompt serve": "runs until it is stopped: tests/server starts it by the command line",
+    "neuroprompt votes export": "wants votes that people cast: tests/server/test_votes.py",
+    "neuroprompt mcp": "runs until its client ends it: tests/test_mcp.py",
     "python -m training.embedded.reading": "rewrites the repository's own document: tests/training/test_reading.py",
     "accelerate launch --config_file configs/accelerate/multi_": "several GPUs; tests/test_runs.py works out what each "
     "config comes to on 1 to 16 processes, and two of them are rehearsed",
