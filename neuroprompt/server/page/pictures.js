@@ -83,7 +83,7 @@ export class Pictures {
       const beside = el("div.beside", {}, this.seeds(), this.downloads());
       parts.push(el("div.pair-view", {}, this.comparison(), beside), (this.table = el("div")));
     }
-    else parts.push(el("div.frames", { "aria-hidden": "true", "data-busy": this.asking ? "" : null }, el("div"), el("div")));
+    if (this.asking) parts.push(el("div.pair-view", {}, el("div.waiting")));
     this.root.replaceChildren(...parts);
     if (this.drawn) {
       this.showPair();

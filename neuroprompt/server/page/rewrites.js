@@ -51,13 +51,17 @@ export class Rewrites {
   showChosen() {
     const { original, rewrites, chosen } = this.made;
     const { pieces, warning } = rewrites[chosen];
-    const text = el("p.manuscript", {}, el("span.own", {}, original));
-    pieces.forEach((piece, i) => text.append(el("span.gap", {}, i ? piece.gap : pieces[0].gap), this.mark(piece)));
+    const gaps = [...pieces.map(({ gap }) => gap), ""];
+    const text = el("p.manuscript", {}, el("span.own", {}, original), gaps[0]);
+    pieces.forEach((piece, i) => {
+      const comma = gaps[i + 1].trimEnd(); // which no line begins with
+      text.append(this.mark(piece, comma), gaps[i + 1].slice(comma.length));
+    });
     const note = pieces.length ? "Press a phrase to leave it out, again to put it back." : "Nothing was added.";
     this.manuscript.replaceChildren(text, el("p.note", {}, warning ? `${warning}` : note));
   }
 
-  mark(piece) {
+  mark(piece, comma) {
     const kind = piece.category ?? "other";
     const toggle = () => {
       piece.off = !piece.off;
@@ -68,7 +72,7 @@ export class Rewrites {
     };
     const button = el(
       "button.mark", { type: "button", "data-kind": kind, "aria-pressed": String(!piece.off), onclick: toggle },
-      el("span.phrase", {}, piece.text), el("span.unseen", {}, ", "), el("span.kind", {}, kind),
+      el("span.phrase", {}, piece.text), el("span.gap", { "aria-hidden": "true" }, comma), el("span.unseen", {}, ", "), el("span.kind", {}, kind),
     );
     return button;
   }

@@ -62,7 +62,7 @@ export class Votes {
   }
 
   go(label) {
-    return el("button.primary", { type: "button", onclick: () => this.draw() }, label);
+    return el("button.quiet", { type: "button", onclick: () => this.draw() }, label);
   }
 
   showDuel(id, pictures) {
@@ -85,7 +85,7 @@ export class Votes {
     ["left", "right"].forEach((place, i) => {
       const isRewrite = place === side;
       this.figures[i].classList.toggle("chosen", place === choice);
-      this.figures[i].querySelector("figcaption").append(el("b", {}, isRewrite ? "Rewritten " : "Plain "), isRewrite ? rewrite : prompt);
+      this.figures[i].querySelector("figcaption").append(el("b", {}, isRewrite ? "Rewritten" : "Plain"), isRewrite ? rewrite : prompt);
     });
     const said = choice === "tie" ? "No difference, you say" : `You chose the ${choice === side ? "rewrite" : "plain prompt"}`;
     const again = this.go("Two more");
