@@ -92,10 +92,11 @@ def test_a_hires_prompt_is_rewritten_with_its_pictures_seed(host, enhancer):
     same = Processing(["a castle"] * 2, [1, 2], all_hr_prompts=["a castle"] * 2, enable_hr=True)
     host.script.process(same, True, -1, *BLANK)
     assert same.all_hr_prompts == same.all_prompts
-    own = Processing(["a castle"] * 2, [1, 2], all_hr_prompts=["a ruin"] * 2, enable_hr=True)
+    plain = ["a ruin, ink drawing"] * 2
+    own = Processing(["a castle, ink drawing"] * 2, [1, 2], all_hr_prompts=plain, enable_hr=True)
     host.script.process(own, True, -1, *BLANK)
-    assert own.all_hr_prompts == [enhancer("a ruin", seed=seed).text for seed in (1, 2)]
-    assert paste(host, own.infotext(1))[1]["Hires prompt"] == "a ruin"
+    assert own.all_hr_prompts == [enhancer(plain[0], seed=seed).text for seed in (1, 2)]
+    assert paste(host, own.infotext(1))[1]["Hires prompt"] == "a ruin"  # and "ink" is a style again
 
 
 def test_pasting_a_picture_brings_back_what_was_typed_and_draws_it_again(host):

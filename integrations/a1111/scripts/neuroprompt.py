@@ -58,7 +58,7 @@ class Neuroprompt(scripts.Script):
         clean = strip_comments if getattr(shared.opts, "enable_prompt_comments", True) else str
         plain = [clean(prompt) for prompt in p.all_prompts]
         hires = [clean(prompt) for prompt in p.all_hr_prompts] if getattr(p, "enable_hr", False) else []
-        seeds = p.all_seeds if seed < 0 else [seed] * len(plain)
+        seeds = [*p.all_seeds] if seed < 0 else [seed] * len(plain)
         fault = None
         try:
             drawn, warnings = rewritten(plain + hires, seeds + seeds[: len(hires)], read_wish(**wish))
@@ -113,16 +113,20 @@ def restore(_infotext, params):
         return
     for name in ("seed", *EXAMPLES, "negative"):
         params.setdefault(_key(name), {"seed": "-1", "negative": "False"}.get(name, ""))
+    prompt, negative = params.pop(PLAIN), params.get("Negative prompt", "")
+    hires, hires_negative = params.pop(PLAIN_HIRES, ""), params.get("Hires negative prompt", "")
     if params[_key("negative")] == "True":
-        for name in ("Negative prompt", "Hires negative prompt"):
-            params[name] = _parted(params.get(name, ""), params[_key("forbid")])
-    prompt, negative, hires = params.pop(PLAIN), params["Negative prompt"], params.pop(PLAIN_HIRES, "")
+        negative, hires_negative = (_parted(text, params[_key("forbid")]) for text in (negative, hires_negative))
     how = shared.opts.infotext_styles
-    if how != "Ignore":  # the host looks for styles at the end of the prompt, where it found what was added
-        found, prompt, negative = shared.prompt_styles.extract_styles_from_prompt(prompt, negative)
+    if how != "Ignore":  # the host looked for styles at the end of the prompt, where it found what was added
+        extract = shared.prompt_styles.extract_styles_from_prompt
+        _, *bare = extract(hires or prompt, hires_negative or negative)  # blank is as in the first pass
+        hires, hires_negative = bare[0] if hires else "", bare[1] if hires_negative else ""
+        found, prompt, negative = extract(prompt, negative)
         if found and how.startswith("Apply"):
             params["Styles array"] = params.get("Styles array", []) + found
-    params |= {"Prompt": prompt, "Negative prompt": negative, "Hires prompt": hires}
+    params |= {"Prompt": prompt, "Negative prompt": negative}
+    params |= {"Hires prompt": hires, "Hires negative prompt": hires_negative}
 
 
 def add_settings():
