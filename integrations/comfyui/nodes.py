@@ -33,7 +33,7 @@ class EnhancePrompt(io.ComfyNode):
             tooltip="Address of the neuroprompt server; blank is NEUROPROMPT_URL of ComfyUI's environment, or this "
             "machine's. A key (NEUROPROMPT_API_KEY) is sent to that one alone, and to none that a workflow names.",
         )
-        server.extra_dict["advanced"] = True
+        server.extra_dict["advanced"] = True  # no argument of ComfyUI 0.3's
         return io.Schema(
             node_id="NeuropromptEnhancePrompt",
             display_name="Enhance Prompt",

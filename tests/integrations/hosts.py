@@ -15,8 +15,10 @@ INTEGRATIONS = Path(__file__).parents[2] / "integrations"
 
 @contextmanager
 def planted(**modules):
-    """These modules, by their names with "__" for a dot, are there to be imported; afterwards all is as before."""
-    before = dict(sys.modules)
+    """These modules, by their names with "__" for a dot, are there to be imported. Afterwards they are not, nor is what
+    of the integrations has imported them."""
+    names = {name.replace("__", ".") for name in modules}
+    before = {name: sys.modules[name] for name in names & sys.modules.keys()}
     for name, contents in modules.items():
         module = ModuleType(name.replace("__", "."))
         vars(module).update(contents, __path__=[])
@@ -24,8 +26,9 @@ def planted(**modules):
     try:
         yield
     finally:
-        for name in sys.modules.keys() - before.keys():
-            del sys.modules[name]
+        for name, module in [*sys.modules.items()]:
+            if name in names or (getattr(module, "__file__", None) or "").startswith(str(INTEGRATIONS)):
+                del sys.modules[name]
         sys.modules.update(before)
 
 
