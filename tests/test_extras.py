@@ -33,6 +33,7 @@ COMMANDS = (
     (["evaluate", "-i", "a.txt", "-o", "results"], 'diffusers is not installed: pip install "neuroprompt[images]"'),
     (["optimize", "a cat"], 'diffusers is not installed: pip install "neuroprompt[images]"'),
     (["study", "-i", "a.txt", "-o", "results"], 'diffusers is not installed: pip install "neuroprompt[images]"'),
+    (["mcp"], 'mcp is not installed: pip install "neuroprompt[mcp]"'),
     (["serve"], 'diffusers is not installed: pip install "neuroprompt[images,serve]"'),
     (
         ["serve", "--generator", "none", "--rewards", "none"],
