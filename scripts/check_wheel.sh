@@ -59,7 +59,7 @@ use() {
     train) python -c "from neuroprompt import PPOTrainer; import neuroprompt.training.sft, neuroprompt.training.grpo" ;;
     all)
       serves --check-pictures 0.8 --votes votes.sqlite
-      neuroprompt votes export votes.sqlite -o preferences.jsonl
+      neuroprompt votes export --help >/dev/null
       neuroprompt mcp --help >/dev/null
       ;;
   esac
