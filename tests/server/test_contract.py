@@ -26,7 +26,7 @@ def check(server, case):
     has no key. What is not asked for: that all is accepted which its types allow (a wish may contradict itself), that
     more is refused of others' dialects and in queries than they refuse, and that `Allow` knows two routes of a path."""
     excluded = [positive_data_acceptance, allow_header_conformance]
-    if case.path not in ("/v1/enhance", "/v1/score"):
+    if case.path not in ("/v1/enhance", "/v1/score", "/v1/duels", "/v1/votes"):
         excluded.append(negative_data_rejection)
     if isinstance(case.body, dict) and case.meta.generation.mode.is_positive:
         for name, most in AT_MOST.items():

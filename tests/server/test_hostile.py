@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 SECRET = "zqunmistakablezq"
 """In every body here, and nowhere else."""
-ROUTES = ("/v1/enhance", "/v1/score", "/v1/images/generations", "/sdapi/v1/txt2img", "/sdapi/v1/options")
+ROUTES = ("/v1/enhance", "/v1/score", "/v1/images/generations", "/v1/duels", "/v1/votes")
+ROUTES += ("/sdapi/v1/txt2img", "/sdapi/v1/options")
 JSON = {"Content-Type": "application/json"}
 
 

@@ -48,6 +48,8 @@ REQUESTS = {
     "/v1/enhance": ("EnhanceRequest", {"prompts": "a cat", "max_new_tokens": 4}),
     "/v1/score": ("ScoreRequest", {"prompt": "a cat", "pictures": ["aGVsbG8="]}),
     "/v1/images/generations": ("ImagesRequest", {"prompt": "a cat", "steps": 1, "enhance": False}),
+    "/v1/duels": ("DuelRequest", {"prompt": "a cat", "steps": 1}),
+    "/v1/votes": ("VoteRequest", {"duel": "another", "choice": "tie"}),
     "/sdapi/v1/txt2img": ("Txt2ImgRequest", {"prompt": "a cat", "steps": 1, "enhance": False}),
 }
 FOREIGN = ("model", "generator", "url", "image", "input", "workflow", "script_name", "init_images", "webhook_url")
@@ -85,6 +87,8 @@ def test_what_is_asked_is_said_to_the_asker_alone(server):
     began, word = len(server.log.read_text()), "qzunmistakableqz"
     assert word in server.post("/v1/enhance", {"prompts": f"a {word}", "num_return_sequences": 2}).text
     assert server.post("/sdapi/v1/txt2img", {"prompt": f"a {word}", "steps": 1}).ok
+    assert word not in (duel := server.post("/v1/duels", {"prompt": f"a {word}", "steps": 1})).text
+    assert word in server.post("/v1/votes", {"duel": duel.json()["id"], "choice": "tie"}).text
     assert not server.post("/v1/enhance", {"prompts": "a cat", word: word}).ok
     assert not server.post("/v1/enhance", {"prompts": f"a {word}", "style": word, "forbid": [word]}).ok
     assert not server.post("/v1/images/generations", data=json.dumps({"prompt": word})[:-1]).ok
