@@ -15,6 +15,13 @@ export function el(tag, attributes = {}, ...children) {
   return node;
 }
 
+/** Put these into `root`; the focus, if it was on something there, goes to the first button. */
+export function replace(root, ...parts) {
+  const held = root.contains(document.activeElement);
+  root.replaceChildren(...parts.filter((part) => part !== null));
+  if (held) root.querySelector("button, a")?.focus({ preventScroll: true });
+}
+
 export const find = (id) => document.getElementById(id);
 
 /** Say something to who listens to the page. */

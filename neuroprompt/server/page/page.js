@@ -76,6 +76,7 @@ function wanted() {
 
 function tryExample(prompt) {
   form.prompt.value = prompt;
+  form.prompt.focus();
   rewrite();
 }
 

@@ -1,7 +1,7 @@
 // The plain prompt and its rewrite, drawn with the same seeds, with a slider between them, and what judges make of them.
 
 import { ask } from "./api.js";
-import { announce, el, find, showProblem } from "./dom.js";
+import { announce, el, find, replace, showProblem } from "./dom.js";
 
 const NAMES = { pickscore: "PickScore", aesthetic: "Aesthetic", clip: "CLIP" };
 
@@ -50,7 +50,6 @@ export class Pictures {
       this.asking = null;
       this.show();
       announce(`${2 * pairs.length} pictures are drawn`);
-      this.root.querySelector("input[type=range]").focus({ preventScroll: true });
       if (this.server.judges) await this.judge();
     } catch (error) {
       if (error.name === "AbortError") return;
@@ -76,15 +75,15 @@ export class Pictures {
   // --- what is seen ---
 
   show() {
-    if (!this.wanted) return this.root.replaceChildren();
-    if (!this.server.draws) return this.root.replaceChildren(missing("This server draws no pictures. Start it with", "neuroprompt serve --generator embedded", ", or with the address of a generator that runs already."));
+    if (!this.wanted) return replace(this.root);
+    if (!this.server.draws) return replace(this.root, missing("This server draws no pictures. Start it with", "neuroprompt serve --generator embedded", ", or with the address of a generator that runs already."));
     const parts = [this.head()];
     if (this.drawn) {
       const beside = el("div.beside", {}, this.seeds(), this.downloads());
       parts.push(el("div.pair-view", {}, this.comparison(), beside), (this.table = el("div")));
     }
     if (this.asking) parts.push(el("div.pair-view", {}, el("div.waiting")));
-    this.root.replaceChildren(...parts);
+    replace(this.root, ...parts);
     if (this.drawn) {
       this.showPair();
       this.showScores();
@@ -184,7 +183,7 @@ export class Pictures {
 }
 
 /** A picture file, as it came. */
-export class Picture {
+class Picture {
   constructor(base64, type) {
     this.base64 = base64;
     this.kind = type.split("/")[1];
@@ -229,6 +228,6 @@ function signed(value, digits) {
   return el(`span.${mark}`, {}, `${rounded < 0 ? "−" : rounded > 0 ? "+" : "±"}${Math.abs(rounded).toFixed(digits)}`);
 }
 
-export function missing(before, command, after) {
+function missing(before, command, after) {
   return el("p.note", {}, `${before} `, el("code", {}, command), after);
 }

@@ -2,8 +2,7 @@
 // which to whoever has voted.
 
 import { ask } from "./api.js";
-import { announce, el, find, showProblem } from "./dom.js";
-import { Picture } from "./pictures.js";
+import { announce, el, find, replace, showProblem } from "./dom.js";
 import { wishOf } from "./state.js";
 
 export class Votes {
@@ -36,7 +35,7 @@ export class Votes {
     this.show("Drawing…", el("button.quiet", { type: "button", onclick: () => this.invite() }, "Stop"));
     try {
       const { id, left, right } = await ask("v1/duels", { prompt: original, constraints: wishOf(wish) }, signal);
-      this.showDuel(id, [left, right].map((file) => new Picture(file, "image/png")));
+      this.showDuel(id, [left, right]);
     } catch (error) {
       if (error.name === "AbortError") return;
       this.invite();
@@ -45,40 +44,42 @@ export class Votes {
   }
 
   async vote(duel, choice) {
+    if (this.voting) return;
+    this.voting = true;
     showProblem(this.problem, null);
-    this.choices.forEach((button) => (button.disabled = true));
     try {
       this.tell(await ask("v1/votes", { duel, choice }));
     } catch (error) {
-      this.choices.forEach((button) => (button.disabled = false));
       showProblem(this.problem, error, () => this.vote(duel, choice));
+    } finally {
+      this.voting = false;
     }
   }
 
   // --- what is seen ---
 
   show(note, ...parts) {
-    this.root.replaceChildren(el("p.note", {}, note), el("div.go", {}, ...parts));
+    replace(this.root, el("p.note", {}, note), el("div.go", {}, ...parts));
   }
 
   go(label) {
     return el("button.quiet", { type: "button", onclick: () => this.draw() }, label);
   }
 
-  showDuel(id, pictures) {
-    this.figures = pictures.map(({ url }, i) =>
-      el("figure", {}, el("img", { src: url, alt: `The ${i ? "right" : "left"} picture`, onload: sharpen }), el("figcaption")),
+  showDuel(id, files) {
+    this.figures = files.map((file, i) =>
+      el("figure", {}, el("img", { src: `data:image/png;base64,${file}`, alt: `The ${i ? "right" : "left"} picture`, onload: sharpen }), el("figcaption")),
     );
     const choice = (choice, label) => el("button.quiet", { type: "button", onclick: () => this.vote(id, choice) }, label);
-    this.choices = [choice("left", "Left"), choice("tie", "No difference"), choice("right", "Right")];
-    this.answer = el("div", {}, el("div.choices", { role: "group", "aria-labelledby": "votes-question" }, ...this.choices));
-    this.root.replaceChildren(
+    const choices = [choice("left", "Left"), choice("tie", "No difference"), choice("right", "Right")];
+    this.answer = el("div", {}, el("div.choices", { role: "group", "aria-labelledby": "votes-question" }, ...choices));
+    replace(
+      this.root,
       el("p.note", { id: "votes-question" }, `Which is the better picture of “${this.wanted.original}”?`),
       el("div.duel", {}, ...this.figures),
       this.answer,
     );
     announce("Two pictures are drawn: vote");
-    this.choices[1].focus({ preventScroll: true });
   }
 
   tell({ choice, side, prompt, rewrite }) {
@@ -88,10 +89,8 @@ export class Votes {
       this.figures[i].querySelector("figcaption").append(el("b", {}, isRewrite ? "Rewritten" : "Plain"), isRewrite ? rewrite : prompt);
     });
     const said = choice === "tie" ? "No difference, you say" : `You chose the ${choice === side ? "rewrite" : "plain prompt"}`;
-    const again = this.go("Two more");
-    this.answer.replaceChildren(el("div.go", {}, again, el("span.note", {}, `${said}.`)));
+    replace(this.answer, el("div.go", {}, this.go("Two more"), el("span.note", {}, `${said}.`)));
     announce(`${said}. The rewrite was on the ${side}.`);
-    again.focus({ preventScroll: true });
   }
 }
 
