@@ -33,6 +33,7 @@ from pydantic import BaseModel, Field, ValidationError
 
 from neuroprompt import __version__
 from neuroprompt.decoding import Constraints
+from neuroprompt.extras import explained
 from neuroprompt.image_files import decode_image, on_white
 from neuroprompt.modifiers import CATEGORIES, suggestions
 from neuroprompt.programs import mendable, quiet_libraries
@@ -333,7 +334,8 @@ class _Server(MCPServer):
 
 def _quietly(work: Callable[[], _T]) -> _T:
     quiet_libraries()
-    return work()
+    with explained():
+        return work()
 
 
 def _wish(wish: Wish | None) -> Constraints | None:
@@ -361,8 +363,8 @@ def _file(picture: str, folder: Path | None) -> bytes:
     Raises:
         ValueError: It is neither.
     """
-    if folder and Path(picture).name == picture and (folder / picture).is_file():
-        return (folder / picture).read_bytes()
+    if folder and (found := next((path for path in folder.iterdir() if path.name == picture), None)):
+        return found.read_bytes()
     try:
         return base64.b64decode(picture.rpartition(",")[2] if picture.startswith("data:") else picture, validate=True)
     except (binascii.Error, ValueError):

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from io import BytesIO
+from pathlib import Path
 
 import anyio
 import pytest
@@ -15,7 +16,6 @@ from mcp import Client
 from PIL import Image
 
 from neuroprompt import Constraints
-from neuroprompt.extras import MissingExtra
 from neuroprompt.image_files import decode_image
 from neuroprompt.images import ImageGenerator
 from neuroprompt.mcp import BYTES, SIDE, Models, create_server
@@ -127,6 +127,7 @@ def test_pictures_are_scored_and_those_of_the_folder_by_name_alone(models, tmp_p
     assert [one == pytest.approx(expected) for one in scores["results"]] == [True, True, False]
     for path in ("../out.png", str(tmp_path / "out.png"), "no.png"):
         assert "is no base64" in error(server, "score", prompt="a fox", pictures=[path])
+    assert "is no picture" in error(server, "score", prompt="a fox", pictures=["A" * 1000])  # no name is so long
     assert "is no base64" in error(create_server(models), "score", prompt="a fox", pictures=[made["file"]])
 
 
@@ -162,8 +163,8 @@ def test_a_model_that_cannot_be_loaded_is_said_each_time_and_the_rest_goes_on(mo
     def fail(kind):
         raise kind
 
-    extra = MissingExtra("diffusers", "images")
-    server = create_server(replace(models, generator=lambda: fail(extra), searcher=lambda: fail(OSError("no such"))))
+    missing = ModuleNotFoundError("No module named 'diffusers'", name="diffusers")
+    server = create_server(replace(models, generator=lambda: fail(missing)))
     assert 'pip install "neuroprompt[images]"' in error(server, "grid", prompts=["a cat"])
     assert call(server, "enhance", prompt="a cat")[0]["results"]
     server = create_server(replace(models, policy=lambda: fail(ValueError("there is\nno model"))))
@@ -215,7 +216,7 @@ def test_standard_output_is_the_protocols_and_a_client_is_answered_before_models
     sent.insert(1, {"jsonrpc": "2.0", "method": "notifications/initialized"})
     command = [sys.executable, "-m", "neuroprompt.cli", "mcp", "--rewards", "own.py:noisy", "--steps", "1"]
     with subprocess.Popen(
-        command, cwd=tmp_path, env={**os.environ, "PYTHONPATH": os.getcwd()}, text=True,
+        command, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}, text=True,
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     ) as process:  # fmt: skip
         process.stdin.write("".join(json.dumps(message) + "\n" for message in sent))

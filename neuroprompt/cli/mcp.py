@@ -1,5 +1,6 @@
 """`neuroprompt mcp`: the tools of an assistant."""
 
+import signal
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
@@ -57,4 +58,5 @@ def mcp(
         generator=lambda: generator_of(generator),
         rewards=cache(lambda: rewards.load([generator_of(generator).name], device)),
     )
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # or the thread that reads would be waited for, until its input ends
     create_server(models, None if folder is None else Path(folder)).run("stdio")
