@@ -23,22 +23,29 @@ from hypothesis import strategies as st
 from PIL import Image
 from starlette.requests import Request
 
+from neuroprompt.cli.commands import app
 from neuroprompt.image_files import read_metadata
 from neuroprompt.server.app import create_app
 from neuroprompt.server.routes import page as route
 from neuroprompt.server.settings import ServeSettings
 from neuroprompt.server.votes import read_votes
 
-playwright = pytest.importorskip("playwright.sync_api", reason="no playwright: pip install playwright")
+try:
+    from playwright.sync_api import sync_playwright
+except ImportError:
+    sync_playwright = None
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 AXE = os.environ.get("AXE")
-in_browser = pytest.mark.skipif(not CHROMIUM, reason="NO BROWSER: the page is not tested; apt-get install chromium")
+in_browser = pytest.mark.skipif(
+    not CHROMIUM or not sync_playwright,
+    reason="NO BROWSER: the page is not tested; apt-get install chromium, pip install playwright",
+)
 HOSTILE = "<img src=x onerror=\"document.title='pwned'\"><script>document.title='pwned'</script>"
 
 
 @pytest.fixture(scope="module")
 def browser():
-    with playwright.sync_playwright() as driver:
+    with sync_playwright() as driver:
         running = driver.chromium.launch(executable_path=CHROMIUM)
         yield running
         running.close()
@@ -208,6 +215,13 @@ def test_write_constrain_leave_out_draw_compare_vote_reload_and_link(browser, se
         assert sides[vote.duel.side == "right"] == f"Rewritten\n{vote.duel.rewrite}"
         assert sides[vote.duel.side == "left"] == "Plain\nboy on a horse"
 
+        # export
+        app(
+            ["votes", "export", str(server.votes), "-o", str(tmp_path / "votes.jsonl"), "--ties"], standalone_mode=False
+        )
+        exported = [json.loads(line) for line in (tmp_path / "votes.jsonl").read_text().splitlines()]
+        assert exported[-1]["prompt"] == "boy on a horse" and exported[-1]["seed"] == vote.duel.seed
+
         # reload, and link: all is in the fragment, which no server sees
         link = copied(page, "Link")
         page.reload()
@@ -315,7 +329,7 @@ def answering(**answer):
 def test_script_tags_in_prompts_links_and_votes_do_nothing(browser, server):
     made = json.dumps([1, HOSTILE, 0, 0, [[HOSTILE, [", ", HOSTILE, HOSTILE, 0]]]])
     link = f"#prompt={quote(HOSTILE)}&style={quote(HOSTILE)}&require={quote(HOSTILE)}&made={quote(made)}"
-    with opened(browser, server, link) as page:
+    with opened(browser, server, link, viewport={"width": 390, "height": 844}) as page:
         page.wait_for_selector("#server[data-state=ready]")
         assert page.inner_text(".manuscript .own") == HOSTILE
         assert page.inner_text(".mark .phrase") == HOSTILE
@@ -327,6 +341,7 @@ def test_script_tags_in_prompts_links_and_votes_do_nothing(browser, server):
         page.get_by_role("button", name="No difference").click()
         page.wait_for_selector("text=Two more")
         assert f"a castle {HOSTILE}" in page.inner_text(".duel")
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390
         page.click("#open-history")
         assert page.title() == "neuroprompt"
         assert page.locator("main script, main img[src=x], dialog script, dialog img").count() == 0
@@ -344,6 +359,10 @@ def test_any_fragment_is_read_and_what_was_read_is_written_the_same(browser, ser
             assert page.evaluate("text => Object.fromEntries(new URLSearchParams(text))", again) == {
                 field: json_like(value)
             }
+
+        text_of = "async made => (await import('./page/state.js')).textOf('a castle, ', made)"
+        pieces = [{"gap": gap, "text": text, "off": text == "8k"} for gap, text in (("", "8k"), (", ", "fog"))]
+        assert page.evaluate(text_of, {"pieces": pieces}) == "a castle, fog"  # whose comma is the prompt's own
 
         @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
         @given(st.text(), st.recursive(st.none() | st.integers() | st.text(), st.lists, max_leaves=12))

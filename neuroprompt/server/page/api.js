@@ -17,10 +17,18 @@ export class Refusal extends Error {
 export async function ask(path, body, signal) {
   for (;;) {
     const key = sessionStorage.getItem(KEY);
-    const headers = { ...(key && { Authorization: `Bearer ${key}` }), ...(body && { "Content-Type": "application/json" }) };
+    const headers = {
+      ...(key && { Authorization: `Bearer ${key}` }),
+      ...(body && { "Content-Type": "application/json" }),
+    };
     let response;
     try {
-      response = await fetch(path, { method: body ? "POST" : "GET", headers, body: body && JSON.stringify(body), signal });
+      response = await fetch(path, {
+        method: body ? "POST" : "GET",
+        headers,
+        body: body && JSON.stringify(body),
+        signal,
+      });
     } catch (error) {
       if (error.name === "AbortError") throw error;
       throw new Refusal(0, "the server does not answer: is it running?");
@@ -28,7 +36,8 @@ export async function ask(path, body, signal) {
     const answer = await response.json().catch(() => null);
     if (response.ok && answer) return answer;
     const message = answer?.error?.message ?? `the server answered ${response.status}, and no reason`;
-    if (response.status !== 401) throw new Refusal(response.status, message, Number(response.headers.get("Retry-After")));
+    if (response.status !== 401)
+      throw new Refusal(response.status, message, Number(response.headers.get("Retry-After")));
     if (key === sessionStorage.getItem(KEY) && !(await askForKey(key))) throw new Refusal(401, message);
   }
 }

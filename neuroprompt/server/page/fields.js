@@ -5,7 +5,14 @@ import { ask } from "./api.js";
 import { announce, el, find, sentence } from "./dom.js";
 import { ANY, CATEGORIES, MOST_SEED } from "./state.js";
 
-const NOUNS = { artist: "an artist", style: "a style", format: "a format", perspective: "a perspective", booster: "a booster", vibe: "a vibe" };
+const NOUNS = {
+  artist: "an artist",
+  style: "a style",
+  format: "a format",
+  perspective: "a perspective",
+  booster: "a booster",
+  vibe: "a vibe",
+};
 
 /** Everything that is wanted; `changed` is called whenever any of it does. */
 export class Form {
@@ -36,7 +43,9 @@ export class Form {
   read() {
     const wish = Object.fromEntries(CATEGORIES.map((category) => [category, this.selectors[category].value]));
     for (const [name, phrases] of Object.entries(this.phrases)) wish[name] = phrases.read();
-    const numbers = Object.fromEntries(Object.entries(this.numbers).map(([name, input]) => [name, input.valueAsNumber]));
+    const numbers = Object.fromEntries(
+      Object.entries(this.numbers).map(([name, input]) => [name, input.valueAsNumber]),
+    );
     return { prompt: this.prompt.value, wish, ...numbers };
   }
 
@@ -103,17 +112,35 @@ class Selector {
     this.active = -1;
     this.asked = 0;
     this.input = el("input", {
-      id, type: "text", role: "combobox", spellcheck: "false", autocapitalize: "none", placeholder: "–",
-      "aria-autocomplete": "list", "aria-expanded": "false", "aria-controls": `${id}-list`, "aria-describedby": `${id}-problem`,
+      id,
+      type: "text",
+      role: "combobox",
+      spellcheck: "false",
+      autocapitalize: "none",
+      placeholder: "–",
+      "aria-autocomplete": "list",
+      "aria-expanded": "false",
+      "aria-controls": `${id}-list`,
+      "aria-describedby": `${id}-problem`,
       oninput: () => this.suggest(),
       onclick: () => this.suggest(true),
       onkeydown: (event) => this.key(event),
       onblur: () => this.close(),
     });
-    this.list = el("ul", { id: `${id}-list`, role: "listbox", "aria-label": `Suggestions of ${category}`, hidden: true });
-    this.unset = el("button.unset", { type: "button", "aria-label": `No ${category}`, hidden: true, onclick: () => this.choose("") }, "×");
+    this.list = el("ul", {
+      id: `${id}-list`,
+      role: "listbox",
+      "aria-label": `Suggestions of ${category}`,
+      hidden: true,
+    });
+    this.unset = el(
+      "button.unset",
+      { type: "button", "aria-label": `No ${category}`, hidden: true, onclick: () => this.choose("") },
+      "×",
+    );
     this.root = el(
-      "div.field.selector", { "data-field": category, "data-kind": category },
+      "div.field.selector",
+      { "data-field": category, "data-kind": category },
       el("label", { for: id }, category),
       el("div.box", {}, this.input, this.unset, this.list),
       el("p.field-problem", { id: `${id}-problem` }),
@@ -162,8 +189,10 @@ class Selector {
     const choose = () => this.choose(text);
     const settle = (event) => event.preventDefault(); // the input keeps the focus
     return el(
-      "li", { id, role: "option", "aria-selected": "false", "data-value": text, onpointerdown: settle, onclick: choose },
-      el("span", {}, text), el("span.count", {}, note),
+      "li",
+      { id, role: "option", "aria-selected": "false", "data-value": text, onpointerdown: settle, onclick: choose },
+      el("span", {}, text),
+      el("span.count", {}, note),
     );
   }
 
@@ -205,10 +234,12 @@ class Selector {
     const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
     if (step && !isOpen) this.suggest(true);
     else if (step) this.mark((Math.max(this.active, step < 0 ? 0 : -1) + step + length) % length);
-    else if (event.key === "Enter" && isOpen && this.active >= 0) this.choose(this.options[this.active].dataset.value);
+    else if (event.key === "Enter" && this.active >= 0) this.choose(this.options[this.active].dataset.value);
+    else if (event.key === "Enter")
+      return this.close(); // and asks for the rewrite
     else if (event.key === "Escape" && isOpen) this.close();
     else if (event.key === "Escape" && this.value) this.choose("");
-    else return; // Enter asks for the rewrite, Tab goes on
+    else return;
     event.preventDefault();
   }
 }
@@ -223,14 +254,20 @@ class Phrases {
     this.phrases = [];
     this.list = el("ul", { "aria-label": label });
     this.input = el("input", {
-      id, type: "text", spellcheck: "false", autocapitalize: "none", enterkeyhint: "done", placeholder: example,
+      id,
+      type: "text",
+      spellcheck: "false",
+      autocapitalize: "none",
+      enterkeyhint: "done",
+      placeholder: example,
       "aria-describedby": `${id}-hint ${id}-problem`,
       onkeydown: (event) => this.key(event),
       onblur: () => this.add(),
     });
     const hint = name === "require" ? "Enter adds one; a|b is either." : "Enter adds one.";
     this.root = el(
-      "div.field", { "data-field": name },
+      "div.field",
+      { "data-field": name },
       el("label", { for: id }, label),
       el("div.box.phrases", {}, this.list, this.input),
       el("p.note", { id: `${id}-hint` }, hint),
@@ -249,7 +286,8 @@ class Phrases {
   }
 
   show() {
-    const remove = (phrase) => el("button", { type: "button", "aria-label": `Remove ${phrase}`, onclick: () => this.remove(phrase) }, "×");
+    const remove = (phrase) =>
+      el("button", { type: "button", "aria-label": `Remove ${phrase}`, onclick: () => this.remove(phrase) }, "×");
     this.input.placeholder = this.phrases.length ? "" : this.example;
     this.list.replaceChildren(...this.phrases.map((phrase) => el("li", {}, el("span", {}, phrase), remove(phrase))));
   }

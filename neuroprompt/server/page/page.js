@@ -104,7 +104,8 @@ function load(fragment) {
   form.write(found);
   showProblem(problem, null);
   show(found.made, found.wish, true);
-  find("constraints").open = matchMedia("(min-width: 56rem)").matches || Object.values(found.wish).some(({ length }) => length);
+  find("constraints").open =
+    matchMedia("(min-width: 56rem)").matches || Object.values(found.wish).some(({ length }) => length);
 }
 
 function listHistory() {
@@ -122,7 +123,8 @@ function listHistory() {
     };
     const when = new Date(at).toLocaleString([], { dateStyle: "medium", timeStyle: "short" });
     return el(
-      "li", {},
+      "li",
+      {},
       el("button.entry", { type: "button", onclick: open }, el("span", {}, title), el("time", {}, when)),
       el("button.quiet", { type: "button", "aria-label": `Forget ${title}`, onclick: remove }, "×"),
     );

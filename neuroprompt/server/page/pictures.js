@@ -1,4 +1,4 @@
-// The plain prompt and its rewrite, drawn with the same seeds, with a slider between them, and what judges make of them.
+// The plain prompt and its rewrite, drawn with the same seeds, a slider between them, and what judges make of them.
 
 import { ask } from "./api.js";
 import { announce, el, find, replace, showProblem } from "./dom.js";
@@ -27,13 +27,18 @@ export class Pictures {
   discard() {
     this.asking?.abort();
     this.asking = null;
-    for (const { before, after } of this.drawn?.pairs ?? []) [before, after].forEach(({ url }) => URL.revokeObjectURL(url));
+    for (const { before, after } of this.drawn?.pairs ?? [])
+      [before, after].forEach(({ url }) => URL.revokeObjectURL(url));
     this.drawn = null;
     showProblem(this.problem, null);
   }
 
   get isStale() {
-    return this.drawn && this.wanted && (this.drawn.text !== this.wanted.text || this.drawn.original !== this.wanted.original);
+    return (
+      this.drawn &&
+      this.wanted &&
+      (this.drawn.text !== this.wanted.text || this.drawn.original !== this.wanted.original)
+    );
   }
 
   async draw() {
@@ -42,7 +47,8 @@ export class Pictures {
     const { signal } = (this.asking = new AbortController());
     this.show();
     try {
-      const drawing = (prompt) => ask("v1/images/generations", { prompt, original, n: count, seed, enhance: false }, signal);
+      const drawing = (prompt) =>
+        ask("v1/images/generations", { prompt, original, n: count, seed, enhance: false }, signal);
       const [before, after] = await Promise.all([drawing(original), drawing(text)]);
       const read = ({ data, output_format }, i) => new Picture(data[i].b64_json, `image/${output_format}`);
       const pairs = before.data.map(({ seed }, i) => ({ seed, before: read(before, i), after: read(after, i) }));
@@ -76,7 +82,15 @@ export class Pictures {
 
   show() {
     if (!this.wanted) return replace(this.root);
-    if (!this.server.draws) return replace(this.root, missing("This server draws no pictures. Start it with", "neuroprompt serve --generator embedded", ", or with the address of a generator that runs already."));
+    if (!this.server.draws)
+      return replace(
+        this.root,
+        missing(
+          "This server draws no pictures. Start it with",
+          "neuroprompt serve --generator embedded",
+          ", or with the address of a generator that runs already.",
+        ),
+      );
     const parts = [this.head()];
     if (this.drawn) {
       const beside = el("div.beside", {}, this.seeds(), this.downloads());
@@ -93,10 +107,27 @@ export class Pictures {
   head() {
     const { original, text, count, seed } = this.wanted;
     if (text === original) return el("p.note", {}, "Nothing is added: both pictures would be the same.");
-    if (this.asking) return el("div.go", {}, el("button.quiet", { type: "button", onclick: () => this.want(this.wanted, true) }, "Stop"), el("span.note", {}, "Drawing…"));
-    const say = this.isStale ? "The prompt has changed since these were drawn." : `${count === 1 ? `Seed ${seed}` : `Seeds ${seed}–${seed + count - 1}`}, the same for both.`;
+    if (this.asking)
+      return el(
+        "div.go",
+        {},
+        el("button.quiet", { type: "button", onclick: () => this.want(this.wanted, true) }, "Stop"),
+        el("span.note", {}, "Drawing…"),
+      );
+    const say = this.isStale
+      ? "The prompt has changed since these were drawn."
+      : `${count === 1 ? `Seed ${seed}` : `Seeds ${seed}–${seed + count - 1}`}, the same for both.`;
     const label = this.drawn ? "Draw again" : "Draw both";
-    return el("div.go", {}, el(this.drawn && !this.isStale ? "button.quiet" : "button.primary", { type: "button", onclick: () => this.draw() }, label), el("span.note", {}, say));
+    return el(
+      "div.go",
+      {},
+      el(
+        this.drawn && !this.isStale ? "button.quiet" : "button.primary",
+        { type: "button", onclick: () => this.draw() },
+        label,
+      ),
+      el("span.note", {}, say),
+    );
   }
 
   comparison() {
@@ -104,13 +135,25 @@ export class Pictures {
       figure.style.setProperty("--at", `${slider.value}%`);
       slider.setAttribute("aria-valuetext", `plain ${slider.value} %, rewritten ${100 - slider.value} %`);
     };
-    const slider = el("input", { type: "range", min: 0, max: 100, value: 50, "aria-label": "Between plain and rewritten", oninput: move });
+    const slider = el("input", {
+      type: "range",
+      min: 0,
+      max: 100,
+      value: 50,
+      "aria-label": "Between plain and rewritten",
+      oninput: move,
+    });
     this.after = el("img.after", { alt: "" });
     this.before = el("img.before", { alt: "" });
     const figure = el(
-      "div.compare", {}, this.after, this.before, slider,
+      "div.compare",
+      {},
+      this.after,
+      this.before,
+      slider,
       el("div.bar", { "aria-hidden": "true" }),
-      el("span.side.left", { "aria-hidden": "true" }, "plain"), el("span.side.right", { "aria-hidden": "true" }, "rewritten"),
+      el("span.side.left", { "aria-hidden": "true" }, "plain"),
+      el("span.side.right", { "aria-hidden": "true" }, "rewritten"),
     );
     move();
     return figure;
@@ -126,7 +169,8 @@ export class Pictures {
     };
     const rows = pairs.map(({ seed, before, after }, i) =>
       el(
-        "label", {},
+        "label",
+        {},
         el("input.unseen", { type: "radio", name: "pair", checked: i === chosen, onchange: choose(i) }),
         el("span.pair", {}, el("img", { src: before.url, alt: "" }), el("img", { src: after.url, alt: "" })),
         el("span.seed", {}, `seed ${seed}`),
@@ -143,7 +187,10 @@ export class Pictures {
   showPair() {
     const { original, text, pairs, chosen } = this.drawn;
     const { seed, before, after } = pairs[chosen];
-    for (const [image, picture, alt] of [[this.before, before, `Drawn of: ${original}`], [this.after, after, `Drawn of: ${text}`]]) {
+    for (const [image, picture, alt] of [
+      [this.before, before, `Drawn of: ${original}`],
+      [this.after, after, `Drawn of: ${text}`],
+    ]) {
       image.src = picture.url;
       image.alt = alt;
       image.onload = () => {
@@ -159,7 +206,10 @@ export class Pictures {
   }
 
   showScores() {
-    if (!this.server.judges) return this.table.replaceChildren(missing("This server judges no pictures: start it with", "--rewards pickscore:1,aesthetic:0,clip:0", "."));
+    if (!this.server.judges)
+      return this.table.replaceChildren(
+        missing("This server judges no pictures: start it with", "--rewards pickscore:1,aesthetic:0,clip:0", "."),
+      );
     const { scores, chosen, pairs } = this.drawn;
     if (!scores) return this.table.replaceChildren(el("p.note", {}, this.problem.hasChildNodes() ? "" : "Judging…"));
     const many = pairs.length > 1;
@@ -168,12 +218,18 @@ export class Pictures {
     const rows = Object.keys(before).map((name) => {
       const digits = Math.abs(before[name]) < 2 ? 3 : 2;
       const mean = scores.reduce((sum, pair) => sum + pair.after[name] - pair.before[name], 0) / scores.length;
-      const cells = [before[name].toFixed(digits), after[name].toFixed(digits), signed(after[name] - before[name], digits), ...(many ? [signed(mean, digits)] : [])];
+      const cells = [
+        before[name].toFixed(digits),
+        after[name].toFixed(digits),
+        signed(after[name] - before[name], digits),
+        ...(many ? [signed(mean, digits)] : []),
+      ];
       return el("tr", {}, el("th", { scope: "row" }, NAMES[name] ?? name), ...cells.map((cell) => el("td", {}, cell)));
     });
     this.table.replaceChildren(
       el(
-        "table.scores", {},
+        "table.scores",
+        {},
         el("caption", {}, "What judges make of them, for the plain prompt"),
         el("thead", {}, el("tr", {}, ...head.map((text) => (text ? el("th", { scope: "col" }, text) : el("td"))))),
         el("tbody", {}, ...rows),
@@ -195,7 +251,9 @@ class Picture {
 /** The scores of pictures, in as few requests as the server's limits allow. */
 async function judged(prompt, pictures, { max_body, max_prompts }) {
   const most = 0.9 * max_body;
-  const files = await Promise.all(pictures.map(({ base64, file }) => (base64.length > most / 2 ? smaller(file) : base64)));
+  const files = await Promise.all(
+    pictures.map(({ base64, file }) => (base64.length > most / 2 ? smaller(file) : base64)),
+  );
   const groups = [[]];
   let size = 0;
   for (const file of files) {

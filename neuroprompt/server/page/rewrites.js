@@ -32,9 +32,15 @@ export class Rewrites {
   }
 
   invitation() {
-    const example = (prompt) => el("li", {}, el("button.example", { type: "button", onclick: () => this.tryExample(prompt) }, prompt));
+    const example = (prompt) =>
+      el("li", {}, el("button.example", { type: "button", onclick: () => this.tryExample(prompt) }, prompt));
     return [
-      el("p.invitation", {}, "Write what the picture shows. Your words stay as you type them; what is added appears here, marked by its kind, and each phrase can be left out."),
+      el(
+        "p.invitation",
+        {},
+        "Write what the picture shows. Your words stay as you type them; what is added appears here, marked by its " +
+          "kind, and each phrase can be left out.",
+      ),
       el("ul.examples", { "aria-label": "Examples" }, ...EXAMPLES.map(example)),
     ];
   }
@@ -71,8 +77,12 @@ export class Rewrites {
       this.changed();
     };
     const button = el(
-      "button.mark", { type: "button", "data-kind": kind, "aria-pressed": String(!piece.off), onclick: toggle },
-      el("span.phrase", {}, piece.text), el("span.gap", { "aria-hidden": "true" }, comma), el("span.unseen", {}, ", "), el("span.kind", {}, kind),
+      "button.mark",
+      { type: "button", "data-kind": kind, "aria-pressed": String(!piece.off), onclick: toggle },
+      el("span.phrase", {}, piece.text),
+      el("span.gap", { "aria-hidden": "true" }, comma),
+      el("span.unseen", {}, ", "),
+      el("span.kind", {}, kind),
     );
     return button;
   }
@@ -86,7 +96,12 @@ export class Rewrites {
     };
     this.labels = rewrites.map((rewrite) => el("span", {}, textOf(original, rewrite)));
     const rows = this.labels.map((label, i) =>
-      el("label", {}, el("input", { type: "radio", name: "variant", checked: i === chosen, onchange: choose(i) }), label),
+      el(
+        "label",
+        {},
+        el("input", { type: "radio", name: "variant", checked: i === chosen, onchange: choose(i) }),
+        label,
+      ),
     );
     return el("fieldset.variants", {}, el("legend", {}, `${rewrites.length} variants`), ...rows);
   }
@@ -97,9 +112,14 @@ export class Rewrites {
 
   actions() {
     const button = (label, text) =>
-      el("button.quiet", { type: "button", "aria-label": `Copy ${label}`, onclick: (event) => copy(event.currentTarget, text()) }, label);
+      el(
+        "button.quiet",
+        { type: "button", "aria-label": `Copy ${label}`, onclick: (event) => copy(event.currentTarget, text()) },
+        label,
+      );
     return el(
-      "div.actions", {},
+      "div.actions",
+      {},
       el("span.note", { "aria-hidden": "true" }, "Copy"),
       button("Text", () => this.text),
       button("A1111", () => a1111(this.text, this.made.seed, this.server.generator, this.server.sampler)),

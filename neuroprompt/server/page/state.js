@@ -17,7 +17,12 @@ const NUMBERS = { variants: [1, 16, 1], pictures: [1, 8, 2], seed: [0, MOST_SEED
 /** The wish as the server's routes take it. */
 export function wishOf({ require, forbid, ...selected }) {
   const named = Object.entries(selected).filter(([, phrase]) => phrase && phrase !== ANY);
-  return { ...Object.fromEntries(named), require, forbid, auto: CATEGORIES.filter((category) => selected[category] === ANY) };
+  return {
+    ...Object.fromEntries(named),
+    require,
+    forbid,
+    auto: CATEGORIES.filter((category) => selected[category] === ANY),
+  };
 }
 
 // --- a rewrite ---------------------------------------------------------------------------------------------------
@@ -56,7 +61,11 @@ export function a1111(text, seed, generator, sampler) {
   };
   const quoted = (value) => (/[,:\n]/.test(value) ? JSON.stringify(String(value)) : value);
   const said = Object.entries(settings).filter(([, value]) => value !== null && value !== undefined);
-  const lines = [text, negative && `Negative prompt: ${negative}`, said.map(([k, v]) => `${k}: ${quoted(v)}`).join(", ")];
+  const lines = [
+    text,
+    negative && `Negative prompt: ${negative}`,
+    said.map(([k, v]) => `${k}: ${quoted(v)}`).join(", "),
+  ];
   return lines.filter(Boolean).join("\n");
 }
 
@@ -69,7 +78,8 @@ export function write(state) {
   if (state.prompt) fields.set("prompt", state.prompt);
   for (const category of CATEGORIES) if (state.wish[category]) fields.set(category, state.wish[category]);
   for (const name of ["require", "forbid"]) for (const phrase of state.wish[name]) fields.append(name, phrase);
-  for (const [name, [, , otherwise]] of Object.entries(NUMBERS)) if (state[name] !== otherwise) fields.set(name, state[name]);
+  for (const [name, [, , otherwise]] of Object.entries(NUMBERS))
+    if (state[name] !== otherwise) fields.set(name, state[name]);
   if (state.made) {
     const { at, original, seed, chosen, rewrites } = state.made;
     const rows = rewrites.map(({ warning, pieces }) => [
@@ -140,7 +150,11 @@ export function remember(state, isNew = false) {
   else if (isNew) found.unshift(entry);
   else return;
   let size = 0;
-  keep(found.slice(0, MOST_ENTRIES).filter(({ title, fragment }) => (size += title.length + fragment.length) <= MOST_CHARACTERS));
+  keep(
+    found
+      .slice(0, MOST_ENTRIES)
+      .filter(({ title, fragment }) => (size += title.length + fragment.length) <= MOST_CHARACTERS),
+  );
 }
 
 export function forget(at) {

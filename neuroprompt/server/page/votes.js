@@ -25,7 +25,11 @@ export class Votes {
   invite() {
     this.asking?.abort();
     showProblem(this.problem, null);
-    this.show("Two pictures, one of your words alone and one of a rewrite, without saying which. Say which is better; the vote is kept by this server.", this.go("Draw two"));
+    this.show(
+      "Two pictures, one of your words alone and one of a rewrite, without saying which. Say which is better; the " +
+        "vote is kept by this server.",
+      this.go("Draw two"),
+    );
   }
 
   async draw() {
@@ -68,9 +72,19 @@ export class Votes {
 
   showDuel(id, files) {
     this.figures = files.map((file, i) =>
-      el("figure", {}, el("img", { src: `data:image/png;base64,${file}`, alt: `The ${i ? "right" : "left"} picture`, onload: sharpen }), el("figcaption")),
+      el(
+        "figure",
+        {},
+        el("img", {
+          src: `data:image/png;base64,${file}`,
+          alt: `The ${i ? "right" : "left"} picture`,
+          onload: sharpen,
+        }),
+        el("figcaption"),
+      ),
     );
-    const choice = (choice, label) => el("button.quiet", { type: "button", onclick: () => this.vote(id, choice) }, label);
+    const choice = (choice, label) =>
+      el("button.quiet", { type: "button", onclick: () => this.vote(id, choice) }, label);
     const choices = [choice("left", "Left"), choice("tie", "No difference"), choice("right", "Right")];
     this.answer = el("div", {}, el("div.choices", { role: "group", "aria-labelledby": "votes-question" }, ...choices));
     replace(
@@ -86,9 +100,12 @@ export class Votes {
     ["left", "right"].forEach((place, i) => {
       const isRewrite = place === side;
       this.figures[i].classList.toggle("chosen", place === choice);
-      this.figures[i].querySelector("figcaption").append(el("b", {}, isRewrite ? "Rewritten" : "Plain"), isRewrite ? rewrite : prompt);
+      this.figures[i]
+        .querySelector("figcaption")
+        .append(el("b", {}, isRewrite ? "Rewritten" : "Plain"), isRewrite ? rewrite : prompt);
     });
-    const said = choice === "tie" ? "No difference, you say" : `You chose the ${choice === side ? "rewrite" : "plain prompt"}`;
+    const said =
+      choice === "tie" ? "No difference, you say" : `You chose the ${choice === side ? "rewrite" : "plain prompt"}`;
     replace(this.answer, el("div.go", {}, this.go("Two more"), el("span.note", {}, `${said}.`)));
     announce(`${said}. The rewrite was on the ${side}.`);
   }
