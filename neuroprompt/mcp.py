@@ -32,6 +32,7 @@ from PIL import Image
 from pydantic import BaseModel, Field, ValidationError
 
 from neuroprompt import __version__
+from neuroprompt.completions import check_prompt
 from neuroprompt.decoding import Constraints
 from neuroprompt.extras import explained
 from neuroprompt.image_files import decode_image, on_white
@@ -219,6 +220,7 @@ def create_server(models: Models, folder: Path | None = None) -> MCPServer:
         head, or what else the operator has chosen."""
 
         def task(report: Report) -> Scores:
+            check_prompt(prompt)
             opened = [decode_image(_file(picture, folder)) for picture in pictures]
             judge, results = models.rewards(), []
             for done, picture in enumerate(opened):

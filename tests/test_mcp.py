@@ -156,6 +156,7 @@ def test_what_cannot_be_is_the_tools_error_in_a_line(models):
     assert "is also forbidden" in error(server, "enhance", prompt="a", constraints={"style": "8k", "forbid": ["8k"]})
     assert "give one for each" in error(server, "grid", prompts=["a", "b"], rewrites=["a, 8k"])
     assert "is no picture" in error(server, "score", prompt="a cat", pictures=[base64.b64encode(b"a cat").decode()])
+    assert "the prompt is empty" in error(server, "score", prompt=" , ", pictures=["aGVsbG8="])
     assert "Unknown tool" in error(server, "draw")
 
 
