@@ -11,6 +11,7 @@ import os
 import re
 import shutil
 from base64 import b64decode
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
@@ -21,12 +22,11 @@ import requests
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from starlette.requests import Request
+from starlette.testclient import TestClient
 
 from neuroprompt.cli.commands import app
 from neuroprompt.image_files import read_metadata
 from neuroprompt.server.app import create_app
-from neuroprompt.server.routes import page as route
 from neuroprompt.server.settings import ServeSettings
 from neuroprompt.server.votes import read_votes
 
@@ -114,8 +114,8 @@ def test_the_page_and_its_files_want_no_key_and_nothing_else_is_there(server):
 
 def test_other_sites_show_the_page_in_a_frame_where_they_may_ask():
     for origins, framed in ((None, ""), (["https://example.org"], " https://example.org")):
-        scope = {"type": "http", "headers": [], "app": create_app(ServeSettings(cors_origin=origins))}
-        policy = asyncio.run(route.page(Request(scope))).headers["Content-Security-Policy"]
+        asked = TestClient(create_app(ServeSettings(cors_origin=origins)), base_url="http://127.0.0.1")
+        policy = asked.get("/").headers["Content-Security-Policy"]
         assert policy.endswith(f"frame-ancestors 'self'{framed}")
 
 
@@ -497,7 +497,8 @@ def test_twenty_browsers_draw_and_vote_and_nothing_is_mixed_or_lost(server, tmp_
             return await asyncio.gather(*(person(browser, number, prompt) for number, prompt in enumerate(prompts)))
 
     before = len([*read_votes(server.votes)])
-    seen = asyncio.run(people())
+    with ThreadPoolExecutor(1) as elsewhere:  # than where the other tests' browser has its loop
+        seen = elsewhere.submit(asyncio.run, people()).result()
     votes = {vote.duel.prompt: vote for vote in [*read_votes(server.votes)][before:]}
     assert len(votes) == len(prompts) == len([*read_votes(server.votes)]) - before
     for prompt, choice, sides in seen:
