@@ -149,6 +149,12 @@ def test_the_description_of_the_api_names_its_errors(server):
 # --- how the server is -------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("path", ["/", "/livez", "/readyz"])
+def test_who_watches_a_server_may_ask_for_the_head_alone(server, path):
+    answer = requests.head(server.url + path)
+    assert answer.ok and answer.content == b""
+
+
 def test_each_part_is_named_and_nothing_secret_is(server):
     assert server.get("/readyz").json()["parts"] == dict.fromkeys(("policy", "generator", "rewards"), "ready")
     info = server.get("/info").json()

@@ -21,12 +21,14 @@ LIMITS = (
 )
 
 
+@probes.head("/livez", include_in_schema=False)  # some that watch a server ask for the head alone
 @probes.get("/livez")
 async def livez() -> dict[str, str]:
     """The server answers; nothing is said of its parts."""
     return {"status": "alive"}
 
 
+@probes.head("/readyz", include_in_schema=False)
 @probes.get("/readyz", responses={503: {"description": "A part is not ready"}})
 async def readyz(request: Request) -> JSONResponse:
     """Each part by name; 503 until all are ready. A policy that failed where there is a fallback holds up nothing."""

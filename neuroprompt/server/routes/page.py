@@ -50,8 +50,8 @@ FILES = _read()
 """By name."""
 
 
-@router.get("/", include_in_schema=False)
-@router.get("/page/{name}", include_in_schema=False)
+@router.api_route("/", methods=["GET", "HEAD"], include_in_schema=False)
+@router.api_route("/page/{name}", methods=["GET", "HEAD"], include_in_schema=False)
 async def page(request: Request, name: str = "index.html") -> Response:
     """A file, or that the browser's copy is still the same. Other sites show the page in a frame where they may ask."""
     if name not in FILES:
