@@ -60,6 +60,7 @@ def finish(
     constraints: Constraints | None = None,
     coherent: bool = True,
     understood: bool = True,
+    usual: bool = False,
 ) -> tuple[str, list[str]]:
     """Make a result of what the policy wrote: whole modifiers, none twice, inside the window, after the user's text.
 
@@ -73,13 +74,14 @@ def finish(
             the same again, are about something else, or hold what is no word.
         understood: Whether the policy could know what the text is about (`coherence.is_understood`). If not, and
             `coherent`, nothing is added but what fits any picture of the medium that the text or a requirement names.
+        usual: Whether, if `coherent`, modifiers go that people seldom write behind such prompts (see `fit`).
 
     Returns:
         The result and the modifiers added.
     """
     added = _whole(head, _as_typed(head, tail, constraints), ended, constraints)
     if coherent:
-        added = _coherent(head, added, constraints, understood)
+        added = _coherent(head, added, constraints, understood, usual)
     needed = _needed(head, added, constraints)
     keep = [True] * len(added.segments)
 
@@ -161,12 +163,12 @@ def _whole(head: str, added: Prompt, ended: bool, constraints: Constraints | Non
     return added.keep(keep)
 
 
-def _coherent(head: str, added: Prompt, constraints: Constraints | None, understood: bool) -> Prompt:
+def _coherent(head: str, added: Prompt, constraints: Constraints | None, understood: bool, usual: bool) -> Prompt:
     """The modifiers that nothing speaks against, and those that the constraints need; these go before the others."""
     if constraints:
         added = _said_once(head, added, constraints)
     needed = _needed(head, added, constraints)
-    judge = Judge(head, compress(added.segments, needed))
+    judge = Judge(head, compress(added.segments, needed), usual=usual)
     family = controls(", ".join([head, *compress(added.segments, needed)]))
     keep = []
     for segment, is_needed in zip(added.segments, needed, strict=True):

@@ -79,7 +79,8 @@ class EnhancedPrompt:
 class Decoding:
     """How prompts are rewritten; named as in `transformers.GenerationConfig` where there is such a setting.
 
-    What `do_sample`, `temperature` and `diversity` are by default, the policy's `generation_config.json` may say.
+    What `do_sample`, `temperature`, `diversity` and `usual` are by default, the policy's `generation_config.json` may
+    say.
 
     Args:
         num_return_sequences: Variants per prompt.
@@ -97,6 +98,8 @@ class Decoding:
         window: CLIP tokens that the result may have, begin and end tokens included.
         coherent: Leave out modifiers that a person would not sign (see `judge`), and leave a prompt as it is to which
             none could fit; where it is False, all that the policy writes stays.
+        usual: If `coherent`, leave out what people seldom write behind such prompts, too (see `fit`); False by default.
+            It is for a policy that has learnt from texts alone: one that was tuned to pictures knows better.
         batch_size: Sequences that are decoded at once; with beam search a prompt takes `num_beams` of them.
         output_scores: Work out the `score` of each result, which takes about as long as to sample it.
 
@@ -117,6 +120,7 @@ class Decoding:
     min_modifiers: int = 4
     window: int = CLIP_WINDOW
     coherent: bool = True
+    usual: bool | None = None
     batch_size: int = 160
     output_scores: bool = True
 
@@ -134,7 +138,8 @@ class Decoding:
             raise ValueError(f"{self.num_beams} beams cannot return {self.num_return_sequences} prompts: sample them")
         diversity = getattr(own, "diversity", DIVERSITY) if self.diversity is None else self.diversity
         temperature = (own.temperature or TEMPERATURE) if self.temperature is None else self.temperature
-        return replace(self, do_sample=sample, diversity=diversity, temperature=temperature)
+        usual = getattr(own, "usual", False) if self.usual is None else self.usual
+        return replace(self, do_sample=sample, diversity=diversity, temperature=temperature, usual=usual)
 
     @property
     def samples(self) -> int:
@@ -439,6 +444,7 @@ def _finished(row: _Row, tail: _Tail, decoding: Decoding) -> tuple[str, list[str
         row.constraints,
         decoding.coherent,
         is_understood(row.original),
+        bool(decoding.usual),
     )
 
 

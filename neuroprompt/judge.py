@@ -22,6 +22,7 @@ from neuroprompt.coherence import (
     table,
     unknown_words,
 )
+from neuroprompt.fit import is_unusual
 from neuroprompt.modifiers import spelling_key
 from neuroprompt.prompts import Prompt, modifier_key
 
@@ -36,6 +37,7 @@ REASONS = {
     "not of the subject": "is about a person or a creature, and the subject is neither",
     "said before": "says what another modifier says, or the prompt",
     "contradiction": "contradicts what another modifier says, or the prompt",
+    "unusual": "is seldom written behind such prompts",
 }
 """Why a modifier goes."""
 
@@ -48,12 +50,20 @@ class Judge:
         required: Modifiers that stand in the result wherever they come, and are not judged either.
         artists: One of `ARTISTS`.
         spared: Modifiers that are no jargon and no site, whatever the table says; as `spelling_key` has them.
+        usual: Whether what people seldom write behind such prompts is wrong, too (see `fit`).
     """
 
     def __init__(
-        self, prompt: str, required: Iterable[str] = (), artists: str = "historical", spared: Container[str] = ()
+        self,
+        prompt: str,
+        required: Iterable[str] = (),
+        artists: str = "historical",
+        spared: Container[str] = (),
+        usual: bool = False,
     ):
-        self._prompt, self._artists, self._spared = prompt, artists, spared
+        self._prompt, self._artists, self._spared, self._usual = prompt, artists, spared, usual
+        required = tuple(required)
+        self._given = ", ".join([prompt, *required])
         self._keys: set[str] = set()
         self._groups: set[str] = set()
         self._concepts: set[str] = set()
@@ -80,8 +90,9 @@ class Judge:
         if groups_in(modifier) & self._groups or (is_lighting(modifier) and self._lights >= MAX_LIGHTS):
             return "said before"
         named = concepts_in(modifier)
-        contradicts = any(concepts()[name].excludes & (self._concepts | named) for name in named)
-        return "contradiction" if contradicts else ""
+        if any(concepts()[name].excludes & (self._concepts | named) for name in named):
+            return "contradiction"
+        return "unusual" if self._usual and is_unusual(self._given, modifier) else ""
 
     def flaw(self, modifier: str) -> str:
         """What is wrong with `modifier` whatever stands beside it: one of `REASONS`, or ""."""

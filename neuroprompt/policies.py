@@ -174,6 +174,8 @@ def _check_decoding(what: str, file: Path | None) -> None:
         number = isinstance(value, int | float) and not isinstance(value, bool)
         if value is not None and not (number and 0 <= value < math.inf):
             raise ModelError(f"{what} has a generation_config.json whose {name} is {value!r}: give a number from 0 up")
+    if not isinstance(usual := settings.get("usual", False), bool):
+        raise ModelError(f"{what} has a generation_config.json whose usual is {usual!r}: give true or false")
 
 
 def sampled_by_default(model: PreTrainedModel, temperature: float) -> None:

@@ -181,7 +181,8 @@ _POLICY = """\
 | --- | --- |
 | `do_sample` | Sample, or search. |
 | `temperature` | Of sampling. |
-| `diversity` | Noise of the search. |"""
+| `diversity` | Noise of the search. |
+| `usual` | Leave out what people seldom write behind such prompts. |"""
 
 if __name__ == "__main__":
     run(program)

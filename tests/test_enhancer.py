@@ -294,7 +294,12 @@ def test_constraints_are_met(enhancer, arguments):
 
 
 @pytest.mark.parametrize(
-    "own", [{"do_sample": False, "diversity": 0.0}, {"do_sample": True, "temperature": 0.3}, {"do_sample": True}]
+    "own",
+    [
+        {"do_sample": False, "diversity": 0.0, "usual": True},
+        {"do_sample": True, "temperature": 0.3},
+        {"do_sample": True},
+    ],
 )
 def test_a_policy_says_how_it_is_decoded(enhancer, tmp_path, own):
     model = copy.deepcopy(enhancer.model)
@@ -305,8 +310,10 @@ def test_a_policy_says_how_it_is_decoded(enhancer, tmp_path, own):
     enhancer.tokenizer.save_pretrained(tmp_path)
     policy = PromptEnhancer.from_pretrained(tmp_path)
     assert policy(SUBJECTS) == enhancer(SUBJECTS, **{"temperature": 0.9} | own)
-    assert policy(SUBJECTS, do_sample=False, diversity=0.4) == enhancer(SUBJECTS, do_sample=False, diversity=0.4)
-    assert policy(SUBJECTS, do_sample=True, temperature=1.5) == enhancer(SUBJECTS, do_sample=True, temperature=1.5)
+    usual = own.get("usual", False)
+    for asked in ({"do_sample": False, "diversity": 0.4}, {"do_sample": True, "temperature": 1.5}):
+        assert policy(SUBJECTS, **asked) == enhancer(SUBJECTS, **asked, usual=usual)
+    assert not usual or policy(SUBJECTS) != policy(SUBJECTS, usual=False)
     results = {str(policy(SUBJECTS, do_sample=d, temperature=t)) for d, t in [(False, None), (True, 0.3), (True, 1.5)]}
     assert len(results) == 3
 

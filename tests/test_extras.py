@@ -76,7 +76,7 @@ def test_an_extra_brings_what_the_code_imports_of_it(extra):
         "training/ppo.py",
         "training/grpo.py",
         "scripts/prepare_data.py",
-        "scripts/informative_data.py",
+        "scripts/fitting_data.py",
     ],
 )
 def test_a_script_that_learns_says_what_it_wants(script, monkeypatch, capsys):

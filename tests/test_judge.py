@@ -33,14 +33,16 @@ OBJECTIONS = {  # prompt, what was added, the next modifier: the reason
     ("pencil sketch of a fox", "", "octane render"): "contradiction",
     ("a fox", "oil on canvas", "octane render"): "contradiction",
     ("a shoggoth", "8k", "shoggoth shaped clouds"): "",
+    ("a teapot on a table", "8k", "horror"): "unusual",
 }
 
 
 @pytest.mark.parametrize("prompt, added, modifier", OBJECTIONS, ids=str)
 def test_objections(prompt, added, modifier):
-    judge = Judge(prompt)
+    reason = OBJECTIONS[prompt, added, modifier]
+    judge = Judge(prompt, usual=reason == "unusual")
     judge.add(added)
-    assert judge.objection(modifier) == OBJECTIONS[prompt, added, modifier]
+    assert judge.objection(modifier) == reason
 
 
 @pytest.mark.parametrize(

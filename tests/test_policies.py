@@ -80,6 +80,10 @@ def decoding_that_makes_no_sense(folder):
     change(folder / "generation_config.json", temperature="hot")
 
 
+def decoding_that_is_no_answer(folder):
+    change(folder / "generation_config.json", usual="sometimes")
+
+
 def no_tokenizer(folder):
     for file in folder.glob("*"):
         if file.name not in ("config.json", "generation_config.json", "model.safetensors"):
@@ -105,6 +109,7 @@ def the_tokenizer_of_another(folder):
         (infinite, "holds numbers that are NaN or infinite"),
         (decoding_that_is_no_json, "has a generation_config.json that cannot be read"),
         (decoding_that_makes_no_sense, "whose temperature is 'hot': give a number from 0 up"),
+        (decoding_that_is_no_answer, "whose usual is 'sometimes': give true or false"),
         (no_tokenizer, "has no tokenizer: copy the files of the one"),
         (the_tokenizer_of_another, "is another model's: it has 50257 entries, and the model reads"),
     ],

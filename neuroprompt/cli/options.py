@@ -172,6 +172,12 @@ class DecodingOptions:
     top_k: int = option(100, "The likeliest tokens that are sampled from; 0 is all.", min=0)
     top_p: float = option(1.0, "The share of the likeliest tokens that are sampled from; 1 is all.", min=0, max=1)
     min_modifiers: int = option(4, "The modifiers that the policy must at least add.", min=0, max=1_000_000)
+    usual: bool | None = option(
+        None,
+        "Leave out what people seldom write behind such prompts, too.",
+        "--usual/--no-usual",
+        show_default=_POLICYS,
+    )
     window: int = option(77, "The CLIP tokens that a result may have, begin and end included.", min=3, max=1_000_000)
     batch_size: int = option(160, "The sequences that are decoded at once.", min=1)
 

@@ -208,13 +208,19 @@ def _embedded() -> list[Step]:
             check=_is_plain_policy("runs/embedded/sft"),
         ),
         Step(
-            "informative",
-            "python scripts/informative_data.py --data data/embedded --model runs/embedded/sft "
-            "--output data/embedded-informative",
-            # a policy of two steps says nothing of anything: what is kept is what is measured
-            "--least -99 --below -99 --frequent 1 --min_informative 1 --max_tokens 99 --limit 32",
-            after=("sft/embedded",),
-            makes=("data/embedded-informative/pairs",),
+            "fitting",
+            "python scripts/fitting_data.py --data data/embedded --output data/embedded-fitting",
+            "--min_modifiers 1",
+            after=("embedded: data",),
+            makes=("data/embedded-fitting/pairs",),
+        ),
+        Step(
+            "sft/embedded_fitted",
+            "accelerate launch training/sft.py --config configs/sft/embedded_fitted.yaml --resume_from_checkpoint true",
+            SMALL["sft"],
+            after=("fitting", "sft/embedded"),
+            makes=("runs/embedded/fitted/model.safetensors",),
+            check=_is_plain_policy("runs/embedded/fitted"),
         ),
         Step(
             "embedded: export",

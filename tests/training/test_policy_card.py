@@ -54,8 +54,9 @@ def test_data_that_nobody_mended_have_no_such_table(made):
 
 
 def test_a_policy_is_exported_with_how_it_is_decoded(made, tmp_path):
-    weights(str(made / "policy"), tmp_path / "out", diversity=0.5, temperature=0.8)
+    weights(str(made / "policy"), tmp_path / "out", diversity=0.5, temperature=0.8, usual=True)
     settings = json.loads((tmp_path / "out" / "generation_config.json").read_text())
-    assert (settings["do_sample"], settings["temperature"], settings["diversity"]) == (True, 0.8, 0.5)
+    wanted = {"do_sample": True, "temperature": 0.8, "diversity": 0.5, "usual": True}
+    assert {name: settings[name] for name in wanted} == wanted
     size = sum(file.stat().st_size for file in (tmp_path / "out").iterdir())
     assert size < 30e6

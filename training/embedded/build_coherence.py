@@ -6,15 +6,18 @@
     python -m training.embedded.build_coherence groups --prompts prompts.parquet
     python -m training.embedded.build_coherence words --prompts prompts.parquet --dictionary american-english-large \
         --dictionary british-english --output neuroprompt/modifiers/words.tsv
+    python -m training.embedded.build_coherence fit --prompts prompts.parquet \
+        --output neuroprompt/modifiers/fit.safetensors
 
 The first three print what users combine, and what they do not: for every medium the modifiers that stand beside it
 more (`media`) or less (`traits`) often than chance would have it, and the modifiers that say the same (`groups`): those
 of one form but for intensifiers, and those that stand beside the same others while they seldom stand together. The
-tables `media.tsv`, `traits.tsv` and `groups.tsv` were written by hand from these lists; `words` writes its file.
+tables `media.tsv`, `traits.tsv` and `groups.tsv` were written by hand from these lists; `words` and `fit` write theirs.
 (SCOWL's word lists, `wamerican-large` and `wbritish` of Debian, are in the public domain.) Two to ten minutes each on
 one core for 1.1 million prompts.
 """
 
+import json
 import math
 from collections import Counter, defaultdict
 from pathlib import Path
@@ -24,14 +27,19 @@ import numpy as np
 import pyarrow.parquet as pq
 import typer
 from rich.progress import track
+from safetensors.numpy import save_file
+from scipy.sparse import csr_matrix
 
 from neuroprompt.artists import historical
 from neuroprompt.coherence import MEDIA, concepts, group_of, medium_of
+from neuroprompt.fit import kinds_of
 from neuroprompt.modifiers import CATEGORIES, categorise, spelling_key, vocabulary
 from neuroprompt.prompts import Prompt
 
 MIN_MODIFIER = 200  # prompts that hold a modifier, for it to be a candidate
 MIN_WORD, MIN_TERM, MIN_NAME = 20, 50, 200  # prompts that hold a word of a dictionary, of the modifiers, or another
+MIN_FIT_WORD, MIN_KIND = 60, 1000  # prompts that hold a word before their modifiers, or a kind of these
+PRIOR = 0.6  # standard deviation of a word's weight, in nats
 
 # Words of the modifiers' vocabularies, which take in what users write, that are misspelt or names.
 MISSPELT = frozenset(
@@ -116,6 +124,75 @@ def words(
 """
     output.write_text(header + "".join(f"{w}\t{kind}\n" for w, kind in sorted(kinds.items())), encoding="utf-8")
     print(Counter(kinds.values()))
+
+
+@app.command()
+def fit(
+    prompts: Prompts,
+    output: Annotated[Path, typer.Option(help="The file to write.")],
+    passes: Annotated[int, typer.Option(help="Over the prompts.")] = 4,
+) -> None:
+    """Write the models of `neuroprompt/fit.py`: what modifiers are about, by the words of the prompts before them."""
+    import torch
+
+    heads, tails = [], []
+    for text in track(read_prompts(prompts), "reading"):
+        first, *rest = Prompt.parse(text).segments or [""]
+        kinds = frozenset().union(*map(kinds_of, rest))
+        if kinds:
+            heads.append(frozenset(spelling_key(first).split()))
+            tails.append(kinds)
+    words, rows = _matrix(heads, MIN_FIT_WORD)
+    kinds, targets = _matrix(tails, MIN_KIND)
+    rate = np.asarray(targets.mean(0)).ravel()
+    weights = torch.zeros(len(words), len(kinds), requires_grad=True)
+    bias = torch.tensor(np.log(rate / (1 - rate)), dtype=torch.float32, requires_grad=True)
+    optimizer = torch.optim.Adam([weights, bias], lr=0.03)
+    random = np.random.default_rng(0)
+    held_out, learnt = np.split(random.permutation(len(heads)), [len(heads) // 50])
+
+    def loss(chosen: np.ndarray) -> torch.Tensor:
+        read = rows[chosen]
+        found, starts = (torch.from_numpy(part.astype(np.int64)) for part in (read.indices, read.indptr[:-1]))
+        logits = torch.nn.functional.embedding_bag(found, weights, starts, mode="sum") + bias
+        wanted = torch.from_numpy(targets[chosen].toarray())
+        return torch.nn.functional.binary_cross_entropy_with_logits(logits, wanted, reduction="sum") / len(chosen)
+
+    batches = [
+        part for _ in range(passes) for part in np.array_split(random.permutation(learnt), len(learnt) // 8192 + 1)
+    ]
+    with torch.no_grad():
+        before = loss(held_out).item()
+    for step, chosen in enumerate(track(batches, "learning")):
+        optimizer.param_groups[0]["lr"] = 0.03 * (1 - step / len(batches))
+        optimizer.zero_grad()
+        prior = weights.square().sum() / (2 * PRIOR**2 * len(learnt))
+        (loss(chosen) + prior).backward()
+        optimizer.step()
+    with torch.no_grad():
+        print(f"{len(heads):,} prompts, {len(words):,} words, {len(kinds):,} kinds; held-out nats a prompt: "
+              f"{before:.2f} without the prompt, {loss(held_out).item():.2f} with it")  # fmt: skip
+    learnt_weights = weights.detach().numpy()
+    scale = np.abs(learnt_weights).max(0) / 127
+    tensors = {
+        "weights": np.rint(learnt_weights / scale).astype(np.int8),
+        "scale": scale.astype(np.float32),
+        "bias": bias.detach().numpy(),
+        "log_rate": np.log(rate).astype(np.float32),
+    }
+    save_file(tensors, output, metadata={"words": json.dumps(words), "kinds": json.dumps(kinds)})
+
+
+def _matrix(sets: list[frozenset[str]], least: int) -> tuple[list[str], csr_matrix]:
+    """The names that so many sets hold, and which set holds which."""
+    counts = Counter(name for names in sets for name in names)
+    names = sorted(name for name, count in counts.items() if count >= least)
+    number = {name: i for i, name in enumerate(names)}
+    held = [[number[name] for name in members if name in number] for members in sets]
+    lengths = np.cumsum([0, *map(len, held)])
+    columns = np.fromiter((i for row in held for i in row), np.int64)
+    ones = np.ones(len(columns), np.float32)
+    return names, csr_matrix((ones, columns, lengths), shape=(len(sets), len(names)))
 
 
 def print_lift(path: Path, top: int, more: bool) -> None:

@@ -36,6 +36,7 @@ app = typer.Typer(no_args_is_help=True, add_completion=False)
 Run = Annotated[Path, typer.Option(help="Output folder of training/sft.py.")]
 Output = Annotated[Path, typer.Option(help="The policy's folder.")]
 Diversity = Annotated[float | None, typer.Option(help="How much noise a search with this policy has; by default 0.7.")]
+Usual = Annotated[bool | None, typer.Option(help="Whether what is seldom written behind such prompts is left out.")]
 Temperature = Annotated[float | None, typer.Option(help="Sample this policy, at this temperature; by default search.")]
 
 
@@ -45,13 +46,15 @@ def weights(
     output: Output,
     diversity: Diversity = None,
     temperature: Temperature = None,
+    usual: Usual = None,
 ) -> None:
     """Write a policy in half precision, and how it is decoded where nobody asks otherwise."""
     enhancer = PromptEnhancer.from_pretrained(run, device="cpu")
-    if diversity is not None:
+    own = {name: value for name, value in {"diversity": diversity, "usual": usual}.items() if value is not None}
+    if own:
         settings = enhancer.model.generation_config
         settings._from_model_config = False  # with it, the library reads no settings but its own
-        settings.diversity = diversity
+        settings.update(allow_custom_entries=True, **own)
     if temperature is not None:
         sampled_by_default(enhancer.model, temperature)
     enhancer.tokenizer.padding_side = "right"
@@ -77,7 +80,7 @@ def ppo(
     card = Path(source, "README.md")
     story = card.read_text(encoding="utf-8") if card.is_file() else ""
     later = AutoModelForCausalLM.from_pretrained(run, dtype=torch.float32).state_dict()
-    weights(str(run), output / "policy", diversity, temperature)
+    weights(str(run), output / "policy", diversity, temperature, usual=False)  # pictures know better
     stored = load_file(output / "policy" / "model.safetensors")  # tied weights are there once
     write_difference(earlier, {name: later[name] for name in stored}, "policy", output / "policy-sft", rank)
     if story:
