@@ -315,7 +315,7 @@ def _measure(
         part = todo[start : start + size]
         originals, texts, seeds = zip(*part, strict=True)
         on_image = (lambda *_: on_picture()) if on_picture else None
-        measured = reward.measure(texts, originals, seeds, on_image, use_cache=False)
+        measured = reward.measure(texts, originals, seeds, on_image=on_image, use_cache=False)
         columns = [measured.scores[name] for name in _components(reward)]
         rows = list(zip(np.column_stack(columns).tolist(), measured.flagged.tolist(), strict=True))
         for (original, text, seed), row in zip(part, rows, strict=True):

@@ -9,6 +9,7 @@ import sqlite3
 import struct
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import replace
 
 import numpy as np
@@ -208,13 +209,13 @@ def test_duels_that_nobody_votes_on_go_again(tmp_path, monkeypatch):
 
 
 def other_program(path):
-    with sqlite3.connect(path) as database:
+    with closing(sqlite3.connect(path)) as database:
         database.execute("CREATE TABLE scores (key)")
 
 
 def other_version(path):
     asyncio.run(Votes(path).close())
-    with sqlite3.connect(path) as database:
+    with closing(sqlite3.connect(path)) as database:  # else it is written whenever the connection is collected
         database.execute("PRAGMA user_version = 7")
 
 

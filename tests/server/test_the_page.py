@@ -1,8 +1,8 @@
 """The page in a real browser, asking the session's server: Debian's Chromium, or Chrome, by Playwright. Whatever a
 browser asks of another host than this machine, and whatever goes wrong in its console, fails the test that it is in.
 
-    PAGE_PICTURES=docs python -m pytest tests/server/test_page.py -k looks          # the README's pictures
-    AXE=node_modules/axe-core/axe.min.js python -m pytest tests/server/test_page.py # with npm's axe-core, accessibility
+    PAGE_PICTURES=docs python -m pytest tests/server/test_the_page.py -k looks      # the README's pictures
+    AXE=node_modules/axe-core/axe.min.js python -m pytest tests/server/test_the_page.py     # and npm's axe-core looks
 """
 
 import asyncio
