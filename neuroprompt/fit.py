@@ -1,7 +1,7 @@
 """What people write behind such prompts: whether a modifier is usual there, or unusual.
 
-    log_lift("wedding couple running through rain", "eerie")                        # −0.9: two fifths as often as usual
-    log_lift("white ceramic mug on a wooden table", "product photography")          # +1.6
+    log_lift("a meadow full of poppies after rain", "night time")                   # −0.73: half as often as elsewhere
+    log_lift("white ceramic mug on a wooden table", "product photography")          # +1.30
 
 A logistic model for each thing that modifiers are about: the media and traits of `coherence.py`, what says the same,
 the words of styles and vibes, whether somebody is named. It reads which words the prompt has. That is all one must know
