@@ -61,7 +61,7 @@ def strategies(
     steps: Steps = None,
     batch_size: Batch = None,
     dtype: Dtype = None,
-    model: Policy = "embedded-sft",
+    model: Policy = "embedded",
     seed: int = 0,
 ) -> None:
     """What each strategy's winners are worth on pictures that did not choose them."""
@@ -98,7 +98,7 @@ def prediction(
     steps: Steps = None,
     batch_size: Batch = None,
     dtype: Dtype = None,
-    model: Policy = "embedded-sft",
+    model: Policy = "embedded",
     seed: int = 0,
 ) -> None:
     """How well one picture of some samples foretells the pictures of others, by what is known of the texts."""

@@ -1,6 +1,8 @@
 """The one place where a model's name becomes a place to load it from, and a wish for a device the device.
 
 A name is ``embedded`` (what ships), a local folder, or an id on the model hub; everything loadable is found this way.
+Of policies two ship: ``embedded`` is the general one, and ``embedded-ppo`` what PPO made of it for the embedded
+generator, whose pictures it writes for (`policy_for`).
 What is loaded is checked here, too: its weights must be those that its config describes.
 """
 
@@ -28,7 +30,11 @@ if TYPE_CHECKING:
 DIFFERENCE = "difference.safetensors"
 """The file of a model that is kept as its difference to another."""
 
+TUNED = "embedded-ppo"
+"""The policy that PPO tuned to the embedded generator."""
+
 _EMBEDDED = Path(__file__).parent / "assets"
+_RENAMED = {"embedded-sft": "embedded"}
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 _PATIENCE = 5  # seconds for the hub's first answer
 _DECISIVE = (".safetensors", ".json", ".txt", ".model")
@@ -38,11 +44,16 @@ class ModelError(OSError):
     """A model that cannot be loaded; the message is one line and says what to do."""
 
 
+def policy_for(generator: str | None) -> str:
+    """The policy that rewrites where nobody names one, for what `generator` draws (None: nothing is drawn)."""
+    return TUNED if generator == "embedded" else "embedded"
+
+
 def locate(name: str | Path, kind: str, *, weights: bool = True) -> str:
     """Where to load the model called `name` from, for a ``from_pretrained``.
 
     Args:
-        name: ``embedded`` (or ``embedded-sft``, the policy before PPO), a folder, or a hub id.
+        name: ``embedded`` (of policies also ``embedded-ppo``), a folder, or a hub id.
         kind: The folder of the embedded model, such as ``policy``.
         weights: Whether a folder must hold weights as safetensors; a tokenizer's need not.
 
@@ -51,6 +62,8 @@ def locate(name: str | Path, kind: str, *, weights: bool = True) -> str:
             (a pickle runs any code that its maker put in); or the hub does not have it (see `check_hub`).
     """
     name = str(name)
+    if name in _RENAMED:
+        raise ModelError(f"the model {name!r} is called {_RENAMED[name]!r} now")
     if name == "embedded" or name.startswith("embedded-"):
         folder = _EMBEDDED / (kind + name.removeprefix("embedded"))
         if not folder.is_dir():
@@ -82,7 +95,7 @@ def locate(name: str | Path, kind: str, *, weights: bool = True) -> str:
 def whole_model(folder: Path) -> Path:
     """Where a model is whole that may be kept as its difference to another.
 
-    The embedded policy before PPO is: two thin factors for each matrix that PPO's adapters changed, a twentieth of its
+    The policy that PPO tuned is: two thin factors for each matrix that PPO's adapters changed, a twentieth of its
     size (`write_difference` of `training/embedded/export_policy.py`). It is put together in a folder that goes when the
     process ends, and not in memory, since what loads it is not this package alone: TRL's GRPO and RLOO take their
     reference from where the policy came from.

@@ -38,7 +38,7 @@ def main(
 
         judge = load_rewards("pickscore,aesthetic,clip", "embedded")
         reward = PromptReward(ImageGenerator.from_pretrained(), judge, images_per_prompt=2)
-        methods, total = parse_methods("plain,enhanced"), 2 * 2 * len(prompts)
+        methods, total = parse_methods("plain,enhanced", reward=reward), 2 * 2 * len(prompts)
         work.stage("rewriting")
         grid = compare_pictures(prompts, methods, reward, on_progress=lambda done: work.update(done, total, "drawing"))
         save_grid(grid, output)

@@ -429,6 +429,13 @@ def test_ctrl_c_says_what_stays_and_how_to_go_on(command, monkeypatch, tmp_path,
         assert code == 0 and json.loads(out)["output"] == "r" and "report.html" in err, err
 
 
+def test_who_rewrites_belongs_to_the_generator(command, enhancer, tmp_path):
+    tuned = PromptEnhancer.from_pretrained("embedded-ppo", "cpu")
+    for generator, policy in (("embedded", tuned), (locate("embedded", "stable-diffusion"), enhancer)):
+        command("image", "a castle", "--enhance", "--generator", generator, "--steps", 1, "-o", tmp_path / "out.png")
+        assert read_metadata(tmp_path / "out.png")["neuroprompt"]["text"] == policy("a castle").text
+
+
 def test_a_picture_says_how_it_was_made_and_is_scored(command, tmp_path):
     code, _, err = command("image", "boy on a horse", "--enhance", "--style", "watercolor", "--steps", 1, "-o",
                            tmp_path / "out.png")  # fmt: skip

@@ -64,6 +64,10 @@ def loaders(name):
     }
 
 
+def test_a_name_of_before_is_refused_with_todays():
+    assert refused(lambda: locate("embedded-sft", "policy")) == "the model 'embedded-sft' is called 'embedded' now"
+
+
 def refused(load) -> str:
     start = time.perf_counter()
     with pytest.raises((ModelError, ValueError)) as error:

@@ -319,7 +319,7 @@ def test_missing_data_says_how_to_make_it(tmp_path, monkeypatch, capsys):
         config = ["--config", ROOT / "configs" / kind / "embedded.yaml", "--queries", "data/mine"]
         code, error = enter(monkeypatch, capsys, kind, *config, "--reward_func", "math:sqrt")
         assert code == 2 and f"error: there is no folder data/mine: {command}" in error
-    config = ["--config", ROOT / "configs/sft/embedded.yaml", "--model_name_or_path", "embedded-sft", "--bf16", "false"]
+    config = ["--config", ROOT / "configs/sft/embedded.yaml", "--model_name_or_path", "embedded", "--bf16", "false"]
     code, error = enter(monkeypatch, capsys, "sft", *config, "--data_dir", "data/mine", "--source", "")
     assert code == 2 and f"error: there is no data/mine, and no source to make it from: {command}" in error
 
@@ -349,7 +349,7 @@ def test_a_folder_has_one_run_at_a_time(tmp_path, monkeypatch, capsys):
         assert other.stdout.readline() == b"begun\n"
         for kind in ("sft", "ppo", "grpo"):
             config = ["--config", ROOT / "configs" / kind / "embedded.yaml", "--bf16", "false"]
-            config += ["--model_name_or_path", "embedded-sft", "--output_dir", tmp_path / "run"]
+            config += ["--model_name_or_path", "embedded", "--output_dir", tmp_path / "run"]
             config += [] if kind == "sft" else ["--reward_func", "math:sqrt"]
             code, error = enter(monkeypatch, capsys, kind, *config)
             assert code == 2 and f"is being written by process {other.pid}" in error

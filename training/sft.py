@@ -1,7 +1,7 @@
 """Supervised fine-tuning of a prompt policy.
 
     accelerate launch training/sft.py --config configs/sft/gpt2_diffusiondb.yaml
-    accelerate launch training/sft.py --config configs/sft/embedded.yaml --model_name_or_path embedded-sft \
+    accelerate launch training/sft.py --config configs/sft/embedded.yaml --model_name_or_path embedded \
         --data_dir data/mine --output_dir runs/mine
     torchrun --nproc_per_node 2 training/sft.py --config configs/sft/embedded.yaml      # two processes on a CPU
 

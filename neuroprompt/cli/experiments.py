@@ -157,7 +157,7 @@ def optimize(
     to_pairs: str | None = option(None, "The folder for the finds as pairs, for training/sft.py."),
     chat_url: str | None = option(None, "An OpenAI-compatible server that proposes, too."),
     chat_model: str | None = option(None, "The server's model."),
-    model: Model = "embedded-sft",  # a search wants what differs: see docs/search.md
+    model: Model = "embedded",  # a search wants what differs: see docs/search.md
     json_lines: Json = False,
     device: Device = None,
     generator: Generator = "embedded",

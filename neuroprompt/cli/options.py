@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from neuroprompt.cli.app import argument, option
 from neuroprompt.extras import need
-from neuroprompt.models import locate
+from neuroprompt.models import TUNED, locate
 from neuroprompt.modifiers import CATEGORIES
 
 if TYPE_CHECKING:
@@ -23,13 +23,14 @@ if TYPE_CHECKING:
 
 # --- single options ----------------------------------------------------------------------------------------------
 
-Model = Annotated[
-    str,
+_MODEL = (..., "The policy that rewrites: embedded, embedded-ppo, a folder, or a hub id.", "-m")
+Model = Annotated[str, option(*_MODEL, envvar="NEUROPROMPT_MODEL")]
+ModelForGenerator = Annotated[
+    str | None,
     option(
-        ...,
-        "The policy that rewrites: embedded, embedded-sft, a folder, or a hub id.",
-        "-m",
+        *_MODEL,
         envvar="NEUROPROMPT_MODEL",
+        show_default="embedded-ppo with the embedded generator, embedded with others",
     ),
 ]
 Generator = Annotated[
@@ -288,7 +289,7 @@ class RewardOptions:
 
 def find(name: str, kind: str) -> None:
     """What is wrong with a model's name or folder, or with the hub, without loading it."""
-    if not name.startswith("embedded"):  # which ship, and may have to be put together first
+    if name != TUNED:  # which has to be put together first
         locate(name, kind)
 
 

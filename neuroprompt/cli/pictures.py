@@ -17,7 +17,7 @@ from neuroprompt.cli.options import (
     Generator,
     ImagesPerPrompt,
     Json,
-    Model,
+    ModelForGenerator,
     PromptOptions,
     RewardOptions,
     Seed,
@@ -41,7 +41,7 @@ def image(
     prompt: str = argument(..., "What to draw."),
     output: str = option(..., "A .png, .jpg or .webp file.", "-o"),
     enhance: bool = option(False, "Let the policy rewrite the prompt first.", "-e"),
-    model: Model = "embedded",
+    model: ModelForGenerator = None,
     seed: Seed = 0,
     json_lines: Json = False,
     device: Device = None,
@@ -55,7 +55,7 @@ def image(
     """
     from neuroprompt.completions import check_prompt
     from neuroprompt.image_files import SUFFIXES, PictureInfo, save_image
-    from neuroprompt.models import reason
+    from neuroprompt.models import policy_for, reason
     from neuroprompt.prompts import count_clip_tokens
 
     check_file(output, SUFFIXES)
@@ -64,6 +64,7 @@ def image(
         raise ValueError("constraints are for the policy: add --enhance")
     check_prompt(prompt, constraints)
     drawing.check(generator)
+    model = model or policy_for(generator)
     if enhance:
         find(model, "policy")
     with working("picture", "nothing is written") as work:

@@ -24,7 +24,7 @@ from neuroprompt.completions import append, check_prompt
 from neuroprompt.decoding import Constraints
 from neuroprompt.enhancer import TEMPERATURE, PromptEnhancer
 from neuroprompt.evaluation.peers import Peer, PeerRewriter
-from neuroprompt.models import identify, locate
+from neuroprompt.models import identify, locate, policy_for
 from neuroprompt.modifiers import frequent_phrases
 from neuroprompt.prompt_files import read_lines
 from neuroprompt.prompts import CLIP_WINDOW
@@ -95,18 +95,18 @@ def parse_methods(
     """Read "plain,enhanced,policy:runs/ppo+constraints" (or a sequence of such names) as methods.
 
     - ``plain``: the prompt as it is.
-    - ``enhanced``: the embedded policy.
-    - ``policy:NAME``: any policy, by folder or hub id; ``policy:embedded-sft`` is the one before PPO.
+    - ``enhanced``: the embedded policy; where `reward` draws with the embedded generator, that which PPO tuned to it.
+    - ``policy:NAME``: any policy, by folder or hub id; ``policy:embedded`` and ``policy:embedded-ppo`` are those two.
     - ``suffix``: the same ten modifiers for every prompt, the most frequent ones.
     - ``random``: ten random modifiers, drawn by their frequency with a seed that belongs to the prompt.
     - ``file:PATH``: prompts that somebody wrote; the i-th of the file (.txt, .csv, .jsonl) belongs to the i-th prompt.
       It may be what ``neuroprompt enhance`` wrote.
-    - ``best-of-8``: eight samples of ``embedded-sft``, of which `reward` chooses; ``best-of-8:NAME`` of another
+    - ``best-of-8``: eight samples of ``embedded``, of which `reward` chooses; ``best-of-8:NAME`` of another
       policy. Each sample is drawn once, with seeds that `reward` itself never gives out, so that what is chosen is
       judged on pictures that had no part in the choice: its score is not inflated by the luck of the choice (selecting
       and judging on the same pictures would make it an oracle).
     - ``search-64``: `neuroprompt.search` with 64 pictures a prompt, drawn with seeds of its own, too; proposals are
-      those of ``embedded-sft``, or with ``search-64:NAME`` another policy's.
+      those of ``embedded``, or with ``search-64:NAME`` another policy's.
     - ``template:PATH``: somebody else's language model, asked as a YAML file says (see `peers.Peer`).
 
     A policy with ``+constraints`` obeys `constraints`; where no method says so, all policies do.
@@ -119,7 +119,7 @@ def parse_methods(
         coherent: Whether policies and searches leave out modifiers that a person would not sign (see `judge`); the
             baselines and other people's rewriters are taken as they are.
         device: For the policies and peers.
-        reward: Chooses for ``best-of-N`` and ``search-N``.
+        reward: Chooses for ``best-of-N`` and ``search-N``; what it draws with decides who ``enhanced`` is.
         rows: Of a ``file:``, take only the first so many prompts, as was done with the plain ones.
         decoding: Further settings of `enhancer.Decoding`, such as `num_beams`.
 
@@ -168,8 +168,8 @@ def check_methods(
 
 _LATER: Any = object()  # a reward that is loaded once the methods are known to be right
 _MARK = "+constraints"
-_RENAMED = {"sft": "policy:embedded-sft", "ppo": "enhanced"}
-_CHOSEN_FROM = "embedded-sft"  # a choice wants samples that differ: see docs/search.md
+_RENAMED = {"sft": "policy:embedded", "ppo": "policy:embedded-ppo"}
+_CHOSEN_FROM = "embedded"  # a choice wants samples that differ: see docs/search.md
 
 
 class _Making(NamedTuple):
@@ -189,7 +189,12 @@ class _Making(NamedTuple):
 # --- policies ----------------------------------------------------------------------------------------------------
 
 
-def _policy(name: str, making: _Making, source: str = "embedded") -> Method:
+def _enhanced(name: str, making: _Making) -> Method:
+    generator = getattr(making.reward, "generator", None)  # none where nothing draws, or is loaded yet
+    return _policy(name, making, policy_for(generator and generator.name))
+
+
+def _policy(name: str, making: _Making, source: str) -> Method:
     def rewrite(prompts: Sequence[str], enhancer: PromptEnhancer, settings: dict[str, Any]) -> list[str]:
         made = enhancer.rewrite(prompts, making.wish, output_scores=False, **settings)
         return [variants[0].text for variants in made]
@@ -301,13 +306,13 @@ _KINDS = {
     "random": _random,
     "file:(.+)": _file,
     "template:(.+)": _template,
-    "enhanced": _policy,
+    "enhanced": _enhanced,
     "policy:(.+)": _policy,
     r"best-of-(\d+)(?::(.+))?": _best_of,
     r"search-(\d+)(?::(.+))?": _search,
 }
 """Who makes a method, by the pattern of its name; what the pattern's groups hold are the last arguments."""
-_POLICIES = (_policy, _best_of, _search)
+_POLICIES = (_enhanced, _policy, _best_of, _search)
 """What can obey constraints."""
 
 

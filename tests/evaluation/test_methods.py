@@ -1,4 +1,5 @@
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -52,8 +53,15 @@ def test_enhanced_is_the_embedded_policy_and_is_loaded_once(parse, enhancer):
     assert results == [e.text for e in enhancer(PROMPTS, seed=3, num_beams=2, max_new_tokens=16)]
     assert by_name(PROMPTS) == results
     assert parse.loaded == ["embedded"]
-    parse("policy:embedded-sft")[0](PROMPTS)
-    assert parse.loaded == ["embedded", "embedded-sft"]
+    parse("policy:embedded-ppo")[0](PROMPTS)
+    assert parse.loaded == ["embedded", "embedded-ppo"]
+
+
+def test_where_the_embedded_generator_draws_the_policy_that_ppo_tuned_to_it_writes(parse, reward):
+    other = reward.replace()
+    other.generator = SimpleNamespace(name="stabilityai/sd-turbo")
+    for judge, policy in ((None, "embedded"), (other, "embedded"), (reward, "embedded-ppo")):
+        assert [m.settings["policy"] for m in parse("enhanced", reward=judge)] == [policy]
 
 
 def test_any_policy_by_folder():
@@ -139,10 +147,10 @@ def test_the_best_of_several_samples_by_pictures_of_its_own(parse, enhancer, rew
 
 
 def test_what_pictures_choose_from_are_samples_of_the_policy_before_ppo(parse, reward):
-    methods = parse("best-of-3,search-6,best-of-3:embedded,enhanced", reward=reward)
-    assert [m.settings["policy"] for m in methods] == ["embedded-sft", "embedded-sft", "embedded", "embedded"]
+    methods = parse("best-of-3,search-6,best-of-3:embedded-ppo,enhanced", reward=reward)
+    assert [m.settings["policy"] for m in methods] == ["embedded", "embedded", "embedded-ppo", "embedded-ppo"]
     methods[0](PROMPTS[:1])
-    assert parse.loaded == ["embedded-sft"]
+    assert parse.loaded == ["embedded"]
 
 
 def test_a_prompt_is_checked_before_anything_is_loaded(parse):
@@ -214,8 +222,8 @@ def test_what_is_wrong_is_one_line(parse, tmp_path):
         ("", None, "no method is given"),
         ("file:", None, "unknown method 'file:'"),
         ("policy:", None, "unknown method 'policy:'"),
-        ("plain,sft", None, "the method 'sft' is called policy:embedded-sft now"),
-        ("ppo+constraints", WISH, "the method 'ppo+constraints' is called enhanced+constraints now"),
+        ("plain,sft", None, "the method 'sft' is called policy:embedded now"),
+        ("ppo+constraints", WISH, "the method 'ppo+constraints' is called policy:embedded-ppo+constraints now"),
         ("plain,suffix,plain", None, "'plain' is given twice"),
         ("plain+constraints", WISH, "only policies take constraints, and 'plain' is none"),
         ("enhanced+constraints", None, "no constraints are given"),
@@ -232,9 +240,11 @@ def test_what_is_wrong_is_one_line(parse, tmp_path):
         with pytest.raises(ValueError) as caught:
             parse(specs, constraints)
         assert message in str(caught.value) and "\n" not in str(caught.value)
-    for name in ("best-of-2:./nowhere", "policy:./nowhere", f"policy:{tmp_path}", "policy:embedded-none"):
+    for policy in ("./nowhere", tmp_path, "embedded-none", "embedded-sft"):
         with pytest.raises(ModelError):
-            parse(name)
+            parse(f"best-of-2:{policy}")
+        with pytest.raises(ModelError):
+            parse(f"policy:{policy}")
     for name in ("plain", "suffix", "random"):
         with pytest.raises(ValueError, match="the prompt is empty"):
             parse(name)[0](["a cat", " "])

@@ -94,7 +94,7 @@ def test_a_title_is_a_text(text):
 
 
 def test_names_of_ours_are_left_alone():
-    for name in ("policy:runs/embedded/sft-t0.5", "ppo+constraints", "best-of-8:embedded-sft", "image_reward", "100 %"):
+    for name in ("policy:runs/embedded/sft-t0.5", "ppo+constraints", "best-of-8:embedded", "image_reward", "100 %"):
         assert markdown_text(name) == csv_text(name) == name
 
 

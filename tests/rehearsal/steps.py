@@ -163,7 +163,7 @@ def _own_policy() -> list[Step]:
         ),
         Step(
             "own: SFT",
-            "accelerate launch training/sft.py --config configs/sft/embedded.yaml --model_name_or_path embedded-sft "
+            "accelerate launch training/sft.py --config configs/sft/embedded.yaml --model_name_or_path embedded "
             "--data_dir data/mine --max_steps 300 --warmup_steps 30 --eval_steps 100 --output_dir runs/mine",
             SMALL["sft"],
             after=("own: data",),
@@ -254,22 +254,22 @@ def _embedded() -> list[Step]:
         Step(
             "embedded: export after PPO",
             "python training/embedded/export_policy.py ppo --run runs/embedded/ppo --before runs/embedded/sft "
-            "--output neuroprompt/assets --diversity 0.85 --temperature 0.7",
+            "--output neuroprompt/assets/policy-ppo --diversity 0.85 --temperature 0.7",
             "--run runs/embedded/ppo-own",
             after=("embedded: PPO", "embedded: card"),
-            makes=("neuroprompt/assets/policy-sft/difference.safetensors",),
+            makes=("neuroprompt/assets/policy-ppo/difference.safetensors",),
         ),
         Step(
             "embedded: PPO's figures",
             "neuroprompt evaluate --input configs/ppo/queries/test.txt:300 "
-            "--methods plain,policy:embedded-sft,enhanced --against policy:embedded-sft -o results/ppo",
+            "--methods plain,policy:embedded,enhanced --against policy:embedded -o results/ppo",
             f"{DRAW} --input configs/ppo/queries/test.txt:6",
             makes=("results/ppo/report.html",),
         ),
         Step(
             "embedded: PPO's card",
             "python training/embedded/export_policy.py ppo-card --run runs/embedded/ppo --figures results/ppo "
-            "--output neuroprompt/assets/policy",
+            "--output neuroprompt/assets/policy-ppo",
             "--run runs/embedded/ppo-own",
             after=("embedded: export after PPO", "embedded: PPO's figures"),
         ),
@@ -372,7 +372,7 @@ def _commands() -> list[Step]:
     """The other commands of README and documents, word for word."""
     return [
         Step("README: enhance", 'neuroprompt enhance "boy on a horse"'),
-        Step("README: enhance, SFT", 'neuroprompt enhance "boy on a horse" --model embedded-sft'),
+        Step("README: enhance, PPO", 'neuroprompt enhance "boy on a horse" --model embedded-ppo'),
         Step("README: variants", 'neuroprompt enhance "boy on a horse" -n 4 --seed 7'),
         Step("README: a file", "neuroprompt enhance --input prompts.txt --output out.jsonl", makes=("out.jsonl",)),
         Step(

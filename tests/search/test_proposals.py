@@ -12,5 +12,5 @@ def test_a_policy_is_known_by_its_content(enhancer, tmp_path):
     enhancer.tokenizer.save_pretrained(tmp_path / "a")
     shutil.copytree(tmp_path / "a", tmp_path / "b")
     a, b = (PolicyProposals(PromptEnhancer.from_pretrained(tmp_path / name, "cpu")) for name in "ab")
-    other = PolicyProposals(PromptEnhancer.from_pretrained("embedded-sft", "cpu"))
+    other = PolicyProposals(PromptEnhancer.from_pretrained("embedded-ppo", "cpu"))
     assert a.name == b.name != other.name

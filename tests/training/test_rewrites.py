@@ -29,7 +29,7 @@ def test_faults_are_found():
     assert found.categories == {"booster": 1.0}
 
 
-@pytest.mark.parametrize("policy", ["embedded-sft", "embedded"])
+@pytest.mark.parametrize("policy", ["embedded", "embedded-ppo"])
 def test_the_embedded_policies_are_sound_on_everyday_prompts(policy):
     enhancer = PromptEnhancer.from_pretrained(policy, device="cpu")
     animals = ["cat", "dog", "horse", "owl", "fox", "bear", "whale", "lion", "frog", "crow"]

@@ -1,15 +1,16 @@
-"""From a finished SFT run to what ships: half-precision safetensors, the tokenizer, and a model card.
+"""From finished runs to what ships: half-precision safetensors, the tokenizer, and a model card.
 
     python training/embedded/export_policy.py weights --run runs/embedded/sft --output neuroprompt/assets/policy
     python -m training.embedded.evaluate_policy --data data/embedded --prompts partiprompts \
         --output results/policy.json
     python training/embedded/export_policy.py card --run runs/embedded/sft --data data/embedded \
         --figures results/policy.json --prompts partiprompts --output neuroprompt/assets/policy
-    python training/embedded/export_policy.py ppo --run runs/embedded/ppo --output neuroprompt/assets --temperature 0.7
-    neuroprompt evaluate --input configs/ppo/queries/test.txt:300 --methods plain,policy:embedded-sft,enhanced \
-        --against policy:embedded-sft -o results/ppo
+    python training/embedded/export_policy.py ppo --run runs/embedded/ppo --output neuroprompt/assets/policy-ppo \
+        --temperature 0.7
+    neuroprompt evaluate --input configs/ppo/queries/test.txt:300 --methods plain,policy:embedded,enhanced \
+        --against policy:embedded -o results/ppo
     python training/embedded/export_policy.py ppo-card --run runs/embedded/ppo --figures results/ppo \
-        --output neuroprompt/assets/policy
+        --output neuroprompt/assets/policy-ppo
 
 Every figure of the card comes from the run's log, the data's counts and the evaluation's JSON.
 """
@@ -21,9 +22,9 @@ from typing import Annotated
 import torch
 import typer
 from rich.console import Console
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedModel
 
 from neuroprompt.enhancer import PromptEnhancer
 from neuroprompt.evaluation.prompt_sets import load_prompts
@@ -50,13 +51,7 @@ def weights(
 ) -> None:
     """Write a policy in half precision, and how it is decoded where nobody asks otherwise."""
     enhancer = PromptEnhancer.from_pretrained(run, device="cpu")
-    own = {name: value for name, value in {"diversity": diversity, "usual": usual}.items() if value is not None}
-    if own:
-        settings = enhancer.model.generation_config
-        settings._from_model_config = False  # with it, the library reads no settings but its own
-        settings.update(allow_custom_entries=True, **own)
-    if temperature is not None:
-        sampled_by_default(enhancer.model, temperature)
+    _decoded(enhancer.model, diversity, temperature, usual)
     enhancer.tokenizer.padding_side = "right"
     enhancer.model.config.use_cache = True  # training switches it off
     enhancer.model.to(torch.float16).save_pretrained(output)
@@ -68,44 +63,49 @@ def weights(
 @app.command()
 def ppo(
     run: Annotated[Path, typer.Option(help="Output folder of training/ppo.py, trained by LoRA.")],
-    output: Annotated[Path, typer.Option(help="The embedded models' folder: policy and policy-sft go there.")],
-    before: Annotated[str, typer.Option(help="The policy that the run began with.")] = "embedded-sft",
+    output: Annotated[Path, typer.Option(help="The policy's folder, beside that of the policy before.")],
+    before: Annotated[str, typer.Option(help="The policy that the run began with; it ships.")] = "embedded",
     rank: Annotated[int, typer.Option(help="The rank of the run's adapters.")] = 16,
     diversity: Diversity = None,
     temperature: Temperature = None,
 ) -> None:
-    """Write the run's policy in half precision, and the policy that it began with as the difference to it."""
-    source = locate(before, "policy")
-    earlier = AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32).state_dict()
-    card = Path(source, "README.md")
-    story = card.read_text(encoding="utf-8") if card.is_file() else ""
-    later = AutoModelForCausalLM.from_pretrained(run, dtype=torch.float32).state_dict()
-    weights(str(run), output / "policy", diversity, temperature, usual=False)  # pictures know better
-    stored = load_file(output / "policy" / "model.safetensors")  # tied weights are there once
-    write_difference(earlier, {name: later[name] for name in stored}, "policy", output / "policy-sft", rank)
-    if story:
-        (output / "policy-sft" / "README.md").write_text(story, encoding="utf-8")
-    for folder in ("policy", "policy-sft"):
-        size = sum(file.stat().st_size for file in (output / folder).iterdir())
-        Console().print(f"{output / folder}: {size / 1e6:.1f} MB")
+    """Write the run's policy as its difference to the one that it began with, and how it is decoded."""
+    earlier, later = (
+        AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32) for source in (locate(before, "policy"), run)
+    )
+    write_difference(later.state_dict(), earlier.state_dict(), "policy", output, rank)
+    _decoded(later, diversity, temperature, usual=False)  # pictures know better
+    later.generation_config.save_pretrained(output)
+    size = sum(file.stat().st_size for file in output.iterdir())
+    Console().print(f"{output}: {size / 1e6:.1f} MB")
 
 
-def write_difference(before: dict[str, Tensor], after: dict[str, Tensor], base: str, folder: Path, rank: int) -> None:
-    """Write `before` − `after` to `folder`, for `neuroprompt.models.whole_model` to put together.
+def _decoded(model: PreTrainedModel, diversity: float | None, temperature: float | None, usual: bool | None) -> None:
+    """Let the policy's `generation_config` say how it is decoded where nobody asks otherwise."""
+    own = {name: value for name, value in {"diversity": diversity, "usual": usual}.items() if value is not None}
+    if own:
+        model.generation_config._from_model_config = False  # with it, the library reads no settings but its own
+        model.generation_config.update(allow_custom_entries=True, **own)
+    if temperature is not None:
+        sampled_by_default(model, temperature)
+
+
+def write_difference(after: dict[str, Tensor], before: dict[str, Tensor], base: str, folder: Path, rank: int) -> None:
+    """Write `after` − `before` to `folder`, for `neuroprompt.models.whole_model` to put together.
 
     Training by adapters (LoRA, Hu et al. 2022) changes a weight by a matrix of low rank, which two thin factors hold.
 
     Args:
-        before, after: Weights by name, with the same names and shapes.
-        base: Name of the folder beside `folder` that holds `after`, the whole model.
+        after, before: Weights by name, with the same names and shapes.
+        base: Name of the folder beside `folder` that holds `before`, the whole model.
         rank: Of the factors that each matrix's difference is written as.
 
     Raises:
         ValueError: A difference is not of that rank.
     """
     factors: dict[str, Tensor] = {}
-    for name, weight in after.items():
-        difference = before[name].float() - weight.float()
+    for name, weight in before.items():
+        difference = after[name].float() - weight.float()
         if not difference.any():
             continue
         left, values, right = torch.linalg.svd(difference.reshape(len(difference), -1), full_matrices=False)
@@ -122,28 +122,27 @@ def write_difference(before: dict[str, Tensor], after: dict[str, Tensor], base: 
 def ppo_card(
     run: Annotated[Path, typer.Option(help="Output folder of training/ppo.py.")],
     figures: Annotated[
-        Path, typer.Option(help="A folder of `neuroprompt evaluate`, methods policy:embedded-sft and enhanced.")
+        Path, typer.Option(help="A folder of `neuroprompt evaluate`, methods policy:embedded and enhanced.")
     ],
     output: Output,
 ) -> None:
     """Write the card of the policy after PPO from the run's log and the evaluation."""
-    model = PromptEnhancer.from_pretrained(output, device="cpu").model
-    parameters, own = sum(p.numel() for p in model.parameters()), model.generation_config
-    decoded = f"Both are sampled at temperature {own.temperature:g} where nobody asks otherwise." * bool(own.do_sample)
+    own = GenerationConfig.from_pretrained(output)
+    decoded = f" It is sampled at temperature {own.temperature:g} where nobody asks otherwise." * bool(own.do_sample)
     history = json.loads((run / "log_history.json").read_text())
     results = json.loads((figures / "results.json").read_text())
-    wanted = ("Rewards", "Against plain", "Against policy:embedded-sft", "Prompts")
+    wanted = ("Rewards", "Against plain", "Against policy:embedded", "Prompts")
     shown = [table for table in tables(results) if table.title in wanted]
     updates = [entry for entry in history if "kl" in entry]
     evaluations = {entry["step"]: entry for entry in history if "eval_reward" in entry}
     examples = [record for record in read_records(figures) if record["method"] == "enhanced"][:16]
     lines = [
-        "# The embedded policy",
+        "# The embedded policy, tuned to the embedded generator",
         "",
-        "The [supervised policy](../policy-sft/README.md), trained on by PPO against the pictures of the embedded "
-        "Stable Diffusion, scored by the embedded PickScore: `configs/ppo/embedded.yaml`. The reward is the gain over "
-        "the plain prompt's own picture with the same seed. It is a plain `GPT2LMHeadModel` in half precision, "
-        f"{parameters / 1e6:.2f} M parameters; `embedded-sft` is the policy before PPO. {decoded} Licence: Apache-2.0.",
+        "The [embedded policy](../policy/README.md), trained on by PPO against the pictures of the embedded Stable "
+        "Diffusion, scored by the embedded PickScore: `configs/ppo/embedded.yaml`. The reward is the gain over the "
+        "plain prompt's own picture with the same seed. It is `embedded-ppo`, and what rewrites by default where that "
+        f"generator draws; it is kept as its difference to `embedded`.{decoded} Licence: Apache-2.0.",
         "",
         "It knows what flatters *these* pictures, 64 × 64 icons, by the taste of *this* reward, which was made from "
         "rules. For another generator, train it for that one: that is what the method is about.",
