@@ -189,7 +189,8 @@ def _embedded() -> list[Step]:
         Step(
             "embedded: data",
             "python scripts/prepare_data.py --source poloclub/diffusiondb --source_config 2m_text_only "
-            "--evaluation_files configs/ppo/queries/test.txt --output data/embedded",
+            "--min_modifiers 3 --evaluation_files configs/ppo/queries/test.txt --output data/embedded",
+            "--min_modifiers 2",
             makes=("data/embedded/pairs",),
         ),
         Step(
