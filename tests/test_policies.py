@@ -18,6 +18,7 @@ from neuroprompt.evaluation.peers import Peer, PeerRewriter
 from neuroprompt.models import ModelError, locate
 from neuroprompt.policies import CONTROLS, control_tokens, load_policy, load_tokenizer, read_prompts
 from neuroprompt.ppo.rollouts import encode
+from neuroprompt.prompts import clip_tokenizer
 from neuroprompt.training.sft import PolicyTrainer, tell_media
 from tests.checkpoints import policies
 
@@ -253,7 +254,7 @@ def test_pairs_are_told_their_medium_as_at_inference(told, tmp_path):
         assert pair[: len(ids)] == ids
     anything = [f"<|any|>{prompt}" for prompt in MEDIA_PROMPTS]
     assert all_told["validation"]["prompt"][:] == none_told["train"]["prompt"][:] == anything
-    assert tell_media(splits, load_tokenizer("embedded"), 1.0) is splits  # made before there were such tokens
+    assert tell_media(splits, clip_tokenizer(), 1.0) is splits  # which has no such tokens
 
 
 def test_the_share_that_is_told_is_drawn_pair_by_pair(told):
