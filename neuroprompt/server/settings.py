@@ -39,7 +39,7 @@ class ServeSettings:
     )
 
     model: str = setting(
-        "Models", "embedded", "The policy that rewrites: embedded, embedded-sft, a folder, or a hub id."
+        "Models", "embedded", "The policy that rewrites: embedded, embedded-ppo, a folder, or a hub id."
     )
     generator: str = setting(
         "Models",
