@@ -40,7 +40,7 @@ def write(folder):
 
 def test_a_card_says_where_it_all_comes_from(made):
     text = write(made)
-    assert "7,000 steps, 2.2 passes over the pairs, 21 M tokens" in text and "| 1,000 | 3.456 |" in text
+    assert "`configs/sft/embedded.yaml`: 7,000 steps, 2.2 passes over its pairs" in text and "| 1,000 | 3.456 |" in text
     assert "| pairs | 211,005 |" in text and "| too many | comes after twelve others | 824 |" in text
     assert "dead before 1954" in text and "| living artists | 25.00% |" in text
     assert "a 4-gram model of the whole train split predicts held-out text better" in text

@@ -23,6 +23,10 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 def main(
     model: Model = "embedded",
     data: Annotated[Path | None, typer.Option(help="Folder made by scripts/prepare_data.py: perplexities.")] = None,
+    beside: Annotated[
+        list[str] | None,
+        typer.Option(help="NAME=MODEL: another policy of its tokenizer, for perplexities. Repeatable."),
+    ] = None,
     split: Annotated[str, typer.Option(help="Its split to evaluate on.")] = "test",
     prompts: Annotated[
         str | None, typer.Option(help="Plain prompts, a file or a set such as partiprompts: rewrites.")
@@ -36,6 +40,9 @@ def main(
     """Evaluate a policy on held-out pairs and on plain prompts."""
     if not data and not prompts:
         raise ValueError("give --data, --prompts, or both")
+    named = dict(other.split("=", 1) for other in beside or [] if "=" in other)
+    if len(named) < len(beside or []):
+        raise ValueError("--beside wants NAME=MODEL, with a name for each")
     figures = _earlier(output, model)  # what is not measured now is kept
     from neuroprompt.data import PromptData
     from neuroprompt.evaluation.prompt_sets import load_prompts
@@ -49,9 +56,10 @@ def main(
         raise ValueError(f"{data} has no split {split!r}; it has {', '.join(pairs)}")
     quiet_libraries()
     enhancer = load_policy(model, device)
+    others = {name: load_policy(of, device).model for name, of in named.items()}
     if data:
         figures["perplexity"] = _show_perplexities(
-            compare_perplexities(enhancer.model, enhancer.tokenizer, pairs, split), split
+            compare_perplexities(enhancer.model, enhancer.tokenizer, pairs, split, others), split
         )
     if prompts:
         figures["rewrites"] = _show_rewrites(rewrite_statistics(enhancer(texts, seed=seed)), Path(prompts).name)

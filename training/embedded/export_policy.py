@@ -201,18 +201,16 @@ def card(
     data: Annotated[Path, typer.Option(help="Prepared data that the run was trained on.")],
     figures: Annotated[Path, typer.Option(help="JSON of training/embedded/evaluate_policy.py.")],
     prompts: Annotated[str, typer.Option(help="A file or a set of plain prompts: its first ones are the samples.")],
+    fitted: Annotated[Path | None, typer.Option(help="The run on fitting data that went on from there.")] = None,
 ) -> None:
-    """Write the model card from the run's log, the data's counts and the evaluation."""
-    history = json.loads((run / "log_history.json").read_text())
+    """Write the model card from the logs of the runs, the data's counts and the evaluation."""
     made = json.loads((data / "config.json").read_text())
     found = json.loads(figures.read_text())
     enhancer = PromptEnhancer.from_pretrained(output, device="cpu")
     texts = load_prompts(prompts)[:16]
     sizes = enhancer.model.config
     parameters = sum(p.numel() for p in enhancer.model.parameters())
-    last, passes = (max(entry[key] for entry in history) for key in ("step", "epoch"))
-    tokens = max(entry.get("num_input_tokens_seen", 0) for entry in history)
-    curve = {entry["step"]: entry["eval_loss"] for entry in history if "eval_loss" in entry}
+    stages = {"configs/sft/embedded.yaml": run, "configs/sft/embedded_fitted.yaml": fitted}
     rewrites, perplexity = found["rewrites"], found["perplexity"]
     categories = {"other" if c == "null" else c: v for c, v in rewrites["categories"].items()}
     behind = perplexity["policy"]["new"]["loss"] > perplexity["4-gram, Kneser-Ney"]["new"]["loss"]
@@ -241,15 +239,7 @@ def card(
         "",
         "## Training",
         "",
-        f"{last:,} steps, {passes:.1f} passes over the pairs"
-        + (f", {tokens / 1e6:.0f} M tokens" if tokens else "")
-        + ", AdamW with a cosine schedule, `configs/sft/embedded.yaml`. Held-out loss (nats per token of the "
-        "completions; validation split):",
-        "",
-        "| step | loss |",
-        "|---|---|",
-        *[f"| {step:,} | {loss:.3f} |" for step, loss in curve.items()],
-        "",
+        *[line for config, folder in stages.items() if folder for line in _curve(config, folder)],
         "## Held-out perplexity (test split)",
         "",
         "| model | loss per token | perplexity per token | per byte | new text: loss | per token | per byte |",
@@ -283,7 +273,7 @@ def card(
         "## Limits",
         "",
         *["- It has not converged: a 4-gram model of the whole train split predicts held-out text better."] * behind,
-        "- It knows the taste of August 2022: fantasy portraits, digital painting, and the same few painters' names. "
+        "- It knows the taste of August 2022: fantasy, digital painting, cinematic light, and the same few painters. "
         "`--forbid` keeps a name out.",
         f"- {parameters / 1e6:.0f} million parameters: rare words are spelt by pieces and sometimes misspelt, and what "
         "it adds fits the subject only loosely.",
@@ -293,6 +283,21 @@ def card(
     ]
     (output / "README.md").write_text("\n".join(lines), encoding="utf-8")
     Console().print(f"{output / 'README.md'} written")
+
+
+def _curve(config: str, run: Path) -> list[str]:
+    """How a run went."""
+    history = json.loads((run / "log_history.json").read_text())
+    last, passes = (max(entry[key] for entry in history) for key in ("step", "epoch"))
+    return [
+        f"`{config}`: {last:,} steps, {passes:.1f} passes over its pairs. Held-out loss (nats per token of the "
+        "completions; its validation split):",
+        "",
+        "| step | loss |",
+        "|---|---|",
+        *[f"| {entry['step']:,} | {entry['eval_loss']:.3f} |" for entry in history if "eval_loss" in entry],
+        "",
+    ]
 
 
 def _mended(made: dict) -> list[str]:

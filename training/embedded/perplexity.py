@@ -6,8 +6,9 @@ token depends on the tokenizer; per byte it can be compared between any two mode
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -45,9 +46,16 @@ class Perplexity:
 
 
 def compare_perplexities(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, data: DatasetDict, split: str = "test"
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    data: DatasetDict,
+    split: str = "test",
+    beside: Mapping[str, PreTrainedModel] | None = None,
 ) -> dict[str, tuple[Perplexity, Perplexity | None]]:
     """The policy and the baselines on the completions of one split; the baselines are made from the train split.
+
+    Args:
+        beside: Other policies of the same tokenizer, by what they are called.
 
     Returns:
         For each model, its perplexity on all completions and on those of which no eight tokens in a row stand in the
@@ -57,7 +65,7 @@ def compare_perplexities(
     train, held_out = encode_pairs(data["train"], tokenizer), encode_pairs(data[split], tokenizer)
     sizes = np.array([len(c.encode()) for c in data[split]["completion"][:]])
     models = {
-        "policy": lambda pairs: policy_nats(model, pairs),
+        **{name: partial(policy_nats, of) for name, of in {"policy": model, **(beside or {})}.items()},
         "4-gram, Kneser-Ney": KneserNey(train, model.config.vocab_size).nats,
         "ten most frequent modifiers": FixedSuffix(train, data["train"]["completion"][:], tokenizer).nats,
     }
