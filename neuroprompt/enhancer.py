@@ -277,17 +277,20 @@ class PromptEnhancer:
 
     def _write(self, rows: "list[_Row]", beams: int, decoding: Decoding) -> "list[list[tuple[str, list[str]]]]":
         """The text and the modifiers of each result of each row. Where so many modifiers had to be left out that fewer
-        than `min_modifiers` stayed, the policy goes on from these once more."""
+        than `ENOUGH` stayed (or `min_modifiers`), the policy goes on from these, `TRIES` times in all."""
         tails = self._continue(rows, beams, decoding)
         written = [[_finished(row, tail, decoding) for tail in own] for row, own in zip(rows, tails, strict=True)]
         if not decoding.coherent or decoding.returned > 1:
             return written
-        short = {}
-        for i, (row, ((text, modifiers), *_)) in enumerate(zip(rows, written, strict=True)):
-            room = decoding.window - count_clip_tokens(text)
-            if len(modifiers) < decoding.min_modifiers and room > 0:
-                short[i] = row._replace(begun=text[len(row.original) :], modifiers=len(modifiers), room=room)
-        if short:
+        for number in range(1, TRIES):
+            short = {}
+            for i, (row, ((text, modifiers), *_)) in enumerate(zip(rows, written, strict=True)):
+                room = decoding.window - count_clip_tokens(text)
+                if len(modifiers) < min(decoding.min_modifiers, ENOUGH) and room > 0:
+                    begun = text[len(row.original) :]
+                    short[i] = row._replace(begun=begun, modifiers=len(modifiers), room=room, tried=number)
+            if not short:
+                break
             more = self._continue([*short.values()], beams, decoding)
             for (i, row), (tail,) in zip(short.items(), more, strict=True):
                 written[i] = [_finished(row, _Tail(row.begun + tail.text, tail.ended), decoding)]
@@ -297,7 +300,7 @@ class PromptEnhancer:
         """What the policy adds to each row: `decoding.returned` texts."""
         # Budgets and what is cut off belong to the row, so that its result does not depend on its batch.
         budgets = [self._budget(row, decoding.max_new_tokens) for row in rows]
-        heads = [(row.original + (row.begun or "")).rstrip(SEPARATORS) for row in rows]
+        heads = [(row.original + row.begun).rstrip(SEPARATORS) for row in rows]
         longest = [self._positions - budget for budget in budgets]
         tokens = read_prompts(self.tokenizer, heads, longest, [_wanted(row) for row in rows])
         inputs = self.tokenizer.pad({"input_ids": tokens}, return_tensors="pt").to(self.model.device)
@@ -405,6 +408,7 @@ TOKENS_PER_CLIP_TOKEN = 1.25
 # that pictures choose from are drawn at this one in any case: they should differ more than one that is used as it is.
 DIVERSITY = 0.7
 TEMPERATURE = 0.9
+TRIES, ENOUGH = 3, 3  # to find modifiers that nobody objects to, and how many do
 
 
 _RANGES = {
@@ -426,8 +430,9 @@ class _Row(NamedTuple):
     variant: int
     constraints: Constraints | None
     room: int  # CLIP tokens left by the original, and by what is begun
-    begun: str | None = None  # in a second try what stays of the first, and
+    begun: str = ""  # what stays of the tries before, and
     modifiers: int = 0  # how many modifiers that are
+    tried: int = 0
 
 
 class _Tail(NamedTuple):
@@ -456,7 +461,7 @@ def _own(row: _Row) -> tuple:
     """What sets the noise of one wish, and of a second try, apart from another's: else a prompt would get one tail
     whatever is required, and the same again."""
     wish = (row.constraints.clauses, row.constraints.forbid) if row.constraints else ()
-    return wish if row.begun is None else (*wish, row.begun)
+    return (*wish, row.begun, row.tried) if row.tried else wish
 
 
 def _batches(rows: set[_Row], decoding: Decoding) -> Iterator[tuple[list[_Row], int]]:

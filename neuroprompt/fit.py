@@ -25,7 +25,7 @@ from neuroprompt.modifiers import categorise, spelling_key
 LEAST = -0.25
 """The log-lift of what is written behind such prompts three quarters as often as behind any: less is unusual."""
 LEAST_MANNER = 0.0
-"""The same, of a medium, a style or an artist: a whole picture is made so."""
+"""The same, of a medium, a style, an artist or a mood: a whole picture is made so."""
 MANY_WORDS = 6
 """A prompt with more words tells no more than one with so many: what they say counts in proportion."""
 
@@ -57,7 +57,7 @@ def is_unusual(prompt: str, modifier: str) -> bool:
 
 
 def is_manner(modifier: str) -> bool:
-    """Whether a modifier is a medium, a style or an artist: a whole picture is made so."""
+    """Whether a modifier is a medium, a style, an artist or a mood: a whole picture is made so."""
     return _is_manner(spelling_key(modifier))
 
 
@@ -98,7 +98,8 @@ def _log_lifts(key: str) -> np.ndarray:
 
 @lru_cache(maxsize=1 << 16)
 def _is_manner(key: str) -> bool:
-    return categorise(key) in ("artist", "style") or any(concepts()[name].family in MEDIA for name in concepts_in(key))
+    families = {concepts()[name].family for name in concepts_in(key)}
+    return categorise(key) in ("artist", "style") or not families.isdisjoint((*MEDIA, "mood"))
 
 
 @lru_cache(maxsize=1 << 16)

@@ -26,11 +26,13 @@ from neuroprompt.fit import is_unusual
 from neuroprompt.modifiers import spelling_key
 from neuroprompt.prompts import Prompt, modifier_key
 
+MAX_NAMES = 2
+"""Artists in whose manner one picture may be."""
 ARTISTS = ("historical", "all", "none")
 """Who may be named: long dead artists and studios, everybody, or nobody."""
 
 REASONS = {
-    "name": "names an artist or a celebrity who must not be named",
+    "name": "names an artist or a celebrity who must not be named, or a third one",
     "site": "names a site or a contest",
     "jargon": "says what must not be there, a watermark, or what means nothing by itself",
     "no words": "has a word that none is, or is a lone letter or number, or cut off",
@@ -67,7 +69,7 @@ class Judge:
         self._keys: set[str] = set()
         self._groups: set[str] = set()
         self._concepts: set[str] = set()
-        self._lights = 0
+        self._lights = self._names = 0
         self._text = " "  # all clauses, as `spelling_key` has them
         for segment in (*Prompt.parse(prompt).segments, *required):
             self.add(segment)
@@ -78,6 +80,7 @@ class Judge:
         self._keys.add(modifier_key(modifier))
         self._groups |= groups_in(modifier)
         self._lights += is_lighting(modifier)
+        self._names += len(names_in(modifier))
         self._concepts |= concepts_in(modifier)
         self._text += f"{spelling_key(modifier)} | "
 
@@ -89,6 +92,8 @@ class Judge:
             return "said before"
         if groups_in(modifier) & self._groups or (is_lighting(modifier) and self._lights >= MAX_LIGHTS):
             return "said before"
+        if (names := len(names_in(modifier))) and self._names + names > MAX_NAMES:
+            return "name"
         named = concepts_in(modifier)
         if any(concepts()[name].excludes & (self._concepts | named) for name in named):
             return "contradiction"
