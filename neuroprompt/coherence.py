@@ -201,8 +201,9 @@ def fits_anything(modifier: str, family: str = "") -> bool:
 
 def unknown_words(text: str, known: Iterable[str] = ()) -> list[str]:
     """The words of `text` that neither prompts are made of (`words.tsv`) nor stand in the texts `known`."""
-    given = {word for other in known for word in spelling_key(other).split()}
-    return [w for w in spelling_key(text).split() if not (w in given or is_word(w))]
+    given = {word.strip("'") for other in known for word in spelling_key(other).split()}
+    words = (word.strip("'") for word in spelling_key(text).split())
+    return [word for word in words if word and not (word in given or is_word(word))]
 
 
 def is_word(word: str, *, in_dictionary: bool = False) -> bool:

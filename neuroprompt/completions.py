@@ -136,9 +136,9 @@ def shortest_rewrite(head: str, constraints: Constraints) -> str:
 
 
 def _as_typed(head: str, tail: str, constraints: Constraints | None) -> Prompt:
-    """What the policy wrote as one would type it: single blanks, one behind each separator, and the required phrases as
-    the user spells them ("Straße", "OPEN")."""
-    tail = re.sub(r"\s+", " ", tail)
+    """What the policy wrote as one would type it: single blanks and separators, a blank behind each, and required
+    phrases as the user spells them ("Straße", "OPEN")."""
+    tail = re.sub(r"([,;|])(?: ?[,;|])+", r"\1", re.sub(r"\s+", " ", tail))
     matches = [m for m in check(head + tail, constraints).matches if m] if constraints else []
     for match in sorted(matches, key=lambda m: m.start, reverse=True):
         start, end = match.start - len(head), match.end - len(head)

@@ -69,7 +69,7 @@ class Judge:
         self._keys: set[str] = set()
         self._groups: set[str] = set()
         self._concepts: set[str] = set()
-        self._lights = self._names = 0
+        self._lights = self._names = self._grounds = 0
         self._text = " "  # all clauses, as `spelling_key` has them
         for segment in (*Prompt.parse(prompt).segments, *required):
             self.add(segment)
@@ -81,6 +81,7 @@ class Judge:
         self._groups |= groups_in(modifier)
         self._lights += is_lighting(modifier)
         self._names += len(names_in(modifier))
+        self._grounds += _is_ground(modifier)
         self._concepts |= concepts_in(modifier)
         self._text += f"{spelling_key(modifier)} | "
 
@@ -91,6 +92,8 @@ class Judge:
         if f" {spelling_key(modifier)} " in self._text or modifier_key(modifier) in self._keys:
             return "said before"
         if groups_in(modifier) & self._groups or (is_lighting(modifier) and self._lights >= MAX_LIGHTS):
+            return "said before"
+        if _is_ground(modifier) and self._grounds:
             return "said before"
         if (names := len(names_in(modifier))) and self._names + names > MAX_NAMES:
             return "name"
@@ -112,7 +115,8 @@ class Judge:
             return reason
         named = {i for name in names for i in range(name.start, name.end)}
         known = (i in named or w in self._own or is_word(w, in_dictionary=True) for i, w in enumerate(words))
-        if not all(known) or key.isdigit() or all(len(word) < 2 for word in words) or words[-1] in _CUT_OFF:
+        lone = any(len(w) == 1 and w in _LETTERS and i not in named and w not in self._own for i, w in enumerate(words))
+        if lone or not all(known) or key.isdigit() or all(len(word) < 2 for word in words) or words[-1] in _CUT_OFF:
             return "no words"
         return "" if fits_subject(modifier, self._prompt) else "not of the subject"
 
@@ -158,6 +162,11 @@ def faults(original: str, text: str, required: Iterable[str] = ()) -> Faults:
     )
 
 
+def _is_ground(modifier: str) -> bool:
+    return spelling_key(modifier).endswith(" background")
+
+
+_LETTERS = frozenset("bcdefghjklmnopqrsuvwyz")  # "amazing d art"; not those of "a castle", "t shirt", "x ray"
 _CUT_OFF = frozenset("a an the of in on at by with and or for to from as is are very into his her their its my".split())
 
 

@@ -277,6 +277,7 @@ def test_words_that_nobody_knows():
     assert unknown_words("a castle, 4k, octane render, f/1.8, 35mm, d&d, art-deco") == []
     assert unknown_words("post-produ van gogh, sharp foc, yawning kitte") == ["produ", "foc", "kitte"]
     assert unknown_words("a shoggoth, xyzzy", known=["Xyzzy of the shoggoth"]) == []
+    assert unknown_words("a sign saying 'plz conserve', 8k", known=["a sign saying 'plz conserve'"]) == []
     assert is_word("rutkowski") and not is_word("rutkowski", in_dictionary=True)
 
 

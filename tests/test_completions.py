@@ -147,3 +147,7 @@ def test_what_is_required_of_a_text_that_is_not_understood_stands_and_counts():
     tail = ", oil painting, thick brush strokes, photo, golden hour, portrait"
     text, _ = finish("ein Fuchs", tail, True, 77, wish, understood=False)
     assert text == "ein Fuchs, oil painting, thick brush strokes, golden hour"
+
+
+def test_separators_that_a_policy_doubles_are_one():
+    assert finish("a castle", ",, fog, ,8k", True, None)[0] == "a castle, fog, 8k"

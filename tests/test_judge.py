@@ -34,6 +34,9 @@ OBJECTIONS = {  # prompt, what was added, the next modifier: the reason
     ("a fox", "oil on canvas", "octane render"): "contradiction",
     ("a shoggoth", "8k", "shoggoth shaped clouds"): "",
     ("a teapot on a table", "8k", "horror"): "unusual",
+    ("a castle", "by monet, by rembrandt", "by alphonse mucha"): "name",
+    ("a castle", "8k", "amazing d art"): "no words",
+    ("a mug", "white background", "blue background"): "said before",
 }
 
 
