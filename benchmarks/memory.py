@@ -48,6 +48,7 @@ STARTS = {  # policies that a supervised stage makes, and what it starts from
     "runs/gpt2_diffusiondb/sft": "openai-community/gpt2",
     "runs/smollm2/sft": "HuggingFaceTB/SmolLM2-135M",
     "runs/embedded/init": "embedded",
+    "runs/embedded/wide": "embedded",
     "runs/embedded/sft": "embedded",
 }
 MEASURES = {  # what docs/gpu.md has against too little memory

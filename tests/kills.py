@@ -210,7 +210,13 @@ _TRAINING = {
     "report_to": "none",
     "resume_from_checkpoint": "true",
 }
-_SFT = {"config": ROOT / "configs/sft/embedded.yaml", "data_dir": "data", "max_length": 64, "dataset_num_proc": 1}
+_SFT = {
+    "config": ROOT / "configs/sft/embedded.yaml",
+    "data_dir": "data",
+    "minibatch_size": 64,
+    "max_length": 64,
+    "dataset_num_proc": 1,
+}
 _PPO = {
     "queries": "prompts.txt",
     "reward_func": "rewards:words",

@@ -45,7 +45,7 @@ def main(
             n_layer=layers,
             n_head=heads,
             activation_function="gelu_pytorch_tanh",  # GPT-2's own GELU, as one fused operation
-            resid_pdrop=0.0,  # less than one pass over a large corpus: nothing to regularise
+            resid_pdrop=0.0,  # few passes over a large corpus
             embd_pdrop=0.0,
             attn_pdrop=0.0,
             bos_token_id=tokenizer.eos_token_id,
