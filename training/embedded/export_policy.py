@@ -1,9 +1,11 @@
 """From finished runs to what ships: half-precision safetensors, the tokenizer, and a model card.
 
-    python training/embedded/export_policy.py weights --run runs/embedded/sft --output neuroprompt/assets/policy
+    python training/embedded/export_policy.py weights --run runs/embedded/fitted --output neuroprompt/assets/policy
     python -m training.embedded.evaluate_policy --data data/embedded --prompts partiprompts \
         --output results/policy.json
-    python training/embedded/export_policy.py card --run runs/embedded/sft --data data/embedded \
+    python training/embedded/export_policy.py card --stage configs/sft/embedded_wide.yaml=runs/embedded/wide \
+        --stage configs/sft/embedded.yaml=runs/embedded/sft \
+        --stage configs/sft/embedded_fitted.yaml=runs/embedded/fitted \
         --figures results/policy.json --prompts partiprompts --output neuroprompt/assets/policy
     python training/embedded/export_policy.py ppo --run runs/embedded/ppo --output neuroprompt/assets/policy-ppo \
         --temperature 0.7
@@ -12,20 +14,24 @@
     python training/embedded/export_policy.py ppo-card --run runs/embedded/ppo --figures results/ppo \
         --output neuroprompt/assets/policy-ppo
 
-Every figure of the card comes from the run's log, the data's counts and the evaluation's JSON.
+Every figure of a card comes from the logs of runs, the data's counts and the evaluation's JSON.
 """
 
 import json
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import torch
 import typer
+import yaml
 from rich.console import Console
 from safetensors.torch import save_file
 from torch import Tensor
 from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedModel
 
+from neuroprompt import programs
 from neuroprompt.enhancer import PromptEnhancer
 from neuroprompt.evaluation.prompt_sets import load_prompts
 from neuroprompt.evaluation.summary import read_records, tables
@@ -33,8 +39,9 @@ from neuroprompt.models import DIFFERENCE, locate
 from neuroprompt.policies import CONTROLS, sampled_by_default
 from neuroprompt.targets import REASONS
 
-app = typer.Typer(no_args_is_help=True, add_completion=False)
-Run = Annotated[Path, typer.Option(help="Output folder of training/sft.py.")]
+CURVE_ROWS = 8  # of a training's table
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 Output = Annotated[Path, typer.Option(help="The policy's folder.")]
 Diversity = Annotated[float | None, typer.Option(help="How much noise a search with this policy has; by default 0.7.")]
 Usual = Annotated[bool | None, typer.Option(help="Whether what is seldom written behind such prompts is left out.")]
@@ -196,21 +203,22 @@ def _curve_row(updates: list[dict], start: int, count: int) -> str:
 
 @app.command()
 def card(
-    run: Run,
+    stage: Annotated[
+        list[str],
+        typer.Option(help="CONFIG=RUN: the YAML file of a training, and its output folder. Repeatable, in order."),
+    ],
     output: Output,
-    data: Annotated[Path, typer.Option(help="Prepared data that the run was trained on.")],
     figures: Annotated[Path, typer.Option(help="JSON of training/embedded/evaluate_policy.py.")],
     prompts: Annotated[str, typer.Option(help="A file or a set of plain prompts: its first ones are the samples.")],
-    fitted: Annotated[Path | None, typer.Option(help="The run on fitting data that went on from there.")] = None,
 ) -> None:
-    """Write the model card from the logs of the runs, the data's counts and the evaluation."""
-    made = json.loads((data / "config.json").read_text())
+    """Write the model card from the logs of the trainings, the counts of their data and the evaluation."""
+    stages = [_Stage.read(given) for given in stage]
+    made = stages[-1].data
     found = json.loads(figures.read_text())
     enhancer = PromptEnhancer.from_pretrained(output, device="cpu")
     texts = load_prompts(prompts)[:16]
     sizes = enhancer.model.config
     parameters = sum(p.numel() for p in enhancer.model.parameters())
-    stages = {"configs/sft/embedded.yaml": run, "configs/sft/embedded_fitted.yaml": fitted}
     rewrites, perplexity = found["rewrites"], found["perplexity"]
     categories = {"other" if c == "null" else c: v for c, v in rewrites["categories"].items()}
     behind = perplexity["policy"]["new"]["loss"] > perplexity["4-gram, Kneser-Ney"]["new"]["loss"]
@@ -228,7 +236,8 @@ def card(
         "",
         "## Data",
         "",
-        "Prompts of the Stable Diffusion beta Discord, August 2022 (DiffusionDB has the same messages as CC0-1.0).",
+        "Prompts of the Stable Diffusion beta Discord, August 2022 (DiffusionDB has the same messages as CC0-1.0). "
+        "What was left of them for the last training:",
         "",
         "| step | prompts left |",
         "|---|---|",
@@ -239,7 +248,12 @@ def card(
         "",
         "## Training",
         "",
-        *[line for config, folder in stages.items() if folder for line in _curve(config, folder)],
+        "Loss is in nats per token. A row's training loss is the mean since the row before; held-out loss is that of "
+        "the validation split of the same training's data. Training pairs are mostly told the medium that they name, "
+        "held-out pairs never: that is a part of what lies between the two losses. The rest is what the policy knows "
+        "of its training pairs by heart.",
+        "",
+        *[line for number, one in enumerate(stages, 1) for line in one.curve(number)],
         "## Held-out perplexity (test split)",
         "",
         "| model | loss per token | perplexity per token | per byte | new text: loss | per token | per byte |",
@@ -272,7 +286,7 @@ def card(
         "",
         "## Limits",
         "",
-        *["- It has not converged: a 4-gram model of the whole train split predicts held-out text better."] * behind,
+        *["- Held-out text that is new is predicted better by a 4-gram model of the whole train split."] * behind,
         "- It knows the taste of August 2022: fantasy, digital painting, cinematic light, and the same few painters. "
         "`--forbid` keeps a name out.",
         f"- {parameters / 1e6:.0f} million parameters: rare words are spelt by pieces and sometimes misspelt, and what "
@@ -285,19 +299,68 @@ def card(
     Console().print(f"{output / 'README.md'} written")
 
 
-def _curve(config: str, run: Path) -> list[str]:
-    """How a run went."""
-    history = json.loads((run / "log_history.json").read_text())
-    last, passes = (max(entry[key] for entry in history) for key in ("step", "epoch"))
-    return [
-        f"`{config}`: {last:,} steps, {passes:.1f} passes over its pairs. Held-out loss (nats per token of the "
-        "completions; its validation split):",
-        "",
-        "| step | loss |",
-        "|---|---|",
-        *[f"| {entry['step']:,} | {entry['eval_loss']:.3f} |" for entry in history if "eval_loss" in entry],
-        "",
-    ]
+@dataclass(frozen=True)
+class _Stage:
+    """A training that the policy went through.
+
+    Args:
+        config: Where its YAML file is.
+        yaml: What stands there; the first line is a comment that says what the training is for.
+        history: Its run's log.
+        data: `config.json` of the data that the file names.
+    """
+
+    config: str
+    yaml: str
+    history: list[dict]
+    data: dict
+
+    @classmethod
+    def read(cls, given: str) -> "_Stage":
+        """What is behind `CONFIG=RUN`.
+
+        Raises:
+            ValueError: It is not of that form, or a file is not there.
+        """
+        config, _, run = given.partition("=")
+        if not run:
+            raise ValueError(f"--stage {given}: give CONFIG=RUN, a YAML file and the output folder of its training")
+        try:
+            text = Path(config).read_text("utf-8")
+            made = Path(yaml.safe_load(text)["data_dir"], "config.json").read_text("utf-8")
+            history = Path(run, "log_history.json").read_text("utf-8")
+        except FileNotFoundError as error:
+            raise ValueError(f"--stage {given}: there is no {error.filename}") from error
+        return cls(config, text, json.loads(history), json.loads(made))
+
+    def curve(self, number: int) -> list[str]:
+        """How it went, as lines of Markdown."""
+        whole = yaml.safe_load(self.yaml).get("completion_only_loss") is False
+        pairs = [count for name, count in self.data["counts"].items() if name.startswith("pairs")][-1]
+        last, passes = (max(entry[key] for entry in self.history) for key in ("step", "epoch"))
+        return [
+            f"### {number}. `{self.config}`",
+            "",
+            self.yaml.partition("\n")[0].removeprefix("# "),
+            "",
+            f"{last:,} steps, {passes:.1f} passes over the training split of {pairs:,} pairs, with the loss on "
+            f"{'prompts and completions' if whole else 'completions'}.",
+            "",
+            "| step | training loss | held-out loss |",
+            "|---|---|---|",
+            *self._rows(last),
+            "",
+        ]
+
+    def _rows(self, last: int) -> Iterator[str]:
+        before = 0
+        for end in (round(last * row / CURVE_ROWS) for row in range(1, CURVE_ROWS + 1)):
+            part = [entry for entry in self.history if before < entry["step"] <= end]
+            losses, held_out = ([entry[key] for entry in part if key in entry] for key in ("loss", "eval_loss"))
+            if part:
+                training = f"{sum(losses) / len(losses):.3f}" if losses else ""
+                yield f"| {end:,} | {training} | {f'{held_out[-1]:.3f}' if held_out else ''} |"
+            before = end
 
 
 def _mended(made: dict) -> list[str]:
@@ -325,4 +388,4 @@ def _cells(p: dict) -> str:
 
 
 if __name__ == "__main__":
-    app()
+    programs.run(app)
