@@ -164,7 +164,7 @@ def _own_policy() -> list[Step]:
         Step(
             "own: SFT",
             "accelerate launch training/sft.py --config configs/sft/embedded.yaml --model_name_or_path embedded "
-            "--data_dir data/mine --max_steps 300 --warmup_steps 30 --eval_steps 100 --output_dir runs/mine",
+            "--data_dir data/mine --minibatch_size 64 --max_steps 300 --warmup_steps 30 --output_dir runs/mine",
             SMALL["sft"],
             after=("own: data",),
             makes=("runs/mine/model.safetensors",),
@@ -187,6 +187,13 @@ def _embedded() -> list[Step]:
     """training/embedded/README.md, and the configs on the embedded models."""
     return [
         Step(
+            "embedded: all prompts",
+            "python scripts/prepare_data.py --source poloclub/diffusiondb --source_config 2m_text_only "
+            "--min_modifiers 1 --max_per_tail 500 --evaluation_files configs/ppo/queries/test.txt "
+            "--output data/embedded-wide",
+            makes=("data/embedded-wide/pairs",),
+        ),
+        Step(
             "embedded: data",
             "python scripts/prepare_data.py --source poloclub/diffusiondb --source_config 2m_text_only "
             "--min_modifiers 3 --evaluation_files configs/ppo/queries/test.txt --output data/embedded",
@@ -201,61 +208,62 @@ def _embedded() -> list[Step]:
             makes=("runs/embedded/init/model.safetensors",),
         ),
         Step(
-            "sft/embedded",
-            "accelerate launch training/sft.py --config configs/sft/embedded.yaml --resume_from_checkpoint true",
-            SMALL["sft"],
-            after=("init_policy",),
-            makes=("runs/embedded/sft/model.safetensors",),
-            check=_is_plain_policy("runs/embedded/sft"),
-        ),
-        Step(
             "fitting",
             "python scripts/fitting_data.py --data data/embedded --output data/embedded-fitting",
             "--min_modifiers 1",
             after=("embedded: data",),
             makes=("data/embedded-fitting/pairs",),
         ),
-        Step(
-            "sft/embedded_fitted",
-            "accelerate launch training/sft.py --config configs/sft/embedded_fitted.yaml --resume_from_checkpoint true",
-            SMALL["sft"],
-            after=("fitting", "sft/embedded"),
-            makes=("runs/embedded/fitted/model.safetensors",),
-            check=_is_plain_policy("runs/embedded/fitted"),
+        *(
+            Step(
+                f"sft/{config}",
+                f"accelerate launch training/sft.py --config configs/sft/{config}.yaml --resume_from_checkpoint true",
+                SMALL["sft"],
+                after=after,
+                makes=(f"runs/embedded/{run}/model.safetensors",),
+                check=_is_plain_policy(f"runs/embedded/{run}"),
+            )
+            for config, run, after in (
+                ("embedded_wide", "wide", ("embedded: all prompts", "init_policy")),
+                ("embedded", "sft", ("sft/embedded_wide",)),
+                ("embedded_fitted", "fitted", ("fitting", "sft/embedded")),
+            )
         ),
         Step(
             "embedded: export",
-            "python training/embedded/export_policy.py weights --run runs/embedded/sft "
-            "--output neuroprompt/assets/policy",
-            after=("sft/embedded",),
+            "python training/embedded/export_policy.py weights --run runs/embedded/fitted "
+            "--output neuroprompt/assets/policy --temperature 0.9 --diversity 0.85 --usual",
+            after=("sft/embedded_fitted",),
             makes=("neuroprompt/assets/policy/model.safetensors",),
         ),
         Step(
             "embedded: figures",
             "python -m training.embedded.evaluate_policy --data data/embedded --prompts partiprompts "
-            "--output results/policy.json",
-            after=("embedded: data",),
+            '--output results/policy.json --beside "before its last training=runs/embedded/sft"',
+            after=("embedded: export",),
             makes=("results/policy.json",),
         ),
         Step(
             "embedded: card",
-            "python training/embedded/export_policy.py card --run runs/embedded/sft --data data/embedded "
-            "--figures results/policy.json --prompts partiprompts --output neuroprompt/assets/policy",
+            "python training/embedded/export_policy.py card --stage configs/sft/embedded_wide.yaml=runs/embedded/wide "
+            "--stage configs/sft/embedded.yaml=runs/embedded/sft "
+            "--stage configs/sft/embedded_fitted.yaml=runs/embedded/fitted --figures results/policy.json "
+            "--prompts partiprompts --output neuroprompt/assets/policy",
             after=("embedded: export", "embedded: figures"),
             makes=("neuroprompt/assets/policy/README.md",),
         ),
         Step(
             "embedded: PPO",
             "accelerate launch training/ppo.py --config configs/ppo/embedded.yaml "
-            "--model_name_or_path runs/embedded/sft",
+            "--model_name_or_path runs/embedded/fitted",
             f"{SMALL['ppo']} --output_dir runs/embedded/ppo-own",
-            after=("sft/embedded",),
+            after=("sft/embedded_fitted",),
             makes=("runs/embedded/ppo-own/model.safetensors",),
         ),
         Step(
             "embedded: export after PPO",
-            "python training/embedded/export_policy.py ppo --run runs/embedded/ppo --before runs/embedded/sft "
-            "--output neuroprompt/assets/policy-ppo --diversity 0.85 --temperature 0.7",
+            "python training/embedded/export_policy.py ppo --run runs/embedded/ppo --before runs/embedded/fitted "
+            "--output neuroprompt/assets/policy-ppo --diversity 0.85 --temperature 0.9",
             "--run runs/embedded/ppo-own",
             after=("embedded: PPO", "embedded: card"),
             makes=("neuroprompt/assets/policy-ppo/difference.safetensors",),
@@ -318,7 +326,7 @@ def _launched() -> list[Step]:
             "sft, two processes",
             "torchrun --nproc_per_node 2 training/sft.py --config configs/sft/embedded.yaml",
             f"{SMALL['sft']} --output_dir runs/embedded/sft-2",
-            after=("init_policy",),
+            after=("sft/embedded_wide",),
             makes=("runs/embedded/sft-2/model.safetensors",),
         ),
         Step(
