@@ -171,8 +171,10 @@ def _coherent(head: str, added: Prompt, constraints: Constraints | None, underst
     judge = Judge(head, compress(added.segments, needed), usual=usual)
     family = controls(", ".join([head, *compress(added.segments, needed)]))
     keep = []
-    for segment, is_needed in zip(added.segments, needed, strict=True):
+    for i, (segment, is_needed) in enumerate(zip(added.segments, needed, strict=True)):
         fits = understood or fits_anything(segment, family)
+        if i == 0 and head == head.rstrip(SEPARATORS) and not _SET_APART.match(str(added)):
+            fits = False  # with it the user's last word would be another one: "truck" + "engine"
         keep.append(is_needed or (fits and not judge.objection(segment)))
         if keep[-1]:
             judge.add(segment)
@@ -212,6 +214,8 @@ _CODE = re.compile(
     r"[=!]=|\bdef \w+\(|\bfunction\b[^,]*\([^,]*\{|\bSELECT\b.+\bFROM\b|#include\b|\w\([^()]*\) ?[;{]|"
     r"\b[a-z]\w*\.[a-z]\w*\(|\+\+ ?[);]|\bimport \w+ as \w+"
 )
+# What may follow the user's last word: a separator, or a connective.
+_SET_APART = re.compile(r"\s*[,;|.]|\s+(?:by|in|with|at|on|during)\s|\s*BREAK", re.IGNORECASE)
 # A modifier cut off after its connective, or before it ("art by …"), or inside a bracket.
 _DANGLING = re.compile(
     r"(?:^|\s)(?:by|and|of|in|the|a|an|with|from|style of|on|at|to)$|^(?:art|style|trending|painted|drawn|inspired)$|"

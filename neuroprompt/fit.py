@@ -19,13 +19,15 @@ from typing import NamedTuple
 import numpy as np
 from safetensors import safe_open
 
-from neuroprompt.coherence import MEDIA, concepts, concepts_in, groups_in
+from neuroprompt.coherence import MEDIA, concepts, concepts_in, groups_in, is_lighting
 from neuroprompt.modifiers import categorise, spelling_key
 
 LEAST = -0.25
 """The log-lift of what is written behind such prompts three quarters as often as behind any: less is unusual."""
-LEAST_MANNER = 0.0
-"""The same, of a medium, a style, an artist or a mood: a whole picture is made so."""
+LEAST_MEDIUM = 0.0
+"""The same, of a medium: a whole picture is made so."""
+LEAST_WORLD = 0.4
+"""The same, of a style, an artist, a mood or a genre: where it is not at home it makes another picture of the prompt."""
 MANY_WORDS = 6
 """A prompt with more words tells no more than one with so many: what they say counts in proportion."""
 
@@ -35,6 +37,7 @@ ANYTHING = frozenset({
     "=volumetric lighting", "lighting", "light", "and", "of", "in", "the", "style", "high", "art",
 })  # fmt: skip
 """What fits anything, however seldom it is written there."""
+GENRES = frozenset({"=fantasy", "=science fiction", "=cyberpunk", "=steampunk", "=horror", "=psychedelic", "=surreal"})
 
 
 def kinds_of(modifier: str) -> frozenset[str]:
@@ -51,14 +54,28 @@ def log_lift(prompt: str, modifier: str) -> float | None:
 
 
 def is_unusual(prompt: str, modifier: str) -> bool:
-    """Whether people write such a modifier behind such a prompt more seldom than `LEAST` or `LEAST_MANNER` says."""
+    """Whether people write such a modifier behind such a prompt more seldom than `LEAST`, `LEAST_MEDIUM` or
+    `LEAST_WORLD` says; or it is something that too few write anywhere to tell, and no light, lens or quality."""
     lift = log_lift(prompt, modifier)
-    return lift is not None and lift < (LEAST_MANNER if is_manner(modifier) else LEAST)
+    if lift is None:
+        return _is_strange(spelling_key(modifier))
+    return lift < (LEAST_WORLD if is_world(modifier) else LEAST_MEDIUM if is_manner(modifier) else LEAST)
 
 
 def is_manner(modifier: str) -> bool:
     """Whether a modifier is a medium, a style, an artist or a mood: a whole picture is made so."""
     return _is_manner(spelling_key(modifier))
+
+
+def is_world(modifier: str) -> bool:
+    """Whether a modifier is a style, an artist, a mood or a genre."""
+    return _is_world(spelling_key(modifier))
+
+
+def is_generic(modifier: str) -> bool:
+    """Whether a modifier says how good the picture is, or that it is cinematic, and nothing else: it fits any prompt."""
+    key = spelling_key(modifier)
+    return categorise(key) in ("booster", "vibe") and not is_lighting(key) and _told(key) <= ANYTHING
 
 
 class Model(NamedTuple):
@@ -98,16 +115,30 @@ def _log_lifts(key: str) -> np.ndarray:
 
 @lru_cache(maxsize=1 << 16)
 def _is_manner(key: str) -> bool:
-    families = {concepts()[name].family for name in concepts_in(key)}
-    return categorise(key) in ("artist", "style") or not families.isdisjoint((*MEDIA, "mood"))
+    return _is_world(key) or not {concepts()[name].family for name in concepts_in(key)}.isdisjoint(MEDIA)
+
+
+@lru_cache(maxsize=1 << 16)
+def _is_world(key: str) -> bool:
+    moods = any(concepts()[name].family == "mood" for name in concepts_in(key))
+    return moods or categorise(key) in ("artist", "style") or not GENRES.isdisjoint(_told(key))
+
+
+def _is_strange(key: str) -> bool:
+    return categorise(key) not in ("booster", "perspective") and ANYTHING.isdisjoint(_told(key))
 
 
 @lru_cache(maxsize=1 << 16)
 def _kinds_of(key: str) -> frozenset[str]:
+    return _told(key) - ANYTHING
+
+
+def _told(key: str) -> frozenset[str]:
+    """What a modifier is about, `ANYTHING` too."""
     kinds = {*concepts_in(key), *(f"={group}" for group in groups_in(key))}
     category = categorise(key)
     if category == "artist":
         kinds.add("=somebody")
     if category in ("style", "vibe"):
         kinds |= set(key.split())
-    return frozenset(kinds) - ANYTHING
+    return frozenset(kinds)

@@ -22,12 +22,14 @@ from neuroprompt.coherence import (
     table,
     unknown_words,
 )
-from neuroprompt.fit import is_unusual
+from neuroprompt.fit import is_generic, is_unusual
 from neuroprompt.modifiers import spelling_key
 from neuroprompt.prompts import Prompt, modifier_key
 
 MAX_NAMES = 2
 """Artists in whose manner one picture may be."""
+MAX_GENERIC = 2
+"""Modifiers that fit any picture, where the others are to be usual: left to themselves, policies write little else."""
 ARTISTS = ("historical", "all", "none")
 """Who may be named: long dead artists and studios, everybody, or nobody."""
 
@@ -35,11 +37,12 @@ REASONS = {
     "name": "names an artist or a celebrity who must not be named, or a third one",
     "site": "names a site or a contest",
     "jargon": "says what must not be there, a watermark, or what means nothing by itself",
-    "no words": "has a word that none is, or is a lone letter or number, or cut off",
+    "no words": "has a word that none is, or one twice in a row, or is a lone letter or number, or cut off",
     "not of the subject": "is about a person or a creature, and the subject is neither",
     "said before": "says what another modifier says, or the prompt",
     "contradiction": "contradicts what another modifier says, or the prompt",
     "unusual": "is seldom written behind such prompts",
+    "booster": "is a third one of those that fit any picture (“8k”, “highly detailed”)",
 }
 """Why a modifier goes."""
 
@@ -52,7 +55,7 @@ class Judge:
         required: Modifiers that stand in the result wherever they come, and are not judged either.
         artists: One of `ARTISTS`.
         spared: Modifiers that are no jargon and no site, whatever the table says; as `spelling_key` has them.
-        usual: Whether what people seldom write behind such prompts is wrong, too (see `fit`).
+        usual: Whether what people seldom write behind such prompts is wrong, too (see `fit`), and a third booster.
     """
 
     def __init__(
@@ -69,7 +72,7 @@ class Judge:
         self._keys: set[str] = set()
         self._groups: set[str] = set()
         self._concepts: set[str] = set()
-        self._lights = self._names = self._grounds = 0
+        self._lights = self._names = self._grounds = self._generic = 0
         self._text = " "  # all clauses, as `spelling_key` has them
         for segment in (*Prompt.parse(prompt).segments, *required):
             self.add(segment)
@@ -82,6 +85,7 @@ class Judge:
         self._lights += is_lighting(modifier)
         self._names += len(names_in(modifier))
         self._grounds += _is_ground(modifier)
+        self._generic += is_generic(modifier)
         self._concepts |= concepts_in(modifier)
         self._text += f"{spelling_key(modifier)} | "
 
@@ -100,6 +104,8 @@ class Judge:
         named = concepts_in(modifier)
         if any(concepts()[name].excludes & (self._concepts | named) for name in named):
             return "contradiction"
+        if self._usual and is_generic(modifier) and self._generic >= MAX_GENERIC:
+            return "booster"
         return "unusual" if self._usual and is_unusual(self._given, modifier) else ""
 
     def flaw(self, modifier: str) -> str:
@@ -116,7 +122,10 @@ class Judge:
         named = {i for name in names for i in range(name.start, name.end)}
         known = (i in named or w in self._own or is_word(w, in_dictionary=True) for i, w in enumerate(words))
         lone = any(len(w) == 1 and w in _LETTERS and i not in named and w not in self._own for i, w in enumerate(words))
-        if lone or not all(known) or key.isdigit() or all(len(word) < 2 for word in words) or words[-1] in _CUT_OFF:
+        doubled = any(map(str.__eq__, words, words[1:]))
+        if lone or doubled or not all(known) or key.isdigit() or all(len(word) < 2 for word in words):
+            return "no words"
+        if words[-1] in _CUT_OFF:
             return "no words"
         return "" if fits_subject(modifier, self._prompt) else "not of the subject"
 

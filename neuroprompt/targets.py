@@ -18,7 +18,6 @@ from neuroprompt.prompts import Prompt
 
 REASONS = judge.REASONS | {
     "no modifier": "is nothing that a picture is modified by, as far as the six categories know",
-    "booster": "is a third one of those that fit any picture (“8k”, “highly detailed”)",
     "too many": "comes after twelve others",
 }
 """Why a modifier goes."""

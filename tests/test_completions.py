@@ -151,3 +151,17 @@ def test_what_is_required_of_a_text_that_is_not_understood_stands_and_counts():
 
 def test_separators_that_a_policy_doubles_are_one():
     assert finish("a castle", ",, fog, ,8k", True, None)[0] == "a castle, fog, 8k"
+
+
+@pytest.mark.parametrize(
+    ("head", "tail", "text"),
+    [
+        ("one distant truck", " engine, sunset", "one distant truck, sunset"),
+        ("in the style of Dali", "tan, sunset", "in the style of Dali, sunset"),
+        ("a castle", " and a red horse, sunset", "a castle, sunset"),
+        ("a castle", " by alphonse mucha, sunset", "a castle by alphonse mucha, sunset"),
+        ("a castle, ", "red walls, sunset", "a castle, red walls, sunset"),
+    ],
+)
+def test_the_last_word_of_the_user_does_not_become_another(head, tail, text):
+    assert finish(head, tail, True, None)[0] == text

@@ -34,8 +34,14 @@ OBJECTIONS = {  # prompt, what was added, the next modifier: the reason
     ("a fox", "oil on canvas", "octane render"): "contradiction",
     ("a shoggoth", "8k", "shoggoth shaped clouds"): "",
     ("a teapot on a table", "8k", "horror"): "unusual",
+    ("a teapot on a table", "8k", "video game"): "unusual",  # too few say so anywhere to tell
+    ("a teapot on a table", "8k, highly detailed", "cinematic"): "booster",
+    ("a castle", "8k, highly detailed", "cinematic"): "",
     ("a castle", "by monet, by rembrandt", "by alphonse mucha"): "name",
     ("a castle", "8k", "amazing d art"): "no words",
+    ("a castle", "8k", "high camera camera view"): "no words",
+    ("a street", "80s", "retro 1950s"): "contradiction",
+    ("ink drawing of a tree", "8k", "pencil sketch"): "contradiction",
     ("a mug", "white background", "blue background"): "said before",
 }
 
@@ -43,8 +49,9 @@ OBJECTIONS = {  # prompt, what was added, the next modifier: the reason
 @pytest.mark.parametrize("prompt, added, modifier", OBJECTIONS, ids=str)
 def test_objections(prompt, added, modifier):
     reason = OBJECTIONS[prompt, added, modifier]
-    judge = Judge(prompt, usual=reason == "unusual")
-    judge.add(added)
+    judge = Judge(prompt, usual=reason in ("unusual", "booster"))
+    for earlier in added.split(", "):
+        judge.add(earlier)
     assert judge.objection(modifier) == reason
 
 
