@@ -27,7 +27,7 @@ LEAST = -0.25
 LEAST_MEDIUM = 0.0
 """The same, of a medium: a whole picture is made so."""
 LEAST_WORLD = 0.4
-"""The same, of a style, an artist, a mood or a genre: where it is not at home it makes another picture of the prompt."""
+"""The same, of a style, an artist, a mood or a genre: where it is not at home it makes another picture."""
 MANY_WORDS = 6
 """A prompt with more words tells no more than one with so many: what they say counts in proportion."""
 
@@ -73,7 +73,7 @@ def is_world(modifier: str) -> bool:
 
 
 def is_generic(modifier: str) -> bool:
-    """Whether a modifier says how good the picture is, or that it is cinematic, and nothing else: it fits any prompt."""
+    """Whether a modifier says how good the picture is, or that it is cinematic, and no more: it fits any prompt."""
     key = spelling_key(modifier)
     return categorise(key) in ("booster", "vibe") and not is_lighting(key) and _told(key) <= ANYTHING
 
