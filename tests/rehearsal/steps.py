@@ -240,6 +240,7 @@ def _embedded() -> list[Step]:
             "embedded: figures",
             "python -m training.embedded.evaluate_policy --data data/embedded --prompts partiprompts "
             '--output results/policy.json --beside "before its last training=runs/embedded/sft"',
+            "--model neuroprompt/assets/policy",
             after=("embedded: export",),
             makes=("results/policy.json",),
         ),

@@ -1,5 +1,6 @@
 import itertools
 import math
+from copy import deepcopy
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ from datasets import Dataset, DatasetDict
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from neuroprompt.prompts import clip_tokenizer
+from training.embedded.evaluate_policy import main
 from training.embedded.perplexity import (
     FixedSuffix,
     KneserNey,
@@ -115,3 +117,15 @@ def test_perplexity_units():
     p = Perplexity(nats=10 * math.log(4), tokens=10, bytes=40)
     assert p.per_token == pytest.approx(4)
     assert p.per_byte == pytest.approx(4**0.25)
+
+
+def test_policies_of_two_tokenizers_are_not_compared(enhancer, tmp_path):
+    other = deepcopy(enhancer.tokenizer)
+    other.add_tokens(["lighthousekeeper"])
+    other.save_pretrained(tmp_path)
+    model = deepcopy(enhancer.model)
+    model.resize_token_embeddings(len(other))
+    model.save_pretrained(tmp_path)
+    (tmp_path / "prompts.txt").write_text("a castle\n")
+    with pytest.raises(ValueError, match=f"--beside mine={tmp_path}: it has another tokenizer than embedded"):
+        main("embedded", beside=[f"mine={tmp_path}"], prompts=str(tmp_path / "prompts.txt"))

@@ -56,10 +56,14 @@ def main(
         raise ValueError(f"{data} has no split {split!r}; it has {', '.join(pairs)}")
     quiet_libraries()
     enhancer = load_policy(model, device)
-    others = {name: load_policy(of, device).model for name, of in named.items()}
+    others = {name: load_policy(of, device) for name, of in named.items()}
+    for name, other in others.items():
+        if other.tokenizer.get_vocab() != enhancer.tokenizer.get_vocab():
+            raise ValueError(f"--beside {name}={named[name]}: it has another tokenizer than {model}")
+    models = {name: other.model for name, other in others.items()}
     if data:
         figures["perplexity"] = _show_perplexities(
-            compare_perplexities(enhancer.model, enhancer.tokenizer, pairs, split, others), split
+            compare_perplexities(enhancer.model, enhancer.tokenizer, pairs, split, models), split
         )
     if prompts:
         figures["rewrites"] = _show_rewrites(rewrite_statistics(enhancer(texts, seed=seed)), Path(prompts).name)
