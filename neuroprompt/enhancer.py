@@ -408,7 +408,7 @@ TOKENS_PER_CLIP_TOKEN = 1.25
 # that pictures choose from are drawn at this one in any case: they should differ more than one that is used as it is.
 DIVERSITY = 0.7
 TEMPERATURE = 0.9
-TRIES, ENOUGH = 3, 3  # to find modifiers that nobody objects to, and how many do
+TRIES, ENOUGH = 4, 3  # to find modifiers that nobody objects to, and how many do
 
 
 _RANGES = {
