@@ -50,9 +50,11 @@ def test_a_card_says_where_it_all_comes_from(made):
     text = write("wide.yaml=wide", "pairs.yaml=pairs")
     first, second = text.index("### 1. `wide.yaml`\n\nWhat wide"), text.index("### 2. `pairs.yaml`\n\nWhat pairs")
     first, second = text[first:second], text[second:]
-    assert "800 steps, 1.0 passes over the training split of 409,878 pairs, with the loss on prompts and c" in first
+    assert "800 steps, 1.0 passes over the training split of its 409,878 pairs, with the loss on prompts and c" in first
     assert "| 200 | 4.750 |  |\n| 400 | 4.500 |  |\n| 600 | 4.250 |  |\n| 800 | 4.000 | 4.567 |\n\n" in first
-    assert "7,000 steps, 2.2 passes over the training split of 211,005 pairs, with the loss on completions" in second
+    assert (
+        "7,000 steps, 2.2 passes over the training split of its 211,005 pairs, with the loss on completions" in second
+    )
     assert "| 875 |  | 3.456 |\n| 3,500 | 2.100 |  |" in second
     assert "| pairs | 211,005 |" in text and "| too many | comes after twelve others | 824 |" in text
     assert "dead before 1954" in text and "| living artists | 25.00% |" in text

@@ -230,7 +230,7 @@ def card(
         f"{sizes.n_positions} positions) and a byte-level BPE of {sizes.vocab_size:,} entries that lower-cases, in "
         "half precision. It continues a plain image prompt with the modifiers that expert users add.",
         "",
-        *[f"Before the prompt stands the family of its medium, where the prompt names one: {', '.join(told)}.", ""]
+        *[f"Before the prompt stands a token for the family of its medium, or for any: `{' '.join(told)}`.", ""]
         * bool(told),
         "Made from nothing by `training/embedded/README.md`'s commands. Licence: Apache-2.0.",
         "",
@@ -262,7 +262,7 @@ def card(
         "",
         f"All: {perplexity['policy']['all']['tokens']:,} tokens. New text: the completions of which no eight tokens in "
         f"a row stand in the train split, {perplexity['policy']['new']['tokens']:,} tokens. Users try many subjects "
-        "with one long tail, which an n-gram table of the whole train split remembers better than a small model does.",
+        "with one long tail: to remember it helps with the former, and not with the latter.",
         "",
         "`training/embedded/evaluate_policy.py` prints this and the next table.",
         "",
@@ -287,10 +287,10 @@ def card(
         "## Limits",
         "",
         *["- Held-out text that is new is predicted better by a 4-gram model of the whole train split."] * behind,
-        "- It knows the taste of August 2022: fantasy, digital painting, cinematic light, and the same few painters. "
-        "`--forbid` keeps a name out.",
-        f"- {parameters / 1e6:.0f} million parameters: rare words are spelt by pieces and sometimes misspelt, and what "
-        "it adds fits the subject only loosely.",
+        "- It knows the taste of August 2022: high detail, sharp focus, cinematic light, concept art. `--forbid` keeps "
+        "a phrase out.",
+        f"- {parameters / 1e6:.0f} million parameters: rare words are spelt by pieces and can be misspelt, and what it "
+        "adds fits the subject only loosely.",
         "- English, lower case. The user's own text is kept as typed in any language.",
         "- An explicit-word filter cleaned its data; it is no safety filter for what users type.",
         "",
@@ -343,7 +343,7 @@ class _Stage:
             "",
             self.yaml.partition("\n")[0].removeprefix("# "),
             "",
-            f"{last:,} steps, {passes:.1f} passes over the training split of {pairs:,} pairs, with the loss on "
+            f"{last:,} steps, {passes:.1f} passes over the training split of its {pairs:,} pairs, with the loss on "
             f"{'prompts and completions' if whole else 'completions'}.",
             "",
             "| step | training loss | held-out loss |",
