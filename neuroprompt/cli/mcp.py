@@ -30,7 +30,7 @@ def mcp(
         None, "Where pictures are put, and may be scored by name; without it no file is written, and none is read."
     ),
     model: Model = "embedded",
-    search_model: str = option("embedded-sft", "The policy that proposes to a search, which wants what differs."),
+    search_model: str = option("embedded", "The policy that proposes to a search, which wants what differs."),
     device: Device = None,
     generator: Generator = "embedded",
     drawing: DrawingOptions,
