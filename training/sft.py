@@ -3,7 +3,7 @@
     accelerate launch training/sft.py --config configs/sft/gpt2_diffusiondb.yaml
     accelerate launch training/sft.py --config configs/sft/embedded.yaml --model_name_or_path embedded \
         --data_dir data/mine --output_dir runs/mine
-    torchrun --nproc_per_node 2 training/sft.py --config configs/sft/embedded.yaml      # two processes on a CPU
+    torchrun --nproc_per_node 2 training/sft.py --config configs/sft/embedded.yaml --use_cpu true
 
 The command line beats the YAML file. Add `--resume_from_checkpoint true` to go on after the last checkpoint, or
 `--dry_run` to see what a run takes, without weights and without a GPU.

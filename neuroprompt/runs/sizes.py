@@ -47,7 +47,7 @@ class GlobalBatch:
         if self.world_size != count:
             raise ValueError(
                 f"the environment says {count} process(es), and torch finds {self.world_size}: start the training with "
-                "accelerate launch or torchrun"
+                "accelerate launch or torchrun, and on CPUs with --use_cpu true"
             )
 
     def _derive(self) -> None:

@@ -325,7 +325,7 @@ def _launched() -> list[Step]:
     return [
         Step(
             "sft, two processes",
-            "torchrun --nproc_per_node 2 training/sft.py --config configs/sft/embedded.yaml",
+            "torchrun --nproc_per_node 2 training/sft.py --config configs/sft/embedded.yaml --use_cpu true",
             f"{SMALL['sft']} --output_dir runs/embedded/sft-2",
             after=("sft/embedded_wide",),
             makes=("runs/embedded/sft-2/model.safetensors",),

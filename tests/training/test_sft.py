@@ -63,6 +63,7 @@ def train(folder, output, *arguments, processes=0):
         "logging_steps": 1,
         "warmup_steps": 2,
         "minibatch_size": 8,
+        "use_cpu": "true",
         "bf16": "false",
         "dataset_num_proc": 1,
     }
