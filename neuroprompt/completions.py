@@ -12,7 +12,7 @@ from itertools import compress
 from neuroprompt.coherence import controls, described, fits_anything
 from neuroprompt.decoding import ConstraintError, Constraints, check, occurrences
 from neuroprompt.judge import Judge
-from neuroprompt.modifiers import spelling_key
+from neuroprompt.modifiers import categorise, spelling_key
 from neuroprompt.prompts import CLIP_WINDOW, SEPARATORS, Prompt, count_clip_tokens, modifier_key
 
 
@@ -166,7 +166,7 @@ def _whole(head: str, added: Prompt, ended: bool, constraints: Constraints | Non
 def _coherent(head: str, added: Prompt, constraints: Constraints | None, understood: bool, usual: bool) -> Prompt:
     """The modifiers that nothing speaks against, and those that the constraints need; these go before the others."""
     if constraints:
-        added = _said_once(head, added, constraints)
+        added = _said_once(head, _set_free(head, added, constraints), constraints)
     needed = _needed(head, added, constraints)
     judge = Judge(head, compress(added.segments, needed), usual=usual)
     family = controls(", ".join([head, *compress(added.segments, needed)]))
@@ -179,6 +179,23 @@ def _coherent(head: str, added: Prompt, constraints: Constraints | None, underst
         if keep[-1]:
             judge.add(segment)
     return added.keep(keep)
+
+
+def _set_free(head: str, added: Prompt, constraints: Constraints) -> Prompt:
+    """With nothing but the required phrase, and a connective before it, of what is no modifier by itself: "Mount Fuji"
+    of "Mount Fuji runway portrayed"."""
+    matches = [m for m in check(head + str(added), constraints).matches if m]
+    segments, at = [], len(head)
+    for separator, segment in zip(added.separators, added.segments, strict=False):
+        start, at = at + len(separator), at + len(separator) + len(segment)
+        inside = [m for m in matches if start <= m.start and m.end <= at]
+        if len(inside) == 1 and categorise(segment) is None:
+            before, after = segment[: inside[0].start - start], segment[inside[0].end - start :]
+            if _LETTER.search(after) or (_LETTER.search(before) and not _CONNECTIVE.search(before)):
+                segment = inside[0].phrase
+        segments.append(segment)
+    freed = Prompt(tuple(segments), added.separators)
+    return freed if check(head + str(freed), constraints) else added
 
 
 def _said_once(head: str, added: Prompt, constraints: Constraints) -> Prompt:
@@ -214,6 +231,8 @@ _CODE = re.compile(
     r"[=!]=|\bdef \w+\(|\bfunction\b[^,]*\([^,]*\{|\bSELECT\b.+\bFROM\b|#include\b|\w\([^()]*\) ?[;{]|"
     r"\b[a-z]\w*\.[a-z]\w*\(|\+\+ ?[);]|\bimport \w+ as \w+"
 )
+_LETTER = re.compile(r"[^\W\d_]")
+_CONNECTIVE = re.compile(r"\b(?:by|with|of|in|on|at|from) (?:an? |the )?$", re.IGNORECASE)
 # What may follow the user's last word: a separator, or a connective.
 _SET_APART = re.compile(r"\s*[,;|.]|\s+(?:by|in|with|at|on|during)\s|\s*BREAK", re.IGNORECASE)
 # A modifier cut off after its connective, or before it ("art by …"), or inside a bracket.

@@ -286,7 +286,7 @@ class PromptEnhancer:
             short = {}
             for i, (row, ((text, modifiers), *_)) in enumerate(zip(rows, written, strict=True)):
                 room = decoding.window - count_clip_tokens(text)
-                if len(modifiers) < min(decoding.min_modifiers, ENOUGH) and room > 0:
+                if len(modifiers) < min(decoding.min_modifiers, ENOUGH) + _clauses(row) and room > 0:
                     begun = text[len(row.original) :]
                     short[i] = row._replace(begun=begun, modifiers=len(modifiers), room=room, tried=number)
             if not short:
@@ -408,7 +408,7 @@ TOKENS_PER_CLIP_TOKEN = 1.25
 # that pictures choose from are drawn at this one in any case: they should differ more than one that is used as it is.
 DIVERSITY = 0.7
 TEMPERATURE = 0.9
-TRIES, ENOUGH = 4, 3  # to find modifiers that nobody objects to, and how many do
+TRIES, ENOUGH = 6, 3  # to find modifiers that nobody objects to, and how many do
 
 
 _RANGES = {

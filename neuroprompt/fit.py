@@ -19,7 +19,7 @@ from typing import NamedTuple
 import numpy as np
 from safetensors import safe_open
 
-from neuroprompt.coherence import MEDIA, concepts, concepts_in, groups_in, is_lighting
+from neuroprompt.coherence import MEDIA, concepts, concepts_in, group_of, groups_in, is_lighting
 from neuroprompt.modifiers import categorise, spelling_key
 
 LEAST = -0.25
@@ -37,6 +37,8 @@ ANYTHING = frozenset({
     "=volumetric lighting", "lighting", "light", "and", "of", "in", "the", "style", "high", "art",
 })  # fmt: skip
 """What fits anything, however seldom it is written there."""
+VAGUE = frozenset({"beautiful", "amazing", "elegant", "epic", "smooth", "atmospheric", "dramatic", "intricate"})
+"""Groups that praise the picture, and say nothing that it could show."""
 GENRES = frozenset({"=fantasy", "=science fiction", "=cyberpunk", "=steampunk", "=horror", "=psychedelic", "=surreal"})
 
 
@@ -73,8 +75,10 @@ def is_world(modifier: str) -> bool:
 
 
 def is_generic(modifier: str) -> bool:
-    """Whether a modifier says how good the picture is, or that it is cinematic, and no more: it fits any prompt."""
+    """Whether a modifier praises the picture, or says that it is cinematic, and no more: it fits any prompt."""
     key = spelling_key(modifier)
+    if group_of(key) in VAGUE:
+        return True
     return categorise(key) in ("booster", "vibe") and not is_lighting(key) and _told(key) <= ANYTHING
 
 

@@ -4,6 +4,7 @@ The same judge reads what users wrote, so that a policy does not learn it (`targ
 that it does not reach the user (`completions.py`).
 """
 
+import re
 from collections.abc import Container, Iterable, Mapping
 from functools import cache, lru_cache
 from typing import NamedTuple
@@ -55,7 +56,8 @@ class Judge:
         required: Modifiers that stand in the result wherever they come, and are not judged either.
         artists: One of `ARTISTS`.
         spared: Modifiers that are no jargon and no site, whatever the table says; as `spelling_key` has them.
-        usual: Whether what people seldom write behind such prompts is wrong, too (see `fit`), and a third booster.
+        usual: Whether more is wrong: what people seldom write behind such prompts (see `fit`), a third booster, a word
+            for the second time, a second view of the subject, a second artist.
     """
 
     def __init__(
@@ -73,6 +75,8 @@ class Judge:
         self._groups: set[str] = set()
         self._concepts: set[str] = set()
         self._lights = self._names = self._grounds = self._generic = 0
+        self._words: set[str] = set()
+        self._framed = False
         self._text = " "  # all clauses, as `spelling_key` has them
         for segment in (*Prompt.parse(prompt).segments, *required):
             self.add(segment)
@@ -86,6 +90,8 @@ class Judge:
         self._names += len(names_in(modifier))
         self._grounds += _is_ground(modifier)
         self._generic += is_generic(modifier)
+        self._words.update(_telling(modifier))
+        self._framed |= _is_framing(modifier)
         self._concepts |= concepts_in(modifier)
         self._text += f"{spelling_key(modifier)} | "
 
@@ -104,9 +110,19 @@ class Judge:
         named = concepts_in(modifier)
         if any(concepts()[name].excludes & (self._concepts | named) for name in named):
             return "contradiction"
-        if self._usual and is_generic(modifier) and self._generic >= MAX_GENERIC:
+        return self._whim(modifier) if self._usual else ""
+
+    def _whim(self, modifier: str) -> str:
+        """What is wrong with `modifier` for a reader who wants every word to be meant."""
+        if any(_alike(word, said) for word in _telling(modifier) for said in self._words):
+            return "said before"
+        if self._framed and _is_framing(modifier):
+            return "contradiction"
+        if self._names and names_in(modifier):
+            return "name"
+        if self._generic >= MAX_GENERIC and is_generic(modifier):
             return "booster"
-        return "unusual" if self._usual and is_unusual(self._given, modifier) else ""
+        return "unusual" if is_unusual(self._given, modifier) else ""
 
     def flaw(self, modifier: str) -> str:
         """What is wrong with `modifier` whatever stands beside it: one of `REASONS`, or ""."""
@@ -122,7 +138,7 @@ class Judge:
         named = {i for name in names for i in range(name.start, name.end)}
         known = (i in named or w in self._own or is_word(w, in_dictionary=True) for i, w in enumerate(words))
         lone = any(len(w) == 1 and w in _LETTERS and i not in named and w not in self._own for i, w in enumerate(words))
-        doubled = any(map(str.__eq__, words, words[1:]))
+        doubled = any(map(str.__eq__, words, words[1:])) or len(telling := _telling(key)) > len(set(telling))
         if lone or doubled or not all(known) or key.isdigit() or all(len(word) < 2 for word in words):
             return "no words"
         if words[-1] in _CUT_OFF:
@@ -177,6 +193,34 @@ def _is_ground(modifier: str) -> bool:
 
 _LETTERS = frozenset("bcdefghjklmnopqrsuvwyz")  # "amazing d art"; not those of "a castle", "t shirt", "x ray"
 _CUT_OFF = frozenset("a an the of in on at by with and or for to from as is are very into his her their its my".split())
+
+# What may come twice; the rest of a modifier's words tell what it is about.
+_COMMON = frozenset(
+    "a an the of in on at by with and or for to from as is are very into his her their its my who that this "
+    "high highly very ultra extremely hyper super insanely detail details detailed quality resolution award winning "
+    "color colors colour colours colored coloured style art beautiful background".split()
+)
+# From where, or how near, a picture sees its subject.
+_FRAMING = re.compile(
+    r"\b(?:views?|viewed|shots?|angle|perspective|profile|isometric|aerial|overhead|closeup|close|macro|panorama|"
+    r"panoramic|headshot|full body|full length|bust|pov|from (?:above|below|behind|afar|the side)|birds eye|top down)\b"
+)
+
+
+def _alike(word: str, other: str) -> bool:
+    """Whether two words say one thing: "fog" and "foggy", "photo" and "photorealistic"."""
+    short, long = sorted((word, other), key=len)
+    return long.startswith(short) and (len(long) <= len(short) + 4 or short == "photo")
+
+
+def _telling(text: str) -> list[str]:
+    """The words of a text that are not to come again."""
+    return [w for w in spelling_key(text).split() if len(w) > 2 and w not in _COMMON and w.isalpha()]
+
+
+@lru_cache(maxsize=1 << 16)
+def _is_framing(modifier: str) -> bool:
+    return bool(_FRAMING.search(spelling_key(modifier)))
 
 
 @lru_cache(maxsize=1 << 16)

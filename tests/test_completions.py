@@ -165,3 +165,15 @@ def test_separators_that_a_policy_doubles_are_one():
 )
 def test_the_last_word_of_the_user_does_not_become_another(head, tail, text):
     assert finish(head, tail, True, None)[0] == text
+
+
+@pytest.mark.parametrize(
+    ("tail", "text"),
+    [
+        (", Mount Fuji runway portrayed, 8k", ", Mount Fuji, 8k"),
+        (", painting of Mount Fuji, 8k", ", painting of Mount Fuji, 8k"),
+        (", (mount fuji:1.2), 8k", ", (Mount Fuji:1.2), 8k"),
+    ],
+)
+def test_a_required_phrase_is_set_free_of_what_is_no_modifier(tail, text):
+    assert finish("a farol", tail, True, None, Constraints(require="Mount Fuji"))[0] == "a farol" + text

@@ -34,7 +34,7 @@ OBJECTIONS = {  # prompt, what was added, the next modifier: the reason
     ("a fox", "oil on canvas", "octane render"): "contradiction",
     ("a shoggoth", "8k", "shoggoth shaped clouds"): "",
     ("a teapot on a table", "8k", "horror"): "unusual",
-    ("a teapot on a table", "8k", "video game"): "unusual",  # too few say so anywhere to tell
+    ("a teapot on a table", "8k", "papyrus"): "unusual",  # too few say so anywhere to tell
     ("a teapot on a table", "8k, highly detailed", "cinematic"): "booster",
     ("a castle", "8k, highly detailed", "cinematic"): "",
     ("a castle", "by monet, by rembrandt", "by alphonse mucha"): "name",
@@ -158,3 +158,25 @@ def test_what_is_required_stays_whatever_else_goes(head, wish, modifiers, random
 
 def test_every_reason_is_given():
     assert {reason for reason in OBJECTIONS.values() if reason} == set(REASONS)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "added", "modifier", "reason"),
+    [
+        ("fog over a birch forest", "8k", "foggy", "said before"),
+        ("a castle", "cinematic", "cinematic lighting", "said before"),
+        ("a castle", "award winning photo", "photorealistic", "said before"),
+        ("a castle", "aerial view", "first person view", "said before"),
+        ("a running shoe, side view", "8k", "close up", "contradiction"),
+        ("stormy sea", "by ivan aivazovsky", "by claude monet", "name"),
+        ("a castle", "elegant, 8k", "epic", "booster"),
+        ("a castle", "highly detailed, 8k", "fog", ""),
+    ],
+)
+def test_a_reader_wants_every_word_to_be_meant(prompt, added, modifier, reason):
+    strict, other = Judge(prompt, usual=True), Judge(prompt)
+    for earlier in added.split(", "):
+        strict.add(earlier)
+        other.add(earlier)
+    assert strict.objection(modifier) == reason
+    assert not other.objection(modifier)
