@@ -172,10 +172,13 @@ def faults(original: str, text: str, required: Iterable[str] = ()) -> Faults:
     """
     given = ", ".join([original, *required])
     own = repeated_groups(given)
-    words, named = spelling_key(text).split(), names_in(text)
-    for name in named:
-        words[name.start : name.end] = [""] * (name.end - name.start)
-    living = [name.term for name in named if not name.historical]
+    words, living = [], []
+    for segment in Prompt.parse(text).segments:  # no name goes over a comma: "psychedelic art, green", and Art Green
+        own_words, named = spelling_key(segment).split(), names_in(segment)
+        for name in named:
+            own_words[name.start : name.end] = [""] * (name.end - name.start)
+        words += own_words
+        living += [name.term for name in named if not name.historical]
     allowed = {name.term for name in names_in(given)}
     return Faults(
         contradictions=tuple(pair for pair in contradictions(text) if pair not in set(contradictions(given))),

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from neuroprompt.coherence import contradictions, repeated_groups, unknown_words
 from neuroprompt.completions import finish
 from neuroprompt.decoding import Constraints, check
-from neuroprompt.judge import REASONS, Judge
+from neuroprompt.judge import REASONS, Judge, faults
 from neuroprompt.modifiers import CATEGORIES, vocabulary
 from neuroprompt.prompts import Prompt
 
@@ -154,6 +154,11 @@ def test_what_is_required_stays_whatever_else_goes(head, wish, modifiers, random
         alone = [m for m in added if m != modifier]
         assert not judge.objection(modifier) or not check(", ".join([head, *alone]), wish)
         judge.add(modifier)
+
+
+def test_a_name_does_not_go_over_a_comma():
+    assert faults("an owl", "an owl, psychedelic art, green light").living_artists == ()
+    assert faults("an owl", "an owl, by art green").living_artists
 
 
 def test_every_reason_is_given():
