@@ -293,7 +293,8 @@ class PromptEnhancer:
                 break
             more = self._continue([*short.values()], beams, decoding)
             for (i, row), (tail,) in zip(short.items(), more, strict=True):
-                written[i] = [_finished(row, _Tail(row.begun + tail.text, tail.ended), decoding)]
+                more_text = _from_separator(tail.text) if row.begun else tail.text
+                written[i] = [_finished(row, _Tail(row.begun + more_text, tail.ended), decoding)]
         return written
 
     def _continue(self, rows: "list[_Row]", beams: int, decoding: Decoding) -> "list[list[_Tail]]":
@@ -451,6 +452,11 @@ def _finished(row: _Row, tail: _Tail, decoding: Decoding) -> tuple[str, list[str
         is_understood(row.original),
         bool(decoding.usual),
     )
+
+
+def _from_separator(text: str) -> str:
+    """Without what would make the last modifier another one: "two colors" + " of gold, 8k"."""
+    return text[len(text.split(",")[0]) :] if text.strip() and text.lstrip()[0] not in SEPARATORS else text
 
 
 def _clauses(row: _Row) -> int:
