@@ -175,7 +175,7 @@ class DecodingOptions:
     min_modifiers: int = option(4, "The modifiers that the policy must at least add.", min=0, max=1_000_000)
     usual: bool | None = option(
         None,
-        "Leave out what people seldom write behind such prompts, too.",
+        "Leave out what people seldom write behind such prompts, and what says nothing new, too.",
         "--usual/--no-usual",
         show_default=_POLICYS,
     )

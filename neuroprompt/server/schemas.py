@@ -50,7 +50,9 @@ class DecodingSettings(Strict):
     min_modifiers: int = Field(4, ge=0, le=64)
     window: int = Field(77, ge=3, le=302, description="CLIP tokens that a result may have; 302 are four chunks of 75.")
     coherent: bool = Field(True, description="Leave out what a person would not sign.")
-    usual: bool | None = Field(None, description="And what is seldom written there; by default the policy's way.")
+    usual: bool | None = Field(
+        None, description="And what is seldom written there, or says nothing new; by default the policy's way."
+    )
     output_scores: bool = True
 
 
