@@ -74,8 +74,8 @@ def finish(
             the same again, are about something else, or hold what is no word.
         understood: Whether the policy could know what the text is about (`coherence.is_understood`). If not, and
             `coherent`, nothing is added but what fits any picture of the medium that the text or a requirement names.
-        usual: Whether, if `coherent`, modifiers go that people seldom write behind such prompts (see `fit`), and that say
-            nothing new (see `judge.Judge`).
+        usual: Whether, if `coherent`, modifiers go that people seldom write behind such prompts (see `fit`), and
+            those that say nothing new (see `judge.Judge`).
 
     Returns:
         The result and the modifiers added.

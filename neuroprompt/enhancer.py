@@ -99,8 +99,8 @@ class Decoding:
         coherent: Leave out modifiers that a person would not sign (see `judge`), and leave a prompt as it is to which
             none could fit; where it is False, all that the policy writes stays.
         usual: If `coherent`, leave out what people seldom write behind such prompts (see `fit`) and what says nothing
-            new (see `judge.Judge`), too; False by default. It is for a policy that has learnt from texts alone: one that
-            was tuned to pictures knows better.
+            new (see `judge.Judge`), too; False by default. It is for a policy that has learnt from texts alone: one
+            that was tuned to pictures knows better.
         batch_size: Sequences that are decoded at once; with beam search a prompt takes `num_beams` of them.
         output_scores: Work out the `score` of each result, which takes about as long as to sample it.
 

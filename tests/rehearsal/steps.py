@@ -232,7 +232,7 @@ def _embedded() -> list[Step]:
         Step(
             "embedded: export",
             "python training/embedded/export_policy.py weights --run runs/embedded/fitted "
-            "--output neuroprompt/assets/policy --temperature 0.9 --diversity 0.85 --usual",
+            "--output neuroprompt/assets/policy --temperature 0.85 --diversity 0.85 --usual",
             after=("sft/embedded_fitted",),
             makes=("neuroprompt/assets/policy/model.safetensors",),
         ),
@@ -264,7 +264,7 @@ def _embedded() -> list[Step]:
         Step(
             "embedded: export after PPO",
             "python training/embedded/export_policy.py ppo --run runs/embedded/ppo --before runs/embedded/fitted "
-            "--output neuroprompt/assets/policy-ppo --diversity 0.85 --temperature 0.9",
+            "--output neuroprompt/assets/policy-ppo --diversity 0.85 --temperature 0.7",
             "--run runs/embedded/ppo-own",
             after=("embedded: PPO", "embedded: card"),
             makes=("neuroprompt/assets/policy-ppo/difference.safetensors",),
