@@ -22,7 +22,7 @@ from transformers import GenerationConfig, LogitsProcessorList, PreTrainedModel,
 
 from neuroprompt.coherence import is_understood
 from neuroprompt.completions import check_prompt, finish, shortest_rewrite, why_left
-from neuroprompt.decoding.constraints import Constraints, Satisfaction, check, one_each
+from neuroprompt.decoding.constraints import Constraints, Satisfaction, check, occurrences, one_each
 from neuroprompt.decoding.neurologic import neurologic
 from neuroprompt.decoding.processors import (
     GumbelNoise,
@@ -32,6 +32,7 @@ from neuroprompt.decoding.processors import (
     sampling_warpers,
     separator_tokens,
 )
+from neuroprompt.fit import is_generic
 from neuroprompt.models import ModelError, pick_device
 from neuroprompt.modifiers import categorise
 from neuroprompt.policies import load_policy, load_tokenizer, read_prompts
@@ -277,8 +278,8 @@ class PromptEnhancer:
         return [flat[start : start + count] for start in range(0, len(flat), count)]
 
     def _write(self, rows: "list[_Row]", beams: int, decoding: Decoding) -> "list[list[tuple[str, list[str]]]]":
-        """The text and the modifiers of each result of each row. Where so many modifiers had to be left out that fewer
-        than `ENOUGH` stayed (or `min_modifiers`), the policy goes on from these, `TRIES` times in all."""
+        """The text and the modifiers of each result of each row. Where so much had to be left out that too little
+        stayed (`_is_short`), the policy goes on from there, `TRIES` times in all."""
         tails = self._continue(rows, beams, decoding)
         written = [[_finished(row, tail, decoding) for tail in own] for row, own in zip(rows, tails, strict=True)]
         if not decoding.coherent or decoding.returned > 1:
@@ -287,9 +288,9 @@ class PromptEnhancer:
             short = {}
             for i, (row, ((text, modifiers), *_)) in enumerate(zip(rows, written, strict=True)):
                 room = decoding.window - count_clip_tokens(text)
-                if len(modifiers) < min(decoding.min_modifiers, ENOUGH) + _clauses(row) and room > 0:
-                    begun = text[len(row.original) :]
-                    short[i] = row._replace(begun=begun, modifiers=len(modifiers), room=room, tried=number)
+                if room > 0 and _is_short(row, modifiers, decoding):
+                    begun, counted = text[len(row.original) :], min(len(modifiers), ENOUGH + _clauses(row) - 1)
+                    short[i] = row._replace(begun=begun, modifiers=counted, room=room, tried=number)
             if not short:
                 break
             more = self._continue([*short.values()], beams, decoding)
@@ -410,7 +411,7 @@ TOKENS_PER_CLIP_TOKEN = 1.25
 # that pictures choose from are drawn at this one in any case: they should differ more than one that is used as it is.
 DIVERSITY = 0.7
 TEMPERATURE = 0.9
-TRIES, ENOUGH = 6, 3  # to find modifiers that nobody objects to, and how many do
+TRIES, ENOUGH = 8, 3  # to find modifiers that nobody objects to, and how many do
 
 
 _RANGES = {
@@ -453,6 +454,16 @@ def _finished(row: _Row, tail: _Tail, decoding: Decoding) -> tuple[str, list[str
         is_understood(row.original),
         bool(decoding.usual),
     )
+
+
+def _is_short(row: _Row, modifiers: Sequence[str], decoding: Decoding) -> bool:
+    """Whether there are fewer than `ENOUGH` modifiers (or `min_modifiers`) beside what is required, or, of a policy
+    whose modifiers are to be usual, none that says what the picture shows."""
+    if len(modifiers) < min(decoding.min_modifiers, ENOUGH) + _clauses(row):
+        return True
+    required = [phrase for phrases in row.constraints.clauses for phrase in phrases] if row.constraints else []
+    own = [m for m in modifiers if not any(any(occurrences(m, phrase)) for phrase in required)]
+    return bool(decoding.usual and decoding.min_modifiers and all(map(is_generic, own)))
 
 
 def _from_separator(text: str) -> str:

@@ -11,6 +11,7 @@ DiffusionDB has them, CC0 1.0) by `training/embedded/build_coherence.py`.
 """
 
 import json
+import re
 from collections.abc import Mapping
 from functools import cache, lru_cache
 from importlib.resources import files
@@ -22,12 +23,12 @@ from safetensors import safe_open
 from neuroprompt.coherence import MEDIA, concepts, concepts_in, group_of, groups_in, is_lighting
 from neuroprompt.modifiers import categorise, spelling_key
 
-LEAST = -0.25
-"""The log-lift of what is written behind such prompts three quarters as often as behind any: less is unusual."""
-LEAST_MEDIUM = 0.0
+LEAST = -0.2
+"""The log-lift of what is written behind such prompts four fifths as often as behind any: less is unusual."""
+LEAST_MEDIUM = 0.1
 """The same, of a medium: a whole picture is made so."""
-LEAST_WORLD = 0.4
-"""The same, of a style, an artist, a mood or a genre: where it is not at home it makes another picture."""
+LEAST_WORLD = 0.6
+"""The same, of a style, an artist, a mood, a genre or a scenery: where it is not at home it makes another picture."""
 MANY_WORDS = 6
 """A prompt with more words tells no more than one with so many: what they say counts in proportion."""
 
@@ -39,7 +40,10 @@ ANYTHING = frozenset({
 """What fits anything, however seldom it is written there."""
 VAGUE = frozenset({"beautiful", "amazing", "elegant", "epic", "smooth", "atmospheric", "dramatic", "intricate"})
 """Groups that praise the picture, and say nothing that it could show."""
-GENRES = frozenset({"=fantasy", "=science fiction", "=cyberpunk", "=steampunk", "=horror", "=psychedelic", "=surreal"})
+GENRES = frozenset({
+    "=fantasy", "=science fiction", "=cyberpunk", "=steampunk", "=horror", "=psychedelic", "=surreal", "=landscape",
+    "=scenic",
+})  # fmt: skip
 
 
 def kinds_of(modifier: str) -> frozenset[str]:
@@ -70,16 +74,21 @@ def is_manner(modifier: str) -> bool:
 
 
 def is_world(modifier: str) -> bool:
-    """Whether a modifier is a style, an artist, a mood or a genre."""
+    """Whether a modifier is a style, an artist, a mood, a genre or a scenery."""
     return _is_world(spelling_key(modifier))
 
 
 def is_generic(modifier: str) -> bool:
     """Whether a modifier praises the picture, or says that it is cinematic, and no more: it fits any prompt."""
     key = spelling_key(modifier)
-    if group_of(key) in VAGUE:
+    if group_of(key) in VAGUE or _GOOD_LIGHT.fullmatch(key):
         return True
     return categorise(key) in ("booster", "vibe") and not is_lighting(key) and _told(key) <= ANYTHING
+
+
+_GOOD_LIGHT = re.compile(
+    r"(?:beautiful|amazing|good|perfect|quality|realistic|stunning|best|professional) light(?:ing)?"
+)
 
 
 class Model(NamedTuple):
@@ -124,12 +133,13 @@ def _is_manner(key: str) -> bool:
 
 @lru_cache(maxsize=1 << 16)
 def _is_world(key: str) -> bool:
-    moods = any(concepts()[name].family == "mood" for name in concepts_in(key))
+    moods = any(concepts()[name].family in ("mood", "ground") for name in concepts_in(key))
     return moods or categorise(key) in ("artist", "style") or not GENRES.isdisjoint(_told(key))
 
 
 def _is_strange(key: str) -> bool:
-    return categorise(key) not in ("booster", "perspective") and ANYTHING.isdisjoint(_told(key))
+    general = categorise(key) in ("booster", "perspective") and not key.endswith("background")
+    return not general and ANYTHING.isdisjoint(_told(key))
 
 
 @lru_cache(maxsize=1 << 16)

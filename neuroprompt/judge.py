@@ -12,6 +12,7 @@ from typing import NamedTuple
 from neuroprompt.artists import names_celebrity, names_in, names_somebody
 from neuroprompt.coherence import (
     MAX_LIGHTS,
+    MEDIA,
     concepts,
     concepts_in,
     contradictions,
@@ -114,7 +115,8 @@ class Judge:
 
     def _whim(self, modifier: str) -> str:
         """What is wrong with `modifier` for a reader who wants every word to be meant."""
-        if any(_alike(word, said) for word in _telling(modifier) for said in self._words):
+        media = {name for name in concepts_in(modifier) if concepts()[name].family in MEDIA}
+        if media & self._concepts or any(_alike(w, said) for w in _telling(modifier) for said in self._words):
             return "said before"
         if self._framed and _is_framing(modifier):
             return "contradiction"
@@ -206,14 +208,15 @@ _COMMON = frozenset(
 # From where, or how near, a picture sees its subject.
 _FRAMING = re.compile(
     r"\b(?:views?|viewed|shots?|angle|perspective|profile|isometric|aerial|overhead|closeup|close|macro|panorama|"
-    r"panoramic|headshot|full body|full length|bust|pov|from (?:above|below|behind|afar|the side)|birds eye|top down)\b"
+    r"panoramic|portrait|headshot|full body|full length|bust|pov|birds eye|top down|"
+    r"from (?:above|below|behind|afar|the side))\b"
 )
 
 
 def _alike(word: str, other: str) -> bool:
     """Whether two words say one thing: "fog" and "foggy", "photo" and "photorealistic"."""
     short, long = sorted((word, other), key=len)
-    return long.startswith(short) and (len(long) <= len(short) + 4 or short == "photo")
+    return (long.startswith(short) and len(long) <= len(short) + 4) or word[:5] == other[:5] == "photo"
 
 
 def _telling(text: str) -> list[str]:
