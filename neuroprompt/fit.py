@@ -78,6 +78,7 @@ def is_world(modifier: str) -> bool:
     return _is_world(spelling_key(modifier))
 
 
+@lru_cache(maxsize=1 << 16)
 def is_generic(modifier: str) -> bool:
     """Whether a modifier praises the picture, or says that it is cinematic, and no more: it fits any prompt."""
     key = spelling_key(modifier)

@@ -36,7 +36,7 @@ ARTISTS = ("historical", "all", "none")
 """Who may be named: long dead artists and studios, everybody, or nobody."""
 
 REASONS = {
-    "name": "names an artist or a celebrity who must not be named, or a third one",
+    "name": "names an artist or a celebrity who must not be named, or one too many",
     "site": "names a site or a contest",
     "jargon": "says what must not be there, a watermark, or what means nothing by itself",
     "no words": "has a word that none is, or one twice in a row, or is a lone letter or number, or cut off",
@@ -111,10 +111,10 @@ class Judge:
         named = concepts_in(modifier)
         if any(concepts()[name].excludes & (self._concepts | named) for name in named):
             return "contradiction"
-        return self._whim(modifier) if self._usual else ""
+        return self._unmeant(modifier) if self._usual else ""
 
-    def _whim(self, modifier: str) -> str:
-        """What is wrong with `modifier` for a reader who wants every word to be meant."""
+    def _unmeant(self, modifier: str) -> str:
+        """What is wrong with `modifier` for a reader who wants every word to be meant: one of `REASONS`, or ""."""
         media = {name for name in concepts_in(modifier) if concepts()[name].family in MEDIA}
         if media & self._concepts or any(_alike(w, said) for w in _telling(modifier) for said in self._words):
             return "said before"
