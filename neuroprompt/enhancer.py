@@ -32,7 +32,7 @@ from neuroprompt.decoding.processors import (
     sampling_warpers,
     separator_tokens,
 )
-from neuroprompt.fit import fits_any_prompt
+from neuroprompt.fit import is_generic
 from neuroprompt.models import ModelError, pick_device
 from neuroprompt.modifiers import categorise
 from neuroprompt.policies import load_policy, load_tokenizer, read_prompts
@@ -463,7 +463,7 @@ def _is_short(row: _Row, modifiers: Sequence[str], decoding: Decoding) -> bool:
         return True
     required = [phrase for phrases in row.constraints.clauses for phrase in phrases] if row.constraints else []
     own = [m for m in modifiers if not any(any(occurrences(m, phrase)) for phrase in required)]
-    return bool(decoding.usual and decoding.min_modifiers and all(map(fits_any_prompt, own)))
+    return bool(decoding.usual and decoding.min_modifiers and all(map(is_generic, own)))
 
 
 def _from_separator(text: str) -> str:

@@ -87,11 +87,6 @@ def is_generic(modifier: str) -> bool:
     return categorise(key) in ("booster", "vibe") and not is_lighting(key) and _told(key) <= ANYTHING
 
 
-def fits_any_prompt(modifier: str) -> bool:
-    """Whether a modifier is generic, or a light that is written everywhere ("cinematic lighting")."""
-    return is_generic(modifier) or (is_lighting(modifier) and not kinds_of(modifier))
-
-
 _GOOD_LIGHT = re.compile(
     r"(?:beautiful|amazing|good|perfect|quality|realistic|stunning|best|professional) light(?:ing)?"
 )

@@ -232,7 +232,7 @@ def _embedded() -> list[Step]:
         Step(
             "embedded: export",
             "python training/embedded/export_policy.py weights --run runs/embedded/fitted "
-            "--output neuroprompt/assets/policy --temperature 0.8 --diversity 0.85 --usual",
+            "--output neuroprompt/assets/policy --temperature 0.95 --diversity 0.85 --usual",
             after=("sft/embedded_fitted",),
             makes=("neuroprompt/assets/policy/model.safetensors",),
         ),

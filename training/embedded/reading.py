@@ -29,7 +29,7 @@ QUESTIONS = {
     "Without constraints": ROOT / "configs" / "reading" / "prompts.jsonl",
     "With constraints": ROOT / "configs" / "reading" / "constrained.jsonl",
 }
-SEEDS = (6, 7, 8)  # others were read while the judge was made
+SEEDS = (3, 4, 5)  # others were read while the judge was made
 RUBRIC = {
     "good": "fits this prompt, adds something that the picture could show, and reads as if somebody meant it",
     "bland": "nothing is wrong, and it would stand as well behind any other prompt",
