@@ -164,9 +164,9 @@ every rewrite. None of the prompts stands in what the policy has learnt from. Th
 
 {rubric}
 
-When in doubt, it is not good; of several faults the worst is named, which stands further down in the list. To add
-nothing is good where nothing can be added with sense. A verdict is *stale* where the policy writes another text now
-than the one that was read.
+Two readers judged apart from each other, and a rewrite is good where both say so. When in doubt, it is not good; of
+several faults the worst is named, which stands further down in the list. To add nothing is good where nothing can be
+added with sense. A verdict is *stale* where the policy writes another text now than the one that was read.
 
 ```
 python -m training.embedded.reading      # renews results/reading.tsv, where verdicts are written, and this document
