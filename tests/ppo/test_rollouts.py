@@ -7,6 +7,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from neuroprompt.coherence import controls
+from neuroprompt.policies import control_tokens
 from neuroprompt.ppo.losses import token_logprobs
 from neuroprompt.ppo.model import PolicyWithValue, disable_dropout
 from neuroprompt.ppo.rollouts import (
@@ -112,7 +114,8 @@ def test_prompts_are_put_as_at_inference(enhancer, monkeypatch):
     queries = encode(texts, enhancer.tokenizer, 160, 77, None)
     for i, text in enumerate(texts):
         row = queries.ids[i][queries.mask[i].bool()].tolist()
-        assert row == enhancer.tokenizer(text.rstrip(", "), add_special_tokens=False)["input_ids"]
+        told = control_tokens(enhancer.tokenizer)[controls(text)] + text.rstrip(", ")
+        assert row == enhancer.tokenizer(told, add_special_tokens=False)["input_ids"]
     assert (queries.mask[:, -1] == 1).all()
     budgets, generate = [], enhancer.model.generate
 
