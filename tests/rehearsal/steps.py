@@ -41,7 +41,7 @@ NOT_REHEARSED = {
     "config comes to on 1 to 16 processes, and two of them are rehearsed",
     "accelerate launch --multi_gpu": "likewise",
     "torchrun --nproc_per_node 2 scripts/study.py": "the suite runs shards: tests/evaluation/test_study.py",
-    "neuroprompt evaluate --input configs/ppo/queries/test.txt:300 --methods plain,suffix,random,": "wants the eight "
+    "neuroprompt evaluate --input configs/ppo/queries/test.txt:200 --methods plain,suffix,random,": "wants the six "
     "policies of the README's table; its parts are rehearsed",
     "neuroprompt grid 'boy on a horse' --generator http": "servers that draw: tests/images/remote/test_remote.py",
     "neuroprompt image 'a castle' --generator http": "likewise",
