@@ -316,7 +316,7 @@ def test_a_policy_says_how_it_is_decoded(enhancer, tmp_path, own):
     model.save_pretrained(tmp_path)
     enhancer.tokenizer.save_pretrained(tmp_path)
     policy = PromptEnhancer.from_pretrained(tmp_path)
-    assert policy(SUBJECTS) == enhancer(SUBJECTS, **{"temperature": 0.9} | own)
+    assert policy(SUBJECTS) == enhancer(SUBJECTS, **{"temperature": 0.9, "usual": False} | own)
     usual = own.get("usual", False)
     for asked in ({"do_sample": False, "diversity": 0.4}, {"do_sample": True, "temperature": 1.5}):
         assert policy(SUBJECTS, **asked) == enhancer(SUBJECTS, **asked, usual=usual)
@@ -362,7 +362,8 @@ def test_the_users_own_words_satisfy(enhancer):
 
 @pytest.mark.parametrize("arguments", [{}, {"do_sample": True}])
 def test_rewrites_contradict_nothing_and_say_nothing_twice_unless_all_is_asked_for(enhancer, arguments):
-    sketches = [f"pencil sketch of {thing}" for thing in ("an apple", "a castle", "two cats", "a ship")]
+    things = ("an apple", "a castle", "two cats", "a ship", "a robot", "a city at night", "a queen", "a dragon")
+    sketches = [f"{medium} of {thing}" for medium in ("pencil sketch", "watercolor", "charcoal") for thing in things]
     texts, all_of_it = ([r.text for r in enhancer(sketches, coherent=c, **arguments)] for c in (True, False))
     for text in texts:
         assert not contradictions(text) and not repeated_groups(text), text
