@@ -14,6 +14,7 @@ from training.embedded.reading import (
     QUESTIONS,
     ROOT,
     RUBRIC,
+    SEEDS,
     STALE,
     Question,
     Reading,
@@ -49,7 +50,7 @@ def test_constraints_of_the_reading_can_be_met_and_make_sense(question):
 
 def test_a_verdict_stays_with_its_text_and_is_stale_with_another(enhancer):
     first = renew([FOX, SHIP], [], enhancer)
-    assert [r.seed for r in first] == [0, 1, 2] * 2 and not any(r.verdict for r in first)
+    assert [r.seed for r in first] == [*SEEDS] * 2 and not any(r.verdict for r in first)
     assert all("red sails" in r.added and r.constraints == SHIP.constraints for r in first[3:])
 
     known = [r._replace(verdict="good") for r in first]
