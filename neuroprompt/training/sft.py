@@ -214,9 +214,9 @@ class PolicyTrainer(RunTrainer, SFTTrainer):
         return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
 
     def rewrite(self, prompts: list[str]) -> list[str]:
-        """What the policy makes of plain prompts as it is now."""
+        """What the policy makes of plain prompts as it is now, and nothing left out of it."""
         model = self.accelerator.unwrap_model(self.model)
         was_training = model.training
-        rewrites = PromptEnhancer(model, deepcopy(self.processing_class))(prompts)
+        rewrites = PromptEnhancer(model, deepcopy(self.processing_class))(prompts, coherent=False, output_scores=False)
         model.train(was_training)
         return [result.text for result in rewrites]
