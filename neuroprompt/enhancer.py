@@ -288,7 +288,8 @@ class PromptEnhancer:
             short = {}
             for i, (row, ((text, modifiers), *_)) in enumerate(zip(rows, written, strict=True)):
                 room = decoding.window - count_clip_tokens(text)
-                if room > 0 and _is_short(row, modifiers, decoding):
+                hopeless = not modifiers and number > HOPELESS
+                if room > 0 and not hopeless and _is_short(row, modifiers, decoding):
                     begun, counted = text[len(row.original) :], min(len(modifiers), ENOUGH + _clauses(row) - 1)
                     short[i] = row._replace(begun=begun, modifiers=counted, room=room, tried=number)
             if not short:
@@ -412,6 +413,7 @@ TOKENS_PER_CLIP_TOKEN = 1.25
 DIVERSITY = 0.7
 TEMPERATURE = 0.9
 TRIES, ENOUGH = 8, 3  # to find modifiers that nobody objects to, and how many do
+HOPELESS = 2  # tries after which a policy of which nothing stayed, an untrained one, is believed
 
 
 _RANGES = {
