@@ -81,6 +81,18 @@ def normalise(text: str) -> str:
     return str(Prompt(tuple(_BLANKS.sub(" ", s) for s in prompt.segments), tuple(separators)))
 
 
+def split_negative(text: str) -> tuple[str, str | None]:
+    """The prompt and the negative prompt of a text as A1111 writes it; its last line, of settings, is dropped.
+
+    >>> split_negative("a fox\\nNegative prompt: blurry, ugly\\nSteps: 20, Sampler: Euler a, Seed: 1")
+    ('a fox', 'blurry, ugly')
+    """
+    prompt, *negative = _NEGATIVE.split(_SETTINGS.sub("", text), maxsplit=1)
+    if not negative:
+        return prompt, None
+    return prompt.rstrip(), negative[0].strip() or None
+
+
 def modifier_key(segment: str) -> str:
     """What makes two modifiers the same: case, hyphens, emphasis, punctuation at the ends and ``by``/``and`` aside.
 
@@ -126,6 +138,8 @@ _ABBREVIATION = re.compile(
 _CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]")  # all but the line break, which separates
 _BLANKS = re.compile(r"\s+")
 _EDGES = re.compile(r"(?<!\w)[^\w\s]+|[^\w\s]+(?!\w)")  # punctuation that does not stand inside a word
+_NEGATIVE = re.compile(r"^[ \t]*Negative prompt:", re.MULTILINE | re.IGNORECASE)
+_SETTINGS = re.compile(r"(?:\n|\A)[ \t]*Steps: *\d+,[^\n]*\s*\Z")  # A1111's line of settings begins with the steps
 _WEIGHT = re.compile(r":\s*[\d.]+(?=\s*[)\]}>]?\s*$)")
 
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from neuroprompt.prompts import Prompt, clip_tokenizer, count_clip_tokens, modifier_key, normalise
+from neuroprompt.prompts import Prompt, clip_tokenizer, count_clip_tokens, modifier_key, normalise, split_negative
 
 prompt_texts = st.text(st.sampled_from(list("ab é日😀,;|.()[]{}<>:\\\n\t BREAK-1")), max_size=60) | st.text(max_size=60)
 
@@ -121,3 +121,24 @@ def test_clip_tokens_agree_with_open_clip():
         text = " ".join(generator.choices(words, k=generator.randint(0, 12)))
         assert clip_tokenizer()(text)["input_ids"][1:-1] == reference.encode(text)
         assert count_clip_tokens(text) == len(reference.encode(text)) + 2
+
+
+@pytest.mark.parametrize(
+    ("text", "prompt", "negative"),
+    [
+        ("a fox\nNegative prompt: blurry, ugly\nSteps: 20, Sampler: Euler a, Seed: 1", "a fox", "blurry, ugly"),
+        ("a fox,\nin snow\nNegative prompt: blurry\nugly", "a fox,\nin snow", "blurry\nugly"),
+        ("a fox\r\nnegative prompt:blurry\r\nSteps: 20, Seed: 1\r\n", "a fox", "blurry"),
+        ("a fox\nSteps: 20, Seed: 1", "a fox", None),
+        ("a fox\nNegative prompt:\nSteps: 20, Seed: 1", "a fox", None),
+        ("Negative prompt: blurry", "", "blurry"),
+        (
+            'a sign "Negative prompt: none", steps: 20, stairs ',
+            'a sign "Negative prompt: none", steps: 20, stairs ',
+            None,
+        ),
+        ("Steps: 3 of them, leading up\na door", "Steps: 3 of them, leading up\na door", None),
+    ],
+)
+def test_split_negative(text, prompt, negative):
+    assert split_negative(text) == (prompt, negative)
