@@ -13,10 +13,10 @@ from neuroprompt.coherence import controls, described, fits_anything
 from neuroprompt.decoding import ConstraintError, Constraints, check, occurrences
 from neuroprompt.judge import Judge
 from neuroprompt.modifiers import categorise, spelling_key
-from neuroprompt.prompts import CLIP_WINDOW, SEPARATORS, Prompt, count_clip_tokens, modifier_key
+from neuroprompt.prompts import CLIP_WINDOW, SEPARATORS, Prompt, Window, WindowLike, modifier_key
 
 
-def check_prompt(text: object, constraints: Constraints | None = None, window: int = CLIP_WINDOW) -> None:
+def check_prompt(text: object, constraints: Constraints | None = None, window: WindowLike = CLIP_WINDOW) -> None:
     """Raise what a prompt cannot be rewritten for.
 
     Raises:
@@ -35,11 +35,11 @@ def check_prompt(text: object, constraints: Constraints | None = None, window: i
     if not constraints:
         return
     constraints.refuse(text)
-    shortest = shortest_rewrite(text, constraints)
-    if shortest != text and (tokens := count_clip_tokens(shortest)) > window:
+    shortest, window = shortest_rewrite(text, constraints), Window.of(window)
+    if shortest != text and not window.holds(shortest):
         raise ConstraintError(
-            f"with what is required {text[:60]!r} takes {tokens} CLIP tokens, and the window has {window}: "
-            "require less, or allow more"
+            f"with what is required {text[:60]!r} takes {window.count(shortest)} {window.counter} tokens, and the "
+            f"window has {window.tokens}: require less, or allow more"
         )
 
 
@@ -56,7 +56,7 @@ def finish(
     head: str,
     tail: str,
     ended: bool,
-    window: int | None,
+    window: WindowLike,
     constraints: Constraints | None = None,
     coherent: bool = True,
     understood: bool = True,
@@ -68,7 +68,7 @@ def finish(
         head: The user's text; the result starts with it, verbatim.
         tail: The policy's continuation.
         ended: Whether the policy ended by itself; if not, its last modifier may be half a one and goes.
-        window: CLIP tokens that the result may have; None for any number.
+        window: What the result must fit; a number is one of CLIP tokens, and None any length.
         constraints: Met by `head` and `tail` together; modifiers that they need are kept.
         coherent: Whether modifiers go that `judge.Judge` objects to: that contradict the text or what is required, say
             the same again, are about something else, or hold what is no word.
@@ -80,6 +80,7 @@ def finish(
     Returns:
         The result and the modifiers added.
     """
+    window = Window.of(window)
     added = _whole(head, _as_typed(head, tail, constraints), ended, constraints)
     if coherent:
         added = _coherent(head, added, constraints, understood, usual)
@@ -93,29 +94,26 @@ def finish(
             separators = ("" if head[-1].isspace() else " ", *separators[1:])
         return Prompt(kept.segments, (*separators, ""))
 
-    def fits(text: str) -> bool:
-        return window is None or count_clip_tokens(text) <= window
-
     for i in reversed(range(len(keep))):
-        if fits(head + str(result())):
+        if window.holds(head + str(result())):
             break
         keep[i] = needed[i]
     finished = result()
-    if constraints and not (check(head + str(finished), constraints) and fits(head + str(finished))):
+    if constraints and not (check(head + str(finished), constraints) and window.holds(head + str(finished))):
         # What the policy wrote around the required phrases does not fit: the phrases by themselves do.
         finished = Prompt.parse(shortest_rewrite(head, constraints)[len(head) :])
     return head + str(finished), list(finished.segments)
 
 
 def append(
-    head: str, modifiers: Sequence[str], window: int = CLIP_WINDOW, constraints: Constraints | None = None
+    head: str, modifiers: Sequence[str], window: WindowLike = CLIP_WINDOW, constraints: Constraints | None = None
 ) -> tuple[str, list[str]]:
     """The text, what is required, and what of the modifiers it does not have already and the window has room for.
 
     Returns:
         The result, and what was added; `head` as it is where the window is full.
     """
-    if count_clip_tokens(head) >= window:
+    if (window := Window.of(window)).room(head) <= 0:
         return head, []
     tail = ""
     if constraints:

@@ -9,12 +9,14 @@ CLIP's byte-pair encoding ships with the package, so that a prompt can be measur
 Diffusion's text encoder on any machine.
 """
 
+import math
 import re
 import unicodedata
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 CLIP_WINDOW = 77
 """Tokens that Stable Diffusion's text encoder reads, begin and end tokens included."""
@@ -108,6 +110,60 @@ def count_clip_tokens(text: str) -> int:
     return len(clip_tokenizer().backend_tokenizer.encode(text).ids)
 
 
+@dataclass(frozen=True)
+class Window:
+    """How much of a prompt a generator reads, and how that is counted.
+
+    Attributes:
+        tokens: That are read, those included that the encoder sets around a text; None for any number.
+        counter: What counts them, in messages and in saved settings: ``CLIP``, the name of a generator's own tokenizer
+            (``T5``, ``Qwen2``), or ``estimated``: from CLIP's count, where a generator is known by its family alone.
+        count: The tokens of a text.
+
+    Examples:
+        >>> Window().holds("boy on a horse"), Window().room("boy on a horse")
+        (True, 71)
+    """
+
+    tokens: int | None = CLIP_WINDOW
+    counter: str = "CLIP"
+    count: Callable[[str], int] = field(default=count_clip_tokens, compare=False, repr=False)
+
+    @classmethod
+    def of(cls, window: "WindowLike") -> "Window":
+        """The window that a number of CLIP tokens says, or what `setting` gave; a window as it is."""
+        if isinstance(window, Window):
+            return window
+        return cls.estimated(window["tokens"]) if isinstance(window, Mapping) else cls(window)
+
+    @classmethod
+    def estimated(cls, tokens: int) -> "Window":
+        """A window of so many tokens of an encoder whose tokenizer is not at hand."""
+        return cls(tokens, "estimated", estimate_tokens)
+
+    def room(self, text: str) -> int:
+        """The tokens that the text leaves; below 0 where it is too long."""
+        return _ANY_NUMBER if self.tokens is None else self.tokens - self.count(text)
+
+    def holds(self, text: str) -> bool:
+        """Whether all of the text is read."""
+        return self.room(text) >= 0
+
+    @property
+    def setting(self) -> int | dict[str, Any] | None:
+        """The window as JSON: its number of tokens, and where these are not CLIP's, also what counts them."""
+        return self.tokens if self.counter == "CLIP" else {"tokens": self.tokens, "counter": self.counter}
+
+
+WindowLike = Window | Mapping[str, Any] | int | None
+"""A window, as who sets one may say it: also as a number of CLIP tokens, None for any number."""
+
+
+def estimate_tokens(text: str) -> int:
+    """About as many tokens as the tokenizer of T5 or of a language model makes of a text, and rather too many."""
+    return math.ceil(_PER_CLIP_TOKEN * count_clip_tokens(text))
+
+
 @cache
 def clip_tokenizer():
     """CLIP's tokenizer (49,408 entries), made from its merges.
@@ -125,6 +181,11 @@ def clip_tokenizer():
     # A text of any length is counted: the limit of 77 is the callers' business, not a warning's.
     return CLIPTokenizer(vocab={t: i for i, t in enumerate(vocab)}, merges=merges, model_max_length=10**9)
 
+
+_ANY_NUMBER = 10**9  # of tokens
+# Of people's prompts of 20 CLIP tokens or more (Stable Diffusion's Discord), SmolLM2's tokenizer makes 1.15 tokens of
+# each of CLIP's on the average, and 1.38 at most in 99 of 100. T5's was not there to be measured.
+_PER_CLIP_TOKEN = 1.4
 
 # --- cutting -----------------------------------------------------------------------------------------------------
 

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from neuroprompt.completions import check_prompt, finish, shortest_rewrite, why_left
+from neuroprompt.completions import append, check_prompt, finish, shortest_rewrite, why_left
 from neuroprompt.decoding import ConstraintError, Constraints, check
-from neuroprompt.prompts import Prompt, count_clip_tokens
+from neuroprompt.prompts import Prompt, Window, count_clip_tokens
 
 
 @pytest.mark.parametrize(
@@ -51,6 +51,18 @@ def test_what_is_required_stays_whatever_the_window(written, ended):
             text, added = finish(head, tail, ended, window, WISH)
             assert text.startswith(head) and check(text, WISH) and count_clip_tokens(text) <= window
             assert added == list(Prompt.parse(text[len(head) :]).segments)
+
+
+def test_a_window_of_other_tokens_holds_as_one_of_clips_does():
+    """Required phrases stay, the rest goes where the generator's own tokenizer counts too many, and messages say so."""
+    window = Window(7, "T5", lambda text: len(text.split()))
+    made = ("a cat, 8k, golden hour", ["8k", "golden hour"])
+    wish = Constraints(require=["golden hour"])
+    assert finish("a cat", ", 8k, golden hour, matte, oil painting", True, window, wish)[1][-1] == "matte"
+    assert finish("a cat", ", 8k, golden hour, oil painting", True, Window(5, "T5", window.count), wish) == made
+    assert append("a cat", ["8k", "oil painting"], Window(3, "T5", window.count)) == ("a cat, 8k", ["8k"])
+    with pytest.raises(ConstraintError, match="takes 4 T5 tokens, and the window has 3"):
+        check_prompt("a cat", wish, Window(3, "T5", window.count))
 
 
 def test_the_shortest_rewrite_adds_what_is_missing_alone():

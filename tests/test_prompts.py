@@ -1,10 +1,19 @@
+import json
 import random
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from neuroprompt.prompts import Prompt, clip_tokenizer, count_clip_tokens, modifier_key, normalise, split_negative
+from neuroprompt.prompts import (
+    Prompt,
+    Window,
+    clip_tokenizer,
+    count_clip_tokens,
+    modifier_key,
+    normalise,
+    split_negative,
+)
 
 prompt_texts = st.text(st.sampled_from(list("ab é日😀,;|.()[]{}<>:\\\n\t BREAK-1")), max_size=60) | st.text(max_size=60)
 
@@ -142,3 +151,19 @@ def test_clip_tokens_agree_with_open_clip():
 )
 def test_split_negative(text, prompt, negative):
     assert split_negative(text) == (prompt, negative)
+
+
+def test_a_window_is_a_number_of_clip_tokens_or_counted_as_its_generator_reads():
+    text = "a castle, " * 3
+    for window, tokens in ((11, count_clip_tokens(text)), (Window(11, "words", lambda t: len(t.split())), 6)):
+        window = Window.of(window)
+        assert window.count(text) == tokens and window.room(text) == 11 - tokens
+    assert Window.of(11).holds(text) and not Window.of(10).holds(text) and Window.of(None).holds(text * 1000)
+
+
+@given(prompt_texts)
+def test_an_estimate_is_above_clips_count_and_what_is_saved_says_how_it_was_counted(text):
+    own = Window(256, "T5", len)
+    assert [Window.of(w).setting for w in (77, None, own)] == [77, None, {"tokens": 256, "counter": "T5"}]
+    saved = Window.of(json.loads(json.dumps(own.setting)))
+    assert saved == Window.estimated(256) and saved.count(text) > count_clip_tokens(text)
