@@ -14,6 +14,7 @@ phrase where it may begin. A phrase that has been read is *pending* in the state
 a required one is completed by the separator or the end that makes it a whole modifier, a forbidden one, which is one
 more bit, by leaving the state over any character that makes a boundary, or on arrival where it ends in a nonword
 character and needs none. A space in a state whose prefix ends in a space stays there: whitespace is normalised.
+With `anywhere`, for prose, required phrases hang below `AFTER_NONWORD` too, and any boundary completes them.
 
 **The lift.** Let q be a state with root r(q), at the end of its chain of failure links. Reading a token from q ends
 where reading it from r(q) ends, unless a phrase that began before the token is still under way at its end; and it
@@ -100,22 +101,32 @@ class Automaton:
         advances: three arrays (n, 4), for each root the tokens that begin a required phrase: token, clause, tokens left
             to write and separate the phrase, and thousandths of the phrase written.
         price: (clauses,) tokens that write each clause's cheapest phrase after a separator, and one separator.
+        anywhere: whether required phrases may stand anywhere between word boundaries.
 
     Raises:
         ConstraintError: a clause cannot be written by this tokenizer without a forbidden phrase.
     """
 
-    def __init__(self, vocabulary: Vocabulary, clauses: Sequence[Sequence[str]], forbidden: Sequence[str]):
+    def __init__(
+        self,
+        vocabulary: Vocabulary,
+        clauses: Sequence[Sequence[str]],
+        forbidden: Sequence[str],
+        anywhere: bool = False,
+    ):
         if len(clauses) > MAX_CLAUSES:
             raise ConstraintError(f"{len(clauses)} clauses are more than the {MAX_CLAUSES} that one prompt can have")
-        self.vocabulary, self.clauses, self.forbidden = vocabulary, clauses, forbidden
+        self.vocabulary, self.clauses, self.forbidden, self.anywhere = vocabulary, clauses, forbidden, anywhere
         self.everything = (1 << len(clauses)) - 1  # the bits of all clauses
+        self._bounded = FORBIDDEN | (self.everything if anywhere else 0)  # what any boundary completes
         self._build_characters(clauses, forbidden)
         self._build_escapes()
         self._separating = np.zeros(vocabulary.size, dtype=bool)  # tokens that begin with a separator
         for char in DELIMITERS:
             if (child := vocabulary.child(0, char)) is not None:
                 self._separating[vocabulary.at_rank[vocabulary.low[child] : vocabulary.high[child]]] = True
+        # what a phrase that is there should not be gone on with late
+        self._spoiling = vocabulary.joins if anywhere else ~self._separating
         self._inside: dict[tuple[int, bytes], int] = {}
         self._where: list[tuple[int, bytes]] = [(state, b"") for state in range(len(self.depth))]
         self._rows: dict[int, Row] = {}
@@ -125,10 +136,12 @@ class Automaton:
         self.nbytes = sum(array.nbytes for array in arrays) + OBJECTS * len(self.depth)  # of tables and rows
 
     @staticmethod
-    def of(vocabulary: Vocabulary, clauses: Sequence[Sequence[str]], forbidden: Sequence[str]) -> Automaton:
+    def of(
+        vocabulary: Vocabulary, clauses: Sequence[Sequence[str]], forbidden: Sequence[str], anywhere: bool = False
+    ) -> Automaton:
         """The automaton of these phrases over this vocabulary. Those last used are kept, up to `CACHE_BYTES`."""
         known = vocabulary.automata
-        key = (tuple(map(tuple, clauses)), tuple(forbidden))
+        key = (tuple(map(tuple, clauses)), tuple(forbidden), anywhere)
         if key not in known:
             known[key] = Automaton(vocabulary, *key)
         known.move_to_end(key)
@@ -188,11 +201,12 @@ class Automaton:
         goto: list[dict[str, int]] = [{}, {}, {}]  # what may stand anywhere hangs below AFTER_NONWORD
         chars, parent, own = [" ", " ", ","], [-1] * 3, [0] * 3
         bits = [(fold_phrase(phrase), 1 << clause) for clause, phrases in enumerate(clauses) for phrase in phrases]
-        patterns = [(AFTER_NONWORD if p.startswith(CONNECTIVES) else AFTER_SEPARATOR, p, bit) for p, bit in bits]
+        loose = "" if self.anywhere else CONNECTIVES
+        patterns = [(AFTER_NONWORD if p.startswith(loose) else AFTER_SEPARATOR, p, bit) for p, bit in bits]
         patterns += [(AFTER_NONWORD, fold_phrase(phrase), FORBIDDEN) for phrase in forbidden]
-        anywhere = [False] * 3
+        free_of = [False] * 3  # whether a state's prefix may begin anywhere
         for node, phrase, bit in patterns:
-            may_stand_anywhere = node == AFTER_NONWORD
+            below_nonword = node == AFTER_NONWORD
             for char in phrase:
                 if (child := goto[node].get(char)) is None:
                     child = goto[node][char] = len(chars)
@@ -200,7 +214,7 @@ class Automaton:
                     chars.append(char)
                     parent.append(node)
                     own.append(0)
-                    anywhere.append(may_stand_anywhere)
+                    free_of.append(below_nonword)
                 node = child
             own[node] |= bit
         states = len(chars)
@@ -256,8 +270,8 @@ class Automaton:
         self.character_pending = np.where(ends_word, pending, pending & ~FORBIDDEN)
         self._goto, self._fail, self.depth, self._delta = goto, fail.tolist(), depth, delta
         self._symbol_class, self._ends_word = symbol_class, ends_word
-        self._root, self._anywhere = root, np.array(anywhere)
-        # whether a character of each class is a boundary for a forbidden phrase: [ends_word, class]
+        self._root, self._free = root, np.array(free_of)
+        # whether a character of each class is a boundary for a phrase that may stand anywhere: [ends_word, class]
         self._boundary = np.array([[True, True, False], [True, False, False]])
         self._delimits = np.zeros(len(symbol_class), dtype=bool)
         self._delimits[separators] = True
@@ -270,7 +284,8 @@ class Automaton:
         pending = self.character_pending[states]
         boundary = self._boundary[self._ends_word[states].astype(np.int8), self._symbol_class[symbols]]
         delimited = np.where(self._delimits[symbols], pending & self.everything, 0)
-        return delimited | np.where(boundary, pending & FORBIDDEN, 0) | self._arrival[self._delta[states, symbols]]
+        bounded = np.where(boundary, pending & self._bounded, 0)
+        return delimited | bounded | self._arrival[self._delta[states, symbols]]
 
     def _step(self, state: int, char: str) -> tuple[int, int]:
         """As `_completed`, for one character, in plain numbers."""
@@ -279,8 +294,8 @@ class Automaton:
         completed = int(self._arrival[following])
         if pending and self._delimits[symbol]:
             completed |= pending & self.everything
-        if pending & FORBIDDEN and self._boundary[int(self._ends_word[state]), self._symbol_class[symbol]]:
-            completed |= FORBIDDEN
+        if pending & self._bounded and self._boundary[int(self._ends_word[state]), self._symbol_class[symbol]]:
+            completed |= pending & self._bounded
         return following, completed
 
     # -- the way out
@@ -442,9 +457,10 @@ class Automaton:
         on_path[:3] = False
         self.advances = []
         self._begins = on_path[self.base_state] & (self.base_cost != BANNED)  # (3, vocab)
-        # within a modifier the connective is the policy's own choice, and only what is behind it is favoured
-        anywhere = self._anywhere[[state for state, _ in self._where]]
-        self._begins[:AFTER_SEPARATOR] &= ~anywhere[self.base_state[:AFTER_SEPARATOR]]
+        if not self.anywhere:
+            # within a modifier the connective is the policy's own choice, and only what is behind it is favoured
+            free = self._free[[state for state, _ in self._where]]
+            self._begins[:AFTER_SEPARATOR] &= ~free[self.base_state[:AFTER_SEPARATOR]]
         for root in range(3):
             found = np.flatnonzero(self._begins[root])
             self.advances.append(
@@ -487,18 +503,18 @@ class Automaton:
             else:
                 costs += [self._cost_inside(here, vocabulary.tails[rank]) for rank in range(plain, low + owned)]
             pending = int(self.character_pending[here])
-            if forbidden := pending & FORBIDDEN:
+            if bounded := pending & self._bounded:
                 kinds = (NONWORD,) if self._ends_word[here] else (NONWORD, WORD)
                 if node == 0:
-                    events += [(*vocabulary.beginning_with[kind], forbidden) for kind in kinds]
+                    events += [(*vocabulary.beginning_with[kind], bounded) for kind in kinds]
                 else:
                     for child in vocabulary.children(node):
                         if char_class(vocabulary.char[child]) in kinds:
-                            events.append((vocabulary.low[child], vocabulary.high[child], forbidden))
-            if pending & self.everything:
+                            events.append((vocabulary.low[child], vocabulary.high[child], bounded))
+            if delimited := pending & ~self._bounded:
                 for char in DELIMITERS:
                     if (child := vocabulary.child(node, char)) is not None:
-                        events.append((vocabulary.low[child], vocabulary.high[child], pending & self.everything))
+                        events.append((vocabulary.low[child], vocabulary.high[child], delimited))
             for char in self._going_on(here, read):
                 if (child := vocabulary.child(node, char)) is not None:
                     following = int(self._delta[here, self._symbol[char]])
@@ -520,7 +536,7 @@ class Automaton:
             row_cost = self.base_cost[base].copy()
             row_cost[tokens] = cost
             if closing:  # nor is a phrase that is written spoilt late by writing on
-                onwards = ~self._separating & (row_cost < DEAD_END - CLOSING)
+                onwards = self._spoiling & (row_cost < DEAD_END - CLOSING)
                 row_cost[onwards] += CLOSING
             for banned in bans:
                 row_cost[banned] = BANNED

@@ -47,6 +47,7 @@ class Beams:
     finished_score: Tensor  # (batch, beams) log-probability / length ** length_penalty
     length: Tensor  # (batch, beams) new tokens of the finished
     hash: Tensor  # (batch, beams) of the finished texts
+    closed: Tensor  # (batch, beams) whether the end of a finished text is phrases that were still open: see `Guide`
     done: Tensor  # (batch, beams) whether there is a finished sequence
     active: Tensor  # (batch, 1) whether the finished ones may still change
 
@@ -63,6 +64,7 @@ class Beams:
             finished_score=torch.full_like(score, UNFINISHED),
             length=zeros,
             hash=zeros,
+            closed=zeros.bool(),
             done=zeros.bool(),
             active=torch.ones((batch, 1), dtype=torch.bool, device=blank.device),
         )
@@ -86,8 +88,9 @@ class Beams:
         score = candidates.score / ((step + 1) ** length_penalty)
         score = torch.cat([self.finished_score, torch.where(new, score, UNFINISHED)], dim=1)  # (batch, beams + pool)
         done = torch.cat([self.done, new], dim=1)
-        hashes = self.hash
+        hashes, closings = self.hash, self.closed
         if constrained is not None:
+            closings = torch.cat([self.closed, candidates.closing], dim=1)
             hashes = torch.cat([self.hash, candidates.hash], dim=1)
             same = (hashes[:, :, None] == hashes[:, None]) & done[:, :, None] & done[:, None]
             position = torch.arange(hashes.shape[1], device=score.device)
@@ -108,6 +111,7 @@ class Beams:
             finished_score=score.gather(1, best),
             length=torch.where(is_new, step + 1, self.length.gather(1, old)),
             hash=self.hash if constrained is None else hashes.gather(1, best),
+            closed=self.closed if constrained is None else closings.gather(1, best),
             done=done.gather(1, best),
             active=self.active,
         )

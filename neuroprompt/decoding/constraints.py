@@ -54,6 +54,8 @@ class Constraints:
         never_add: phrases that must not appear in what is added, such as an operator's block list; those that the
             prompt itself has stay, and are no error.
         auto: categories from whose whole vocabulary the model picks a term by itself: one clause each.
+        anywhere: required phrases may be written anywhere between word boundaries, as prose has them, and not only as
+            modifiers of their own.
 
     Raises:
         ConstraintError: a value is no phrase (empty, no string, a NUL, a leading combining mark), there are more than
@@ -70,6 +72,7 @@ class Constraints:
     forbid: str | Sequence[str] = ()
     auto: str | Sequence[str] = ()
     never_add: str | Sequence[str] = ()
+    anywhere: bool = False
 
     def __post_init__(self):
         for category in CATEGORIES:  # tuples throughout, so that equal constraints are equal and hashable
@@ -91,7 +94,7 @@ class Constraints:
             self._possible(name, phrases)
 
     def __bool__(self) -> bool:
-        return any(getattr(self, field.name) for field in fields(self))
+        return any(getattr(self, field.name) for field in fields(self) if field.name != "anywhere")
 
     @cached_property
     def named_clauses(self) -> tuple[tuple[str, tuple[str, ...]], ...]:
@@ -109,7 +112,10 @@ class Constraints:
 
     @cached_property
     def written(self) -> tuple[tuple[str, ...], ...]:
-        """Every clause's phrases as a modifier may write them: an artist also behind a connective."""
+        """Every clause's phrases as a modifier may write them: an artist also behind a connective. (What may stand
+        `anywhere` may do so without its connective.)"""
+        if self.anywhere:
+            return self.clauses
         given = len(self.named_clauses) - len(self.auto)
         written = []
         for number, (name, phrases) in enumerate(self.named_clauses):

@@ -94,6 +94,8 @@ class Guide:
         self.automata, self.size, self.device, self.preferences = automata, size, device, preferences
         self.automaton = torch.tensor(of_prompt, device=device)  # (batch,)
         self.constrained = torch.tensor([automata[i] is not None for i in of_prompt], device=device)  # (batch,)
+        prose = [bool(automata[i] and automata[i].anywhere) for i in of_prompt]
+        self.prose = torch.tensor(prose, device=device)  # (batch,) whether phrases may stand anywhere
         self.separator = vocabulary.token_of.get(DELIMITERS.encode())
         there = [automaton for automaton in automata if automaton is not None]
         self.clauses = max(len(automaton.price) for automaton in there)
@@ -142,7 +144,7 @@ class Guide:
         """Reads the prompts and checks that every constraint can be met; None if there is none.
 
         Args:
-            constraints, tokens, budgets: of each prompt; tokens without padding, and the most new ones.
+            constraints, tokens, budgets: of each prompt; the tokens that count, and the most new ones.
             size: the width of the model's logits.
 
         Raises:
@@ -159,7 +161,7 @@ class Guide:
             if wish:
                 text = vocabulary.text(ids)
                 wish.refuse(text)
-                automaton = Automaton.of(vocabulary, wish.written, wish.forbidden)
+                automaton = Automaton.of(vocabulary, wish.written, wish.forbidden, wish.anywhere)
                 state, _ = automaton.read(text)
                 if automaton.pending(state) & FORBIDDEN:  # the prompt ends in what must not be added: it may go on
                     state = AFTER_WORD
@@ -224,7 +226,8 @@ class Guide:
 
     def select(self, keep: Tensor) -> None:
         """Keeps these prompts only."""
-        for name in ("automaton", "constrained", "everything", "price", "satisfied", "hash", "closing", "row"):
+        names = ("automaton", "constrained", "prose", "everything", "price", "satisfied", "hash", "closing", "row")
+        for name in names:
             setattr(self, name, getattr(self, name)[keep])
 
     # -- the steps of `candidates`
@@ -250,9 +253,12 @@ class Guide:
         allowed &= self.cost[self.row_cost[row][:, None], token] < BANNED
         if self.kept_word is not None:
             allowed &= ~(self.kept_word.repeat_interleave(self.row.shape[1], dim=0) & self.joins[token])
+        from_base = self.base_advances.shape[1]
         if self.row_void.shape[1]:
-            from_base = self.base_advances.shape[1]
             allowed[:, :from_base] &= (token[:, :from_base, None] != self.row_void[row][:, None]).all(dim=2)
+        # what the end of a budget forces stands behind a separator in prose, too
+        late = self.prose[:, None] & (self.closing | (left[:, None] + 1 - debt.total < ROOM))
+        allowed[:, :from_base] &= ~(late & ~self.row_separated[self.row]).view(-1, 1)
         return Advances(token, clause, gain, progress, allowed)
 
     def _start_closing(self, debt: Debt, advances: Advances, left: Tensor) -> None:
@@ -277,14 +283,14 @@ class Guide:
     def _ends(self, log_probs: Tensor, raw: Tensor, debt: Debt, closed: Tensor, advances: Advances) -> Moves:
         """Where the policy ends, what is open is written there and then: a beam may begin to close for the probability
         of the end, and then writes the phrases that the policy finds likeliest, one by one; what sets them apart, and
-        the end itself, are paid for."""
+        the end itself, are paid for. Prose does not end before everything is met, and closes only for want of room."""
         own, beams = self.preferences, self.row.shape
         nothing = torch.full(beams, NEVER, device=self.device)
         if not self.clauses:
             return Moves(torch.zeros_like(self.row), nothing)
         begin, separator, eos = nothing, self.separator, own.eos[0] if len(own.eos) else 0
         if len(own.eos) and separator is not None:
-            ready = (debt.total > 0) & ~debt.may_end & ~self.row_separated[self.row]
+            ready = (debt.total > 0) & ~debt.may_end & ~self.row_separated[self.row] & ~self.prose[:, None]
             ready &= ~closed[:, separator].view(beams)
             begin = torch.where(ready, log_probs[:, own.eos].amax(dim=1).view(beams), NEVER)
         said = raw.gather(1, advances.token).clamp_min(-1e4)

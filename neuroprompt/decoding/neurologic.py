@@ -11,7 +11,7 @@ open is written there and then, and the sequence ends (`guide.py`).
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import fields
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
@@ -40,6 +40,18 @@ _ROWLESS = (
 CACHE = "cache" if any(f.name == "cache" for f in fields(GenerateBeamDecoderOnlyOutput)) else "past_key_values"
 
 
+@dataclass
+class NeurologicOutput(GenerateBeamDecoderOnlyOutput):
+    """What `generate` returns with `return_dict_in_generate`.
+
+    Args:
+        closed: (batch * num_return_sequences,) bool: the texts at whose end the search wrote, one by one, phrases that
+            were still open: of prose, those for which the budget did not suffice.
+    """
+
+    closed: Tensor | None = None
+
+
 def neurologic(
     model,
     input_ids: Tensor,
@@ -50,13 +62,15 @@ def neurologic(
     constraints: Constraints | Sequence[Constraints | None] | None = None,
     processing_class=None,
     token_budgets: Sequence[int] | Tensor | None = None,
+    counted: Sequence[Sequence[int]] | None = None,
     phrase_weight: float = 3.0,
     beta: int = 2,
     **model_kwargs,
-) -> Tensor | GenerateBeamDecoderOnlyOutput:
+) -> Tensor | NeurologicOutput:
     """Continues every prompt by beam search so that the text, prompt included, meets the prompt's constraints.
 
-    Required phrases are written as modifiers of their own, or behind a connective.
+    Required phrases are written as modifiers of their own, or behind a connective; those that may stand `anywhere`,
+    where the search finds a place in the sentence.
 
     Not called by hand but given to `generate`, with the arguments below beside `generate`'s own: `num_beams`,
     `num_return_sequences` (texts that differ in more than case and whitespace), `max_new_tokens`, `min_new_tokens`,
@@ -67,6 +81,8 @@ def neurologic(
         constraints: one for all prompts, or one (or None) for each.
         processing_class: the tokenizer. (`generate` keeps an argument named `tokenizer` to itself.)
         token_budgets: (batch,) the most new tokens for each prompt, where fewer than `max_new_tokens`.
+        counted: the tokens of each prompt that count as text; all of them where it is not given. Of a chat they are
+            those of the answer that is begun, if any: what the user says in it meets nothing.
         phrase_weight: nats that each token of a satisfied clause counts in the ranking, and of a phrase under way in
             proportion to the part that is there (the paper's lambda). An open clause is still to be paid for: a beam
             that has paid is compared with one that has not as if both had, at about what a token of a required phrase
@@ -75,7 +91,7 @@ def neurologic(
 
     Returns:
         (batch * num_return_sequences, length) token ids, padded on the right; with `return_dict_in_generate` a
-        `GenerateBeamDecoderOnlyOutput` with `sequences_scores`. Where the constraints leave fewer texts than were asked
+        `NeurologicOutput` with `sequences_scores` and `closed`. Where the constraints leave fewer texts than were asked
         for, the best is repeated.
 
     Raises:
@@ -115,7 +131,7 @@ def neurologic(
     may_shrink = plain_criteria and all(_can_follow(p) for p in logits_processor)
 
     logits, model_kwargs = _prefill(model, input_ids, num_beams, model_kwargs)
-    tokens = _without_padding(input_ids, model_kwargs.get("attention_mask"), num_beams)
+    tokens = _without_padding(input_ids, model_kwargs.get("attention_mask"), num_beams) if counted is None else counted
     wishes = one_each(constraints, batch)
     guide = Guide.start(wishes, processing_class, tokens, budgets, logits.shape[-1], num_beams, preferences)
     beams = Beams.start(_blank(input_ids, generation_config, eos))
@@ -179,9 +195,10 @@ def neurologic(
     ids = ids[:, : prompt_length + int(results.length.gather(1, pick).max())]
     if not generation_config.return_dict_in_generate:
         return ids
-    return GenerateBeamDecoderOnlyOutput(
+    return NeurologicOutput(
         sequences=ids,
         sequences_scores=results.finished_score.gather(1, pick).flatten(),
+        closed=results.closed.gather(1, pick).flatten(),
         **{CACHE: model_kwargs.get(CACHE)},
     )
 

@@ -21,16 +21,20 @@ class NoRepeatedNGrams(LogitsProcessor):
     """Closes the tokens that would complete an n-gram which the row holds already.
 
     As `transformers.NoRepeatNGramLogitsProcessor`, by comparisons of tensors instead of a loop over rows and tokens.
+
+    Args:
+        size: n.
+        start: Tokens of the (padded) input that do not count, such as a chat's, which an answer may repeat.
     """
 
-    def __init__(self, size: int):
-        self.size = size
+    def __init__(self, size: int, start: int = 0):
+        self.size, self.start = size, start
 
     def select(self, prompts: Tensor) -> None:
         """Nothing here belongs to a prompt, so that prompts may leave the batch (see `neurologic`)."""
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
-        n = self.size
+        n, input_ids = self.size, input_ids[:, self.start :]
         if input_ids.shape[1] < n:
             return scores
         windows = input_ids.unfold(1, n, 1)  # (rows, windows, n)
