@@ -11,7 +11,7 @@ prompt (`diversity`): perturb-and-MAP, between the mode at 0 and a sample at 1.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import repeat
 from pathlib import Path
@@ -33,9 +33,10 @@ from neuroprompt.decoding.processors import (
     separator_tokens,
 )
 from neuroprompt.fit import is_generic
+from neuroprompt.formats import CONTINUE, PromptFormat
 from neuroprompt.models import ModelError, pick_device
 from neuroprompt.modifiers import categorise
-from neuroprompt.policies import load_policy, load_tokenizer, read_prompts
+from neuroprompt.policies import open_policy
 from neuroprompt.prompts import CLIP_WINDOW, SEPARATORS, count_clip_tokens
 
 
@@ -164,6 +165,8 @@ class PromptEnhancer:
     Args:
         model: Any causal LM of `transformers`.
         tokenizer: Its tokenizer.
+        format: How it is asked, and how its answer is read; without one it continues the prompt.
+        decoding: Settings of `Decoding` that are its own.
 
     Examples:
         >>> enhancer = PromptEnhancer.from_pretrained()
@@ -171,9 +174,15 @@ class PromptEnhancer:
         True
     """
 
-    def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase):
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        format: PromptFormat = CONTINUE,
+        decoding: Mapping[str, Any] | None = None,
+    ):
         self.model = model.eval()
-        self.tokenizer = tokenizer
+        self.tokenizer, self.format, self.decoding = tokenizer, format, dict(decoding or {})
         if tokenizer.eos_token_id is None:
             raise ModelError(f"the tokenizer of {model.name_or_path} has no end-of-sequence token")
         if (most := max(tokenizer.get_vocab().values())) >= (rows := model.get_input_embeddings().weight.shape[0]):
@@ -189,22 +198,25 @@ class PromptEnhancer:
 
     @classmethod
     def from_pretrained(
-        cls, name: str | Path = "embedded", device: str | None = None, dtype: str | torch.dtype | None = None
+        cls,
+        name: str | Path = "embedded",
+        device: str | None = None,
+        dtype: str | torch.dtype | None = None,
+        format: PromptFormat | None = None,
     ) -> "PromptEnhancer":
         """Load a policy.
 
         Args:
-            name: ``embedded``, a folder, or a hub id.
+            name: ``embedded``, a folder, a hub id, or a YAML file (see `policies.PolicyConfig`).
             device: Such as ``cuda``; by default the accelerator if there is one.
             dtype: Of the weights; float32 on a CPU and the checkpoint's own elsewhere by default.
+            format: How it is asked, in the place of its own (see `formats.format_of`).
 
         Raises:
-            ModelError: The model cannot be loaded, or is not what its config says; pickled weights are refused, and no
-                code that comes with a model is run.
+            ModelError: The model cannot be loaded, or is not what its config says, or has no chat template to be asked
+                by; pickled weights are refused, and no code that comes with a model is run.
         """
-        where = pick_device(device)
-        model = load_policy(name, where, dtype=dtype or ("float32" if where.type == "cpu" else "auto"))
-        return cls(model, load_tokenizer(name))
+        return cls(*open_policy(name, pick_device(device), dtype, format))
 
     @overload
     def __call__(
@@ -306,7 +318,7 @@ class PromptEnhancer:
         budgets = [self._budget(row, decoding.max_new_tokens) for row in rows]
         heads = [(row.original + row.begun).rstrip(SEPARATORS) for row in rows]
         longest = [self._positions - budget for budget in budgets]
-        tokens = read_prompts(self.tokenizer, heads, longest, [_wanted(row) for row in rows])
+        tokens = CONTINUE.encode(self.tokenizer, heads, longest, [_wanted(row) for row in rows])
         inputs = self.tokenizer.pad({"input_ids": tokens}, return_tensors="pt").to(self.model.device)
         ids, mask, end = inputs["input_ids"], inputs["attention_mask"], self.tokenizer.eos_token_id
         length = ids.shape[1]
@@ -386,7 +398,7 @@ class PromptEnhancer:
         """Mean log-probability of the second text's tokens after the first, the third being what `_wanted` says."""
         prompts, texts, about = zip(*pairs, strict=True)
         tails = self.tokenizer(list(texts), add_special_tokens=False, return_attention_mask=False)["input_ids"]
-        heads = read_prompts(self.tokenizer, prompts, [self._positions - len(t) for t in tails], about)
+        heads = CONTINUE.encode(self.tokenizer, prompts, [self._positions - len(t) for t in tails], about)
         sequences = [(h + t)[-self._positions :] for h, t in zip(heads, tails, strict=True)]
         length = max(map(len, sequences))
         # Filled on the CPU: on a GPU each of these small writes would wait for the device.

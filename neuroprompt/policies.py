@@ -1,4 +1,4 @@
-"""How a policy is loaded, and how it reads a prompt: one way for rewriting, training and evaluation.
+"""How a policy is loaded: one way for rewriting, training and evaluation.
 
 No code that comes with a model is ever run, and nothing is asked on the terminal. A model that is not what its config
 says is refused, instead of being filled up with random numbers.
@@ -7,19 +7,17 @@ says is refused, instead of being filled up with random numbers.
 import json
 import math
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import cached_file
 
-from neuroprompt.coherence import MEDIA, controls
+from neuroprompt.formats import FILE as FORMAT_FILE
+from neuroprompt.formats import PromptFormat, format_of
 from neuroprompt.models import ModelError, check_tokenizer, check_weights, locate, reason, reporting
-
-CONTROLS = {family: f"<|{family or 'any'}|>" for family in ("", *MEDIA)}
-"""The special token that tells a policy the family of a prompt's medium, where its tokenizer has such tokens; the one
-of "" leaves the medium to the policy."""
 
 
 def load_policy(
@@ -82,48 +80,142 @@ def load_tokenizer(name: str | Path, revision: str | None = None, **settings) ->
     return tokenizer
 
 
-def read_prompts(
-    tokenizer: PreTrainedTokenizerBase,
-    prompts: Sequence[str],
-    longest: Iterable[int] | None = None,
-    about: Sequence[str] | None = None,
-) -> list[list[int]]:
-    """Token ids of the prompts as a policy reads them: what TRL's `SFTTrainer` begins a pair of that prompt with.
+class Policy(NamedTuple):
+    """A policy, and how it is asked and decoded.
 
-    That is the text after what the tokenizer puts before every text (BOS for Llama and Gemma, nothing for GPT-2), and
-    without what it puts behind one (EOS for some), since the policy goes on from here. Where the tokenizer has
-    `CONTROLS`, the one of the medium that the prompt names stands before the text.
+    Attributes:
+        decoding: Settings that are its own, by the names of `enhancer.Decoding`; others are by default.
+    """
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    format: PromptFormat
+    decoding: dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PolicyConfig(PromptFormat):
+    """A policy as a YAML file describes it: where it is, how it is asked, and how it is decoded.
+
+        # promptist.yaml
+        model: microsoft/Promptist
+        tokenizer: openai-community/gpt2
+        template: "{prompt} Rephrase:"
+        num_beams: 8
+
+    Attributes:
+        model: A folder or a hub id of a causal language model; ``embedded`` is this project's policy.
+        tokenizer: Where its tokenizer is, if not with the model.
+        revision: Branch, tag or commit of the model on the hub.
+        safetensors_only: Refuse PyTorch's own files. Where those are read, it is with `weights_only`, whose unpickler
+            knows tensors and plain containers and refuses everything that could run code.
+        num_beams: Width of the beam search.
+        length_penalty: Exponent of the length in a beam's score.
+        do_sample: Sample instead of searching.
+        temperature, top_k, top_p: Of sampling; `top_k` 0 and `top_p` 1 take all tokens.
+        max_new_tokens: At most so many.
+        batch_size: Prompts at once.
+        dtype: Of the weights; float32 on a CPU and the checkpoint's own elsewhere by default.
+    """
+
+    model: str
+    tokenizer: str | None = None
+    revision: str | None = None
+    safetensors_only: bool = True
+    num_beams: int = 1
+    length_penalty: float = 1.0
+    do_sample: bool = False
+    temperature: float = 1.0
+    top_k: int = 50
+    top_p: float = 1.0
+    max_new_tokens: int = 75
+    batch_size: int = 16
+    dtype: str | None = None
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.do_sample and self.num_beams > 1:
+            raise ValueError(f"do_sample and num_beams {self.num_beams} exclude each other: choose one")
+        for name, fine, wanted in (
+            ("temperature", self.temperature > 0, "above 0"),
+            ("top_p", 0 < self.top_p <= 1, "above 0 and at most 1"),
+            ("top_k", self.top_k >= 0, "at least 0"),
+            *((name, getattr(self, name) > 0, "at least 1") for name in ("num_beams", "max_new_tokens", "batch_size")),
+        ):
+            if not fine:
+                raise ValueError(f"{name} is {getattr(self, name)}: it must be {wanted}")
+
+    @property
+    def format(self) -> PromptFormat:
+        """How it is asked and read, alone."""
+        return PromptFormat(**{f.name: getattr(self, f.name) for f in fields(PromptFormat)})
+
+    def load(self, device: torch.device | None = None, dtype: str | torch.dtype | None = None) -> Policy:
+        """The policy; `dtype` is in the place of the file's.
+
+        Raises:
+            ModelError: It cannot be loaded, or is no chat model where it should be one.
+        """
+        dtype = dtype or self.dtype or ("float32" if device is None or device.type == "cpu" else "auto")
+        model = load_policy(
+            self.model, device, safetensors_only=self.safetensors_only, revision=self.revision, dtype=dtype
+        )
+        own = {"revision": self.revision} if self.tokenizer is None else {}
+        tokenizer = load_tokenizer(self.tokenizer or self.model, **own)
+        self.check(tokenizer, self.model)
+        decoding = {name: getattr(self, name) for name in _DECODING if getattr(self, name) != getattr(type(self), name)}
+        return Policy(model, tokenizer, self.format, decoding)
+
+
+def open_policy(
+    name: str | Path,
+    device: torch.device | None = None,
+    dtype: str | torch.dtype | None = None,
+    asked: PromptFormat | None = None,
+) -> Policy:
+    """A policy and its tokenizer, ready to be asked.
 
     Args:
-        prompts: Without the separators that the policy is to write.
-        longest: Tokens that may be read of each; of what is longer the end is, after what stands before every text.
-        about: Texts that say more of the medium than the prompts do, such as these with what is required besides.
+        name: As of `load_policy`, or a `PolicyConfig`'s YAML file.
+        device, dtype: Of the weights; float32 on a CPU and the checkpoint's own elsewhere by default.
+        asked: How it is asked; by default as it says itself (`formats.format_of`).
+
+    Raises:
+        ModelError: It cannot be loaded, or cannot be asked in this way.
+        ValueError: The YAML file says what it cannot.
     """
-    if not prompts:
-        return []
-    start, told = text_start(tokenizer), control_tokens(tokenizer)
-    texts = [told[controls(text)] + prompt for prompt, text in zip(prompts, about or prompts, strict=True)]
-    read = tokenizer(texts, add_special_tokens=False, return_attention_mask=False)["input_ids"]
-    if longest is None:
-        return [start + ids for ids in read]
-    first = int(bool(told[""]))  # tokens of a text that are its control
-    return [
-        start + ids[:first] + ids[first:][-max(1, most - len(start) - first) :]
-        for ids, most in zip(read, longest, strict=True)
-    ]
+    if is_config(name):
+        policy = PolicyConfig.from_file(name).load(device, dtype)
+    else:
+        on_cpu = device is None or device.type == "cpu"
+        model = load_policy(name, device, dtype=dtype or ("float32" if on_cpu else "auto"))
+        tokenizer = load_tokenizer(name)
+        policy = Policy(model, tokenizer, saved_format(name, tokenizer), {})
+    if asked is not None:
+        asked.check(policy.tokenizer, str(name))
+        policy = policy._replace(format=asked)
+    return policy
 
 
-def control_tokens(tokenizer: PreTrainedTokenizerBase) -> Mapping[str, str]:
-    """What tells the tokenizer's policy each family of `CONTROLS`; "" for every one where it has no such tokens."""
-    known = tokenizer.added_tokens_encoder
-    anything = CONTROLS[""] if CONTROLS[""] in known else ""
-    return {family: token if token in known else anything for family, token in CONTROLS.items()}
+def is_config(name: str | Path) -> bool:
+    """Whether this is the name of a `PolicyConfig`'s file."""
+    return Path(name).suffix.lower() in (".yaml", ".yml")
 
 
-def text_start(tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """The special tokens that the tokenizer puts before every text."""
-    whole, bare = tokenizer("a")["input_ids"], tokenizer("a", add_special_tokens=False)["input_ids"]
-    return whole[: whole.index(bare[0])]
+def saved_format(name: str | Path, tokenizer: PreTrainedTokenizerBase, revision: str | None = None) -> PromptFormat:
+    """How the policy `name` is asked: as the file beside it says, or by default (`formats.format_of`).
+
+    Raises:
+        ModelError: The file cannot be read, or does not suit the tokenizer.
+    """
+    found = _find(locate(name, "policy", weights=False), FORMAT_FILE, revision)
+    made = format_of(found and found.parent, tokenizer)
+    made.check(tokenizer, str(name))
+    return made
+
+
+# What a YAML file may say of decoding, and `enhancer.Decoding` knows.
+_DECODING = ("num_beams", "length_penalty", "do_sample", "temperature", "top_k", "top_p", "max_new_tokens")
 
 
 # --- details -----------------------------------------------------------------------------------------------------

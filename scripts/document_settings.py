@@ -34,8 +34,8 @@ def document() -> str:
     """The whole page."""
     from neuroprompt.cli.commands import app
     from neuroprompt.enhancer import Decoding
-    from neuroprompt.evaluation.peers import Peer
     from neuroprompt.images import GeneratorConfig, RemoteConfig
+    from neuroprompt.policies import PolicyConfig
 
     commands = commands_of(typer.main.get_command(app))
     parts = [_HEAD, "## Environment", _environment(commands.values()), "## Commands"]
@@ -62,7 +62,7 @@ def document() -> str:
             parts += [_first_line(kind), _fields(kind)]
     parts += ["## An image generator", _GENERATOR, _fields(GeneratorConfig)]
     parts += ["### Behind a URL", _REMOTE, _fields(RemoteConfig, of=GeneratorConfig)]
-    parts += ["## Somebody else's rewriter", _PEER, _fields(Peer)]
+    parts += ["## Somebody else's rewriter", _PEER, _fields(PolicyConfig)]
     parts += ["## A policy's own settings", _POLICY]
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -175,7 +175,7 @@ _GENERATOR = """\
 _REMOTE = """\
 `RemoteConfig`: likewise, where the generator is a URL ([images](images.md#generators-behind-a-url)). Of the settings
 above it has `steps`, `guidance`, `true_cfg`, `size`, `negative`, `scheduler` and `batch_size`."""
-_PEER = "`Peer`: the keys of a YAML file for the method `template:FILE.yaml`."
+_PEER = "`PolicyConfig`: the keys of a YAML file, for `--model FILE.yaml` and the method `template:FILE.yaml`."
 _POLICY = """\
 | key of `generation_config.json` | what it is |
 | --- | --- |

@@ -19,8 +19,8 @@ from neuroprompt.coherence import (
 )
 from neuroprompt.decoding import ConstraintError, Constraints, occurrences
 from neuroprompt.enhancer import EnhancedPrompt, PromptEnhancer
+from neuroprompt.formats import CONTINUE
 from neuroprompt.models import ModelError
-from neuroprompt.policies import read_prompts
 from neuroprompt.prompts import Prompt, count_clip_tokens, modifier_key
 
 SUBJECTS = [
@@ -119,7 +119,7 @@ def test_beam_search_returns_different_prompts(enhancer):
 
 def test_the_score_is_the_policys_own(enhancer):
     result = enhancer("boy on a horse")
-    ids = read_prompts(enhancer.tokenizer, ["boy on a horse"])[0]
+    ids = CONTINUE.encode(enhancer.tokenizer, ["boy on a horse"])[0]
     added = enhancer.tokenizer(result.text[len(result.original) :])["input_ids"]
     with torch.no_grad():
         logits = enhancer.model(torch.tensor([ids + added])).logits[0].double()

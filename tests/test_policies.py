@@ -14,9 +14,10 @@ from trl import SFTConfig
 
 from neuroprompt.decoding import Constraints
 from neuroprompt.enhancer import PromptEnhancer
-from neuroprompt.evaluation.peers import Peer, PeerRewriter
+from neuroprompt.evaluation.peers import PeerRewriter
+from neuroprompt.formats import CONTINUE, CONTROLS, control_tokens
 from neuroprompt.models import ModelError, locate
-from neuroprompt.policies import CONTROLS, control_tokens, load_policy, load_tokenizer, read_prompts
+from neuroprompt.policies import PolicyConfig, load_policy, load_tokenizer
 from neuroprompt.ppo.rollouts import encode
 from neuroprompt.prompts import clip_tokenizer
 from neuroprompt.training.sft import PolicyTrainer, tell_media
@@ -189,7 +190,7 @@ def test_a_prompt_is_read_as_in_supervised_training(tmp_path, monkeypatch, kind,
 
     monkeypatch.setattr(enhancer.model, "generate", record)
     enhancer(PROMPTS, max_new_tokens=2, num_beams=1, output_scores=False, coherent=False)
-    read = read_prompts(enhancer.tokenizer, PROMPTS)
+    read = CONTINUE.encode(enhancer.tokenizer, PROMPTS)
     queries = encode(PROMPTS, enhancer.tokenizer, 512, 77, None)
     assert _unpad(queries.ids, queries.mask) == read and sorted(seen) == sorted(read)
     for ids, pair in zip(read, trainer.train_dataset["input_ids"], strict=True):
@@ -203,11 +204,11 @@ def _unpad(ids, mask):
 
 def test_of_what_is_too_long_the_end_is_read_after_the_start(tmp_path):
     tokenizer = load_tokenizer(policies.llama(tmp_path / "llama"))
-    whole, short = read_prompts(tokenizer, ["castle " * 30, "fox"], [10, 10])
+    whole, short = CONTINUE.encode(tokenizer, ["castle " * 30, "fox"], [10, 10])
     assert len(whole) == 10 and whole[0] == tokenizer.bos_token_id
     assert whole[1:] == tokenizer("castle " * 30)["input_ids"][-9:]
     assert short == tokenizer("fox")["input_ids"]
-    assert read_prompts(tokenizer, []) == []
+    assert CONTINUE.encode(tokenizer, []) == []
 
 
 MEDIA_PROMPTS = ["oil painting of a fox", "a fox", "a fox, pixel art"]
@@ -226,19 +227,19 @@ def first_words(tokenizer, rows):
 
 def test_a_policy_is_told_the_medium_where_it_can_be(told, tmp_path):
     tokenizer, before = load_tokenizer(told), load_tokenizer(policies.llama(tmp_path / "before"))
-    read = read_prompts(tokenizer, MEDIA_PROMPTS)
+    read = CONTINUE.encode(tokenizer, MEDIA_PROMPTS)
     assert first_words(tokenizer, read) == ["<|paint|>", "<|any|>", "<|pixel|>"]
     assert tokenizer.decode(read[0], skip_special_tokens=True) == MEDIA_PROMPTS[0]
-    required = read_prompts(tokenizer, ["a fox"], about=["a fox, watercolor"])
+    required = CONTINUE.encode(tokenizer, ["a fox"], about=["a fox, watercolor"])
     assert first_words(tokenizer, required) == ["<|paint|>"] and required[0][-2:] == read[1][-2:]
-    assert read_prompts(before, MEDIA_PROMPTS) == before(MEDIA_PROMPTS)["input_ids"]
+    assert CONTINUE.encode(before, MEDIA_PROMPTS) == before(MEDIA_PROMPTS)["input_ids"]
     assert set(control_tokens(before).values()) == {""}
 
 
 def test_what_is_told_stays_where_a_prompt_is_cut(told):
     tokenizer = load_tokenizer(told)
     start = len(tokenizer("")["input_ids"])
-    (short,) = read_prompts(tokenizer, ["oil painting of a fox " * 30], [10])
+    (short,) = CONTINUE.encode(tokenizer, ["oil painting of a fox " * 30], [10])
     assert len(short) == 10 and first_words(tokenizer, [short]) == ["<|paint|>"]
     assert short[start + 1 :] == tokenizer("oil painting of a fox " * 30)["input_ids"][start - 10 + 1 :]
 
@@ -250,7 +251,7 @@ def test_pairs_are_told_their_medium_as_at_inference(told, tmp_path):
     all_told, none_told = (tell_media(splits, tokenizer, share) for share in (1.0, 0.0))
     config = SFTConfig(str(tmp_path / "run"), use_cpu=True, bf16=False, report_to="none", max_length=None)
     trainer = PolicyTrainer(load_policy(told), config, train_dataset=all_told["train"], processing_class=tokenizer)
-    for ids, pair in zip(read_prompts(tokenizer, MEDIA_PROMPTS), trainer.train_dataset["input_ids"], strict=True):
+    for ids, pair in zip(CONTINUE.encode(tokenizer, MEDIA_PROMPTS), trainer.train_dataset["input_ids"], strict=True):
         assert pair[: len(ids)] == ids
     anything = [f"<|any|>{prompt}" for prompt in MEDIA_PROMPTS]
     assert all_told["validation"]["prompt"][:] == none_told["train"]["prompt"][:] == anything
@@ -305,8 +306,8 @@ def test_a_score_is_the_one_after_what_was_told(told):
 
 
 def test_a_peer_is_told_the_medium(told):
-    rewriter = PeerRewriter(Peer(model=str(told), template="{prompt} Rephrase:"), device="cpu")
-    assert rewriter._ask("oil painting of a fox") == "<|paint|>oil painting of a fox Rephrase:"
+    rewriter = PeerRewriter(PolicyConfig(model=str(told), template="{prompt} Rephrase:"), device="cpu")
+    assert rewriter.peer.ask(rewriter.tokenizer, "oil painting of a fox") == "<|paint|>oil painting of a fox Rephrase:"
 
 
 def test_a_score_is_given_after_the_start(tmp_path):

@@ -23,9 +23,10 @@ import numpy as np
 from neuroprompt.completions import append, check_prompt
 from neuroprompt.decoding import Constraints
 from neuroprompt.enhancer import TEMPERATURE, PromptEnhancer
-from neuroprompt.evaluation.peers import Peer, PeerRewriter
+from neuroprompt.evaluation.peers import PeerRewriter
 from neuroprompt.models import identify, locate, policy_for
 from neuroprompt.modifiers import frequent_phrases
+from neuroprompt.policies import PolicyConfig
 from neuroprompt.prompt_files import read_lines
 from neuroprompt.prompts import CLIP_WINDOW
 from neuroprompt.search import SearchConfig, optimize
@@ -107,7 +108,7 @@ def parse_methods(
       and judging on the same pictures would make it an oracle).
     - ``search-64``: `neuroprompt.search` with 64 pictures a prompt, drawn with seeds of its own, too; proposals are
       those of ``embedded``, or with ``search-64:NAME`` another policy's.
-    - ``template:PATH``: somebody else's language model, asked as a YAML file says (see `peers.Peer`).
+    - ``template:PATH``: somebody else's language model, asked as a YAML file says (see `policies.PolicyConfig`).
 
     A policy with ``+constraints`` obeys `constraints`; where no method says so, all policies do.
 
@@ -278,7 +279,7 @@ def _random(name: str, making: _Making) -> Method:
 
 
 def _template(name: str, making: _Making, path: str) -> Method:
-    peer = Peer.read(path)
+    peer = PolicyConfig.from_file(path)
     load = cache(lambda: PeerRewriter(peer, making.seed, making.device))
     settings = asdict(peer) | {"stop": list(peer.stop), "seed": making.seed}
     return Method(name, lambda prompts: load()(prompts), settings, prepare=load)

@@ -19,8 +19,8 @@ from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 
 from neuroprompt.decoding.neurologic import CACHE
 from neuroprompt.enhancer import TOKENS_PER_CLIP_TOKEN
+from neuroprompt.formats import CONTINUE
 from neuroprompt.models import float64_device
-from neuroprompt.policies import read_prompts
 from neuroprompt.ppo.model import position_ids
 from neuroprompt.prompts import SEPARATORS, Prompt, count_clip_tokens, modifier_key
 
@@ -116,7 +116,7 @@ def encode(
         if window is not None:
             budget = min(budget, math.ceil(TOKENS_PER_CLIP_TOKEN * (window - count_clip_tokens(prompt))))
         budgets.append(max(1, budget))
-    ids = read_prompts(tokenizer, heads, [positions - budget for budget in budgets])
+    ids = CONTINUE.encode(tokenizer, heads, [positions - budget for budget in budgets])
     padded = tokenizer.pad({"input_ids": ids}, padding_side="left", return_tensors="pt")
     return Queries(padded["input_ids"], padded["attention_mask"], torch.tensor(budgets))
 

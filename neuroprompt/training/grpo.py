@@ -9,7 +9,7 @@ from torch import nn
 from trl import GRPOTrainer, ModelConfig, RLOOTrainer, get_peft_config
 
 from neuroprompt.coherence import controls
-from neuroprompt.policies import control_tokens
+from neuroprompt.formats import control_tokens
 from neuroprompt.ppo.config import GRPOConfig, RLOOConfig
 from neuroprompt.ppo.model import position_ids
 from neuroprompt.runs.trainer import RunTrainer

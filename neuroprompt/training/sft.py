@@ -23,7 +23,7 @@ from trl import ModelConfig, SFTTrainer, get_peft_config
 from neuroprompt.data import DataConfig, PromptData, prepare
 from neuroprompt.enhancer import PromptEnhancer
 from neuroprompt.files import sole_writer
-from neuroprompt.policies import control_tokens
+from neuroprompt.formats import control_tokens
 from neuroprompt.runs.samples import SampleTable
 from neuroprompt.runs.sizes import GlobalBatch
 from neuroprompt.runs.start import prepare_first

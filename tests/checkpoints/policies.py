@@ -14,8 +14,8 @@ import torch
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, LlamaConfig, PreTrainedModel, Qwen2Config
 
+from neuroprompt.formats import CONTROLS
 from neuroprompt.modifiers import CATEGORIES, suggestions
-from neuroprompt.policies import CONTROLS
 
 END = "<|endoftext|>"
 TINY = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}

@@ -7,8 +7,9 @@ import pytest
 import yaml
 
 from neuroprompt.evaluation.methods import parse_methods
-from neuroprompt.evaluation.peers import Peer, PeerRewriter
+from neuroprompt.evaluation.peers import PeerRewriter
 from neuroprompt.models import ModelError, locate
+from neuroprompt.policies import PolicyConfig
 
 PROMPTS = ["boy on a horse", "a castle", "robot playing guitar in the rain at night"]
 
@@ -17,18 +18,18 @@ def test_the_published_peers_can_be_read():
     files = sorted(Path("configs/peers").glob("*.yaml"))
     assert {f.stem for f in files} >= {"promptist", "magicprompt", "chat"}
     for file in files:
-        peer = Peer.read(file)
+        peer = PolicyConfig.from_file(file)
         assert asdict(peer)["model"] and "{prompt}" in peer.template
-    promptist = Peer.read("configs/peers/promptist.yaml")
+    promptist = PolicyConfig.from_file("configs/peers/promptist.yaml")
     assert promptist.template.replace("{prompt}", "a cat") == "a cat Rephrase:"
     assert (promptist.num_beams, promptist.length_penalty, promptist.max_new_tokens) == (8, -1.0, 75)
 
 
 def test_continuing_and_replacing():
     common = {"model": "embedded", "max_new_tokens": 12, "template": "{prompt},"}
-    rewriter = PeerRewriter(Peer(**common, output="continue"), device="cpu")
+    rewriter = PeerRewriter(PolicyConfig(**common, output="continue"), device="cpu")
     goes_on = rewriter(PROMPTS)
-    rewriter.peer = Peer(**common)
+    rewriter.peer = PolicyConfig(**common)
     anew = rewriter(PROMPTS)
     for prompt, text, other in zip(PROMPTS, goes_on, anew, strict=True):
         assert text.startswith(prompt) and len(text) > len(prompt)
@@ -36,16 +37,16 @@ def test_continuing_and_replacing():
 
 
 def test_the_text_ends_where_it_should():
-    rewriter = PeerRewriter(Peer(model="embedded", max_new_tokens=12), device="cpu")
+    rewriter = PeerRewriter(PolicyConfig(model="embedded", max_new_tokens=12), device="cpu")
     long = rewriter(PROMPTS)
-    rewriter.peer = Peer(model="embedded", max_new_tokens=12, stop=("a", "e"))
+    rewriter.peer = PolicyConfig(model="embedded", max_new_tokens=12, stop=("a", "e"))
     cut = rewriter(PROMPTS)
     for prompt, text, short in zip(PROMPTS, long, cut, strict=True):
         assert short == prompt or (text.startswith(short) and not {"a", "e"} & set(short))
 
 
 def test_samples_belong_to_prompt_and_seed_not_to_the_batch():
-    peer = Peer(model="embedded", do_sample=True, max_new_tokens=16, output="continue")
+    peer = PolicyConfig(model="embedded", do_sample=True, max_new_tokens=16, output="continue")
     rewriter = PeerRewriter(peer, seed=1, device="cpu")
     whole = rewriter(PROMPTS)
     assert [rewriter([p])[0] for p in PROMPTS] == whole
@@ -54,7 +55,7 @@ def test_samples_belong_to_prompt_and_seed_not_to_the_batch():
 
 
 def test_the_best_beam_that_is_not_empty(monkeypatch):
-    rewriter = PeerRewriter(Peer(model="embedded", num_beams=3, max_new_tokens=8), device="cpu")
+    rewriter = PeerRewriter(PolicyConfig(model="embedded", num_beams=3, max_new_tokens=8), device="cpu")
     written = rewriter._generate(PROMPTS, PROMPTS)
     assert [len(of) for of in written] == [3, 3, 3]
     monkeypatch.setattr(rewriter, "_generate", lambda asked, prompts: [[" ", '"a keep"', "no"]] * len(asked))
@@ -68,12 +69,14 @@ def test_a_chat_model_is_asked_through_its_template(tmp_path):
     settings = json.loads((folder / "tokenizer_config.json").read_text())
     template = "{% for m in messages %}[{{ m.role }}] {{ m.content }}\n{% endfor %}[assistant]"
     (folder / "tokenizer_config.json").write_text(json.dumps(settings | {"chat_template": template}))
-    peer = Peer(model=str(folder), chat=True, instruction="Be brief.", template="Improve: {prompt}", max_new_tokens=8)
+    peer = PolicyConfig(
+        model=str(folder), chat=True, instruction="Be brief.", template="Improve: {prompt}", max_new_tokens=8
+    )
     rewriter = PeerRewriter(peer, device="cpu")
-    assert rewriter._ask("a cat") == "[system] Be brief.\n[user] Improve: a cat\n[assistant]"
+    assert peer.ask(rewriter.tokenizer, "a cat") == "[system] Be brief.\n[user] Improve: a cat\n[assistant]"
     assert all(rewriter(PROMPTS))
     with pytest.raises(ModelError, match="has no chat template"):
-        PeerRewriter(Peer(model="embedded", chat=True), device="cpu")
+        PeerRewriter(PolicyConfig(model="embedded", chat=True), device="cpu")
 
 
 def test_a_file_is_a_method(tmp_path):
@@ -81,7 +84,7 @@ def test_a_file_is_a_method(tmp_path):
     path.write_text("model: embedded\ntemplate: '{prompt},'\noutput: continue\nmax_new_tokens: 8\n")
     method = parse_methods(f"plain,template:{path}", device="cpu")[1]
     assert method.settings["model"] == "embedded" and method.settings["max_new_tokens"] == 8
-    peer = Peer(model="embedded", template="{prompt},", output="continue", max_new_tokens=8)
+    peer = PolicyConfig(model="embedded", template="{prompt},", output="continue", max_new_tokens=8)
     assert method(PROMPTS) == PeerRewriter(peer, device="cpu")(PROMPTS)
 
 
@@ -89,7 +92,7 @@ def test_a_file_is_a_method(tmp_path):
     ("values", "message"),
     [
         ({"template": "{prompt}"}, "names no model"),
-        ("just text", "names no model"),
+        ("just text", "holds no keys"),
         ({"model": "m", "tempalte": "{prompt}"}, "unknown key 'tempalte': choose from model, tokenizer"),
         ({"model": "m", "template": "Improve it."}, "must hold {prompt} once"),
         ({"model": "m", "output": "append"}, "output is 'append': it can be replace or continue"),
@@ -106,7 +109,7 @@ def test_what_is_wrong_with_a_file_is_one_line(tmp_path, values, message):
     path = tmp_path / "peer.yaml"
     path.write_text(yaml.safe_dump(values))
     with pytest.raises(ValueError) as caught:
-        Peer.read(path)
+        PolicyConfig.from_file(path)
     assert message in str(caught.value) and "peer.yaml" in str(caught.value) and "\n" not in str(caught.value)
 
 
@@ -116,7 +119,10 @@ def test_models_that_cannot_be_loaded(tmp_path):
     (tmp_path / "broken.yaml").write_text("model: [")
     with pytest.raises(ValueError, match="no YAML"):
         parse_methods(f"template:{tmp_path / 'broken.yaml'}")
-    for peer in (Peer(model=str(tmp_path / "none")), Peer(model="nobody/no-such-model", safetensors_only=False)):
+    for peer in (
+        PolicyConfig(model=str(tmp_path / "none")),
+        PolicyConfig(model="nobody/no-such-model", safetensors_only=False),
+    ):
         with pytest.raises(ModelError):
             PeerRewriter(peer, device="cpu")
 
@@ -132,9 +138,9 @@ def test_pickled_weights_are_read_only_where_the_file_says_so_and_never_run_code
     (folder / "model.safetensors").unlink()
     torch.save(state, folder / "pytorch_model.bin")
     with pytest.raises(ModelError, match="pickled weights"):
-        PeerRewriter(Peer(model=str(folder)), device="cpu")
-    peer = Peer(model=str(folder), safetensors_only=False, max_new_tokens=8)
-    wanted = PeerRewriter(Peer(model="embedded", max_new_tokens=8), device="cpu")(PROMPTS)
+        PeerRewriter(PolicyConfig(model=str(folder)), device="cpu")
+    peer = PolicyConfig(model=str(folder), safetensors_only=False, max_new_tokens=8)
+    wanted = PeerRewriter(PolicyConfig(model="embedded", max_new_tokens=8), device="cpu")(PROMPTS)
     assert PeerRewriter(peer, device="cpu")(PROMPTS) == wanted
 
     class Evil:

@@ -15,7 +15,8 @@ from transformers import AutoModelForCausalLM
 from trl import GRPOTrainer, ModelConfig, RLOOTrainer
 
 from neuroprompt.files import sole_writer
-from neuroprompt.policies import CONTROLS, load_tokenizer, read_prompts
+from neuroprompt.formats import CONTINUE, CONTROLS
+from neuroprompt.policies import load_tokenizer
 from neuroprompt.ppo.config import GRPOConfig, PPOConfig, RLOOConfig
 from neuroprompt.programs import Stopped
 from neuroprompt.runs.arguments import read_arguments
@@ -248,7 +249,7 @@ def test_trls_trainers_tell_the_medium(workspace, monkeypatch, trainer, config_c
     arguments = QueryArguments(queries="prompts.txt", reward_func="seen:record", eval_samples=0)
     train_grpo(arguments, RewardArguments(), config, ModelConfig("policy", dtype="float32"))
     seen, reader = sys.modules.pop("seen"), load_tokenizer("policy")
-    assert len(asked) == len(seen.prompts_seen) == 16 and asked == read_prompts(reader, seen.prompts_seen)
+    assert len(asked) == len(seen.prompts_seen) == 16 and asked == CONTINUE.encode(reader, seen.prompts_seen)
     first = set(reader.convert_ids_to_tokens([ids[0] for ids in asked]))
     assert "<|any|>" in first and not any("<|" in prompt for prompt in seen.prompts_seen)
     controls = set(reader.convert_tokens_to_ids(list(CONTROLS.values())))

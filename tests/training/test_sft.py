@@ -13,7 +13,8 @@ from safetensors.torch import load_file
 
 from neuroprompt.coherence import MEDIA
 from neuroprompt.data import DataConfig, PromptData, prepare
-from neuroprompt.policies import CONTROLS, load_policy, load_tokenizer
+from neuroprompt.formats import CONTROLS
+from neuroprompt.policies import load_policy, load_tokenizer
 from neuroprompt.runs.checkpoints import checkpoint_to_resume
 from neuroprompt.training.sft import ShuffledGroups, repeat_rare_media
 from tests import forks

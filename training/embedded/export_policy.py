@@ -35,8 +35,9 @@ from neuroprompt import programs
 from neuroprompt.enhancer import PromptEnhancer
 from neuroprompt.evaluation.prompt_sets import load_prompts
 from neuroprompt.evaluation.summary import read_records, tables
+from neuroprompt.formats import CONTROLS
 from neuroprompt.models import DIFFERENCE, locate
-from neuroprompt.policies import CONTROLS, sampled_by_default
+from neuroprompt.policies import sampled_by_default
 from neuroprompt.targets import REASONS
 
 CURVE_ROWS = 8  # of a training's table

@@ -18,7 +18,7 @@ from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_toke
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
 from neuroprompt.data import PromptData
-from neuroprompt.policies import CONTROLS
+from neuroprompt.formats import CONTROLS
 
 END, PAD = "<|endoftext|>", "<|pad|>"
 

@@ -16,7 +16,7 @@ from datasets import Dataset, DatasetDict
 from numpy.typing import NDArray
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from neuroprompt.policies import read_prompts
+from neuroprompt.formats import CONTINUE
 from neuroprompt.prompts import Prompt
 
 Pairs = list[tuple[list[int], list[int]]]
@@ -83,7 +83,7 @@ def compare_perplexities(
 
 def encode_pairs(pairs: Dataset, tokenizer: PreTrainedTokenizerBase) -> Pairs:
     """The data set's columns `prompt` and `completion` as token ids, each completion closed by the end token."""
-    prompts = read_prompts(tokenizer, pairs["prompt"][:])
+    prompts = CONTINUE.encode(tokenizer, pairs["prompt"][:])
     completions = tokenizer(pairs["completion"][:], add_special_tokens=False, return_attention_mask=False)["input_ids"]
     return [(p, c + [tokenizer.eos_token_id]) for p, c in zip(prompts, completions, strict=True)]
 
