@@ -56,7 +56,6 @@ def image(
     from neuroprompt.completions import check_prompt
     from neuroprompt.image_files import SUFFIXES, PictureInfo, save_image
     from neuroprompt.models import policy_for, reason
-    from neuroprompt.prompts import count_clip_tokens
 
     check_file(output, SUFFIXES)
     constraints = wish.read()
@@ -74,9 +73,9 @@ def image(
             text = load_policy(model, device)(prompt, constraints, coherent=wish.coherent).text
             say(text)
         draw = drawing.load(generator, device, seeds="none")  # one picture is compared with no other
-        if draw.window and (tokens := count_clip_tokens(text)) > draw.window:
-            unread = f"the prompt has {tokens} CLIP tokens, of which {draw.name} reads the first {draw.window}"
-            say(unread, "warning:", "yellow")
+        if (window := draw.window) and not window.holds(text):
+            tokens = f"{window.count(text)} {window.counter} tokens"
+            say(f"the prompt has {tokens}, of which {draw.name} reads the first {window.tokens}", "warning:", "yellow")
         work.stage("drawing")
         try:
             drawn = draw.draw([text], [seed])

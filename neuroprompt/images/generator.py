@@ -1,12 +1,13 @@
 """`ImageGenerator`: pictures from prompts, whatever draws them: a pipeline in this process, or a server behind a URL.
 
-A picture depends on (generator, prompt, seed) alone. Two prompts drawn with the same seed start from the same noise
-(common random numbers), which takes most of the luck out of a comparison.
+A picture depends on (generator, prompt, negative prompt, seed) alone. Two prompts drawn with the same seed start from
+the same noise (common random numbers), which takes most of the luck out of a comparison.
 
 Pictures stay tensors on the device; files are the business of `neuroprompt.image_files`.
 """
 
 import operator
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,7 +17,9 @@ import torch
 from torch import Tensor
 
 from neuroprompt import images
+from neuroprompt.families import Family, family_of
 from neuroprompt.images.config import GeneratorConfig, read_urls
+from neuroprompt.prompts import Window
 
 
 class Drawing(NamedTuple):
@@ -86,37 +89,67 @@ class ImageGenerator(ABC):
         return self.draw(prompts, seeds).images
 
     @torch.no_grad()
-    def draw(self, prompts: Sequence[str], seeds: Sequence[int]) -> Drawing:
+    def draw(
+        self, prompts: Sequence[str], seeds: Sequence[int], negatives: Sequence[str | None] | None = None
+    ) -> Drawing:
         """Draw a picture for each prompt.
 
         Args:
             prompts: Texts.
             seeds: A seed for each prompt, from 0 up.
+            negatives: A negative prompt for each prompt, in the place of the config's; None is the config's. Where the
+                generator takes none they are left out, which is warned of once.
 
         Raises:
-            TypeError: A prompt is no string, or a seed no whole number.
-            ValueError: Not as many seeds as prompts, or a negative seed.
+            TypeError: A prompt or a negative prompt is no string, or a seed no whole number.
+            ValueError: Not as many seeds or negative prompts as prompts, or a negative seed.
         """
         prompts, seeds = _checked(prompts, seeds)
+        against = self._against(negatives, len(prompts))
         if not prompts:
             width, height = self.config.size or (0, 0)
             none = torch.zeros(0, 3, height, width, device=self.device)
             return Drawing(none, torch.zeros(0, dtype=torch.bool, device=self.device))
-        return self._draw(prompts, seeds)
+        return self._draw(prompts, seeds, against)
 
     @abstractmethod
-    def _draw(self, prompts: list[str], seeds: list[int]) -> Drawing:
+    def _draw(self, prompts: list[str], seeds: list[int], negatives: list[str | None]) -> Drawing:
         """`draw`, of one prompt or more."""
+
+    def _against(self, negatives: Sequence[str | None] | None, count: int) -> list[str | None]:
+        """A negative prompt for each of `count` prompts, or None where the config's is due."""
+        given = [None] * count if negatives is None else list(negatives)
+        if len(given) != count:
+            raise ValueError(f"{len(given)} negative prompts for {count} prompts: give one for each, or None")
+        if wrong := next((negative for negative in given if not isinstance(negative, str | None)), None):
+            raise TypeError(f"a negative prompt is {wrong!r}: give texts, or None")
+        if self.takes_negative or not any(given):
+            return given
+        if not self._left_out:
+            self._left_out = True
+            warnings.warn(f"{self.name} takes no negative prompt as it is drawn with: it is left out", stacklevel=3)
+        return [None] * count
+
+    _left_out = False  # whether somebody was told so
 
     def encode(self, prompts: Sequence[str]) -> Tensor | None:
         """What the generator reads of each prompt, as one vector: (n, d), float32; None where that is not known."""
         return None
 
     @property
-    def window(self) -> int | None:
-        """CLIP tokens that are read of a prompt, begin and end included; None where that is not known, or where it is
-        read by more than CLIP."""
-        return None
+    def family(self) -> Family | None:
+        """What is known of its kind; None where neither its pipeline nor its name says it."""
+        return family_of(self)
+
+    @property
+    def window(self) -> Window | None:
+        """What is read of a prompt; None where that is not known."""
+        return self.family and self.family.window
+
+    @property
+    @abstractmethod
+    def takes_negative(self) -> bool:
+        """Whether a negative prompt changes what is drawn: there is guidance, and it leads away from something."""
 
 
 def _checked(prompts: Sequence[str], seeds: Sequence[int]) -> tuple[list[str], list[int]]:

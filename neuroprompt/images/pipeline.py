@@ -8,9 +8,11 @@ rounding.
 import inspect
 import json
 import logging
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
+from functools import partial
 from hashlib import blake2b
 from pathlib import Path
 from types import ModuleType
@@ -37,6 +39,7 @@ from neuroprompt.models import (
     pick_device,
     reason,
 )
+from neuroprompt.prompts import Window
 
 
 class PipelineGenerator(ImageGenerator):
@@ -70,7 +73,7 @@ class PipelineGenerator(ImageGenerator):
         self.device = torch.device(pipeline._execution_device)  # with offloading, the weights are elsewhere
         self.config = _resolve(config, pipeline)
         self._batch_size = self.config.batch_size
-        self._negatives: dict[str, Tensor] | None = None
+        self._own: dict[str, Tensor] | None = None
         accepted = inspect.signature(pipeline.__call__).parameters
         asked = {name: value for name, value in _own_names(self.config).items() if name in _ASKED}
         self._settings = {name: value for name, value in asked.items() if name in accepted and value is not None}
@@ -131,40 +134,44 @@ class PipelineGenerator(ImageGenerator):
             getattr(pipeline, offload[config.cpu_offload])(device=where)
         return cls(pipeline, config, name=str(name), identity=_identity(source))
 
-    def _draw(self, prompts: list[str], seeds: list[int]) -> Drawing:
-        """Each distinct prompt is encoded once. Where a batch does not fit into memory, it is drawn in halves; what was
+    def _draw(self, prompts: list[str], seeds: list[int], negatives: list[str | None]) -> Drawing:
+        """Each distinct text is encoded once. Where a batch does not fit into memory, it is drawn in halves; what was
         drawn before it stays, and later calls begin with the smaller size.
 
         Raises:
             torch.OutOfMemoryError: One picture alone is too much. Any other error of the pipeline comes as it is.
         """
         drawn: list[Drawing] = []
-        encoded: dict[str, dict[str, Tensor]] = {}
+        encoded: _Encoded = {}
         start = 0
         with _quiet():
             while start < len(prompts):
                 batch = slice(start, start + self._batch_size)
                 texts = prompts[batch]
                 try:
-                    drawn.append(self._draw_batch(texts, seeds[batch], encoded))
+                    drawn.append(self._draw_batch(texts, seeds[batch], negatives[batch], encoded))
                 except RuntimeError as error:
                     if len(texts) == 1 or not is_out_of_memory(error):
                         raise
                     self._batch_size = len(texts) // 2
                 else:
                     start += len(texts)
-                    left = set(prompts[start:])
+                    left = {("prompt", p) for p in prompts[start:]} | {("negative", n) for n in negatives[start:]}
                     encoded = {text: rows for text, rows in encoded.items() if text in left}
                     continue
                 empty_cache(self.device)  # after the handler, which holds the failed batch's tensors
         return Drawing(torch.cat([d.images for d in drawn]), torch.cat([d.flagged for d in drawn]))
 
-    def _draw_batch(self, prompts: list[str], seeds: list[int], encoded: dict[str, dict[str, Tensor]]) -> Drawing:
+    def _draw_batch(
+        self, prompts: list[str], seeds: list[int], negatives: list[str | None], encoded: "_Encoded"
+    ) -> Drawing:
         if type(self.pipeline).__name__ in _EMBEDDINGS:
-            inputs = self._embeddings(prompts, encoded)
+            inputs = self._embeddings(prompts, negatives, encoded)
         else:
-            negative = self._negative
-            inputs = {"prompt": prompts} | ({} if negative is None else {"negative_prompt": [negative] * len(prompts)})
+            inputs = {"prompt": prompts}
+            against = [self._negative if negative is None else negative for negative in negatives]
+            if any(negative is not None for negative in against):
+                inputs["negative_prompt"] = [negative or "" for negative in against]
         result = self.pipeline(
             **inputs,
             **self._settings,
@@ -193,25 +200,35 @@ class PipelineGenerator(ImageGenerator):
                 rows += made.float().mean(1)
         return torch.stack(rows)
 
-    def _embeddings(self, prompts: list[str], encoded: dict[str, dict[str, Tensor]]) -> dict[str, Tensor]:
-        """The pipeline's text inputs for a batch; `encoded` keeps those of each prompt for the batches to come."""
-        new = [p for p in dict.fromkeys(prompts) if p not in encoded]
-        if new:
-            rows = self._encode(new, guided=False)
-            for i, prompt in enumerate(new):
-                encoded[prompt] = {name: x[i : i + 1] for name, x in rows.items()}
-        inputs = {name: torch.cat([encoded[p][name] for p in prompts]) for name in encoded[prompts[0]]}
-        if self.guided:
-            if self._negatives is None:
-                if _guidance(self.pipeline) == "true_cfg":  # its encoder knows one text at a time
-                    rows = self._encode([self._negative], guided=False)
-                    self._negatives = {f"negative_{name}": x for name, x in rows.items()}
-                else:
-                    negatives = None if self._negative is None else [self._negative]
-                    rows = self._encode([""], guided=True, negatives=negatives)
-                    self._negatives = {name: x for name, x in rows.items() if name.startswith("negative")}
-            inputs |= {name: x.expand(len(prompts), *x.shape[1:]) for name, x in self._negatives.items()}
-        return inputs
+    def _embeddings(self, prompts: list[str], negatives: list[str | None], encoded: "_Encoded") -> dict[str, Tensor]:
+        """The pipeline's text inputs for a batch; `encoded` keeps those of each text for the batches to come."""
+        rows = self._rows("prompt", prompts, encoded)
+        if self.takes_negative:
+            encoded["negative", None] = self._own_negative()
+            against = self._rows("negative", negatives, encoded)
+            rows = [row | other for row, other in zip(rows, against, strict=True)]
+        return {name: torch.cat([row[name] for row in rows]) for name in rows[0]}
+
+    def _rows(self, kind: str, texts: list[str | None], encoded: "_Encoded") -> list[dict[str, Tensor]]:
+        """The inputs of each text, one row each, as a prompt or as a negative prompt."""
+        if new := [text for text in dict.fromkeys(texts) if (kind, text) not in encoded]:
+            made = self._encode(new, guided=False) if kind == "prompt" else self._encode_negatives(new)
+            encoded |= {(kind, t): {name: x[i : i + 1] for name, x in made.items()} for i, t in enumerate(new)}
+        return [encoded[kind, text] for text in texts]
+
+    def _own_negative(self) -> dict[str, Tensor]:
+        """The inputs of the config's negative prompt, encoded once for the generator's lifetime."""
+        if self._own is None:
+            negative = self._negative
+            self._own = self._encode_negatives(None if negative is None else [negative])
+        return self._own
+
+    def _encode_negatives(self, negatives: list[str] | None) -> dict[str, Tensor]:
+        """The pipeline's encoding of negative prompts; of None what it takes for none."""
+        if _guidance(self.pipeline) == "true_cfg":  # its encoder takes them for prompts like others
+            return {f"negative_{name}": x for name, x in self._encode(negatives, guided=False).items()}
+        made = self._encode([""] * len(negatives or [""]), guided=True, negatives=negatives)
+        return {name: x for name, x in made.items() if name.startswith("negative")}
 
     def _encode(self, texts: list[str], guided: bool, negatives: list[str] | None = None) -> dict[str, Tensor]:
         """The pipeline's own encoding: its inputs by name, one row a text."""
@@ -232,14 +249,12 @@ class PipelineGenerator(ImageGenerator):
         return {name: x for name, x in named if name and x is not None}
 
     @property
-    def window(self) -> int | None:
-        """CLIP tokens that are read of a prompt, begin and end included; None where it is read by more than CLIP."""
-        if type(self.pipeline).__name__ not in _CLIP_ONLY:
-            return None
-        return (self.pipeline.tokenizer or self.pipeline.tokenizer_2).model_max_length
+    def window(self) -> Window | None:
+        """What the encoder reads that reads the most: T5 or a language model in its own tokens, else CLIP."""
+        return _window(self.pipeline, self.config.max_sequence_length) or super().window
 
     @property
-    def guided(self) -> bool:
+    def takes_negative(self) -> bool:
         """Whether the denoiser runs a second, negative half for each picture."""
         return _guides(self.pipeline, getattr(self.config, _guidance(self.pipeline)))
 
@@ -248,7 +263,7 @@ class PipelineGenerator(ImageGenerator):
         """What guidance leads away from; None is what the pipeline takes then."""
         given = self.config.negative
         # Where true_cfg weighs it, nothing is none: the pipeline leaves guidance out. A blank is what cards give.
-        blank = " " if self.guided and _guidance(self.pipeline) == "true_cfg" else None
+        blank = " " if self.takes_negative and _guidance(self.pipeline) == "true_cfg" else None
         return blank if given is None else given
 
 
@@ -267,8 +282,8 @@ _EMBEDDINGS: dict[str, tuple[str | None, ...]] = {
     ("StableDiffusionXLPipeline", "StableDiffusion3Pipeline"),
     ("prompt_embeds", "negative_prompt_embeds", "pooled_prompt_embeds", "negative_pooled_prompt_embeds"),
 )
-# Pipelines that read text through CLIP alone, which cuts it at its window.
-_CLIP_ONLY = ("StableDiffusionPipeline", "LatentConsistencyModelPipeline", "StableDiffusionXLPipeline")
+_Encoded = dict[tuple[str, str | None], dict[str, Tensor]]
+"""What the pipeline makes of texts: inputs by name, one row, by ("prompt" or "negative", text)."""
 
 
 def drawing_dtype(dtype: str | None, device: torch.device) -> str:
@@ -388,6 +403,44 @@ def _guides(pipeline: diffusers.DiffusionPipeline, scale: float | None) -> bool:
     config = getattr(denoiser(pipeline), "config", None)
     return scale is not None and scale > 1 and getattr(config, "time_cond_proj_dim", None) is None
 
+
+def _window(pipeline: diffusers.DiffusionPipeline, most: int | None) -> Window | None:
+    """What a pipeline reads of a prompt, at `most` tokens where it is read by more than CLIP; None where that is not
+    known."""
+    found: Window | None = None
+    for number in ("", "_2", "_3"):
+        tokenizer = getattr(pipeline, f"tokenizer{number}", None)
+        if tokenizer is None or getattr(pipeline, f"text_encoder{number}", None) is None:
+            continue
+        name = re.sub("Tokenizer(Fast)?$", "", type(tokenizer).__name__)
+        if name == "CLIP":
+            found = found or Window(tokenizer.model_max_length)
+        elif most and not isinstance(tokenizer, transformers.PreTrainedTokenizerBase):  # a processor of pictures, too
+            found = Window.estimated(most)
+        elif most:
+            found = Window(most, name, partial(_count, pipeline, tokenizer))
+    return found
+
+
+def _count(pipeline: diffusers.DiffusionPipeline, tokenizer: transformers.PreTrainedTokenizerBase, text: str) -> int:
+    """Tokens of a prompt as the pipeline encodes it: what it sets around the text takes of the window, too."""
+    apart = 0
+    if template := getattr(
+        pipeline, "prompt_template_encode", None
+    ):  # of which Qwen-Image cuts the beginning off again
+        text, apart = template.format(text), pipeline.prompt_template_encode_start_idx
+    elif (name := type(pipeline).__name__) in _CHATS:
+        text = tokenizer.apply_chat_template(
+            [{"role": "user", "content": text}],
+            tokenize=False,
+            add_generation_prompt=True,
+            enable_thinking=_CHATS[name],
+        )
+    return len(tokenizer(text, verbose=False)["input_ids"]) - apart
+
+
+# Pipelines whose encoder is a chat model, and reads a prompt as a user's message: by its template's `enable_thinking`.
+_CHATS = {"ZImagePipeline": True, "Flux2KleinPipeline": False}
 
 # --- loading -----------------------------------------------------------------------------------------------------
 

@@ -20,6 +20,7 @@ from neuroprompt.images.config import noise_seed
 from neuroprompt.images.remote.pool import Pool
 from neuroprompt.images.remote.wire import RemoteError, Unavailable
 from neuroprompt.models import locate
+from neuroprompt.prompts import Window
 from neuroprompt.server.batching import Job, Queue
 from neuroprompt.server.errors import Problem, fault, refusal
 from neuroprompt.server.settings import ServeSettings
@@ -59,8 +60,8 @@ class Describe:
     """A question about what draws, or writes.
 
     Answer:
-        dict: Its ``name`` and ``fingerprint``; of what draws the ``config`` and ``window``, too, as of
-        `ImageGenerator`, in JSON's types.
+        dict: Its ``name`` and ``fingerprint``; of what draws the ``config``, ``window`` and ``takes_negative``, too, as
+        of `ImageGenerator`, in JSON's types.
     """
 
     group: Hashable = "describe"
@@ -130,7 +131,8 @@ def generator(settings: ServeSettings) -> Callable[[Sequence[Any]], Sequence[Any
 
     def answer(batch: Sequence[Any]) -> list[Any]:
         if isinstance(batch[0], Describe):
-            return [_description(name, own.fingerprint, own.config, own.window)] * len(batch)
+            said = _description(name, own.fingerprint, own.config, own.window, own.takes_negative)
+            return [said] * len(batch)
         try:
             drawing = drawing_with(batch[0].settings)
         except ValueError as error:
@@ -210,8 +212,8 @@ class RemotePart:
 
     def _answer(self, batch: Sequence[Any]) -> list[Any]:
         if isinstance(batch[0], Describe):
-            name = self.pool.connect().name
-            return [_description(name, self.pool.fingerprint, self.pool.config.drawing(), self.pool.connect().window)]
+            model, config = self.pool.connect(), self.pool.config.drawing()
+            return [_description(model.name, self.pool.fingerprint, config, model.window, model.takes_negative)]
         try:
             config = replace(self.pool.config, **dict(batch[0].settings)) if batch[0].settings else None
             seeds = [noise_seed(asked.seed) for asked in batch]
@@ -231,8 +233,11 @@ def _unavailable(why: str, wait: int) -> Problem:
     return Problem(503, f"generator: {why}", "generator_unavailable", wait)
 
 
-def _description(name: str, fingerprint: str, config: GeneratorConfig, window: int | None) -> dict[str, Any]:
-    return {"name": name, "fingerprint": fingerprint, "config": asdict(config), "window": window}
+def _description(
+    name: str, fingerprint: str, config: GeneratorConfig, window: Window | None, takes_negative: bool
+) -> dict[str, Any]:
+    said = {"name": name, "fingerprint": fingerprint, "config": asdict(config), "takes_negative": takes_negative}
+    return said | {"window": window and window.setting}
 
 
 async def _in_thread(function: Callable[..., _T], *arguments: Any) -> _T:

@@ -123,7 +123,7 @@ def sendable(picture: Picture) -> Picture:
 
 
 async def describe(workers: Workers) -> dict[str, Any]:
-    """What draws: its ``name``, ``fingerprint``, ``config`` and ``window``.
+    """What draws: its ``name``, ``fingerprint``, ``config``, ``window`` and ``takes_negative``.
 
     Raises:
         Problem: Nothing draws here, or it is down.

@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from neuroprompt.images import GeneratorConfig, ImageGenerator
 from neuroprompt.models import ModelError
+from neuroprompt.prompts import Window
 from tests.checkpoints import diffusion
 
 # Pictures of one prompt and seed in different batches; kernels add in other orders. 8-bit steps are 4e-3.
@@ -147,6 +148,40 @@ def test_guidance_has_another_name_in_pipelines_of_distilled_models(load, name, 
         pipeline, ["a castle", "a dog, blue"], [0, 1], num_inference_steps=2, true_cfg_scale=1.0, **size
     )
     assert ((images - plain).abs().max() > 1e-4) == (own.get("true_cfg_scale", 1.0) > 1)
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "own"),
+    [
+        ("stable_diffusion", {}, {}),
+        ("stable_diffusion_xl", {"negative": "grey"}, {}),
+        ("stable_diffusion_3", {}, {}),
+        ("flux", {"true_cfg": 3.0}, {"true_cfg_scale": 3.0}),
+        ("qwen_image", {}, {}),
+    ],
+)
+def test_each_prompt_has_its_own_negative_in_one_batch(load, name, settings, own):
+    generator = load(name, size=32, **settings)
+    blank = " " if "true_cfg_scale" in inspect.signature(generator.pipeline.__call__).parameters else None
+    prompts, seeds, negatives = ["a castle", "a dog", "a castle"], [0, 0, 0], ["blurry", None, "ugly, wrong"]
+    assert generator.takes_negative
+    images = generator.draw(prompts, seeds, negatives).images
+    for prompt, negative, image in zip(
+        prompts, [negatives[0], settings.get("negative", blank), negatives[2]], images, strict=True
+    ):
+        asked = own | {"num_inference_steps": 2, "height": 32, "width": 32, "negative_prompt": negative}
+        assert (image - own_pictures(generator, [prompt], [0], **asked)[0]).abs().max() < TOLERANCE
+    assert torch.equal(generator(prompts, seeds), generator.draw(prompts, seeds, [None] * 3).images)
+    assert (images[0] - images[2]).abs().max() > 1e-3
+
+
+def test_a_negative_that_nothing_reads_is_left_out_and_said_once(load):
+    for generator in (load(guidance=1.0), load("flux", size=32)):
+        plain = generator(["a castle"], [0])
+        assert not generator.takes_negative
+        with pytest.warns(UserWarning, match="takes no negative prompt") as said:
+            drawn = [generator.draw(["a castle"], [0], ["blurry"]).images for _ in range(2)]
+        assert len(said) == 1 and all(torch.equal(plain, images) for images in drawn)
 
 
 def test_schedulers_that_draw_noise_do_it_for_each_picture(load):
@@ -302,13 +337,35 @@ def test_flagged_pictures_are_reported(load, checkpoints, tmp_path):
 @pytest.mark.parametrize("name", ["stable_diffusion", "stable_diffusion_xl"])
 def test_long_prompts_are_cut_without_a_word(load, name, caplog, capfd):
     generator = load(name)
-    assert generator.window == 77 and load("flux", size=32).window is None
+    assert generator.window == Window(77)
     tail = LONG.replace("at night", "at noon")
     capfd.readouterr(), caplog.clear()  # what making the checkpoints said
     with caplog.at_level(logging.WARNING):
         a, b = generator([LONG, tail], [0, 0])
     assert (a - b).abs().max() < TOLERANCE  # the tail is beyond the window
     assert not caplog.records and not capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "tokens", "counter"),
+    [
+        ("stable_diffusion", {}, 77, "CLIP"),
+        ("stable_diffusion_xl", {}, 77, "CLIP"),
+        ("stable_diffusion_3", {}, 256, "T5"),
+        ("flux", {}, 512, "T5"),
+        ("flux", {"max_sequence_length": 200}, 200, "T5"),
+        ("qwen_image", {}, 512, "Qwen2"),
+    ],
+)
+def test_a_window_is_what_its_pipeline_reads(load, name, arguments, tokens, counter):
+    """What it holds is read to the last word, and what stands far behind it is not."""
+    generator = load(name, size=32, **arguments)
+    window = generator.window
+    assert (window.tokens, window.counter) == (tokens, counter)
+    fits = max(n for n in range(600) if window.holds("a" + " b" * n))
+    for words, read in ((fits, True), (fits + 20, False)):
+        one, other = generator([f"a{' b' * (words - 1)} {last}" for last in "bc"], [0, 0])
+        assert ((one - other).abs().max() > TOLERANCE) == read
 
 
 # --- settings ----------------------------------------------------------------------------------------------------

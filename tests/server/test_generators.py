@@ -3,6 +3,7 @@
 import pytest
 
 from neuroprompt.images import ImageGenerator
+from neuroprompt.prompts import Window
 
 PROMPTS, SEEDS = ["a castle", "a castle", "a cat, blue"], [3, 4, 2**40]
 
@@ -14,5 +15,5 @@ def test_a_server_of_ours_is_a_generator(api, server, monkeypatch):
     local = ImageGenerator.from_pretrained("embedded", device="cpu", steps=3)
     drawing = remote.draw(PROMPTS, SEEDS)
     assert (drawing.images - local(PROMPTS, SEEDS)).abs().max() <= 1 / 255 and not drawing.flagged.any()
-    assert remote.name == "embedded" and remote.window == (77 if api is None else None)
+    assert remote.name == "embedded" and remote.window == Window(77) and remote.takes_negative
     assert remote.fingerprint != ImageGenerator.from_pretrained(server.url, device="cpu", api=api).fingerprint

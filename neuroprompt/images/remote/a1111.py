@@ -4,6 +4,7 @@ import json
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
+from neuroprompt.families import family_of
 from neuroprompt.images.config import RemoteConfig
 from neuroprompt.images.remote.dialect import Model, Picture, listed
 from neuroprompt.images.remote.wire import RemoteError, Server, Trouble
@@ -19,7 +20,8 @@ class A1111:
     connections: ClassVar = 1
 
     def __init__(self, server: Server, config: RemoteConfig):
-        self._server, self._model, self.most = server, config.model, config.batch_size
+        self._server, self._config, self.most = server, config, config.batch_size
+        self._model = config.model
 
     @classmethod
     def found(cls, server: Server) -> bool:
@@ -31,7 +33,8 @@ class A1111:
             raise RemoteError(f"{self._server.url} has no checkpoint loaded: choose one there")
         checkpoint = self._model or str(options["sd_model_checkpoint"])
         identity = self._model or str(options.get("sd_checkpoint_hash") or checkpoint)
-        return Model(_without_hash(checkpoint), ("a1111", identity, *_settings(options)))
+        name = _without_hash(checkpoint)
+        return Model(name, ("a1111", identity, *_settings(options)), takes_negative=self._guides(name))
 
     def draw(self, text: str, seeds: Sequence[int], config: RemoteConfig) -> list[Picture]:
         answer = self._server.post("/sdapi/v1/txt2img", self._body(text, seeds, config))
@@ -42,6 +45,13 @@ class A1111:
         model = str(said.get("sd_model_hash") or "") or None
         return [Picture.of_base64(file, model=model) for file in files]
 
+    def _guides(self, name: str) -> bool:
+        """Whether the model leads away from a negative prompt, as it is asked, or by what its family does."""
+        if (scale := _cfg_scale(self._config)) is not None:
+            return scale > 1
+        family = family_of(name)
+        return family is None or family.negative
+
     def _body(self, text: str, seeds: Sequence[int], config: RemoteConfig) -> dict[str, Any]:
         width, height = config.size or (None, None)
         asked = {
@@ -50,8 +60,7 @@ class A1111:
             "seed": seeds[0],
             "batch_size": len(seeds),
             "steps": config.steps,
-            # Of models distilled with guidance, that is an input, and Forge's name for it another.
-            "cfg_scale": config.guidance if config.true_cfg is None else config.true_cfg,
+            "cfg_scale": _cfg_scale(config),
             "distilled_cfg_scale": None if config.true_cfg is None else config.guidance,
             "width": width,
             "height": height,
@@ -65,6 +74,11 @@ class A1111:
 _OPTIONS = "/sdapi/v1/options"
 # What else changes pictures there, as far as a version has it.
 _DECISIVE = ("sd_vae", "CLIP_stop_at_last_layers", "eta_noise_seed_delta", "randn_source", "forge_additional_modules")
+
+
+def _cfg_scale(config: RemoteConfig) -> float | None:
+    """Of models distilled with guidance, that is an input, and Forge's name for it another."""
+    return config.guidance if config.true_cfg is None else config.true_cfg
 
 
 def _settings(options: dict[str, Any]) -> list[str]:

@@ -103,7 +103,9 @@ class ComfyUI:
 
     def model(self) -> Model:
         self._values(self._config)
-        return Model(self._workflow.name, ("comfyui", self._workflow.digest), "seed" in self._workflow.names)
+        places = self._workflow.names
+        identity = ("comfyui", self._workflow.digest)
+        return Model(self._workflow.name, identity, "seed" in places, takes_negative="negative" in places)
 
     def draw(self, text: str, seeds: Sequence[int], config: RemoteConfig) -> list[Picture]:
         filled = self._workflow.filled(**self._values(config), prompt=text, seed=seeds[0])

@@ -10,6 +10,7 @@ from PIL import Image
 from neuroprompt.image_files import decode_image
 from neuroprompt.images.config import RemoteConfig
 from neuroprompt.images.remote.wire import Server, Trouble
+from neuroprompt.prompts import Window
 
 
 class Picture(NamedTuple):
@@ -58,14 +59,16 @@ class Model:
         identity: What tells it from others: a hash where the server knows one, and the settings on the server's side
             that change pictures.
         seeded: Whether a seed makes a picture repeatable.
-        window: CLIP tokens that are read of a prompt; None where it does not say.
+        window: What is read of a prompt; None where it does not say.
+        takes_negative: Whether it is sent negative prompts.
         defaults: The settings that it draws with where none are given, by the names of `GeneratorConfig`.
     """
 
     name: str
     identity: tuple[str, ...]
     seeded: bool = True
-    window: int | None = None
+    window: Window | None = None
+    takes_negative: bool = False
     defaults: Mapping[str, Any] = field(default_factory=dict)
 
 

@@ -10,6 +10,7 @@ from neuroprompt.images.config import GeneratorConfig, RemoteConfig, noise_seed
 from neuroprompt.images.generator import Drawing, ImageGenerator
 from neuroprompt.images.remote.pool import Pool
 from neuroprompt.models import pick_device
+from neuroprompt.prompts import Window
 
 
 class RemoteGenerator(ImageGenerator):
@@ -46,11 +47,15 @@ class RemoteGenerator(ImageGenerator):
         return cls(Pool(str(name), RemoteConfig(**(vars(config) if config else {}) | overrides)), device)
 
     @property
-    def window(self) -> int | None:
-        return self.pool.connect().window
+    def window(self) -> Window | None:
+        return self.pool.connect().window or super().window
 
-    def _draw(self, prompts: list[str], seeds: list[int]) -> Drawing:
-        pictures = self.pool.draw(prompts, [noise_seed(seed) for seed in seeds])
+    @property
+    def takes_negative(self) -> bool:
+        return self.pool.connect().takes_negative
+
+    def _draw(self, prompts: list[str], seeds: list[int], negatives: list[str | None]) -> Drawing:
+        pictures = self.pool.draw(prompts, [noise_seed(seed) for seed in seeds], negatives=negatives)
         drawn = next((picture.image for picture in pictures if picture.image), None)
         width, height = drawn.size if drawn else self.config.size or (512, 512)  # all were withheld
         images = np.zeros((len(pictures), height, width, 3), np.uint8)

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 from neuroprompt.images.config import RemoteConfig, shown_size
 from neuroprompt.images.remote.dialect import Model, Picture, listed
 from neuroprompt.images.remote.wire import RemoteError, Server, Trouble
+from neuroprompt.prompts import Window
 
 
 class OpenAI:
@@ -93,7 +94,14 @@ class NeuroPrompt(OpenAI):
         known["size"] = tuple(known["size"]) if known["size"] else None
         # Seeds count up from the first there.
         self.most = min(self._config.batch_size, said["limits"].get("max_pictures", 1))
-        return Model(said["name"], ("neuroprompt", said["fingerprint"]), window=said.get("window"), defaults=known)
+        window, guidance = said.get("window"), self._config.guidance
+        return Model(
+            said["name"],
+            ("neuroprompt", said["fingerprint"]),
+            window=None if window is None else Window.of(window),
+            takes_negative=bool(said.get("takes_negative")) and (guidance is None or guidance > 1),
+            defaults=known,
+        )
 
     def _settings(self, seeds: Sequence[int], config: RemoteConfig) -> dict[str, Any]:
         own = {"negative_prompt": config.negative, "steps": config.steps, "guidance": config.guidance}

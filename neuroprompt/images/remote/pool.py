@@ -95,11 +95,18 @@ class Pool:
             assert self.model is not None
             return self.model
 
-    def draw(self, texts: Sequence[str], seeds: Sequence[int], config: RemoteConfig | None = None) -> list[Picture]:
+    def draw(
+        self,
+        texts: Sequence[str],
+        seeds: Sequence[int],
+        config: RemoteConfig | None = None,
+        negatives: Sequence[str | None] | None = None,
+    ) -> list[Picture]:
         """A picture for each text and seed (below 2^32), of one size.
 
         Args:
             config: Other settings for these pictures; by default the pool's.
+            negatives: A negative prompt for each text, or None where the config's is due.
 
         Raises:
             Unavailable: No server is left that answers.
@@ -112,7 +119,11 @@ class Pool:
             raise self._unavailable()
         most = min(ceil(len(texts) / len(helpers)), *(member.most for member in helpers))
         own = config is self.config
-        work = _Work(_share(texts, seeds, most), self._size if own else config.size, len(helpers))
+        work = _Work(
+            _share(texts, negatives or [None] * len(texts), seeds, most),
+            self._size if own else config.size,
+            len(helpers),
+        )
         for member in helpers:  # daemons: a process that ends does not wait for answers
             Thread(target=_help, args=(work, member, config), daemon=True).start()
         work.wait()
@@ -236,6 +247,8 @@ class _Member:
         dialect = self.dialect
         if dialect is None:  # another of its connections has just failed
             raise Trouble(self.reason, lasting=True)
+        if job.negative is not None:
+            config = replace(config, negative=job.negative)
         pictures = _readable(lambda: dialect.draw(job.text, job.seeds, config))
         for picture in pictures:
             self._drew_with = self._drew_with or picture.model
@@ -281,6 +294,7 @@ class _Job(NamedTuple):
     """A request: one text, and seeds that follow each other, for the pictures at these places."""
 
     text: str
+    negative: str | None
     seeds: list[int]
     places: list[int]
 
@@ -359,16 +373,21 @@ _DECISIVE = ("steps", "guidance", "true_cfg", "size", "negative", "scheduler")
 _LONGEST_PAUSE, _LONGEST_OUT = 60.0, 600.0  # seconds
 
 
-def _share(texts: Sequence[str], seeds: Sequence[int], most: int) -> list[_Job]:
+def _share(texts: Sequence[str], negatives: Sequence[str | None], seeds: Sequence[int], most: int) -> list[_Job]:
     """Jobs for all pictures, in order: what follows each other of one text and seeds that count up, so many at most."""
     jobs: list[_Job] = []
-    for place, (text, seed) in enumerate(zip(texts, seeds, strict=True)):
+    for place, (text, negative, seed) in enumerate(zip(texts, negatives, seeds, strict=True)):
         last = jobs[-1] if jobs else None
-        if last and last.text == text and seed == last.seeds[-1] + 1 and len(last.seeds) < most:
+        if (
+            last
+            and (last.text, last.negative) == (text, negative)
+            and seed == last.seeds[-1] + 1
+            and len(last.seeds) < most
+        ):
             last.seeds.append(seed)
             last.places.append(place)
         else:
-            jobs.append(_Job(text, [seed], [place]))
+            jobs.append(_Job(text, negative, [seed], [place]))
     return jobs
 
 

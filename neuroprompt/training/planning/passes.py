@@ -95,7 +95,7 @@ def draw(generator: PipelineGenerator) -> int:
     """Bytes of drawing a batch: of a U-Net's step or of the decoder; of other denoisers the decoder's alone."""
     pipeline, config = generator.pipeline, generator.config
     unet, vae, count = denoiser(pipeline), pipeline.vae, config.batch_size
-    rows = count * (2 if generator.guided else 1)
+    rows = count * (2 if generator.takes_negative else 1)
     width, height = (side // pipeline.vae_scale_factor for side in config.size)
 
     def denoise() -> None:

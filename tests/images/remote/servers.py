@@ -129,7 +129,13 @@ class StandIn:
             config = {"steps": 2, "guidance": 3.0, "size": [64, 64], "negative": None}
             return {
                 "limits": {},
-                "generator": {"name": self.model, "fingerprint": f"{self.model}!", "config": config, "window": 77},
+                "generator": {
+                    "name": self.model,
+                    "fingerprint": f"{self.model}!",
+                    "config": config,
+                    "window": 77,
+                    "takes_negative": True,
+                },
             }
 
     post_own = post_openai

@@ -28,6 +28,7 @@ from neuroprompt.images.remote import Pool, RemoteError, Unavailable
 from neuroprompt.images.remote import pool as pool_module
 from neuroprompt.images.remote.comfyui import Workflow
 from neuroprompt.ppo import PPOConfig
+from neuroprompt.prompts import Window
 from neuroprompt.rewards import load_rewards
 from neuroprompt.runs.arguments import read_arguments
 from neuroprompt.scoring import PromptReward, RewardArguments
@@ -113,13 +114,48 @@ def test_what_is_asked_for_is_what_the_config_says(start, workflow):
     assert nodes["5"]["inputs"]["steps"] == 4 and nodes["4"] == WORKFLOW["4"]
 
 
+def test_each_prompt_has_its_own_negative_in_every_dialect_that_knows_one(start, workflow):
+    prompts, seeds, negatives = ["a cat"] * 4, [5, 6, 7, 8], ["blurry", "blurry", None, "ugly"]
+    for dialect, settings in (("a1111", {}), ("own", {}), ("comfyui", {"workflow": workflow(WORKFLOW), "steps": 2})):
+        server = start(dialect)
+        remote = load(server, negative="own", **settings)
+        assert remote.takes_negative
+        remote.draw(prompts, seeds, negatives)
+        sent = sorted((_negative_of(body), body.get("batch_size", 1)) for body in server.bodies)
+        most = [("blurry", 2)] if dialect == "a1111" else [("blurry", 1)] * 2
+        assert sent == [*most, ("own", 1), ("ugly", 1)]
+
+
+def _negative_of(body):
+    """What a request says: of ComfyUI the text of the workflow's node."""
+    return body["negative_prompt"] if "negative_prompt" in body else body["prompt"]["3"]["inputs"]["text"]
+
+
+def test_a_server_that_reads_no_negative_is_sent_none(start):
+    for dialect, settings in (
+        ("openai", {"seeds": "sent"}),
+        ("a1111", {"guidance": 1.0}),
+        ("a1111", {}),
+        ("own", {"guidance": 1.0}),
+    ):
+        server = start(dialect, model="sdxl_lightning_4step" if not settings else "embedded")
+        remote = load(server, **settings)
+        assert not remote.takes_negative
+        with pytest.warns(UserWarning, match="takes no negative prompt as it is drawn with: it is left out"):
+            remote.draw(["a cat"], [0], ["blurry"])
+        with warnings.catch_warnings():
+            warnings.filterwarnings("error", ".* takes no negative")
+            remote.draw(["a cat"], [1], ["blurry"])  # which was said
+        assert not any(body.get("negative_prompt") for body in server.bodies)
+
+
 def test_a_generator_is_known_by_what_it_says_of_itself(start, workflow):
     one, same, other = start(), start(), start(model="dreamshaper")
     prints = [load(server).fingerprint for server in (one, same, other)] + [load(one, steps=4).fingerprint]
     assert prints[0] == prints[1] and len(set(prints)) == 3
     assert load(one, timeout=5.0, batch_size=2).fingerprint == prints[0]
     own = load(start("own"))
-    assert own.window == 77 and own.config.steps == 2 and own.config.size == (64, 64)  # as the server says
+    assert own.window == Window(77) and own.config.steps == 2 and own.config.size == (64, 64)  # as the server says
 
 
 @given(st.text(), st.integers(0, 2**32 - 1))
