@@ -1,9 +1,11 @@
-"""A plain prompt in, an expert one out: the policy continues the user's text with modifiers.
+"""A plain prompt in, an expert one out: the policy continues the user's text with modifiers, or tells it again.
 
-The user's words stay as they are, at the head of the result; what the policy adds are whole modifiers, none twice, and
-the whole fits the text encoder's window. Required phrases are there and forbidden ones are not (see `decoding`). Beam
-search gives the one best prompt, sampling gives variants; both give a prompt the same result whatever stands beside it
-in the batch. Which of the two, and how, a policy can say in its `generation_config.json`.
+Of a policy that continues, the user's words stay as they are, at the head of the result; what it adds are whole
+modifiers, none twice. Of one that retells (see `formats`), every content word of the user's is in the result
+(`locked.py`), wherever it has its place there. The whole fits the text encoder's window. Required phrases are there and
+forbidden ones are not (see `decoding`). Beam search gives the one best prompt, sampling gives variants; both give a
+prompt the same result whatever stands beside it in the batch. Which of the two, and how, a policy can say in its
+`generation_config.json`.
 
 Plain beam search gives nearly every prompt the same tail, the likeliest one of all ("one suffix for everything", the
 known fault of trained rewriters). So the search runs on log-probabilities with a little noise that belongs to the
@@ -18,7 +20,13 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, overload
 
 import torch
-from transformers import GenerationConfig, LogitsProcessorList, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    GenerationConfig,
+    LogitsProcessor,
+    LogitsProcessorList,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
 from neuroprompt.coherence import is_understood
 from neuroprompt.completions import check_prompt, finish, shortest_rewrite, why_left
@@ -28,16 +36,19 @@ from neuroprompt.decoding.processors import (
     GumbelNoise,
     MinModifiers,
     NoRepeatedNGrams,
+    StopsAsEnd,
     noise_seed,
     sampling_warpers,
     separator_tokens,
+    stop_tokens,
 )
 from neuroprompt.fit import is_generic
-from neuroprompt.formats import CONTINUE, PromptFormat
+from neuroprompt.formats import CONTINUE, Answer, PromptFormat
 from neuroprompt.models import ModelError, pick_device
 from neuroprompt.modifiers import categorise
 from neuroprompt.policies import open_policy
-from neuroprompt.prompts import CLIP_WINDOW, SEPARATORS, count_clip_tokens
+from neuroprompt.prompts import CLIP_WINDOW, SEPARATORS, Window, WindowLike, count_clip_tokens
+from neuroprompt.retelling import Retelling
 
 
 class Modifier(NamedTuple):
@@ -53,13 +64,14 @@ class EnhancedPrompt:
 
     Attributes:
         original: The user's text.
-        text: The result; it starts with `original`.
-        modifiers: What was added, in order.
+        text: The result; of a policy that continues it starts with `original`.
+        modifiers: What was added, in order; none of a policy that retells.
         score: Mean log-probability per added token under the policy, in nats; 0.0 where nothing was added, and None
             where it was not asked for.
         seed: What it was made with.
         clip_tokens: Length of `text` for the text encoder, begin and end tokens included.
         constraints: Which words of `text` met which clause, and where; None where nothing was asked for.
+        negative: What the picture must not show, for a generator that takes a negative prompt; None for nothing.
         warning: Why nothing was added, if nothing was.
     """
 
@@ -70,6 +82,7 @@ class EnhancedPrompt:
     seed: int = 0
     clip_tokens: int = 0
     constraints: Satisfaction | None = None
+    negative: str | None = None
     warning: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
@@ -97,7 +110,10 @@ class Decoding:
         top_k, top_p: Of sampling; `top_k=0` and `top_p=1` take all tokens.
         max_new_tokens: Of the policy, at most; by default as many as the window may hold.
         min_modifiers: The policy may not end before that many (the window may still end it).
-        window: CLIP tokens that the result may have, begin and end tokens included.
+        window: What the result must fit: a `prompts.Window`, or a number of CLIP tokens, begin and end included.
+        keep: Phrases of the prompt that a policy that retells leaves to the letter.
+        keep_words: Such a policy keeps every content word of the prompt, in that form or an inflection of it.
+        negative: What the picture must not show, beside what is forbidden.
         coherent: Leave out modifiers that a person would not sign (see `judge`), and leave a prompt as it is to which
             none could fit; where it is False, all that the policy writes stays.
         usual: If `coherent`, leave out what people seldom write behind such prompts (see `fit`) and what says nothing
@@ -121,7 +137,10 @@ class Decoding:
     top_p: float = 1.0
     max_new_tokens: int | None = None
     min_modifiers: int = 4
-    window: int = CLIP_WINDOW
+    window: WindowLike = CLIP_WINDOW
+    keep: Sequence[str] = ()
+    keep_words: bool = True
+    negative: str | None = None
     coherent: bool = True
     usual: bool | None = None
     batch_size: int = 160
@@ -130,7 +149,7 @@ class Decoding:
     def __post_init__(self):
         for name, (low, high) in _RANGES.items():
             value = getattr(self, name)
-            if value is not None and not low <= value <= high:  # as NaN is not
+            if isinstance(value, int | float) and not low <= value <= high:  # as NaN is not
                 most = "up" if high == math.inf else f"to {high:,}"
                 raise ValueError(f"{name} is {value}: give a number from {low} {most}")
 
@@ -142,7 +161,8 @@ class Decoding:
         diversity = getattr(own, "diversity", DIVERSITY) if self.diversity is None else self.diversity
         temperature = (own.temperature or TEMPERATURE) if self.temperature is None else self.temperature
         usual = getattr(own, "usual", False) if self.usual is None else self.usual
-        return replace(self, do_sample=sample, diversity=diversity, temperature=temperature, usual=usual)
+        own_ways = {"do_sample": sample, "diversity": diversity, "temperature": temperature, "usual": usual}
+        return replace(self, **own_ways, window=Window.of(self.window), keep=tuple(self.keep))
 
     @property
     def samples(self) -> int:
@@ -193,8 +213,11 @@ class PromptEnhancer:
         if tokenizer.pad_token_id is None:
             tokenizer.pad_token = tokenizer.eos_token
         tokenizer.padding_side = "left"
+        ends = [tokenizer.eos_token_id, model.generation_config.eos_token_id or []]
+        self._ends = torch.tensor(sorted({*ends[:1], *torch.tensor(ends[1]).view(-1).tolist()}), device=model.device)
         self._positions = getattr(model.config, "max_position_embeddings", None) or 10**9
         self._separators = separator_tokens(tokenizer, model.config.vocab_size).to(model.device)
+        self._stops = stop_tokens(tokenizer, format.stop).to(model.device)
 
     @classmethod
     def from_pretrained(
@@ -254,7 +277,7 @@ class PromptEnhancer:
             ValueError: A prompt is empty or holds a NUL character, or a setting is out of range.
             ConstraintError: (a ValueError) The constraints cannot be met; found before decoding.
         """
-        decoding, single = Decoding(**settings), isinstance(prompts, str)
+        decoding, single = Decoding(**self.decoding | settings), isinstance(prompts, str)
         originals = [prompts] if single else list(prompts)
         wishes = one_each(constraints, len(originals))
         for original, wish in zip(originals, wishes, strict=True):
@@ -274,22 +297,119 @@ class PromptEnhancer:
     ) -> list[list[EnhancedPrompt]]:
         """The variants of each prompt, in order: as `__call__`, always in this shape, for callers that have asked
         `check_prompt` already. `seeds`, one for each prompt, are in the place of the setting `seed`."""
-        decoding = Decoding(**settings).of_policy(self.model.generation_config)
+        decoding = Decoding(**self.decoding | settings).of_policy(self.model.generation_config)
         wishes, seeds = one_each(constraints, len(originals)), seeds or [decoding.seed] * len(originals)
         rows = [
-            _Row(original, seed, variant, wish or None, decoding.window - count_clip_tokens(original))
+            self._row(original, seed, variant, wish or None, decoding)
             for original, seed, wish in zip(originals, seeds, wishes, strict=True)
             for variant in range(decoding.samples)
         ]
         left = {row: _why_left(row, decoding) for row in rows}
         results = {row: [_unchanged(row, decoding, why)] * decoding.returned for row, why in left.items()}
         for batch, beams in _batches({row for row, why in left.items() if not why}, decoding):
-            results |= zip(batch, self._results(batch, self._write(batch, beams, decoding), decoding), strict=True)
+            written = (self._retell if self.format.replaces else self._write)(batch, beams, decoding)
+            results |= zip(batch, self._results(batch, written, decoding), strict=True)
         flat = [result for row in rows for result in results[row]]
         count = decoding.num_return_sequences
         return [flat[start : start + count] for start in range(0, len(flat), count)]
 
-    def _write(self, rows: "list[_Row]", beams: int, decoding: Decoding) -> "list[list[tuple[str, list[str]]]]":
+    def _row(self, original: str, seed: int, variant: int, wish: Constraints | None, decoding: Decoding) -> "_Row":
+        room = decoding.window.room(original)
+        if not self.format.replaces:
+            return _Row(original, seed, variant, wish, room)
+        retelling = Retelling.of(original, wish, decoding.keep, decoding.keep_words, self.format.prose)
+        return _Row(original, seed, variant, retelling.constraints, room, retelling=retelling)
+
+    # -- policies that retell
+
+    def _retell(self, rows: "list[_Row]", beams: int, decoding: Decoding) -> "list[list[_Written]]":
+        """The text of each result of each row. An answer that is none, or into which the words had to be forced, is
+        given up for one that begins with the user's own words; where that is none either, these stay as they are."""
+        answers = [[self._read(row, tail, decoding) for tail in own] for row, own in self._asked(rows, beams, decoding)]
+        if decoding.returned == 1:
+            again = {i: _begin_anew(rows[i]) for i, (answer,) in enumerate(answers) if answer.problem}
+            if again:
+                for i, (row, (tail,)) in zip(again, self._asked([*again.values()], beams, decoding), strict=True):
+                    better = self._read(row, tail, decoding)
+                    if better.text and not (better.problem and answers[i][0].text):
+                        answers[i] = [better]
+        return [
+            [
+                _Written(answer.text, None)
+                if answer.text
+                else _Written(row.retelling.own_words, f"left as it is: {answer.problem}")
+                for answer in own
+            ]
+            for row, own in zip(rows, answers, strict=True)
+        ]
+
+    def _asked(self, rows: "list[_Row]", beams: int, decoding: Decoding) -> "Iterator[tuple[_Row, list[_Tail]]]":
+        """The answers to each row, `decoding.returned` texts, with what of each was begun."""
+        prompts, begun = [row.retelling.locked.asked or row.original for row in rows], [row.begun for row in rows]
+        tokens = self.format.encode(self.tokenizer, prompts, begun=begun)
+        if self.format.thinking:
+            bare = self.format.encode(self.tokenizer, prompts)
+            thoughts = self._think(bare, rows, decoding)
+            answers = self.tokenizer(begun, add_special_tokens=False, return_attention_mask=False)["input_ids"]
+            tokens = [*map(sum, zip(bare, thoughts, answers, strict=True), repeat([]))]
+        counted = [self.tokenizer(text, add_special_tokens=False)["input_ids"] if text else [] for text in begun]
+        budgets = [self._answer_budget(row, decoding) for row in rows]
+        tails = self._generate(rows, tokens, budgets, beams, decoding, counted=counted)
+        for row, own in zip(rows, tails, strict=True):
+            yield row, [_Tail(row.begun + tail.text, tail.ended, tail.closed) for tail in own]
+
+    def _read(self, row: "_Row", tail: "_Tail", decoding: Decoding) -> Answer:
+        answer = row.retelling.finish(self.format.read(row.original, tail.text, tail.ended), decoding.window)
+        return answer._replace(problem="its words had to be forced") if answer.text and tail.closed else answer
+
+    def _think(self, tokens: list[list[int]], rows: "list[_Row]", decoding: Decoding) -> list[list[int]]:
+        """What the model thinks before it answers, as tokens: to the end of its thinking, which is written for it where
+        it comes to none (Muennighoff et al. 2025, arXiv 2501.19393); nothing where it does not think."""
+        inputs = self.tokenizer.pad({"input_ids": tokens}, return_tensors="pt").to(self.model.device)
+        length = inputs["input_ids"].shape[1]
+        output = self.model.generate(
+            inputs["input_ids"],
+            attention_mask=inputs["attention_mask"],
+            generation_config=GenerationConfig(
+                max_new_tokens=self.format.thinking,
+                do_sample=False,
+                eos_token_id=self._ends.tolist(),
+                pad_token_id=self.tokenizer.pad_token_id,
+                stop_strings=["</think>"],
+            ),
+            logits_processor=LogitsProcessorList(self._noise(rows, length, decoding)),
+            tokenizer=self.tokenizer,
+        )
+        thoughts = []
+        for asked, text in zip(tokens, self.tokenizer.batch_decode(output[:, length:]), strict=True):
+            thought, closed, _ = text.partition("</think>")
+            begun = "<think>" in thought or "<think>" in self.tokenizer.decode(asked[-8:])
+            for token in self.tokenizer.all_special_tokens:
+                thought = thought.replace(token, "")
+            text = f"{thought if closed else thought.rstrip()}{'' if closed else chr(10)}</think>\n\n" if begun else ""
+            thoughts.append(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+        return thoughts
+
+    def _answer_budget(self, row: "_Row", decoding: Decoding) -> int:
+        """The tokens that an answer may get: what the window holds, but no more than a paragraph; and room for what
+        must be said."""
+        most = min(decoding.window.tokens or LONGEST_ANSWER, LONGEST_ANSWER)
+        budget = decoding.max_new_tokens or math.ceil(TOKENS_PER_CLIP_TOKEN * most)
+        said = (
+            row.begun + ", ".join(phrases[0] for phrases in row.constraints.clauses) if row.constraints else row.begun
+        )
+        return max(budget, 16 + 2 * len(self.tokenizer(said)["input_ids"]))
+
+    # -- policies that continue
+
+    def _write(self, rows: "list[_Row]", beams: int, decoding: Decoding) -> "list[list[_Written]]":
+        """Each result of each row."""
+        return [
+            [_Written(text, None if modifiers else _nothing(row, decoding), modifiers) for text, modifiers in own]
+            for row, own in zip(rows, self._modified(rows, beams, decoding), strict=True)
+        ]
+
+    def _modified(self, rows: "list[_Row]", beams: int, decoding: Decoding) -> "list[list[tuple[str, list[str]]]]":
         """The text and the modifiers of each result of each row. Where so much had to be left out that too little
         stayed (`_is_short`), the policy goes on from there, `TRIES` times in all."""
         tails = self._continue(rows, beams, decoding)
@@ -299,7 +419,7 @@ class PromptEnhancer:
         for number in range(1, TRIES):
             short = {}
             for i, (row, ((text, modifiers), *_)) in enumerate(zip(rows, written, strict=True)):
-                room = decoding.window - count_clip_tokens(text)
+                room = decoding.window.room(text)
                 hopeless = not modifiers and number > HOPELESS
                 if room > 0 and not hopeless and _is_short(row, modifiers, decoding):
                     begun, counted = text[len(row.original) :], min(len(modifiers), ENOUGH + _clauses(row) - 1)
@@ -318,20 +438,34 @@ class PromptEnhancer:
         budgets = [self._budget(row, decoding.max_new_tokens) for row in rows]
         heads = [(row.original + row.begun).rstrip(SEPARATORS) for row in rows]
         longest = [self._positions - budget for budget in budgets]
-        tokens = CONTINUE.encode(self.tokenizer, heads, longest, [_wanted(row) for row in rows])
+        tokens = self.format.encode(self.tokenizer, heads, longest, [_wanted(row) for row in rows])
+        return self._generate(rows, tokens, budgets, beams, decoding)
+
+    def _generate(
+        self,
+        rows: "list[_Row]",
+        tokens: list[list[int]],
+        budgets: list[int],
+        beams: int,
+        decoding: Decoding,
+        counted: list[list[int]] | None = None,
+    ) -> "list[list[_Tail]]":
+        """What the policy writes after each row's tokens: `decoding.returned` texts."""
         inputs = self.tokenizer.pad({"input_ids": tokens}, return_tensors="pt").to(self.model.device)
-        ids, mask, end = inputs["input_ids"], inputs["attention_mask"], self.tokenizer.eos_token_id
-        length = ids.shape[1]
-        wanted = [max(0, decoding.min_modifiers + _clauses(row) - row.modifiers) for row in rows]
-        processors = [
-            NoRepeatedNGrams(3),
-            MinModifiers(self._separators, end, torch.tensor(wanted, device=ids.device), length),
-        ]
-        if decoding.do_sample:
-            processors += sampling_warpers(decoding.temperature, decoding.top_k, decoding.top_p)
-        if noise := 1.0 if decoding.do_sample else decoding.diversity:
-            seeds = [noise_seed(row.seed, row.variant, row.original, *_own(row)) for row in rows]
-            processors.append(GumbelNoise(torch.tensor(seeds, device=self.model.device), length, noise))
+        ids, mask, length = inputs["input_ids"], inputs["attention_mask"], inputs["input_ids"].shape[1]
+        processors: list[LogitsProcessor] = []
+        if self.format.replaces:  # of its own text alone: it repeats the user's
+            processors.append(NoRepeatedNGrams(3, start=length))
+            if len(self._stops):
+                processors.append(StopsAsEnd(self._stops, self._ends))
+        else:
+            wanted = [max(0, decoding.min_modifiers + _clauses(row) - row.modifiers) for row in rows]
+            few = torch.tensor(wanted, device=ids.device)
+            processors += [
+                NoRepeatedNGrams(3),
+                MinModifiers(self._separators, self.tokenizer.eos_token_id, few, length),
+            ]
+        processors += self._noise(rows, length, decoding)
         output = self.model.generate(
             ids,
             attention_mask=mask,
@@ -343,20 +477,32 @@ class PromptEnhancer:
                 early_stopping=beams > 1,
                 do_sample=False,  # what is random is noise that belongs to the row: see GumbelNoise
                 temperature=1.0,  # the policy's own would be merged in, and warned of without do_sample
-                eos_token_id=end,
+                eos_token_id=self._ends.tolist(),
                 pad_token_id=self.tokenizer.pad_token_id,
+                return_dict_in_generate=True,
             ),
             logits_processor=LogitsProcessorList(processors),
             custom_generate=neurologic,
             constraints=[row.constraints for row in rows],
             token_budgets=budgets,
             processing_class=self.tokenizer,
+            counted=counted,
         )
-        added = output[:, length:]  # (rows * returned, new tokens)
-        ended = (added == end).any(1).tolist()
+        added = output.sequences[:, length:]  # (rows * returned, new tokens)
+        ended = torch.isin(added, self._ends).any(1).tolist()
         texts = self.tokenizer.batch_decode(added, skip_special_tokens=True, clean_up_tokenization_spaces=False)
-        tails = [_Tail(*tail) for tail in zip(texts, ended, strict=True)]
+        tails = [_Tail(*tail) for tail in zip(texts, ended, output.closed.tolist(), strict=True)]
         return [tails[start : start + decoding.returned] for start in range(0, len(tails), decoding.returned)]
+
+    def _noise(self, rows: "list[_Row]", length: int, decoding: Decoding) -> list[LogitsProcessor]:
+        """What makes an argmax a sample, or a search less alike from prompt to prompt."""
+        processors: list[LogitsProcessor] = []
+        if decoding.do_sample:
+            processors += sampling_warpers(decoding.temperature, decoding.top_k, decoding.top_p)
+        if noise := 1.0 if decoding.do_sample else decoding.diversity:
+            seeds = [noise_seed(row.seed, row.variant, row.original, *_own(row)) for row in rows]
+            processors.append(GumbelNoise(torch.tensor(seeds, device=self.model.device), length, noise))
+        return processors
 
     def _budget(self, row: "_Row", max_new_tokens: int | None) -> int:
         """The policy's tokens that a row may get: enough for its room in the window and for what is required."""
@@ -367,15 +513,12 @@ class PromptEnhancer:
         return min(budget, self._positions // 2)
 
     def _results(
-        self, rows: "list[_Row]", written: "list[list[tuple[str, list[str]]]]", decoding: Decoding
+        self, rows: "list[_Row]", written: "list[list[_Written]]", decoding: Decoding
     ) -> list[list[EnhancedPrompt]]:
         """With scores, and with what became of the constraints."""
         scores: Iterator[float | None] = repeat(None)
         if decoding.output_scores:
-            pairs = []
-            for row, own in zip(rows, written, strict=True):
-                head = row.original.rstrip(SEPARATORS)
-                pairs += [(head, text[len(head) :], _wanted(row)) for text, _ in own]
+            pairs = [self._pair(row, text) for row, own in zip(rows, written, strict=True) for text, _, _ in own]
             scores = self._score(pairs)
         return [
             [
@@ -386,19 +529,27 @@ class PromptEnhancer:
                     score=next(scores),
                     seed=row.seed,
                     clip_tokens=count_clip_tokens(text),
-                    constraints=check(text, row.constraints) if row.constraints else None,
-                    warning=None if modifiers else _nothing(row, decoding),
+                    constraints=check(text, row.wish) if row.wish else None,
+                    negative=_negative(row, decoding),
+                    warning=warning,
                 )
-                for text, modifiers in own
+                for text, warning, modifiers in own
             ]
             for row, own in zip(rows, written, strict=True)
         ]
+
+    def _pair(self, row: "_Row", text: str) -> tuple[str, str, str]:
+        """What `_score` is to score: what the policy was asked, what it wrote, and what `_wanted` says."""
+        if row.retelling:
+            return row.retelling.locked.asked, text, row.original
+        head = row.original.rstrip(SEPARATORS)
+        return head, text[len(head) :], _wanted(row)
 
     def _score(self, pairs: list[tuple[str, str, str]]) -> Iterator[float]:
         """Mean log-probability of the second text's tokens after the first, the third being what `_wanted` says."""
         prompts, texts, about = zip(*pairs, strict=True)
         tails = self.tokenizer(list(texts), add_special_tokens=False, return_attention_mask=False)["input_ids"]
-        heads = CONTINUE.encode(self.tokenizer, prompts, [self._positions - len(t) for t in tails], about)
+        heads = self.format.encode(self.tokenizer, prompts, [self._positions - len(t) for t in tails], about)
         sequences = [(h + t)[-self._positions :] for h, t in zip(heads, tails, strict=True)]
         length = max(map(len, sequences))
         # Filled on the CPU: on a GPU each of these small writes would wait for the device.
@@ -424,6 +575,7 @@ TOKENS_PER_CLIP_TOKEN = 1.25
 # that pictures choose from are drawn at this one in any case: they should differ more than one that is used as it is.
 DIVERSITY = 0.7
 TEMPERATURE = 0.9
+LONGEST_ANSWER = 128  # CLIP tokens, of a policy that retells where nobody says: a paragraph, whatever the window holds
 TRIES, ENOUGH = 8, 3  # to find modifiers that nobody objects to, and how many do
 HOPELESS = 2  # tries after which a policy of which nothing stayed, an untrained one, is believed
 
@@ -450,11 +602,24 @@ class _Row(NamedTuple):
     begun: str = ""  # what stays of the tries before, and
     modifiers: int = 0  # how many modifiers that are
     tried: int = 0
+    retelling: Retelling | None = None  # of a policy that retells; `constraints` are then all that the answer must meet
+
+    @property
+    def wish(self) -> Constraints | None:
+        """The user's own."""
+        return self.retelling.wish if self.retelling else self.constraints
 
 
 class _Tail(NamedTuple):
     text: str
     ended: bool  # by itself
+    closed: bool = False  # what was open at its end had to be written one by one
+
+
+class _Written(NamedTuple):
+    text: str
+    warning: str | None
+    modifiers: Sequence[str] = ()
 
 
 def _finished(row: _Row, tail: _Tail, decoding: Decoding) -> tuple[str, list[str]]:
@@ -515,8 +680,9 @@ def _wanted(row: _Row) -> str:
 def _why_left(row: _Row, decoding: Decoding) -> str | None:
     """Why a prompt is not given to the policy, if so."""
     if row.room <= 0:
-        return f"{decoding.window - row.room} CLIP tokens, and the window has {decoding.window}"
-    required = row.constraints and row.constraints.clauses
+        window = decoding.window
+        return f"{window.tokens - row.room} {window.counter} tokens, and the window has {window.tokens}"
+    required = row.wish and row.wish.clauses
     return None if required or not decoding.coherent else why_left(row.original)
 
 
@@ -525,10 +691,23 @@ def _unchanged(row: _Row, decoding: Decoding, why: str | None) -> EnhancedPrompt
         original=row.original,
         text=row.original,
         seed=row.seed,
-        clip_tokens=decoding.window - row.room,
-        constraints=check(row.original, row.constraints) if row.constraints else None,
+        clip_tokens=count_clip_tokens(row.original),
+        constraints=check(row.original, row.wish) if row.wish else None,
+        negative=_negative(row, decoding),
         warning=f"left as it is: {why}" if why else None,
     )
+
+
+def _begin_anew(row: _Row) -> _Row:
+    """The row, with an answer that begins with the user's own words."""
+    return row._replace(begun=row.retelling.begun, tried=1)
+
+
+def _negative(row: _Row, decoding: Decoding) -> str | None:
+    """What the picture must not show: the user's own words for it, and what is forbidden."""
+    forbidden = row.wish.forbid if row.wish else ()
+    parts = [decoding.negative or "", *forbidden]
+    return ", ".join(dict.fromkeys(part for part in parts if part)) or None
 
 
 def _nothing(row: _Row, decoding: Decoding) -> str:

@@ -1,6 +1,7 @@
 """Logits processors for rewriting: tensors alone, and nothing that depends on what else is in the batch."""
 
 import math
+from collections.abc import Sequence
 from hashlib import blake2b
 
 import torch
@@ -66,6 +67,36 @@ class MinModifiers(LogitsProcessor):
         few = (begun < self.counts[:, None]).flatten()
         scores[:, self.eos] = scores[:, self.eos].masked_fill(few, -math.inf)
         return scores
+
+
+class StopsAsEnd(LogitsProcessor):
+    """Takes tokens that would stop a text for its end: their probability is the end's, and none of them is written.
+
+    Args:
+        stops: Tokens that hold what a text stops at (`stop_tokens`).
+        ends: Tokens that end it; the first gets the probability.
+    """
+
+    def __init__(self, stops: Tensor, ends: Tensor):
+        self.stops, self.ends = stops, ends
+
+    def select(self, prompts: Tensor) -> None:
+        """Nothing here belongs to a prompt."""
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        stopped = torch.cat([scores[:, self.ends[:1]], scores[:, self.stops]], dim=1).logsumexp(1)
+        scores = scores.index_fill(1, self.stops, -math.inf)
+        scores[:, self.ends[0]] = stopped
+        return scores
+
+
+def stop_tokens(tokenizer: PreTrainedTokenizerBase, stops: Sequence[str]) -> Tensor:
+    """Tokens whose text begins with one of the `stops`, as "\\n" is of "\\n\\n". (n,)"""
+    if not stops:
+        return torch.zeros(0, dtype=torch.long)
+    ordinary = sorted({*range(len(tokenizer))} - {*tokenizer.all_special_ids})
+    texts = tokenizer.batch_decode([[token] for token in ordinary], clean_up_tokenization_spaces=False)
+    return torch.tensor([t for t, text in zip(ordinary, texts, strict=True) if text.startswith(tuple(stops))]).long()
 
 
 def separator_tokens(tokenizer: PreTrainedTokenizerBase, vocab_size: int) -> Tensor:

@@ -1,0 +1,116 @@
+"""A retelling as text: what an answer must say, and how it becomes the finished prompt.
+
+What `completions.py` is to policies that continue a prompt, this is to those that replace it: the user's words are in
+the result because the search was made to write them (`locked.py`), as they were typed, and the whole fits the window.
+No model is touched here.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+from neuroprompt.completions import shortest_rewrite
+from neuroprompt.decoding import Constraints, check, occurrences
+from neuroprompt.decoding.constraints import MAX_CLAUSES
+from neuroprompt.formats import Answer
+from neuroprompt.locked import Locked, in_other_script, lock
+from neuroprompt.prompts import Prompt, Window
+
+
+@dataclass(frozen=True)
+class Retelling:
+    """What one prompt's retelling must say.
+
+    Attributes:
+        original: The user's text.
+        wish: What the user wants and does not want besides; None for nothing.
+        locked: What of the text stays.
+        prose: Whether the answer is prose, which is shortened by sentences, or tags.
+    """
+
+    original: str
+    wish: Constraints | None
+    locked: Locked
+    prose: bool
+
+    @classmethod
+    def of(
+        cls, original: str, wish: Constraints | None, keep: Sequence[str], keep_words: bool, prose: bool
+    ) -> "Retelling":
+        """For the arguments of `locked.lock`; of `keep`, what the text has."""
+        named = [phrase for phrase in keep if check(original, Constraints(require=[[phrase]]))]
+        return cls(original, wish, lock(original, named, keep_words), prose)
+
+    @cached_property
+    def constraints(self) -> Constraints | None:
+        """All that the answer must meet: the user's wish, and what is locked; None for nothing."""
+        wish = self.wish or Constraints()
+        said = [phrase for phrase in wish.never_add if any(occurrences(self.original, phrase))]  # the user may
+        wish = replace(wish, never_add=tuple(phrase for phrase in wish.never_add if phrase not in said))
+        locked = self.locked.clauses[: MAX_CLAUSES - len(wish.named_clauses)]
+        return replace(wish, require=(*wish.require, *locked), anywhere=True) or None
+
+    @property
+    def begun(self) -> str:
+        """An answer that begins with the user's own words, for a policy that does not come to them by itself."""
+        asked = self.locked.asked.rstrip(" .,;|")
+        return asked[:1].upper() + asked[1:] if self.prose else asked
+
+    @property
+    def own_words(self) -> str:
+        """The user's text, and what is required besides: what stands in for an answer that there is none of."""
+        return shortest_rewrite(self.original, self.wish) if self.wish else self.original
+
+    def finish(self, answer: Answer, window: Window) -> Answer:
+        """The finished prompt: what is locked as the user typed it, inside the window; or why there is none."""
+        text = self._as_typed(answer.text)
+        if not text:
+            return Answer("", answer.problem or "it wrote nothing")
+        if in_other_script(self.locked.asked, text):
+            return Answer("", "it answered in another script")
+        for shorter in self._shorter(text):
+            if not self._meets(shorter):
+                break
+            if window.holds(shorter):
+                return Answer(shorter, answer.problem)
+        missing = self._missing(text)
+        return Answer("", f"it left out {missing!r}" if missing else "what must be said does not fit the window")
+
+    def _as_typed(self, text: str) -> str:
+        text = self.locked.restore(text) if text else text
+        if not self.wish:
+            return text
+        for match in sorted(filter(None, check(text, self.wish).matches), key=lambda m: m.start, reverse=True):
+            if match.phrase != match.phrase.lower():  # a name, or what stands on a sign
+                text = text[: match.start] + match.phrase + text[match.end :]
+        return text
+
+    def _shorter(self, text: str):
+        """The text, and what stays of it without its last sentence, without the last two, …; of tags, the last tags."""
+        yield text
+        tags = "".join(f" {typed}" for typed in self.locked.verbatim if text.endswith(typed))
+        body = text.removesuffix(tags) if tags else text
+        if self.prose:
+            for end in reversed([m.end() for m in _SENTENCE_END.finditer(body)][:-1]):
+                yield body[:end].rstrip() + tags
+            for end in reversed([m.start() for m in _CLAUSE_END.finditer(body)]):
+                yield body[:end].rstrip() + "." + tags
+        else:
+            parsed = Prompt.parse(body)
+            for count in range(len(parsed.segments) - 1, 0, -1):
+                kept = parsed.keep([i < count for i in range(len(parsed.segments))])
+                yield str(Prompt(kept.segments, (*kept.separators[:-1], ""))) + tags
+
+    def _meets(self, text: str) -> bool:
+        return not self.constraints or bool(check(text, self.constraints))
+
+    def _missing(self, text: str) -> str | None:
+        if not self.constraints:
+            return None
+        met = check(text, self.constraints).matches
+        return next((p[0] for p, match in zip(self.constraints.clauses, met, strict=True) if not match), None)
+
+
+_SENTENCE_END = re.compile(r"[.!?。！？][\"”'’)]*(?=\s|\Z)")
+_CLAUSE_END = re.compile(r"[,;:](?=\s)")
