@@ -22,9 +22,9 @@ A word that it doesn't know, one of another language say, is kept in the form th
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import NamedTuple
 
 import lemminflect
@@ -129,7 +129,7 @@ def lock(prompt: str, keep: Sequence[str] = (), keep_words: bool = True) -> Lock
     leads = []
     for part in parts:
         clauses = [_phrases(reader.here[char].spellings) for char in part if char in reader.here]
-        clauses += map(_phrases, _word_clauses(part)) if keep_words else []
+        clauses += map(_phrases, _Part(part, reader.here).clauses()) if keep_words else []
         clauses = [clause for clause in clauses if any(_has(asked, phrase) for phrase in clause)]
         leads.append(next((clause for clause in clauses if clause not in found), ()))
         found |= dict.fromkeys(clauses)
@@ -160,7 +160,7 @@ _NO_TEXT = re.compile("[\ud800-\udfff]")
 _CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]")
 _TAG = re.compile(
     r"<[a-z]\w*:[^<>\n]+>"  # <lora:film:0.7>, <hypernet:…>, <lyco:…>
-    r"|\bembedding:[\w.\-/]*\w"
+    r"|\bembedding:[\w.\-/]*\w(?::[\d.]+)?"
     r"|(?<!\S)--[a-z]+[ =][\d.]+(?::[\d.]+)?(?!\S)"  # Midjourney's --ar 16:9
 )
 _NAME = re.compile(r"<[\w\-]+>|(?<![\w\-])[^\W_][\w\-]*_[\w\-]*[^\W_](?![\w\-])")
@@ -299,12 +299,12 @@ _EAST_ASIAN = {"CJK", "HIRAGANA", "KATAKANA", "HANGUL"}
 
 # --- words -------------------------------------------------------------------------------------------------------
 
-_STOP = frozenset(
-    """a an the this that these those some any each every either other another such own same
+_STOPS = frozenset(
+    """a an the this that these those some any each every either other another such own same all
     i me my mine myself we us our ours ourselves you your yours yourself he him his himself she her hers herself it its
     itself they them their theirs themselves one ones who whom whose which what someone something everyone everything
     be am is are was were been being have has had having do does did doing done will would shall should may might must
-    could can cannot let lets
+    could can let lets
     and or but nor so yet if because since unless although though while whereas as than then when where why how whether
     about above across after against along alongside amid amidst among amongst around at atop before behind below
     beneath beside besides between beyond by despite down during except for from in inside into like near next of off
@@ -315,23 +315,30 @@ _STOP = frozenset(
 _FOREIGN_STOPS = {
     "de": """der die das den dem des ein eine einen einem einer eines und oder aber mit von vom zu zum zur im in am an
     auf aus bei beim bis durch für gegen hinter neben über um unter vor zwischen ist sind war wird werden hat haben sich
-    er sie es ihr ihre ihrem ihren sein seine seinem seinen der welcher als wie während wo bitte mir""",
+    er sie es ihr ihre ihrem ihren sein seine seinem seinen welcher als wie während wo bitte mir""",
     "fr": """le la les l un une des du de d et ou mais avec dans sur sous par pour vers chez entre derrière devant à au
     aux en est sont était qui que son sa ses leur leurs ce cette ces il elle ils elles se s comme""",
     "es": """el la los las un una unos unas y e o u pero con de del en sobre bajo por para entre hacia desde detrás a al
     es son está están que su sus este esta se como""",
-    "it": """il lo la i gli le un uno una e o ma con di del dello della dei degli delle in nel nella nei su sul sulla
-    sotto per tra fra da dal dalla a al alla è sono che suo sua si come""",
+    "it": """il lo la i gli le l un uno una e o ma con di d del dello della dei degli delle in nel nella nei su sul
+    sulla sotto per tra fra da dal dalla a al alla è sono che suo sua si come""",
     "pt": """o a os as um uma uns umas e ou mas com de do da dos das em no na nos nas sobre sob por para entre é são
     está que seu sua se como""",
     "nl": "de het een en of maar met van in op onder boven bij voor achter naast tussen door naar uit aan is zijn die",
     "ru": "и или но а в во на над под за перед у к ко с со из от до по для о об при между он она оно они это его её их",
 }
-_NOT = frozenset("without no not never".split())
-_FOREIGN_NOT = frozenset(
-    "ohne kein keine keinen keinem keiner nicht sans pas sin non senza sem não zonder geen без не".split()
-)
+_NOTS = frozenset("without no not never cannot".split())
+_FOREIGN_NOTS = {
+    "de": "ohne kein keine keinen keinem keiner nicht nie",
+    "fr": "sans pas jamais",
+    "es": "sin no nunca",
+    "it": "senza non mai",
+    "pt": "sem não nunca",
+    "nl": "zonder geen niet",
+    "ru": "без не нет",
+}
 _DETERMINERS = frozenset("a an the any its his her their my your our some more".split())
+_CONTRACTED = frozenset("s m d t re ve ll".split())
 _SAYS_NOTHING = re.compile(
     r"\A(?:please |can you |could you |i want |i would like |i'd like |i need )*(?:(?:to )?"
     r"(?:draw|create|make|generate|show|give|imagine|render|produce)\b(?= (?:me|us|an?|the|some|\d)\b)(?: me| us)?)?"
@@ -339,57 +346,180 @@ _SAYS_NOTHING = re.compile(
     r"|\b(?:in front of|because of|instead of|such as|as well as|in the style of)\b",
     re.IGNORECASE,
 )
-_FIXED = frozenset(  # whose other forms mean something else
-    """glasses sunglasses woods goods looks pants shorts people evening morning left right better best more most less
-    spectacles arms customs grounds lit born worn""".split()
+_QUOTES_FOLLOW = frozenset("says say saying reads read reading".split())  # which an answer may say otherwise
+_FIXED = frozenset(  # words whose other forms mean something else
+    """arms best better born customs evening glass glasses goods grounds least left less lit looks more morning most
+    pants people right shorts spectacles woods worn""".split()
 )
-_LEMMAS = {"leaves": "leaf", "axes": "axe", "dice": "dice", "knives": "knife", "wolves": "wolf", "lives": "life"}
-_THINGS = frozenset(  # of words that a verb has, too: a thing first
-    """being bedding building ceiling clothing covering crossing cutting dwelling drawing dressing earring engraving
-    etching feeling filling flooring fly frosting heading housing icing king landing lay lettering lighting lightning
-    living look meaning meeting offering opening packaging painting parking ping railing recording recycling rendering
-    ring saying scaffolding seating setting show sibling spring stand string stuffing swing topping warning wedding wing
-    wiring wrapping writing drink""".split()
+_THINGS = frozenset(  # words that are a thing first, though verbs have them, too
+    """bedding being building ceiling clothing covering crossing cutting drawing dressing drink dwelling earring
+    engraving etching feeling filling flooring fly frosting heading housing icing king landing lay lettering lighting
+    lightning living look meaning meeting offering opening packaging painting parking ping railing recording recycling
+    rendering ring saying scaffolding seating setting show sibling spring stand string stuffing swing topping warning
+    wedding wing wiring wrapping""".split()
 )
 _DOINGS = frozenset(  # nouns that say what the verb says
-    """attack bite chase cheer climb crash cry cuddle dance dive dream drink embrace fall fight float fly gallop gaze
-    glide glow grin hug hunt jog jump kick kiss laugh lay leap lie look melt nap peek play pose ride roar run scream
-    shine shout show sleep smile sneeze sniff sprint stand stare stroll surf swim swoop talk wait walk wear whisper
-    yawn""".split()
+    """approach attack bite catch chase cheer climb crash cry cuddle dance dive dream drink drive embrace fall fight
+    float fly gallop gaze glide glow grin grip hold hug hunt jog jump kick kiss laugh lay lean leap lie look melt nap
+    peek play pose push pull read ride roar run scream shine shout show sleep smile sneeze sniff sprint stand stare
+    stroll surf swim swoop talk throw wait walk wear whisper yawn""".split()
 )
 _NUMBERS = """zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen
 seventeen eighteen nineteen twenty""".split()
 _TENS = "twenty thirty forty fifty sixty seventy eighty ninety".split()
-_JOINER, _POINT = frozenset("-'’‑.&"), frozenset(",:/")
-_TOKEN = re.compile(r"x|[wd][wdm]*(?:(?:j|(?<=d)p(?=d))[wd][wdm]*)*|e[em]*")
+_TOKEN = re.compile(r"x|[wd][wdm]*(?:(?:j|(?<=d)p(?=d)|/(?=d))[wd][wdm]*)*|e[em]*")
 
 
 class _Token(NamedTuple):
     text: str
     start: int
     end: int
-    kind: str  # "x" a notation, "e" emoji, "w" a word
+    kind: str  # of its first character: "x" a notation, "e" an emoji, "w" a letter, "d" a digit
 
     @property
     def key(self) -> str:
         return self.text.casefold().replace("’", "'")
 
+    @property
+    def capital(self) -> bool:
+        return self.text[0].isupper()
 
-def _tokens(text: str) -> list[_Token]:
-    shape = "".join(map(_shape, text))
-    return [
-        _Token(text[m.start() : m.end()], *m.span(), "w" if m[0][0] == "d" else m[0][0]) for m in _TOKEN.finditer(shape)
-    ]
+
+class _Part:
+    """A part of a prompt as words: language, with characters of `here` for its notations."""
+
+    def __init__(self, text: str, here: Mapping[str, Notation]):
+        self.text, self.here = text, here
+        shape = "".join(map(_shape, text))
+        self.tokens = [_Token(text[m.start() : m.end()], *m.span(), m[0][0]) for m in _TOKEN.finditer(shape)]
+        self.silent = {
+            place
+            for match in _SAYS_NOTHING.finditer(text)
+            for place, token in enumerate(self.tokens)
+            if match.start() <= token.start < match.end()
+        }
+        self.stops, self.nots = _STOPS, _NOTS
+        keys = {part for token in self.tokens for part in token.key.split("'")}
+        language = max(_FOREIGN_STOPS, key=lambda name: len(keys & _foreign(name)[0]))
+        if len(keys & _foreign(language)[0]) > len(keys & _STOPS):
+            self.stops, self.nots = _STOPS | _foreign(language)[0], _foreign(language)[1]
+        words = [token for token in self.tokens if token.kind == "w" and token.key not in self.stops]
+        capitals = sum(token.capital for token in words)
+        self.titled = len(words) > 3 and capitals > 0.8 * len(words)  # a capital says nothing then
+
+    def clauses(self) -> Iterator[tuple[str, ...]]:
+        """One for each content word, name and denial."""
+        place = 0
+        while place < len(self.tokens):
+            token = self.tokens[place]
+            if token.key in self.nots or token.key.endswith("n't"):
+                clauses, place = self._denied(place)
+                yield from clauses
+                continue
+            last = self._end_of_name(place)
+            if last > place:
+                yield (_bare(self.text[token.start : self.tokens[last].end]),)
+            elif word := self._content(place):
+                named = token.capital and not self.titled and not self._begins_sentence(token)
+                yield (word,) if named and word.isalpha() else _forms(word)
+            place = last + 1
+
+    def _content(self, place: int) -> str:
+        """What is to be kept of a word; "" if it says nothing."""
+        token = self.tokens[place]
+        before, after = self._key(place - 1), self._key(place + 1)
+        if token.kind == "x" or place in self.silent:
+            return ""
+        if token.key in _QUOTES_FOLLOW and (notation := self.here.get(after)) and notation.typed[0] in "\"'“‘«„「『":
+            return ""
+        if token.key in _CONTRACTED and self.text[token.start - 1 : token.start] in ("'", "’"):
+            return ""
+        if token.key == "can" and (before in _DETERMINERS or after == "of"):
+            return token.text
+        if token.key == "one":
+            counts = place + 1 < len(self.tokens) and after not in self.stops and self._joined(place + 1)
+            return token.text if counts else ""
+        if token.text.isupper() and len(token.text) > 1 and not self.text.isupper():  # "US", "IT"
+            return token.text
+        head, _, tail = token.text.replace("’", "'").partition("'")
+        if head.casefold() not in self.stops:
+            return token.text
+        return "" if tail.casefold() in self.stops | _CONTRACTED else tail  # "it's"; "d'un", "d'hiver"
+
+    def _end_of_name(self, place: int) -> int:
+        """The last place of the name that begins here: words with capitals, a blank between them."""
+        first = self.tokens[place]
+        if self.titled or not first.capital or (first.key in self.stops and first.key not in ("will", "may")):
+            return place
+        while place + 1 < len(self.tokens) and self._joined(place + 1):
+            after = self.tokens[place + 1]
+            if not after.capital or after.key in self.stops:
+                break
+            place += 1
+        return place
+
+    def _denied(self, place: int) -> tuple[list[tuple[str, ...]], int]:
+        """The clauses of the denial that begins at `place`, and the place after it: one for what is denied, up to a
+        word that says nothing (but for "of"), and one for what follows it after "or"."""
+        word, begin = self.tokens[place].key, self.tokens[place].start
+        first, last = self._object(place + 1)
+        if last < first:
+            return [(self.tokens[place].text,)], place + 1
+        nots = ("without", "no") if word in ("without", "no") else ("not", "never")
+        known = _denials(nots, self._words(first, last)) if word in _NOTS or "'" in word else ()
+        clauses = [(self._between(begin, last), *known)]
+        place = last + 1
+        while self._key(place) in ("or", "nor"):
+            first, last = self._object(place + 1)
+            if last < first:
+                break
+            spelled = _denials(("or", "nor", *nots), self._words(first, last))
+            clauses.append((self._between(self.tokens[place].start, last), *spelled))
+            place = last + 1
+        return clauses, place
+
+    def _object(self, place: int) -> tuple[int, int]:
+        """The first and the last place of what a denial at the place before denies; none if the last is before it."""
+        while self._key(place) in _DETERMINERS and self._joined(place):
+            place += 1
+        first, last = place, place - 1
+        while place < len(self.tokens) and self._joined(place) and place - first < 5:
+            token = self.tokens[place]
+            if token.key in self.stops and not (last >= first and (token.key == "of" or self._key(place - 1) == "of")):
+                break
+            if token.kind not in "wd" or (last >= first and token.key.endswith("ing")):
+                break
+            if token.key not in self.stops:
+                last = place
+            place += 1
+        return first, last
+
+    def _between(self, start: int, last: int) -> str:
+        return self.text[start : self.tokens[last].end]
+
+    def _words(self, first: int, last: int) -> str:
+        return self._between(self.tokens[first].start, last)
+
+    def _key(self, place: int) -> str:
+        return self.tokens[place].key if 0 <= place < len(self.tokens) else ""
+
+    def _joined(self, place: int) -> bool:
+        """Whether blanks alone stand before the word."""
+        return place < len(self.tokens) and self.text[self.tokens[place - 1].end : self.tokens[place].start].isspace()
+
+    def _begins_sentence(self, token: _Token) -> bool:
+        before = self.text[: token.start].rstrip(" \"'“«(")
+        return not before or before[-1] in ".!?:"
 
 
 def _shape(char: str) -> str:
     """One letter for what a character is to a word."""
     if _PRIVATE.match(char):
         return "x"
-    if char in _JOINER:
+    if char in "-'’‑.&":
         return "j"
-    if char in _POINT:
-        return "p"
+    if char in ",:/":
+        return "/" if char == "/" else "p"
     if char.isdecimal():
         return "d"
     category = unicodedata.category(char)
@@ -397,191 +527,84 @@ def _shape(char: str) -> str:
         return "m"
     if char.isalnum():
         return "w"
-    if category == "So" or char == "\u200d" or "\U0001f3fb" <= char <= "\U0001f3ff":
-        return "e"
-    return " "
+    return "e" if category == "So" or char == "\u200d" or "\U0001f3fb" <= char <= "\U0001f3ff" else " "
 
 
-def _word_clauses(text: str) -> Iterator[tuple[str, ...]]:
-    """The clauses of the content words of `text`, which is language but for its notations."""
-    tokens = _tokens(text)
-    nothing = {i for m in _SAYS_NOTHING.finditer(text) for i, t in enumerate(tokens) if m.start() <= t.start < m.end()}
-    stops, titled = _stops_of(tokens), _is_titled(tokens)
-    place = 0
-    while place < len(tokens):
-        token = tokens[place]
-        before = tokens[place - 1].key if place else ""
-        after = tokens[place + 1].key if place + 1 < len(tokens) else ""
-        is_can = token.key == "can" and (before in _DETERMINERS or after == "of")
-        if token.kind == "x" or place in nothing:
-            place += 1
-        elif token.key in _NOT or token.key in _FOREIGN_NOT or token.key.endswith("n't") or token.key == "cannot":
-            place, clauses = _denied(text, tokens, place, stops)
-            yield from clauses
-        elif token.key in stops and not is_can:
-            place += 1
-        else:
-            last = place
-            while not titled and last + 1 < len(tokens) and _goes_on(text, tokens, last, stops):
-                last += 1
-            if last > place:
-                yield (_bare(text[token.start : tokens[last].end]),)
-            else:
-                named = not titled and token.text[0].isupper() and not _begins_sentence(text, token)
-                yield (token.text,) if named and "-" not in token.text else _forms(token.text)
-            place = last + 1
+@cache
+def _foreign(language: str) -> tuple[frozenset[str], frozenset[str]]:
+    """The words of a language that say nothing, and those that deny."""
+    return frozenset(_FOREIGN_STOPS[language].split()), frozenset(_FOREIGN_NOTS[language].split())
 
 
-def _goes_on(text: str, tokens: Sequence[_Token], place: int, stops: frozenset[str]) -> bool:
-    """Whether a name has the next word, too."""
-    token, after = tokens[place : place + 2]
-    capital = token.text[0].isupper() and after.text[0].isupper() and after.kind == "w"
-    return capital and text[token.end : after.start] == " " and after.key not in stops
-
-
-def _denied(
-    text: str, tokens: Sequence[_Token], place: int, stops: frozenset[str]
-) -> tuple[int, list[tuple[str, ...]]]:
-    """The clauses of a denial that begins at `place`, and the place after it.
-
-    What is denied are the words up to the next that says nothing, and "of" with what follows it."""
-    word = tokens[place].key
-    begin = tokens[place].start
-    first = place + 1
-    while first < len(tokens) and tokens[first].key in _DETERMINERS:
-        first += 1
-    last = first
-    while last < len(tokens) and tokens[last].kind == "w" and _close(text, tokens, last):
-        key = tokens[last].key
-        if (
-            key in stops
-            and not (key == "of" and last > first)
-            and not (key in _DETERMINERS and tokens[last - 1].key == "of")
-        ):
-            break
-        if last > first and key.endswith("ing"):
-            break
-        if last - first == 4:
-            break
-        last += 1
-    while last > first and tokens[last - 1].key in stops:
-        last -= 1
-    if last == first:
-        return place + 1, [(tokens[place].text,)]
-    object_ = text[tokens[first].start : tokens[last - 1].end]
-    forms = _last_forms(object_)
-    phrases = [text[begin : tokens[last - 1].end]]
-    if word in ("without", "no"):
-        phrases += [
-            f"{no} {form}" for form in forms for no in ("without", "no", "without any", "without a", "without an")
-        ]
-    elif word in _FOREIGN_NOT:
-        pass
-    else:
-        phrases += [f"{no} {form}" for form in forms for no in ("not", "isn't", "aren't", "doesn't", "don't", "never")]
-    clauses = [tuple(phrases)]
-    if last + 1 < len(tokens) and tokens[last].key in ("or", "nor") and _close(text, tokens, last):
-        end = last + 1
-        while end < len(tokens) and tokens[end].key in _DETERMINERS:
-            end += 1
-        if end < len(tokens) and tokens[end].kind == "w" and tokens[end].key not in stops:
-            other = tokens[end]
-            starts = ("or", "nor", "no", "without", "not", "or any", "or a", "without any")
-            clauses.append(
-                (text[tokens[last].start : other.end], *(f"{s} {form}" for form in _forms(other.text) for s in starts))
-            )
-            last = end + 1
-    return last, clauses
-
-
-def _close(text: str, tokens: Sequence[_Token], place: int) -> bool:
-    """Whether only a blank stands before the token."""
-    return not text[tokens[place - 1].end : tokens[place].start].strip()
-
-
-def _begins_sentence(text: str, token: _Token) -> bool:
-    before = text[: token.start].rstrip(" \"'“«(")
-    return not before or before[-1] in ".!?:\n"
-
-
-def _is_titled(tokens: Sequence[_Token]) -> bool:
-    """Whether capitals say nothing, since (nearly) every word has one."""
-    words = [t for t in tokens if t.kind == "w" and t.key not in _STOP and t.text[0].isalpha()]
-    return len(words) > 3 and 2 * sum(t.text[0].isupper() for t in words) > len(words)
-
-
-def _stops_of(tokens: Sequence[_Token]) -> frozenset[str]:
-    """The words that say nothing in the language of `tokens`, English or another, and in English."""
-    keys = {t.key for t in tokens}
-    hits = {language: len(keys & words) for language, words in _foreign_stops().items()}
-    language = max(hits, key=hits.__getitem__)
-    return _STOP | _foreign_stops()[language] if hits[language] > len(keys & _STOP) else _STOP
-
-
-@lru_cache(maxsize=1)
-def _foreign_stops() -> dict[str, frozenset[str]]:
-    return {language: frozenset(words.split()) for language, words in _FOREIGN_STOPS.items()}
+def _denials(nots: Sequence[str], words: str) -> Iterator[str]:
+    """Every way to deny `words` with one of `nots`."""
+    for form in _forms_of_last(words):
+        yield from (f"{word} {form}" for word in nots)
+        if "without" in nots:
+            yield f"without any {form}"
+            if not form.endswith("s"):
+                yield f"without {'an' if form[0].lower() in 'aeiou' else 'a'} {form}"
 
 
 def _bare(word: str) -> str:
-    """Without a possessive's ending."""
-    return re.sub(r"['’]s?\Z", "", word)
+    """Without the ending of a possessive."""
+    return re.sub(r"['’]s?\Z", "", word) or word
+
+
+def _forms_of_last(words: str) -> tuple[str, ...]:
+    """`words` in the forms of the last of them."""
+    head, last = re.fullmatch(r"(.*[\s\-])?(.*)", words, re.DOTALL).groups()
+    return tuple((head or "") + form for form in _forms(last))
 
 
 @lru_cache(maxsize=1 << 14)
 def _forms(word: str) -> tuple[str, ...]:
-    """`word` and the forms that it can have instead."""
+    """`word`, first, and what may stand for it."""
     word = _bare(word)
     key = word.lower()
-    if key.isdecimal() and key.isascii():
-        return (word, *_spelled(key))
-    if key in _NUMBERS and key != "one":
+    if key == "one":
+        return (word, "1", "single")
+    if key in _NUMBERS:
         return (word, str(_NUMBERS.index(key)))
     if key in _TENS:
         return (word, str(10 * _TENS.index(key) + 20))
-    if "-" in word:
-        return tuple(dict.fromkeys((*_last_forms(word), *(f.replace("-", " ") for f in _last_forms(word)))))
+    if re.fullmatch(r"[1-9]?[0-9]", word):
+        return (word, *_in_words(int(word)))
+    if "-" in word.strip("-"):
+        forms = _forms_of_last(word)
+        return (*forms, *(form.replace("-", " ") for form in forms))
     if "'" in word or "’" in word:
-        return (word, word.replace("'", "’"), word.replace("’", "'"))
-    return tuple(dict.fromkeys((word, *_inflections(key))))
+        return tuple(dict.fromkeys((word, word.replace("'", "’"), word.replace("’", "'"))))
+    return (word, *(form for form in dict.fromkeys(_inflections(key)) if form != key))
 
 
-def _last_forms(words: str) -> tuple[str, ...]:
-    """`words` in the forms of the last of them."""
-    head, last = re.fullmatch(r"(.*[\s\-])?(\S+?)", words, re.DOTALL).groups()
-    return tuple((head or "") + form for form in _forms(last)) if last != words or "-" not in words else (words,)
+def _in_words(number: int) -> tuple[str, ...]:
+    if number <= 20:
+        return (_NUMBERS[number],)
+    ten, unit = _TENS[number // 10 - 2], _NUMBERS[number % 10]
+    return (f"{ten}-{unit}", f"{ten} {unit}") if number % 10 else (ten,)
 
 
-def _spelled(number: str) -> tuple[str, ...]:
-    value = int(number) if len(number) < 3 else 100
-    if value > 99 or number != str(value):
-        return ()
-    if value <= 20:
-        return (_NUMBERS[value],)
-    ten, unit = _TENS[value // 10 - 2], value % 10
-    return (f"{ten}-{_NUMBERS[unit]}", f"{ten} {_NUMBERS[unit]}") if unit else (ten,)
-
-
-def _inflections(word: str) -> tuple[str, ...]:
-    """The forms of an English word in the reading that a prompt means."""
-    if word in _FIXED or len(word) < 3 or not word.isascii() or not word.isalpha():
-        return ()
-    lemmas = lemminflect.getAllLemmas(word)
-    doing = word.endswith("ing") and word not in _THINGS and "VERB" in lemmas and word not in lemmas["VERB"]
+def _inflections(word: str) -> Iterator[str]:
+    """The forms of an English word in the reading that a prompt means: a thing rather than what is done ("a watch"),
+    what is done rather than a thing where it ends in -ing ("running"), and of what has been done no other form."""
+    lemmas = lemminflect.getAllLemmas(word) if word.isascii() and word not in _FIXED else {}
+    nouns, verbs = lemmas.get("NOUN", ()), lemmas.get("VERB", ())
+    doing = word.endswith("ing") and word not in _THINGS and verbs and word not in verbs
     if not doing and {"ADJ", "ADV"} & lemmas.keys():
-        return ()
-    if word in _LEMMAS:
-        return _paradigm(_LEMMAS[word], "NOUN")
-    if "NOUN" in lemmas and not doing:
-        nouns = [word] if word in lemmas["NOUN"] else lemmas["NOUN"]
-        forms = [form for noun in nouns for form in _paradigm(noun, "NOUN")]
-        if nouns[0] in _DOINGS - _THINGS:
-            forms += _paradigm(nouns[0], "VERB")
-        return tuple(forms)
-    if "VERB" not in lemmas:
-        return ()
-    forms = [form for verb in lemmas["VERB"] for form in _paradigm(verb, "VERB")]
-    return tuple(form for form in forms if form == word or not _is_thing(form))
+        return
+    if nouns and not doing:
+        # "leaves" are of a leaf, not of a leave; "glasses" are their own.
+        noun = word if word in nouns else nouns[-1]
+        yield from _paradigm(noun, "NOUN")
+        if noun not in _DOINGS - _THINGS:
+            return
+        verbs = (noun,)
+    for verb in verbs:
+        tags = lemminflect.getAllInflections(verb, upos="VERB")
+        done = {*tags.get("VBN", tags.get("VBD", ()))}
+        forms = done | {*tags.get("VBD", ())} if word in done else _paradigm(verb, "VERB")
+        yield from (form for form in forms if not _is_thing(form))
 
 
 def _is_thing(form: str) -> bool:
