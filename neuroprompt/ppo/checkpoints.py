@@ -55,6 +55,7 @@ class PPOCheckpoints(RunTrainer):
                 policy = deepcopy(policy).merge_and_unload() if self.model.is_peft else policy
                 policy.save_pretrained(folder)
             self.processing_class.save_pretrained(folder)
+            self.prompt_format.save(folder)
         if self.args.push_to_hub and not _internal_call:
             self.push_to_hub(commit_message="Model save", revision=self.args.hub_revision)
 

@@ -24,8 +24,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback, TrainerControl, set_seed
 
+from neuroprompt.formats import CONTINUE, PromptFormat
 from neuroprompt.models import synchronize
-from neuroprompt.policies import load_policy, load_tokenizer
+from neuroprompt.policies import load_policy, load_tokenizer, saved_format
 from neuroprompt.ppo.actor import Actor, Written
 from neuroprompt.ppo.advantages import against_others, explained_variance, gae, token_rewards, whiten
 from neuroprompt.ppo.callbacks import COLUMNS, SamplePictures, sample_rows
@@ -67,6 +68,8 @@ class PPOTrainer(PPOCheckpoints):
         processing_class: The tokenizer; by default the model's.
         reward_weights: Of the reward functions; 1 each by default.
         peft_config: Train adapters only.
+        prompt_format: How the policy is asked, and how its answer is read; by default as it says itself where `model`
+            is a name, and else it continues the prompt.
         callbacks, optimizers: As in `Trainer`.
 
     Raises:
@@ -89,6 +92,7 @@ class PPOTrainer(PPOCheckpoints):
         processing_class: PreTrainedTokenizerBase | None = None,
         reward_weights: Sequence[float] | None = None,
         peft_config=None,
+        prompt_format: PromptFormat | None = None,
         callbacks: list[TrainerCallback] | None = None,
         optimizers: tuple = (None, None),
     ):
@@ -97,6 +101,7 @@ class PPOTrainer(PPOCheckpoints):
         if isinstance(model, str):
             name, model = model, load_policy(model, **{"dtype": torch.float32} | (args.model_init_kwargs or {}))
             processing_class = processing_class or load_tokenizer(name)
+            prompt_format = prompt_format or saved_format(name, processing_class)
         tokenizer = processing_class or load_tokenizer(model.config._name_or_path)
         if tokenizer.eos_token_id is None:
             raise ValueError("the tokenizer has no end-of-sequence token")
@@ -114,6 +119,7 @@ class PPOTrainer(PPOCheckpoints):
             processing_class=tokenizer,
             callbacks=callbacks,
             optimizers=optimizers,
+            prompt_format=prompt_format or CONTINUE,
         )
         self._refuse_what_does_not_work()
         self.model_accepts_loss_kwargs = False  # the loss is scaled here, for accumulation and processes alike

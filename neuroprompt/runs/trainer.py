@@ -3,6 +3,7 @@
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from transformers import ProgressCallback, TrainerCallback
 
+from neuroprompt.formats import CONTINUE, PromptFormat
 from neuroprompt.runs.checkpoints import WholeCheckpoints
 from neuroprompt.runs.deepspeed import Float32Weights
 from neuroprompt.terminal import errors, say
@@ -10,9 +11,14 @@ from neuroprompt.terminal import errors, say
 
 class RunTrainer(Float32Weights, WholeCheckpoints):
     """A base for trainers, before the library's: checkpoints that are whole, `bf16` that means the same everywhere, and
-    a bar in the place of the library's dictionaries (which `disable_tqdm` leaves as they are)."""
+    a bar in the place of the library's dictionaries (which `disable_tqdm` leaves as they are).
 
-    def __init__(self, *args, **kwargs):
+    Args:
+        prompt_format: How the policy is asked, and its answer read; it is saved with the policy wherever that is.
+    """
+
+    def __init__(self, *args, prompt_format: PromptFormat = CONTINUE, **kwargs):
+        self.prompt_format = prompt_format
         super().__init__(*args, **kwargs)
         self._bar = StepBar()
         if not self.args.disable_tqdm:
@@ -25,6 +31,12 @@ class RunTrainer(Float32Weights, WholeCheckpoints):
             return super().train(*args, **kwargs)
         finally:
             self._bar.close()  # the library does not end what an error ends
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """As `Trainer.save_model`."""
+        super().save_model(output_dir, _internal_call)
+        if self.args.should_save:
+            self.prompt_format.save(output_dir or self.args.output_dir)
 
 
 class StepBar(TrainerCallback):

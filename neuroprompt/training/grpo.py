@@ -40,7 +40,7 @@ def _trainer(
     model_config: ModelConfig,
 ) -> GRPOTrainer | RLOOTrainer:
     train, held_out = load_data(arguments, config)
-    policy, tokenizer = load_model(config, model_config)
+    policy, tokenizer, prompt_format = load_model(config, model_config, arguments.asked)
     tokenizer.padding_side = "left"
     trainer = (_GRPOTrainer if isinstance(config, GRPOConfig) else _RLOOTrainer)(
         model=policy,
@@ -50,6 +50,7 @@ def _trainer(
         eval_dataset=held_out,
         processing_class=tokenizer,
         peft_config=get_peft_config(model_config),
+        prompt_format=prompt_format,
     )
     for model in (trainer.model, trainer.ref_model):
         if model is not None:

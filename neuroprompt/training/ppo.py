@@ -31,7 +31,7 @@ def _trainer(
     arguments: QueryArguments, reward_arguments: RewardArguments, config: PPOConfig, model_config: ModelConfig
 ) -> PPOTrainer:
     train, held_out = load_data(arguments, config)
-    policy, tokenizer = load_model(config, model_config)
+    policy, tokenizer, prompt_format = load_model(config, model_config, arguments.asked)
     return PPOTrainer(
         model=policy,
         reward_funcs=load_reward_func(arguments, reward_arguments, config, tokenizer, train["prompt"]),
@@ -40,4 +40,5 @@ def _trainer(
         eval_dataset=held_out,
         processing_class=tokenizer,
         peft_config=get_peft_config(model_config),
+        prompt_format=prompt_format,
     )

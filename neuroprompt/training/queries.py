@@ -10,10 +10,11 @@ from neuroprompt.data import PromptData
 from neuroprompt.prompt_files import read_lines
 from neuroprompt.prompts import count_clip_tokens
 from neuroprompt.runs.start import prepare_first
+from neuroprompt.training.formats import FormatArguments
 
 
 @dataclass
-class QueryArguments:
+class QueryArguments(FormatArguments):
     """What the entry points take beside the trainer's arguments, `RewardArguments` and TRL's `ModelConfig`.
 
     Args:

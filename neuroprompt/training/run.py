@@ -12,7 +12,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer, Trai
 from transformers.trainer_utils import get_last_checkpoint
 from trl import ModelConfig
 
-from neuroprompt.policies import load_policy, load_tokenizer
+from neuroprompt.formats import PromptFormat
+from neuroprompt.policies import load_policy, load_tokenizer, saved_format
 from neuroprompt.programs import Stopped
 from neuroprompt.runs.checkpoints import checkpoint_to_resume, save_policy
 from neuroprompt.runs.start import check, quiet, writing
@@ -60,11 +61,14 @@ def run(
     return trainer
 
 
-def load_model(config: TrainingArguments, model_config: ModelConfig) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """The policy that training begins with, as `model_config` and the trainer's `model_init_kwargs` say.
+def load_model(
+    config: TrainingArguments, model_config: ModelConfig, asked: PromptFormat | None
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, PromptFormat]:
+    """The policy that training begins with, as `model_config` and the trainer's `model_init_kwargs` say, and how it is
+    asked: as given, or by default as it was before.
 
     Raises:
-        ModelError: It cannot be loaded, or is not what its config says.
+        ModelError: It cannot be loaded, is not what its config says, or cannot be asked so.
     """
     source = model_config.model_name_or_path or "embedded"
     settings = {
@@ -78,7 +82,10 @@ def load_model(config: TrainingArguments, model_config: ModelConfig) -> tuple[Pr
     config.model_init_kwargs = (
         {"revision": revision} if (revision := settings["revision"]) not in (None, "main") else None
     )
-    return load_policy(source, **settings), load_tokenizer(source, revision=revision)
+    tokenizer = load_tokenizer(source, revision=revision)
+    prompt_format = asked or saved_format(source, tokenizer, revision)
+    prompt_format.check(tokenizer, source)
+    return load_policy(source, **settings), tokenizer, prompt_format
 
 
 # --- what is said at the end -------------------------------------------------------------------------------------

@@ -1,9 +1,11 @@
-"""Supervised fine-tuning: the policy learns to continue plain prompts the way expert users do.
+"""Supervised fine-tuning: the policy learns to continue plain prompts the way expert users do, or to retell them.
 
-TRL's `SFTTrainer` does the training; what stands here is what the project adds: where the pairs come from, and a table
-of sample rewrites at each evaluation. `training/sft.py` is the entry point.
+TRL's `SFTTrainer` does the training; what stands here is what the project adds: where the pairs come from, how the
+policy is asked (`neuroprompt.formats`), and a table of sample rewrites at each evaluation. `training/sft.py` is the
+entry point.
 """
 
+import json
 from collections import Counter
 from collections.abc import Callable
 from copy import deepcopy
@@ -23,11 +25,13 @@ from trl import ModelConfig, SFTTrainer, get_peft_config
 from neuroprompt.data import DataConfig, PromptData, prepare
 from neuroprompt.enhancer import PromptEnhancer
 from neuroprompt.files import sole_writer
-from neuroprompt.formats import control_tokens
+from neuroprompt.formats import CONTINUE, NAMED, PromptFormat, control_tokens
 from neuroprompt.runs.samples import SampleTable
 from neuroprompt.runs.sizes import GlobalBatch
 from neuroprompt.runs.start import prepare_first
 from neuroprompt.runs.trainer import RunTrainer
+from neuroprompt.terminal import say
+from neuroprompt.training.formats import FormatArguments
 from neuroprompt.training.muon import Muon
 from neuroprompt.training.planning import plan_sft
 from neuroprompt.training.run import load_model, run
@@ -41,7 +45,7 @@ class SFTConfig(GlobalBatch, trl.SFTConfig):
 
 
 @dataclass
-class SFTArguments:
+class SFTArguments(FormatArguments):
     """What `training/sft.py` takes beside `SFTConfig`, TRL's `ModelConfig` and `DataConfig`.
 
     Args:
@@ -103,19 +107,25 @@ def _trainer(
         raise ValueError(
             f"{arguments.data_dir} has no validation split: 1 % of the prompts, so some hundreds are needed"
         )
-    policy, tokenizer = load_model(config, model_config)
+    pairs["validation"] = pairs["validation"].select(range(min(arguments.eval_samples, len(pairs["validation"]))))
+    asked = arguments.asked or format_of_data(arguments.data_dir)
+    policy, tokenizer, prompt_format = load_model(config, model_config, asked)
     if arguments.medium_floor:
         pairs["train"] = repeat_rare_media(pairs["train"], arguments.medium_floor)
-    with config.main_process_first(desc="telling the media"):
-        pairs = tell_media(pairs, tokenizer, arguments.medium_share)
+    with config.main_process_first(desc="asking"):
+        if prompt_format.replaces:
+            pairs = encode_answers(pairs, tokenizer, prompt_format, config)
+        else:
+            pairs = tell_media(in_template(pairs, prompt_format.template), tokenizer, arguments.medium_share)
     trainer = PolicyTrainer(
         model=policy,
         processing_class=tokenizer,
         args=config,
         train_dataset=pairs["train"],
-        eval_dataset=pairs["validation"].select(range(min(arguments.eval_samples, len(pairs["validation"])))),
+        eval_dataset=pairs["validation"],
         peft_config=get_peft_config(model_config),
         optimizer_cls_and_kwargs=_muon(config) if arguments.muon else None,
+        prompt_format=prompt_format,
     )
 
     def samples() -> tuple[list[tuple[str, str]], dict[str, str]]:
@@ -157,6 +167,19 @@ def repeat_rare_media(pairs: Dataset, floor: float) -> Dataset:
     return pairs.select([*range(len(pairs)), *again])
 
 
+def format_of_data(folder: str | Path) -> PromptFormat:
+    """What the pairs of prepared data are for."""
+    made = json.loads(Path(folder, "config.json").read_text("utf-8"))
+    return NAMED[made.get("format") or "continue"]
+
+
+def in_template(pairs: DatasetDict, template: str) -> DatasetDict:
+    """The pairs with their prompts as they are asked, of a policy that continues these."""
+    if template == CONTINUE.template:
+        return pairs
+    return pairs.map(lambda prompt: {"prompt": template.replace("{prompt}", prompt)}, input_columns="prompt")
+
+
 def tell_media(pairs: DatasetDict, tokenizer: PreTrainedTokenizerBase, share: float) -> DatasetDict:
     """The pairs with the token of their medium before the prompt, where the tokenizer has such tokens.
 
@@ -178,6 +201,48 @@ def tell_media(pairs: DatasetDict, tokenizer: PreTrainedTokenizerBase, share: fl
     return DatasetDict(
         {name: split.map(tell, fn_kwargs={"share": share if name == "train" else 0}) for name, split in pairs.items()}
     )
+
+
+def encode_answers(
+    pairs: DatasetDict, tokenizer: PreTrainedTokenizerBase, prompt_format: PromptFormat, config: SFTConfig
+) -> DatasetDict:
+    """The pairs as tokens: all that a policy reads of the prompt, which is no part of the loss, its answer, and the
+    token that ends it. A pair that is longer than `config.max_length` is left out: half an answer would not end.
+
+    Args:
+        pairs: With the columns `prompt` and `completion`, the whole answer.
+        tokenizer: The policy's.
+        prompt_format: One that replaces.
+        config: Of it `max_length` and `dataset_num_proc` are read.
+
+    Returns:
+        With the further columns `input_ids` and `completion_mask`, as TRL takes what needs no preparation.
+
+    Raises:
+        ValueError: No training pair is short enough.
+    """
+    # Chat templates end where an answer begins; behind "Rephrase:" it begins with a blank.
+    gap = "" if prompt_format.ask(tokenizer, "a fox")[-1].isspace() else " "
+    most, end = config.max_length or 10**9, tokenizer.eos_token_id
+
+    def encode(rows: dict[str, list[str]]) -> dict[str, list[list[int]]]:
+        asked = prompt_format.encode(tokenizer, rows["prompt"])
+        texts = [gap + answer.strip() for answer in rows["completion"]]
+        answers = [[*ids, end] for ids in tokenizer(texts, add_special_tokens=False)["input_ids"]]
+        return {
+            "input_ids": [a + b for a, b in zip(asked, answers, strict=True)],
+            "completion_mask": [[0] * len(a) + [1] * len(b) for a, b in zip(asked, answers, strict=True)],
+        }
+
+    encoded = pairs.map(encode, batched=True, num_proc=config.dataset_num_proc)
+    short = encoded.filter(lambda ids: len(ids) <= most, input_columns="input_ids", num_proc=config.dataset_num_proc)
+    before, there = len(encoded["train"]), len(short["train"])
+    if not there:
+        least = min(map(len, encoded["train"]["input_ids"]))
+        raise ValueError(f"max_length is {most}, and the shortest training pair has {least} tokens: raise it")
+    if there < before and not config.process_index:
+        say(f"{before - there:,} of {before:,} training pairs are longer than max_length ({most}), and left out")
+    return short
 
 
 class ShuffledGroups(LengthGroupedSampler):
@@ -217,6 +282,7 @@ class PolicyTrainer(RunTrainer, SFTTrainer):
         """What the policy makes of plain prompts as it is now, and nothing left out of it."""
         model = self.accelerator.unwrap_model(self.model)
         was_training = model.training
-        rewrites = PromptEnhancer(model, deepcopy(self.processing_class))(prompts, coherent=False, output_scores=False)
+        enhancer = PromptEnhancer(model, deepcopy(self.processing_class), self.prompt_format)
+        rewrites = enhancer(prompts, coherent=False, output_scores=False)
         model.train(was_training)
         return [result.text for result in rewrites]

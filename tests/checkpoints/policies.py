@@ -1,4 +1,4 @@
-"""Tiny random language models in the layouts that the model hub has them in: GPT-2, Llama (3 and SmolLM2) and Qwen2.
+"""Tiny random language models in the layouts that the model hub has them in: GPT-2, Llama (3 and SmolLM2), Qwen2 and 3.
 
 Vocabularies have their published sizes, special tokens their published ids, and the files their published names and
 formats. A tokenizer's merges are those that some prompts give; the rest of the vocabulary is filled up with entries
@@ -12,7 +12,15 @@ from pathlib import Path
 
 import torch
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
-from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, LlamaConfig, PreTrainedModel, Qwen2Config
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    GPT2Config,
+    LlamaConfig,
+    PreTrainedModel,
+    Qwen2Config,
+    Qwen3Config,
+)
 
 from neuroprompt.formats import CONTROLS
 from neuroprompt.modifiers import CATEGORIES, suggestions
@@ -23,6 +31,11 @@ CHATML = (
     "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>\n' }}"
     "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
+
+NO_THOUGHT = (
+    "{% if enable_thinking is defined and enable_thinking is false %}{{ '<think>\n\n</think>\n\n' }}{% endif %}"
+)
+THINKING = CHATML.replace("{% endif %}", NO_THOUGHT + "{% endif %}")
 
 
 def gpt2(folder: Path, *, pickled: bool = False, tokenizer: bool = True) -> Path:
@@ -71,6 +84,17 @@ def smollm2(folder: Path) -> Path:
             "clean_up_tokenization_spaces": False,
         },
     )
+    return folder
+
+
+def smollm2_instruct(folder: Path) -> Path:
+    """HuggingFaceTB/SmolLM2-135M-Instruct: the same, with a chat template and the end of a message for its end."""
+    settings = json.loads((smollm2(folder) / "tokenizer_config.json").read_text())
+    ends = {"eos_token": "<|im_end|>", "pad_token": "<|im_end|>", "bos_token": "<|im_start|>"}
+    _write(folder / "tokenizer_config.json", settings | ends | {"chat_template": CHATML})
+    for name in ("config.json", "generation_config.json"):
+        config = json.loads((folder / name).read_text())
+        _write(folder / name, config | {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 2})
     return folder
 
 
@@ -131,6 +155,48 @@ def qwen2_instruct(folder: Path) -> Path:
             "additional_special_tokens": ["<|im_start|>", "<|im_end|>"],
             "bos_token": None,
             "chat_template": CHATML,
+            "eos_token": "<|im_end|>",
+            "model_max_length": 131072,
+            "pad_token": END,
+            "tokenizer_class": "Qwen2Tokenizer",
+            "unk_token": None,
+        },
+    )
+    return folder
+
+
+def qwen3(folder: Path, place: int = 151643, size: int = 151936, **changes) -> Path:
+    """Qwen/Qwen3-0.6B: a chat model that thinks, or is asked not to. With other numbers one of fewer words.
+
+    Args:
+        folder: Where to.
+        place: The id of the first special token.
+        size: Of the vocabulary.
+        changes: Of the config.
+    """
+    special = [END, "<|im_start|>", "<|im_end|>"]
+    config = Qwen3Config(
+        **TINY
+        | dict(num_key_value_heads=2, head_dim=8, max_position_embeddings=40960, rope_theta=1000000.0)
+        | dict(tie_word_embeddings=True, bos_token_id=place, eos_token_id=place + 2, vocab_size=size)
+        | changes
+    )
+    model = _random(config)
+    settings = {"do_sample": True, "temperature": 0.6, "top_k": 20, "top_p": 0.95, "pad_token_id": place}
+    model.generation_config.update(**settings, eos_token_id=[place + 2, place])
+    _save(model.bfloat16(), folder)
+    byte_level_bpe(folder, place + len(special), special, place)
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    tokenizer.add_tokens(["<think>", "</think>"])  # which are no special tokens there
+    tokenizer.save(str(folder / "tokenizer.json"))
+    _write(
+        folder / "tokenizer_config.json",
+        {
+            "add_bos_token": False,
+            "add_prefix_space": False,
+            "additional_special_tokens": special[1:],
+            "bos_token": None,
+            "chat_template": THINKING,
             "eos_token": "<|im_end|>",
             "model_max_length": 131072,
             "pad_token": END,

@@ -40,7 +40,9 @@ def _open_clip_weights(architecture: str, folder: Path) -> Path:
 MODELS: dict[str, Callable[[Path], Path]] = {
     "openai-community/gpt2": policies.gpt2,
     "HuggingFaceTB/SmolLM2-135M": policies.smollm2,
+    "HuggingFaceTB/SmolLM2-135M-Instruct": policies.smollm2_instruct,
     "Qwen/Qwen2.5-1.5B-Instruct": policies.qwen2_instruct,
+    "Qwen/Qwen3-0.6B": policies.qwen3,
     "microsoft/Promptist": partial(policies.gpt2, pickled=True, tokenizer=False),
     "Gustavosta/MagicPrompt-Stable-Diffusion": partial(policies.gpt2, pickled=True),
     "stable-diffusion-v1-5/stable-diffusion-v1-5": _stable_diffusion,

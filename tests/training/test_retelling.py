@@ -1,0 +1,150 @@
+"""Trainings of a chat model that retells: SFT until ten pairs are known by heart, and PPO and GRPO on its answers."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from datasets import Dataset, DatasetDict
+from safetensors.torch import load_file
+from trl import ModelConfig
+
+from neuroprompt.data import DataConfig, PromptData
+from neuroprompt.enhancer import PromptEnhancer
+from neuroprompt.formats import CONTINUE, RETELL, PromptFormat
+from neuroprompt.models import ModelError
+from neuroprompt.policies import load_tokenizer, saved_format
+from neuroprompt.training.sft import SFTArguments, SFTConfig, encode_answers, train_sft
+from tests.checkpoints.policies import gpt2, qwen3
+
+ASKED = PromptFormat(chat=True, instruction="Retell.", stop=("\n",), dialect="prose")
+PAIRS = {
+    "red fox": "A red fox sleeps in golden light.",
+    "a castle": "An old castle stands above the sea, in mist.",
+    "robot": "A robot of brass plays the guitar.",
+    "boy on a horse": "A boy on a horse rides through tall grass.",
+    "owl": "An owl looks down from a birch.",
+    "lighthouse": "A lighthouse in a storm, waves as high as itself.",
+    "whale": "A whale swims between two icebergs at dawn.",
+    "bowl of strawberries": "A bowl of strawberries on blue linen.",
+    "old fisherman": "An old fisherman mends his nets.",
+    "city": "A city at night, its lights in wet streets.",
+}
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory):
+    """A folder with `data` (the ten pairs) and `chat` (a Qwen3 of few words)."""
+    folder = tmp_path_factory.mktemp("retelling")
+    qwen3(folder / "chat", place=4096, size=4352, hidden_size=64)
+    rows = Dataset.from_dict({"prompt": list(PAIRS), "completion": list(PAIRS.values())})
+    data = PromptData(DatasetDict(train=rows, validation=rows), DatasetDict(train=rows.select_columns("prompt")), {})
+    data.save(folder / "data", DataConfig(source="pairs.txt"))
+    return folder
+
+
+def sft(folder, output, steps=120, resume=None, **changes):
+    config = SFTConfig(
+        output_dir=str(folder / output),
+        max_length=128,
+        max_steps=steps,
+        minibatch_size=10,
+        per_device_train_batch_size=10,
+        learning_rate=5e-3,
+        save_steps=60,
+        logging_steps=20,
+        gradient_checkpointing=False,
+        bf16=False,
+        use_cpu=True,
+        report_to="none",
+        disable_tqdm=True,
+        dataset_num_proc=None,
+        resume_from_checkpoint=resume,
+    )
+    arguments = SFTArguments(
+        data_dir=str(folder / "data"),
+        sample_prompts=[],
+        prompt_format={"chat": True, "instruction": "Retell.", "stop": ["\n"], "dialect": "prose"},
+    )
+    model = {"model_name_or_path": str(folder / "chat"), "dtype": "float32"} | changes
+    return train_sft(arguments, DataConfig(), config, ModelConfig(**model))
+
+
+@pytest.fixture(scope="module")
+def learnt(workspace):
+    sft(workspace, "sft")
+    return workspace / "sft"
+
+
+def greedy(folder, prompts):
+    """The tokens that a policy answers with, as words: without any of the enhancer's help."""
+    enhancer = PromptEnhancer.from_pretrained(folder, device="cpu")
+    tokenizer, model, written = enhancer.tokenizer, enhancer.model, []
+    for ids in enhancer.format.encode(tokenizer, prompts):
+        output = model.generate(torch.tensor([ids]), max_new_tokens=40, do_sample=False, num_beams=1)
+        assert int(output[0, -1]) == tokenizer.eos_token_id
+        written.append(tokenizer.decode(output[0, len(ids) :], skip_special_tokens=True))
+    return written
+
+
+def test_a_chat_model_learns_ten_retellings_by_heart(learnt):
+    assert greedy(learnt, list(PAIRS)) == list(PAIRS.values())
+
+
+def test_its_format_lies_beside_it_and_its_checkpoints(learnt):
+    for folder in (learnt, learnt / "checkpoint-60"):
+        assert saved_format(folder, load_tokenizer(folder)) == ASKED
+
+
+def test_it_resumes_bit_by_bit(workspace, learnt):
+    shutil.copytree(learnt / "checkpoint-60", workspace / "resumed" / "checkpoint-60")
+    sft(workspace, "resumed", resume="true")
+    expected, found = (load_file(folder / "model.safetensors") for folder in (learnt, workspace / "resumed"))
+    assert all(torch.equal(expected[name], found[name]) for name in expected)
+
+
+def test_a_row_is_what_is_asked_and_the_answer_with_its_end(workspace):
+    tokenizer = load_tokenizer(workspace / "chat")
+    pairs = DatasetDict(train=Dataset.from_dict({"prompt": list(PAIRS), "completion": list(PAIRS.values())}))
+    config = SFTConfig(output_dir="none", max_length=128, bf16=False, use_cpu=True, dataset_num_proc=None)
+    for row, answer in zip(encode_answers(pairs, tokenizer, ASKED, config)["train"], PAIRS.values(), strict=True):
+        asked = ASKED.encode(tokenizer, [row["prompt"]])[0]
+        written = row["input_ids"][len(asked) :]
+        assert row["input_ids"][: len(asked)] == asked and tokenizer.decode(asked).endswith("</think>\n\n")
+        assert tokenizer.decode(written) == answer + "<|im_end|>"
+        assert row["completion_mask"] == [0] * len(asked) + [1] * len(written)
+    lengths = sorted(map(len, encode_answers(pairs, tokenizer, ASKED, config)["train"]["input_ids"]))
+    config.max_length = lengths[4]
+    assert len(encode_answers(pairs, tokenizer, ASKED, config)["train"]) == sum(n <= lengths[4] for n in lengths)
+    config.max_length = lengths[0] - 1
+    with pytest.raises(ValueError, match=f"the shortest training pair has {lengths[0]} tokens"):
+        encode_answers(pairs, tokenizer, ASKED, config)
+
+
+def test_adapters_stay_adapters_with_their_format(workspace):
+    sft(workspace, "lora", 2, use_peft=True, lora_r=2, lora_target_modules="all-linear")
+    folder = workspace / "lora"
+    assert (folder / "adapter_model.safetensors").is_file() and not (folder / "model.safetensors").exists()
+    assert saved_format(folder, load_tokenizer(folder)) == ASKED
+    assert json.loads((folder / "adapter_config.json").read_text())["base_model_name_or_path"].endswith("chat")
+    assert PromptEnhancer.from_pretrained(folder, device="cpu").format == ASKED
+
+
+def test_a_policy_that_cannot_be_asked_so_is_refused_before_its_weights_are_read(workspace, tmp_path):
+    gpt2(tmp_path / "gpt2")
+    (tmp_path / "gpt2" / "model.safetensors").write_bytes(b"no weights")
+    with pytest.raises(ModelError, match="has no chat template"):
+        sft(workspace, "none", model_name_or_path=str(tmp_path / "gpt2"))
+    with pytest.raises(ValueError, match="a format has no key 'outputs'"):
+        SFTArguments(prompt_format={"outputs": "replace"})
+
+
+def test_pairs_say_what_they_are_for(workspace):
+    from neuroprompt.training.sft import format_of_data
+
+    assert format_of_data(workspace / "data") == CONTINUE
+    made = json.loads(Path(workspace / "data" / "config.json").read_text())
+    (workspace / "told").mkdir()
+    (workspace / "told" / "config.json").write_text(json.dumps(made | {"format": "retell"}))
+    assert format_of_data(workspace / "told") == RETELL
