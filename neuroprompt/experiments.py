@@ -225,9 +225,9 @@ def prompt_settings(prompts: Sequence) -> dict:
 
 
 def measure(
-    reward: PromptReward, originals: Sequence[str], texts: Sequence[str]
+    reward: PromptReward, originals: Sequence[str], texts: Sequence[str], negative: str | None = None
 ) -> tuple[dict[str, list[list[float | None]]], list[list[bool]]]:
-    """Draw each text with its original's seeds and score the pictures.
+    """Draw each text with its original's seeds, all with one negative prompt, and score the pictures.
 
     Returns:
         By each reward the raw scores, None where one is not finite; and which pictures are flagged. (texts, seeds)
@@ -237,6 +237,7 @@ def measure(
         [text for text in texts for _ in range(k)],
         [original for original in originals for _ in range(k)],
         [seed for original in originals for seed in reward.seeds(original)],
+        [negative] * len(texts) * k,
         use_cache=False,
     )
 

@@ -95,6 +95,21 @@ def split_negative(text: str) -> tuple[str, str | None]:
     return prompt.rstrip(), negative[0].strip() or None
 
 
+def join_negatives(*parts: str | None) -> str | None:
+    """One negative prompt of several, without those that say nothing new; None where there is nothing to say.
+
+    >>> join_negatives("blurry, ugly", None, "Blurry", "text")
+    'blurry, ugly, text'
+    """
+    kept, known = [], set()
+    for part in parts:
+        keys = {modifier_key(segment) for segment in Prompt.parse(part or "").segments}
+        if not keys <= known:
+            kept.append((part or "").strip(SEPARATORS))
+            known |= keys
+    return ", ".join(kept) or None
+
+
 def modifier_key(segment: str) -> str:
     """What makes two modifiers the same: case, hyphens, emphasis, punctuation at the ends and ``by``/``and`` aside.
 

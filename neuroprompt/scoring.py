@@ -33,7 +33,7 @@ from neuroprompt.completions import finish
 from neuroprompt.images import ImageGenerator, read_generator
 from neuroprompt.images.remote import Unavailable
 from neuroprompt.models import synchronize
-from neuroprompt.prompts import CLIP_WINDOW
+from neuroprompt.prompts import CLIP_WINDOW, Window, WindowLike
 from neuroprompt.rewards import RewardSet, load_rewards, parse_spec
 
 
@@ -101,11 +101,11 @@ class RewardArguments:
 
 
 def build_reward(
-    arguments: RewardArguments, device: str | None = None, window: int | None = CLIP_WINDOW
+    arguments: RewardArguments, device: str | None = None, window: WindowLike = CLIP_WINDOW
 ) -> "PromptReward":
     """The reward that `arguments` describe, its models on `device` (by default the accelerator if there is one).
 
-    `window` is that of the policy that is rewarded: CLIP tokens of a rewritten prompt, or None for any number.
+    `window` is that of the policy that is rewarded, as of `PromptReward`.
     """
     spec, relative = arguments.preset
     rewards = load_rewards(spec, model=arguments.reward_model, device=device, dtype=arguments.reward_dtype)
@@ -250,7 +250,7 @@ class PromptReward:
             keeps them in memory.
         eos_token_id: Where set, a completion whose ids do not end with it was cut off, and its last modifier, which
             may be half a one, goes, as at inference.
-        window: CLIP tokens that a rewritten prompt may have; None for any number.
+        window: What a rewritten prompt must fit: a `prompts.Window`, or a number of CLIP tokens, None for any.
         seed: Another seed, other pictures.
 
     Attributes:
@@ -270,7 +270,7 @@ class PromptReward:
         flagged_reward: float = -2.0,
         score_cache: str | Path | None = None,
         eos_token_id: int | None = None,
-        window: int | None = CLIP_WINDOW,
+        window: WindowLike = CLIP_WINDOW,
         seed: int = 0,
     ):
         self.generator, self.rewards = generator, rewards
@@ -284,7 +284,7 @@ class PromptReward:
         images_per_prompt: int,
         flagged_reward: float,
         eos_token_id: int | None,
-        window: int | None,
+        window: WindowLike,
         seed: int,
     ) -> None:
         if images_per_prompt < 1:
@@ -325,7 +325,7 @@ class PromptReward:
             },
             "images_per_prompt": self.images_per_prompt,
             "seed": self.seed,
-            "window": self.window,
+            "window": Window.of(self.window).setting,
             "flagged_reward": self.flagged_reward,
         }
 
@@ -359,21 +359,24 @@ class PromptReward:
         return self.score(prompts, texts, log_metric).tolist()
 
     def score(
-        self, originals: Sequence[str], texts: Sequence[str], log_metric: Callable[[str, float], None] | None = None
+        self,
+        originals: Sequence[str],
+        texts: Sequence[str],
+        log_metric: Callable[[str, float], None] | None = None,
+        negatives: Sequence[str | None] | None = None,
     ) -> np.ndarray:
-        """Rewards of whole rewritten prompts, (n,): what `__call__` gives for completions. NaN where none is known."""
+        """Rewards of whole rewritten prompts, (n,): what `__call__` gives for completions. NaN where none is known.
+
+        `negatives` are those of the rewrites; the originals are drawn without.
+        """
         n, k = len(texts), self.images_per_prompt
         if not n:
             return np.zeros(0)
         # The originals are drawn in the same batches as the rewrites.
         plain = list(dict.fromkeys(originals)) if self.relative else []
-        everything = [*zip(texts, originals, strict=True), *zip(plain, plain, strict=True)]
-        seeds = [s for _, original in everything for s in self.seeds(original)]
-        measured = self.measure(
-            [text for text, _ in everything for _ in range(k)],
-            [original for _, original in everything for _ in range(k)],
-            seeds,
-        )
+        everything = [*zip(texts, originals, negatives or [None] * n, strict=True), *((p, p, None) for p in plain)]
+        jobs = [(text, original, s, without) for text, original, without in everything for s in self.seeds(original)]
+        measured = self.measure(*zip(*jobs, strict=True))
         scores = {name: own.reshape(-1, k) for name, own in measured.scores.items()}  # (rewrites and originals, seeds)
         flagged = measured.flagged.reshape(-1, k)
         own = {name: values[:n] for name, values in scores.items()}
@@ -459,6 +462,7 @@ class PromptReward:
         texts: Sequence[str],
         originals: Sequence[str],
         seeds: Sequence[int],
+        negatives: Sequence[str | None] | None = None,
         on_image: Callable[[int, Tensor], None] | None = None,
         use_cache: bool = True,
     ) -> Measured:
@@ -468,6 +472,7 @@ class PromptReward:
 
         Args:
             texts, originals, seeds: n of each.
+            negatives: A negative prompt for each, or None (see `ImageGenerator.draw`).
             on_image: Gets each index and its picture, (3, H, W) on the device; all of them are drawn then.
             use_cache: Leave out pictures of original prompts whose scores are known. Without, what is drawn beside what
                 does not depend on what was drawn before, and so neither do the last bits of its scores.
@@ -476,10 +481,13 @@ class PromptReward:
             DrawingError: A prompt cannot be drawn or scored, not even by itself.
             Unavailable: The generator is behind URLs, and none of its servers answers any more.
         """
-        jobs = list(zip(texts, originals, seeds, strict=True))
+        jobs = list(zip(texts, originals, seeds, negatives or [None] * len(texts), strict=True))
         distinct = list(dict.fromkeys(jobs))
         names = [c.reward.name for c in self.rewards.components]
-        keys = [self._key(*job) if job[0] == job[1] else None for job in distinct]
+        keys = [
+            self._key(text, original, seed) if text == original and negative is None else None
+            for text, original, seed, negative in distinct
+        ]
         # A row is the score by each component, then whether the picture is flagged; NaN there if not drawn yet.
         table = np.full((len(distinct), len(names) + 1), np.nan)
         if use_cache and on_image is None:
@@ -490,10 +498,11 @@ class PromptReward:
         def make(part: list[int]) -> None:
             try:
                 began = time.perf_counter()
-                images, flagged = self.generator.draw([distinct[i][0] for i in part], [distinct[i][2] for i in part])
+                texts, originals, seeds, negatives = zip(*(distinct[i] for i in part), strict=True)
+                images, flagged = self.generator.draw(list(texts), list(seeds), list(negatives))
                 synchronize(images.device)
                 drawn = time.perf_counter()
-                scores = self.rewards([distinct[i][1] for i in part], images)
+                scores = self.rewards(list(originals), images)
                 columns = [*(scores[name].double() for name in names), flagged.double()]
                 table[part] = torch.stack(columns, 1).cpu().numpy()
                 seconds["draw"] += drawn - began
@@ -503,7 +512,7 @@ class PromptReward:
             except Exception as error:
                 # Halves, down to the prompt that is at fault: the error can name it.
                 if len(part) == 1:
-                    text, _, seed = distinct[part[0]]
+                    text, _, seed, _ = distinct[part[0]]
                     raise DrawingError(
                         f"{text[:80]!r} with seed {seed} cannot be drawn or scored: {type(error).__name__}: {error}"
                     ) from error

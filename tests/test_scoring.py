@@ -109,11 +109,11 @@ class Failing:
         self.generator, self.bad, self.calls = generator, bad, 0
         self.config, self.fingerprint = generator.config, generator.fingerprint
 
-    def draw(self, prompts, seeds):
+    def draw(self, prompts, seeds, negatives=None):
         self.calls += 1
         if any(self.bad in p for p in prompts):
             raise RuntimeError("kernel launch failed")
-        return self.generator.draw(prompts, seeds)
+        return self.generator.draw(prompts, seeds, negatives)
 
 
 def test_the_error_names_the_prompt_and_the_rest_is_kept(generator, rewards, tmp_path):
@@ -128,11 +128,11 @@ def test_the_error_names_the_prompt_and_the_rest_is_kept(generator, rewards, tmp
 
 def test_a_failure_that_passes_costs_one_retry(generator, rewards):
     class Once(Failing):
-        def draw(self, prompts, seeds):
+        def draw(self, prompts, seeds, negatives=None):
             self.calls += 1
             if self.calls == 1:
                 raise RuntimeError("a hiccup")
-            return self.generator.draw(prompts, seeds)
+            return self.generator.draw(prompts, seeds, negatives)
 
     reward = PromptReward(Once(generator, ""), rewards, images_per_prompt=2)
     steady = PromptReward(generator, rewards, images_per_prompt=2)
@@ -162,8 +162,8 @@ def test_a_file_that_is_no_cache(generator, rewards, tmp_path):
 
 
 class Flagging(Failing):
-    def draw(self, prompts, seeds):
-        drawing = self.generator.draw(prompts, seeds)
+    def draw(self, prompts, seeds, negatives=None):
+        drawing = self.generator.draw(prompts, seeds, negatives)
         flagged = torch.tensor([self.bad in p for p in prompts])
         return Drawing(drawing.images * ~flagged[:, None, None, None], flagged)
 
@@ -202,9 +202,9 @@ def test_the_window_of_the_policy_is_that_of_the_reward(generator, rewards):
     drawn = []
 
     class Listening(Failing):
-        def draw(self, prompts, seeds):
+        def draw(self, prompts, seeds, negatives=None):
             drawn.extend(prompts)
-            return self.generator.draw(prompts, seeds)
+            return self.generator.draw(prompts, seeds, negatives)
 
     for window, whole in ((77, False), (None, True), (400, True)):
         PromptReward(Listening(generator, "-"), rewards, images_per_prompt=1, window=window)(["a castle"], [tail])
@@ -230,7 +230,7 @@ class Painting:
     def __init__(self, red):
         self.red, self.first = red, {}
 
-    def draw(self, prompts, seeds):
+    def draw(self, prompts, seeds, negatives=None):
         images = torch.full((len(prompts), 3, 4, 4), 0.5)
         for image, prompt, seed in zip(images, prompts, seeds, strict=True):
             if self.red(prompt, seed - self.first.setdefault("a cat", seed)):
@@ -303,10 +303,20 @@ def test_without_the_cache_all_is_drawn(generator, rewards):
     assert again.images == 2 and all((again.scores[name] == first.scores[name]).all() for name in first.scores)
 
 
+def test_a_rewrite_is_drawn_with_its_negative_prompt_and_the_original_without(generator, rewards):
+    reward = PromptReward(generator, rewards, images_per_prompt=1)
+    texts = ["a cat"] * 3
+    for drawn in (2, 1):  # the original's scores are kept; they are not those of the other picture
+        measured = reward.measure(texts, texts, [5] * 3, [None, "red", None])
+        plain, other, again = measured.scores["pickscore"]
+        assert plain == again != other and measured.images == drawn
+    assert reward.score(["a cat"], ["a cat"])[0] == 0.0 != reward.score(["a cat"], ["a cat"], negatives=["red"])[0]
+
+
 def test_a_flagged_original_gives_neither_gain_nor_loss(generator, rewards):
     class FlagsPlain(Flagging):
-        def draw(self, prompts, seeds):
-            images = self.generator.draw(prompts, seeds).images
+        def draw(self, prompts, seeds, negatives=None):
+            images = self.generator.draw(prompts, seeds, negatives).images
             return Drawing(images, torch.tensor([p == "a castle" for p in prompts]))
 
     reward = PromptReward(FlagsPlain(generator, ""), rewards, images_per_prompt=2)

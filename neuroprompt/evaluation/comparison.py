@@ -33,7 +33,9 @@ def compare_pictures(
     """
     written = [method(prompts) for method in methods]  # (methods, prompts)
     texts = list(zip(*written, strict=True))
-    return compare_texts(prompts, texts, [method.name for method in methods], reward, seeds, title, None, on_progress)
+    negatives = [[method.negative(reward.generator) for method in methods]] * len(texts)
+    names = [method.name for method in methods]
+    return compare_texts(prompts, texts, names, reward, seeds, title, None, on_progress, negatives)
 
 
 def compare_texts(
@@ -45,6 +47,7 @@ def compare_texts(
     title: str = "",
     row_titles: Sequence[str] | None = None,
     on_progress: Callable[[int], None] | None = None,
+    negatives: Sequence[Sequence[str | None]] | None = None,
 ) -> Grid:
     """As `compare_pictures`, with what the methods have written already.
 
@@ -53,8 +56,9 @@ def compare_texts(
         texts: For each of them the finished prompts, one of each method.
         columns: The methods' names.
         row_titles: By default the originals.
+        negatives: The texts' negative prompts.
     """
-    rows = draw_cells(originals, texts, reward, None if seeds is None else lambda _: seeds, on_progress)
+    rows = draw_cells(originals, texts, reward, None if seeds is None else lambda _: seeds, on_progress, negatives)
     generator = reward.generator
     return Grid(
         rows,

@@ -43,8 +43,11 @@ def draw_examples(results: dict, folder: Path, reward: PromptReward, count: int)
         if rows:
             originals = [found[i, first]["original"] for i, _ in rows]
             texts = [[found[i, name]["text"] for name in columns] for i, _ in rows]
+            negatives = [[found[i, name].get("negative") for name in columns] for i, _ in rows]
             titles = [label + original for (_, label), original in zip(rows, originals, strict=True)]
-            save_grid(compare_texts(originals, texts, columns, reward, row_titles=titles), folder / file)
+            save_grid(
+                compare_texts(originals, texts, columns, reward, row_titles=titles, negatives=negatives), folder / file
+            )
             told_in["examples"] = file
 
 

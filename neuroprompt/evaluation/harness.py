@@ -94,9 +94,10 @@ def evaluate(
         raise ValueError(f"to compare with {unknown[0]!r}, it must be among the methods, and not the first of them")
     # Files whose lines belong to the prompts' places are read whole; a wrong number comes out before anything is drawn.
     written = {method.name: method.rewrite(prompts) for method in methods if method.whole}
+    negatives = {method.name: method.negative(reward.generator) for method in methods}
     settings = {
         "prompts": prompt_settings(prompts),
-        "methods": {method.name: method.settings for method in methods},
+        "methods": {method.name: {**method.settings, **_negative(negatives[method.name])} for method in methods},
         **reward.settings(),
         "chunk_size": chunk_size,
     }
@@ -112,7 +113,7 @@ def evaluate(
         seconds = (time.perf_counter() - began) / len(chunk)
         return [
             record | {"index": start + i, "method": method.name, "seconds": seconds}
-            for i, record in enumerate(_measure(chunk, texts, reward, wish))
+            for i, record in enumerate(_measure(chunk, texts, reward, wish, negatives[method.name]))
         ]
 
     with experiment.shard(shard) as own:
@@ -141,11 +142,13 @@ def evaluate(
     return None
 
 
-def _measure(chunk: list[str], texts: list[str], reward: PromptReward, wish: Constraints | None) -> Iterator[dict]:
+def _measure(
+    chunk: list[str], texts: list[str], reward: PromptReward, wish: Constraints | None, negative: str | None
+) -> Iterator[dict]:
     """A record for each prompt: its rewrite, drawn and scored."""
     if len(texts) != len(chunk) or not all(isinstance(text, str) and text.strip() for text in texts):
         raise ValueError(f"a method made {len(texts)} prompts of {len(chunk)}, or an empty one: one for each is wanted")
-    scores, flagged = measure(reward, chunk, texts)
+    scores, flagged = measure(reward, chunk, texts, negative)
     for i, (prompt, text) in enumerate(zip(chunk, texts, strict=True)):
         yield {
             "original": prompt,
@@ -154,7 +157,13 @@ def _measure(chunk: list[str], texts: list[str], reward: PromptReward, wish: Con
             "flagged": flagged[i],
             "clip_tokens": count_clip_tokens(text),
             "satisfied": bool(check(text, wish)) if wish else None,
+            **_negative(negative),
         }
+
+
+def _negative(negative: str | None) -> dict[str, str]:
+    """A method's negative prompt, as records and settings have it, where there is one."""
+    return {"negative": negative} if negative else {}
 
 
 def _text_encoder(reward: PromptReward) -> Callable[[list[str]], Tensor] | None:

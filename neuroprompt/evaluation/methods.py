@@ -33,6 +33,7 @@ from neuroprompt.search import SearchConfig, optimize
 from neuroprompt.terminal import counted
 
 if TYPE_CHECKING:
+    from neuroprompt.images import ImageGenerator
     from neuroprompt.scoring import PromptReward
 
 METHODS = (
@@ -69,6 +70,10 @@ class Method:
         """Raise what `__call__` would raise for a prompt, before anything is loaded."""
         for prompt in prompts:
             check_prompt(prompt, self.constraints, self.settings.get("window", CLIP_WINDOW))
+
+    def negative(self, generator: "ImageGenerator") -> str | None:
+        """What the prompts are drawn with that the constraints forbid, if the generator takes it."""
+        return generator.negative_for(*self.constraints.forbid) if self.constraints else None
 
     def __call__(self, prompts: Sequence[str]) -> list[str]:
         """The prompts to draw.
@@ -215,7 +220,9 @@ def _best_of(name: str, making: _Making, count: str, source: str | None) -> Meth
         texts = [variant.text for variants in made for variant in variants]
         # Other pictures than those that it is judged on; and what the original scores is the same for all samples.
         judge = reward.replace(seed=~reward.seed, images_per_prompt=1, relative="none")
-        scores = judge.score([prompt for prompt in prompts for _ in range(samples)], texts)
+        negative = reward.generator.negative_for(*making.wish.forbid) if making.wish else None
+        originals = [prompt for prompt in prompts for _ in range(samples)]
+        scores = judge.score(originals, texts, negatives=[negative] * len(texts))
         scores = np.where(np.isfinite(scores), scores, -np.inf).reshape(-1, samples)
         return [texts[i * samples + best] for i, best in enumerate(scores.argmax(1).tolist())]
 

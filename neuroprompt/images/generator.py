@@ -19,7 +19,7 @@ from torch import Tensor
 from neuroprompt import images
 from neuroprompt.families import Family, family_of
 from neuroprompt.images.config import GeneratorConfig, read_urls
-from neuroprompt.prompts import Window
+from neuroprompt.prompts import Window, join_negatives
 
 
 class Drawing(NamedTuple):
@@ -123,14 +123,21 @@ class ImageGenerator(ABC):
             raise ValueError(f"{len(given)} negative prompts for {count} prompts: give one for each, or None")
         if wrong := next((negative for negative in given if not isinstance(negative, str | None)), None):
             raise TypeError(f"a negative prompt is {wrong!r}: give texts, or None")
-        if self.takes_negative or not any(given):
-            return given
-        if not self._left_out:
-            self._left_out = True
-            warnings.warn(f"{self.name} takes no negative prompt as it is drawn with: it is left out", stacklevel=3)
-        return [None] * count
+        return given if not any(given) or self._guides() else [None] * count
 
-    _left_out = False  # whether somebody was told so
+    def negative_for(self, *parts: str | None) -> str | None:
+        """What `draw` is to be given for a prompt of which the picture must not show these: the config's own negative
+        prompt, and they; None where they say nothing, or are left out as in `draw`."""
+        return join_negatives(self.config.negative, *parts) if any(parts) and self._guides() else None
+
+    def _guides(self) -> bool:
+        """Whether a negative prompt is heeded; warns once where none is."""
+        if not self.takes_negative and not self._told:
+            self._told = True
+            warnings.warn(f"{self.name} takes no negative prompt as it is drawn with: it is left out", stacklevel=4)
+        return self.takes_negative
+
+    _told = False
 
     def encode(self, prompts: Sequence[str]) -> Tensor | None:
         """What the generator reads of each prompt, as one vector: (n, d), float32; None where that is not known."""

@@ -106,6 +106,18 @@ def test_each_picture_is_that_of_the_prompts_seeds(undisturbed, reward):
         assert r["flagged"] == [False, False] and r["satisfied"] is None
 
 
+def test_what_is_forbidden_is_the_negative_prompt_of_its_method(reward, tmp_path):
+    free = Method("free", lambda prompts: [f"{prompt}, matte" for prompt in prompts])
+    careful = Method("careful", free.rewrite, constraints=Constraints(forbid=["blurry", "red"], require=["matte"]))
+    evaluate(PROMPTS[:1], [*parse_methods("plain"), free, careful], reward, tmp_path)
+    of = {record["method"]: record for record in read_records(tmp_path)}
+    assert [record.get("negative") for record in of.values()] == [None, None, "blurry, red"]
+    assert of["free"]["text"] == of["careful"]["text"] and of["free"]["scores"] != of["careful"]["scores"]
+    assert json.loads((tmp_path / "settings.json").read_text())["methods"]["careful"]["negative"] == "blurry, red"
+    (row,) = read_metadata(tmp_path / "examples.png")["neuroprompt"]["rows"]
+    assert [cell.get("negative") for cell in row["cells"]] == [None, None, "blurry, red"]
+
+
 def test_intervals_and_tests_are_those_of_the_statistics(undisturbed):
     folder, results = undisturbed
     rows = list(csv.DictReader((folder / "results.csv").open()))
@@ -397,8 +409,8 @@ class Flagging:
         self.generator, self.bad = generator, bad
         self.config, self.fingerprint, self.name = generator.config, generator.fingerprint, generator.name
 
-    def draw(self, prompts, seeds):
-        images = self.generator.draw(prompts, seeds).images
+    def draw(self, prompts, seeds, negatives=None):
+        images = self.generator.draw(prompts, seeds, negatives).images
         flagged = torch.tensor([self.bad in p and s % 2 == 0 for p, s in zip(prompts, seeds, strict=True)])
         return Drawing(images * ~flagged[:, None, None, None], flagged)
 

@@ -207,6 +207,14 @@ def test_the_users_words_are_bold():
     assert re.findall("<b>(.*?)</b>", grid_html(small_grid())) == ["boy on a horse"] * 2 + ["a castle"] * 2
 
 
+def test_a_negative_prompt_stands_below_its_own_and_in_the_file():
+    grid = Grid([[Cell("a cat", [None], "a cat"), Cell("a cat, 8k", [None], "a cat", "cat ears")]])
+    shown = ["".join(f"{s.text} " for line in text.lines for s in line) for text in layout_grid(grid).texts]
+    assert "a cat " in shown and "a cat , 8k Negative prompt: cat ears " in shown
+    assert re.findall("<b>(.*?)</b>", grid_html(grid)) == ["a cat"] * 2
+    assert [cell.get("negative") for cell in grid.to_dict()["rows"][0]["cells"]] == [None, "cat ears"]
+
+
 @pytest.mark.parametrize("length", [20, 40, 200, 2000])
 def test_a_long_prompt_ends_at_a_word(length):
     prompt = "a castle, " + ", ".join(f"modifier{i} of{i} many{i}" for i in range(length))

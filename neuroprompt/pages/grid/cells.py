@@ -14,6 +14,7 @@ def draw_cells(
     reward: PromptReward,
     seeds: Callable[[str], Sequence[int]] | None = None,
     on_progress: Callable[[int], None] | None = None,
+    negatives: Sequence[Sequence[str | None]] | None = None,
 ) -> list[list[Cell]]:
     """Draw what several methods have made of each prompt: the rows of a `Grid`.
 
@@ -23,15 +24,17 @@ def draw_cells(
         reward: Draws and scores; a picture has the raw score of each of its components.
         seeds: The seeds of an original's pictures, the same in all its cells; by default `PromptReward.seeds`.
         on_progress: Gets the number of pictures that have been drawn, after each.
+        negatives: A negative prompt for each text, or None (see `ImageGenerator.draw`).
 
     Raises:
         DrawingError: A prompt cannot be drawn.
     """
     drawn_with = {original: list((seeds or reward.seeds)(original)) for original in originals}
+    negatives = negatives or [[None] * len(row) for row in texts]
     jobs = [
-        (text, original, seed)
-        for original, row in zip(originals, texts, strict=True)
-        for text in row
+        (text, original, seed, negative)
+        for original, row, against in zip(originals, texts, negatives, strict=True)
+        for text, negative in zip(row, against, strict=True)
         for seed in drawn_with[original]
     ]
     images: dict[int, Tensor] = {}
@@ -49,9 +52,12 @@ def draw_cells(
             {name: float(scores[job]) for name, scores in measured.scores.items()},
             bool(measured.flagged[job]),
         )
-        for job, (_, _, seed) in enumerate(jobs)
+        for job, (_, _, seed, _) in enumerate(jobs)
     )
     return [
-        [Cell(text, [next(pictures) for _ in drawn_with[original]], original) for text in row]
-        for original, row in zip(originals, texts, strict=True)
+        [
+            Cell(text, [next(pictures) for _ in drawn_with[original]], original, negative)
+            for text, negative in zip(row, against, strict=True)
+        ]
+        for original, row, against in zip(originals, texts, negatives, strict=True)
     ]

@@ -48,11 +48,13 @@ class Cell:
         text: The finished prompt, which was drawn.
         pictures: One for each seed, side by side; None where one is missing.
         original: The user's prompt; its words are bold in `text`.
+        negative: The negative prompt, where it was drawn with one of its own.
     """
 
     text: str
     pictures: Sequence[Picture | None]
     original: str = ""
+    negative: str | None = None
 
     @property
     def scores(self) -> dict[str, float]:
@@ -113,7 +115,10 @@ class Grid:
             return {"seed": p.seed, "scores": scores, "flagged": p.flagged}
 
         def cell(c: Cell | None) -> dict | None:
-            return c and {"text": c.text, "original": c.original, "pictures": [picture(p) for p in c.pictures]}
+            if c is None:
+                return None
+            negative = {"negative": c.negative} if c.negative else {}
+            return {"text": c.text, "original": c.original, **negative, "pictures": [picture(p) for p in c.pictures]}
 
         return {
             "kind": "grid",
@@ -171,6 +176,13 @@ def legend(grid: Grid) -> str:
 
 
 # --- texts -----------------------------------------------------------------------------------------------------------
+
+
+def caption(cell: Cell) -> tuple[str, list[bool]]:
+    """What stands below a cell's pictures, the negative prompt as A1111 writes it; and which of its characters are the
+    user's."""
+    below = f"\nNegative prompt: {cell.negative}" if cell.negative else ""
+    return cell.text + below, users_words(cell.original, cell.text) + [False] * len(below)
 
 
 def users_words(original: str, text: str) -> list[bool]:

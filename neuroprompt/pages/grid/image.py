@@ -16,6 +16,7 @@ from neuroprompt.pages.grid.contents import (
     Grid,
     Picture,
     across,
+    caption,
     difference_to,
     fit,
     legend,
@@ -23,7 +24,6 @@ from neuroprompt.pages.grid.contents import (
     score_formats,
     size_of,
     to_pil,
-    users_words,
 )
 from neuroprompt.pages.grid.text import Span, baseline, centre, draw_span, line_height_of, text_scale, text_width, wrap
 from neuroprompt.pages.tables import format_number
@@ -271,7 +271,7 @@ class _ScoreTable:
 def _caption(cell: Cell | None, size: int, width: int) -> list[list[Span]]:
     if cell is None:
         return []
-    return wrap(cell.text, users_words(cell.original, cell.text), size, width, _CAPTION_LINES, _TEXT, _INK)
+    return wrap(*caption(cell), size, width, _CAPTION_LINES, _TEXT, _INK)
 
 
 def _pictures(grid: Grid) -> Iterator[Picture | None]:

@@ -13,6 +13,7 @@ from neuroprompt.pages.grid.contents import (
     Grid,
     Picture,
     across,
+    caption,
     cut_pieces,
     difference_to,
     fit,
@@ -21,7 +22,6 @@ from neuroprompt.pages.grid.contents import (
     score_formats,
     size_of,
     to_pil,
-    users_words,
 )
 from neuroprompt.pages.page import data_uri, render
 from neuroprompt.pages.tables import format_number
@@ -94,7 +94,7 @@ def _figure(cell: Cell | None, first: Cell | None, formats: dict[str, str], titl
             (name, format_number(cell.scores.get(name), form), difference_to(cell, first, name, form))
             for name, form in formats.items()
         ],
-        "pieces": cut_pieces(cell.text, users_words(cell.original, cell.text)) if cell.text else [],
+        "pieces": cut_pieces(*caption(cell)) if cell.text else [],
     }
 
 
