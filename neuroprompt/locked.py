@@ -30,7 +30,6 @@ from typing import NamedTuple
 import lemminflect
 
 from neuroprompt.decoding.constraints import MARK, MAX_CLAUSES, char_class, fold_phrase, occurrences
-from neuroprompt.prompts import normalise
 
 
 @dataclass(frozen=True)
@@ -40,7 +39,7 @@ class Notation:
     Attributes:
         typed: As the user typed it: "(red hat:1.3)".
         shown: As language: "red hat"; "" where it is none.
-        spellings: How an answer may write it; none where it is no language.
+        spellings: How an answer may write it, one of which `typed` has or is; none where it is no language.
         in_front: Nothing but tags stood before it, and it is one.
     """
 
@@ -122,19 +121,19 @@ def lock(prompt: str, keep: Sequence[str] = (), keep_words: bool = True) -> Lock
     text = reader.read(_clean(prompt))
     for phrase in keep:
         text = reader.keep(text, _clean(phrase))
-    parts = [normalise(reader.language(part)) for part in _BREAK.split(text)]
+    parts = [_spaced(reader.language(part)) for part in _BREAK.split(text)]
     asked = reader.shown(", ".join(part for part in parts if part))
 
     found: dict[tuple[str, ...], None] = {}  # in order
     leads = []
     for part in parts:
-        clauses = [_phrases(reader.here[char].spellings) for char in part if char in reader.here]
-        clauses += map(_phrases, _Part(part, reader.here).clauses()) if keep_words else []
-        clauses = [clause for clause in clauses if any(_has(asked, phrase) for phrase in clause)]
+        marked = [_phrases(reader.here[char].spellings) for char in part if char in reader.here]
+        words = map(_phrases, _Part(part, reader.here).clauses())
+        clauses = [clause for clause in (*marked, *words) if any(_has(asked, phrase) for phrase in clause)]
         leads.append(next((clause for clause in clauses if clause not in found), ()))
         found |= dict.fromkeys(clauses)
     first = {_phrases(notation.spellings) for notation in reader.here.values()}
-    ranked = sorted(found, key=lambda clause: clause not in first)
+    ranked = sorted((c for c in found if keep_words or c in first), key=lambda clause: clause not in first)
     return Locked(
         asked, tuple(ranked[:MAX_CLAUSES]), reader.notations(text), tuple(leads[1:]), tuple(ranked[MAX_CLAUSES:])
     )
@@ -200,10 +199,10 @@ class _Reader:
     def keep(self, text: str, phrase: str) -> str:
         """`text` in which `phrase` stays to the letter."""
         typed, inner = phrase.strip(), _Reader()
-        shown = normalise(inner.shown(inner.language(inner.read(phrase))))
+        shown = _spaced(inner.shown(inner.language(inner.read(phrase))))
         if not typed or any(typed in self.here[char].typed for char in text if char in self.here):
             return text
-        if not shown:
+        if not fold_phrase(shown):
             return text + self._put(typed)
         places = list(occurrences(text, shown))
         for start, stop in reversed(places):
@@ -247,11 +246,14 @@ class _Reader:
     def _put(self, typed: str, shown: str = "", spellings: Sequence[str] = ()) -> str:
         inner = self.here.get(shown.strip())
         shown = self.shown(shown).strip()
+        shown = shown if fold_phrase(shown) else ""
         if len(self.here) > _LAST - _FIRST:
             return shown
         typed = _PRIVATE.sub(lambda m: self.here[m[0]].typed, typed)
         char = chr(_FIRST + len(self.here))
         spellings = tuple(spellings) or (inner.spellings if inner else (shown,) if shown else ())
+        if spellings and not any(_has(typed, spelling) for spelling in spellings):  # "\\(red\\)"
+            spellings = (*spellings, typed)
         self.here[char] = Notation(typed, shown, spellings)
         return char
 
@@ -261,8 +263,17 @@ def _clean(text: str) -> str:
     return _CONTROL.sub(" ", _PRIVATE.sub("", _NO_TEXT.sub("", text)))
 
 
+def _spaced(text: str) -> str:
+    """`text` on one line, one blank between words and after a comma, without empty clauses."""
+    text = re.sub(r"(?<![\s.,;:!?]) *\n|\s*\|", ", ", unicodedata.normalize("NFC", text.strip()))
+    text = re.sub(r" ?,(?: ?,)*", ",", re.sub(r"\s+", " ", text))
+    return re.sub(r",(?=[^\s\d])|(?<!\d),(?=\d)", ", ", text).strip(" ,;")
+
+
 def _exactly(typed: str, text: str) -> Iterator[tuple[int, int]]:
-    return (match.span() for match in re.finditer(re.escape(typed), text))
+    """Where `text` has `typed`, to the letter, and not within a word."""
+    places = occurrences(text, typed) if fold_phrase(typed) else (m.span() for m in re.finditer(re.escape(typed), text))
+    return (place for place in places if text[slice(*place)] == typed)
 
 
 def _take(places: Iterable[tuple[int, int]], taken: list[tuple[int, int]]) -> tuple[int, int] | None:
@@ -310,7 +321,7 @@ _STOPS = frozenset(
     beneath beside besides between beyond by despite down during except for from in inside into like near next of off
     on onto opposite out outside over past per through throughout till to toward towards under underneath until unto up
     upon via with within
-    there here just also too very really quite rather please""".split()
+    there here just also too very really quite rather most much please""".split()
 )
 _FOREIGN_STOPS = {
     "de": """der die das den dem des ein eine einen einem einer eines und oder aber mit von vom zu zum zur im in am an
@@ -337,7 +348,7 @@ _FOREIGN_NOTS = {
     "nl": "zonder geen niet",
     "ru": "без не нет",
 }
-_DETERMINERS = frozenset("a an the any its his her their my your our some more".split())
+_DETERMINERS = frozenset("a an the any its his her their my your our some".split())
 _CONTRACTED = frozenset("s m d t re ve ll".split())
 _SAYS_NOTHING = re.compile(
     r"\A(?:please |can you |could you |i want |i would like |i'd like |i need )*(?:(?:to )?"
@@ -348,15 +359,14 @@ _SAYS_NOTHING = re.compile(
 )
 _QUOTES_FOLLOW = frozenset("says say saying reads read reading".split())  # which an answer may say otherwise
 _FIXED = frozenset(  # words whose other forms mean something else
-    """arms best better born customs evening glass glasses goods grounds least left less lit looks more morning most
-    pants people right shorts spectacles woods worn""".split()
+    """arms bar best better born customs evening glass glasses goods grounds least left less lit looks morning pants
+    people right shorts spectacles woods worn""".split()
 )
 _THINGS = frozenset(  # words that are a thing first, though verbs have them, too
-    """bedding being building ceiling clothing covering crossing cutting drawing dressing drink dwelling earring
-    engraving etching feeling filling flooring fly frosting heading housing icing king landing lay lettering lighting
-    lightning living look meaning meeting offering opening packaging painting parking ping railing recording recycling
-    rendering ring saying scaffolding seating setting show sibling spring stand string stuffing swing topping warning
-    wedding wing wiring wrapping""".split()
+    """bedding being building ceiling clothing covering cutting drawing dressing drink dwelling earring engraving
+    etching feeling filling flooring fly frosting housing icing king lay lettering lighting lightning living look
+    meaning offering opening packaging painting ping railing recording recycling rendering ring scaffolding seating
+    show sibling spring stand string stuffing swing topping warning wedding wing wiring wrapping""".split()
 )
 _DOINGS = frozenset(  # nouns that say what the verb says
     """approach attack bite catch chase cheer climb crash cry cuddle dance dive dream drink drive embrace fall fight
@@ -364,9 +374,10 @@ _DOINGS = frozenset(  # nouns that say what the verb says
     peek play pose push pull read ride roar run scream shine shout show sleep smile sneeze sniff sprint stand stare
     stroll surf swim swoop talk throw wait walk wear whisper yawn""".split()
 )
-_NUMBERS = """zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen
-seventeen eighteen nineteen twenty""".split()
+_UNITS = """zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen
+seventeen eighteen nineteen""".split()
 _TENS = "twenty thirty forty fifty sixty seventy eighty ninety".split()
+_NUMBERS = [*_UNITS, *(f"{ten}-{unit}".removesuffix("-zero") for ten in _TENS for unit in _UNITS[:10])]  # 0 to 99
 _TOKEN = re.compile(r"x|[wd][wdm]*(?:(?:j|(?<=d)p(?=d)|/(?=d))[wd][wdm]*)*|e[em]*")
 
 
@@ -404,8 +415,9 @@ class _Part:
         if len(keys & _foreign(language)[0]) > len(keys & _STOPS):
             self.stops, self.nots = _STOPS | _foreign(language)[0], _foreign(language)[1]
         words = [token for token in self.tokens if token.kind == "w" and token.key not in self.stops]
-        capitals = sum(token.capital for token in words)
-        self.titled = len(words) > 3 and capitals > 0.8 * len(words)  # a capital says nothing then
+        small = any(token.key in self.stops and not token.capital for token in self.tokens)
+        # A capital says nothing where nearly all words have one, "Of" and "The" as well.
+        self.titled = not small and len(words) > 3 and sum(token.capital for token in words) > 0.8 * len(words)
 
     def clauses(self) -> Iterator[tuple[str, ...]]:
         """One for each content word, name and denial."""
@@ -538,7 +550,7 @@ def _foreign(language: str) -> tuple[frozenset[str], frozenset[str]]:
 
 def _denials(nots: Sequence[str], words: str) -> Iterator[str]:
     """Every way to deny `words` with one of `nots`."""
-    for form in _forms_of_last(words):
+    for form in [words] if " of " in words else _forms_of_last(words):
         yield from (f"{word} {form}" for word in nots)
         if "without" in nots:
             yield f"without any {form}"
@@ -565,24 +577,19 @@ def _forms(word: str) -> tuple[str, ...]:
     if key == "one":
         return (word, "1", "single")
     if key in _NUMBERS:
-        return (word, str(_NUMBERS.index(key)))
-    if key in _TENS:
-        return (word, str(10 * _TENS.index(key) + 20))
+        return (*_hyphens(word), str(_NUMBERS.index(key)))
     if re.fullmatch(r"[1-9]?[0-9]", word):
-        return (word, *_in_words(int(word)))
+        return (word, *_hyphens(_NUMBERS[int(word)]))
     if "-" in word.strip("-"):
-        forms = _forms_of_last(word)
-        return (*forms, *(form.replace("-", " ") for form in forms))
+        return tuple(spelled for form in _forms_of_last(word) for spelled in _hyphens(form))
     if "'" in word or "’" in word:
         return tuple(dict.fromkeys((word, word.replace("'", "’"), word.replace("’", "'"))))
     return (word, *(form for form in dict.fromkeys(_inflections(key)) if form != key))
 
 
-def _in_words(number: int) -> tuple[str, ...]:
-    if number <= 20:
-        return (_NUMBERS[number],)
-    ten, unit = _TENS[number // 10 - 2], _NUMBERS[number % 10]
-    return (f"{ten}-{unit}", f"{ten} {unit}") if number % 10 else (ten,)
+def _hyphens(word: str) -> tuple[str, ...]:
+    """`word`, and with blanks for its hyphens."""
+    return tuple(dict.fromkeys((word, word.replace("-", " "))))
 
 
 def _inflections(word: str) -> Iterator[str]:
@@ -602,8 +609,8 @@ def _inflections(word: str) -> Iterator[str]:
         verbs = (noun,)
     for verb in verbs:
         tags = lemminflect.getAllInflections(verb, upos="VERB")
-        done = {*tags.get("VBN", tags.get("VBD", ()))}
-        forms = done | {*tags.get("VBD", ())} if word in done else _paradigm(verb, "VERB")
+        done = tags.get("VBN", tags.get("VBD", ()))
+        forms = done + tags.get("VBD", ()) if word in done else _paradigm(verb, "VERB")
         yield from (form for form in forms if not _is_thing(form))
 
 
