@@ -29,7 +29,7 @@ from typing import NamedTuple
 
 import lemminflect
 
-from neuroprompt.decoding.constraints import MARK, MAX_CLAUSES, char_class, fold_phrase, occurrences
+from neuroprompt.decoding.constraints import MARK, MAX_CLAUSES, WORD, char_class, fold_phrase, occurrences
 
 
 @dataclass(frozen=True)
@@ -272,8 +272,10 @@ def _spaced(text: str) -> str:
 
 def _exactly(typed: str, text: str) -> Iterator[tuple[int, int]]:
     """Where `text` has `typed`, to the letter, and not within a word."""
-    places = occurrences(text, typed) if fold_phrase(typed) else (m.span() for m in re.finditer(re.escape(typed), text))
-    return (place for place in places if text[slice(*place)] == typed)
+    for start, stop in (match.span() for match in re.finditer(re.escape(typed), text)):
+        edges = text[max(start - 1, 0) : start + 1], text[stop - 1 : stop + 1]
+        if not any(len(edge) == 2 and set(map(char_class, edge)) == {WORD} for edge in edges):
+            yield start, stop
 
 
 def _take(places: Iterable[tuple[int, int]], taken: list[tuple[int, int]]) -> tuple[int, int] | None:
