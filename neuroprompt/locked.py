@@ -76,6 +76,10 @@ class Locked:
     def restore(self, text: str) -> str:
         """`text` with every notation as the user typed it. What is there already stays, so that a text can be restored
         twice; what has no place goes to the end."""
+        breaks = self.leads[len(_BREAK.findall(text)) :]
+        wanted = Counter(self.verbatim)
+        if not breaks and all(len([*_exactly(typed, text)]) >= wanted[typed] for typed in wanted):
+            return text.strip()
         taken: list[tuple[int, int]] = []
         longest = sorted(self.notations, key=lambda notation: -len(notation.typed))  # which may have others in it
         there = [notation for notation in longest if _take(_exactly(notation.typed, text), taken)]
@@ -88,7 +92,7 @@ class Locked:
             else:
                 (front if notation.in_front else end).append(notation.typed)
         after = 0
-        for lead in self.leads[len(_BREAK.findall(text)) :]:
+        for lead in breaks:
             word = min((start for phrase in lead for start, _ in occurrences(text, phrase)), default=0)
             begins = [match.end() for match in _CLAUSE_END.finditer(text, after, word)]
             begins = [begin for begin in begins if not any(start < begin < stop for start, stop in taken)]
