@@ -14,6 +14,7 @@ prompt (`diversity`): perturb-and-MAP, between the mode at 0 and a sample at 1.
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from copy import copy
 from dataclasses import asdict, dataclass, replace
 from itertools import repeat
 from pathlib import Path
@@ -42,12 +43,13 @@ from neuroprompt.decoding.processors import (
     separator_tokens,
     stop_tokens,
 )
+from neuroprompt.families import Family
 from neuroprompt.fit import is_generic
-from neuroprompt.formats import CONTINUE, Answer, PromptFormat
+from neuroprompt.formats import CONTINUE, DIALECTS, Answer, PromptFormat, retelling
 from neuroprompt.models import ModelError, pick_device
 from neuroprompt.modifiers import categorise
 from neuroprompt.policies import open_policy
-from neuroprompt.prompts import CLIP_WINDOW, SEPARATORS, Window, WindowLike, count_clip_tokens
+from neuroprompt.prompts import CLIP_WINDOW, SEPARATORS, Window, WindowLike, count_clip_tokens, join_negatives
 from neuroprompt.retelling import Retelling
 
 
@@ -202,6 +204,7 @@ class PromptEnhancer:
         decoding: Mapping[str, Any] | None = None,
     ):
         self.model = model.eval()
+        self.name = model.name_or_path or "the policy"
         self.tokenizer, self.format, self.decoding = tokenizer, format, dict(decoding or {})
         if tokenizer.eos_token_id is None:
             raise ModelError(f"the tokenizer of {model.name_or_path} has no end-of-sequence token")
@@ -239,7 +242,33 @@ class PromptEnhancer:
             ModelError: The model cannot be loaded, or is not what its config says, or has no chat template to be asked
                 by; pickled weights are refused, and no code that comes with a model is run.
         """
-        return cls(*open_policy(name, pick_device(device), dtype, format))
+        made = cls(*open_policy(name, pick_device(device), dtype, format))
+        made.name = str(name)
+        return made
+
+    def asked(self, instruction: str | None = None, family: Family | None = None) -> "PromptEnhancer":
+        """The same policy, asked otherwise.
+
+        Args:
+            instruction: In the place of its own: what a chat model is told, or, where it says ``{prompt}``, what any
+                model reads.
+            family: The generators that are to read its prompts: their window, and, of a chat model that was not
+                trained to anything else, tags or prose.
+
+        Raises:
+            ModelError: It is no chat model, and the instruction does not say where the prompt stands.
+            ValueError: The instruction says nothing.
+        """
+        other = copy(self)
+        if family:
+            other.decoding = self.decoding | {"window": family.window}
+            if self.format in map(retelling, DIALECTS):
+                other.format = retelling(family.dialect)
+        if instruction is not None:
+            other.format = other.format.instructed(instruction, self.tokenizer, self.name)
+            other.format.check(self.tokenizer, self.name)
+        other._stops = stop_tokens(self.tokenizer, other.format.stop).to(self.model.device)
+        return other
 
     @overload
     def __call__(
@@ -705,9 +734,7 @@ def _begin_anew(row: _Row) -> _Row:
 
 def _negative(row: _Row, decoding: Decoding) -> str | None:
     """What the picture must not show: the user's own words for it, and what is forbidden."""
-    forbidden = row.wish.forbid if row.wish else ()
-    parts = [decoding.negative or "", *forbidden]
-    return ", ".join(dict.fromkeys(part for part in parts if part)) or None
+    return join_negatives(decoding.negative, *(row.wish.forbid if row.wish else ()))
 
 
 def _nothing(row: _Row, decoding: Decoding) -> str:

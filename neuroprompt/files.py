@@ -13,6 +13,7 @@ from datetime import datetime
 from glob import escape
 from itertools import combinations
 from pathlib import Path
+from typing import Any
 
 import psutil
 from filelock import FileLock, Timeout
@@ -59,6 +60,25 @@ def write_step(path: str | Path, record: Mapping[str, object]) -> None:
         except (ValueError, KeyError, TypeError):  # half a line of a kill, or the nothing after the last
             continue
     write_file(path, b"".join(line + b"\n" for line in [*kept, json.dumps(record, ensure_ascii=False).encode()]))
+
+
+def read_mapping(path: str | Path) -> dict[str, Any]:
+    """The keys and values of a YAML or JSON file.
+
+    Raises:
+        ValueError: It cannot be read, or holds no keys.
+    """
+    import yaml
+
+    try:
+        values = yaml.safe_load(Path(path).read_text("utf-8"))
+    except OSError as error:
+        raise ValueError(f"cannot read {path}: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is no YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(values, dict):
+        raise ValueError(f"{path} holds no keys, such as template and output")
+    return values
 
 
 def refuse_same_file(*paths: str | Path | None) -> None:

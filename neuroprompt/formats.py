@@ -9,12 +9,12 @@ what it is asked; it lies beside the policy's weights in `prompt_format.json`. N
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, get_args, get_type_hints
 
 from neuroprompt.coherence import MEDIA, controls
-from neuroprompt.files import write_file
+from neuroprompt.files import read_mapping, write_file
 from neuroprompt.models import ModelError, reason
 
 if TYPE_CHECKING:
@@ -220,6 +220,24 @@ class PromptFormat:
             enable_thinking=bool(self.thinking),  # what Qwen's templates call it; others do not read it
         )
 
+    def instructed(self, instruction: str, tokenizer: "PreTrainedTokenizerBase", what: str) -> "PromptFormat":
+        """The format with a user's own instruction: of a chat model it is the system's message, or, where it says
+        ``{prompt}``, the user's; any other model reads it with the prompt in it.
+
+        Raises:
+            ModelError: `what` is no chat model, and the instruction does not say where the prompt stands.
+            ValueError: The instruction says nothing, or ``{prompt}`` twice.
+        """
+        if not (instruction := instruction.strip()):
+            raise ValueError("the instruction is empty")
+        chat, placed = bool(tokenizer.chat_template), "{prompt}" in instruction
+        if not chat and not placed:
+            raise ModelError(f"{what} is no chat model: write {{prompt}} into the instruction where the prompt stands")
+        told = {"template": instruction, "instruction": None} if placed else {"instruction": instruction}
+        stop = self.stop if self.replaces else RETELL.stop
+        dialect = self.dialect if self.replaces else RETELL.dialect
+        return replace(self, **told, chat=chat, output="replace", stop=stop, dialect=dialect)
+
     # -- reading
 
     def read(self, prompt: str, written: str, ended: bool = True) -> Answer:
@@ -262,25 +280,6 @@ def format_of(folder: Path | None, tokenizer: "PreTrainedTokenizerBase") -> Prom
         except ValueError as error:
             raise ModelError(f"the policy's format cannot be read: {error}") from error
     return RETELL if tokenizer.chat_template else CONTINUE
-
-
-def read_mapping(path: str | Path) -> dict[str, Any]:
-    """The keys and values of a YAML or JSON file.
-
-    Raises:
-        ValueError: It cannot be read, or holds no keys.
-    """
-    import yaml
-
-    try:
-        values = yaml.safe_load(Path(path).read_text("utf-8"))
-    except OSError as error:
-        raise ValueError(f"cannot read {path}: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is no YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(values, dict):
-        raise ValueError(f"{path} holds no keys, such as template and output")
-    return values
 
 
 # --- tokenizers --------------------------------------------------------------------------------------------------

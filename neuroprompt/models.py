@@ -21,7 +21,9 @@ from functools import cache
 from hashlib import blake2b
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from neuroprompt.files import read_mapping
 
 if TYPE_CHECKING:
     import torch
@@ -32,6 +34,12 @@ DIFFERENCE = "difference.safetensors"
 
 TUNED = "embedded-ppo"
 """The policy that PPO tuned to the embedded generator."""
+
+RETELLER = "retell"
+"""The adapter that makes a small chat model retell prompts; with a colon behind it, the folder of that model."""
+
+CONFIGS = (".yaml", ".yml")
+"""What a file is called that says where a policy is and how it is asked (`policies.PolicyConfig`)."""
 
 _EMBEDDED = Path(__file__).parent / "assets"
 _RENAMED = {"embedded-sft": "embedded"}
@@ -53,7 +61,8 @@ def locate(name: str | Path, kind: str, *, weights: bool = True) -> str:
     """Where to load the model called `name` from, for a ``from_pretrained``.
 
     Args:
-        name: ``embedded`` (of policies also ``embedded-ppo``), a folder, or a hub id.
+        name: ``embedded`` (of policies also ``embedded-ppo``, ``retell`` and a YAML file that names another), a
+            folder, or a hub id.
         kind: The folder of the embedded model, such as ``policy``.
         weights: Whether a folder must hold weights as safetensors; a tokenizer's need not.
 
@@ -64,6 +73,11 @@ def locate(name: str | Path, kind: str, *, weights: bool = True) -> str:
     name = str(name)
     if name in _RENAMED:
         raise ModelError(f"the model {name!r} is called {_RENAMED[name]!r} now")
+    if kind == "policy" and Path(name).suffix.lower() in CONFIGS:
+        config = _read_config(name)
+        return locate(config["model"], kind, weights=weights and config.get("safetensors_only", True))
+    if kind == "policy" and name.partition(":")[0] == RETELLER:
+        return str(_EMBEDDED / f"{kind}-{RETELLER}")
     if name == "embedded" or name.startswith("embedded-"):
         folder = _EMBEDDED / (kind + name.removeprefix("embedded"))
         if not folder.is_dir():
@@ -89,6 +103,16 @@ def locate(name: str | Path, kind: str, *, weights: bool = True) -> str:
         raise ModelError(f"there is no folder {name!r}")
     check_hub(name)
     return name
+
+
+def _read_config(path: str) -> dict[str, Any]:
+    try:
+        config = read_mapping(path)
+    except ValueError as error:
+        raise ModelError(str(error)) from error
+    if not isinstance(config.get("model"), str):
+        raise ModelError(f"{path} names no model: it holds the keys of a policy, such as model and template")
+    return config
 
 
 @cache
@@ -185,8 +209,11 @@ def identify(name: str | Path, kind: str) -> str:
     Raises:
         ModelError: As `locate`.
     """
-    folder = Path(locate(name, kind))
-    return hash_files(folder) if folder.is_dir() else str(name)
+    folder, name = Path(locate(name, kind)), str(name)
+    own = hash_files(folder) if folder.is_dir() else name
+    if kind == "policy" and Path(name).suffix.lower() in CONFIGS:
+        return blake2b(Path(name).read_bytes() + own.encode(), digest_size=16).hexdigest()
+    return own
 
 
 def hash_files(folder: Path, parts: Iterable[str] = (".",)) -> str:

@@ -17,7 +17,7 @@ from transformers.utils import cached_file
 
 from neuroprompt.formats import FILE as FORMAT_FILE
 from neuroprompt.formats import PromptFormat, format_of
-from neuroprompt.models import ModelError, check_tokenizer, check_weights, locate, reason, reporting
+from neuroprompt.models import CONFIGS, RETELLER, ModelError, check_tokenizer, check_weights, locate, reason, reporting
 
 
 def load_policy(
@@ -44,10 +44,13 @@ def load_policy(
     what = f"the policy {str(name)!r}"
     if settings.pop("trust_remote_code", False):
         raise ModelError(f"trust_remote_code is set, and no code that comes with a model is run: leave it out ({what})")
+    if is_config(name):
+        config = PolicyConfig.from_file(name)
+        safetensors_only, revision = config.safetensors_only, revision or config.revision
     source = locate(name, "policy", weights=safetensors_only)
     with reporting(what):
         if adapter := _find(source, "adapter_config.json", revision):
-            model = _merged(source, adapter, revision, settings)
+            model = _merged(source, adapter, revision, settings, _told_base(name))
             loading = None
         else:
             model, loading = AutoModelForCausalLM.from_pretrained(
@@ -71,7 +74,15 @@ def load_tokenizer(name: str | Path, revision: str | None = None, **settings) ->
     Raises:
         ModelError: There is none, or it knows no text.
     """
+    if is_config(name):
+        config = PolicyConfig.from_file(name)
+        own = revision or (config.revision if config.tokenizer is None else None)
+        return load_tokenizer(config.tokenizer or config.model, own, **settings)
     source = locate(name, "policy", weights=False)
+    adapter = _find(source, "adapter_config.json", revision)
+    if adapter and not _find(source, "tokenizer_config.json", revision):  # it is that of the model that they change
+        base, revision = _base(source, adapter, _told_base(name))
+        return load_tokenizer(base, revision, **settings)
     try:
         tokenizer = AutoTokenizer.from_pretrained(source, revision=revision, trust_remote_code=False, **settings)
     except Exception as error:
@@ -199,7 +210,7 @@ def open_policy(
 
 def is_config(name: str | Path) -> bool:
     """Whether this is the name of a `PolicyConfig`'s file."""
-    return Path(name).suffix.lower() in (".yaml", ".yml")
+    return Path(name).suffix.lower() in CONFIGS
 
 
 def saved_format(name: str | Path, tokenizer: PreTrainedTokenizerBase, revision: str | None = None) -> PromptFormat:
@@ -227,8 +238,23 @@ def _find(source: str, file: str, revision: str | None) -> Path | None:
     return Path(found) if found else None
 
 
-def _merged(source: str, adapter: Path, revision: str | None, settings: dict) -> PreTrainedModel:
-    """The model that an adapter was trained on, changed by it."""
+def _told_base(name: str | Path) -> str | None:
+    """The model that adapters are to be put on, where the policy's name says so: "retell:FOLDER"."""
+    return str(name).partition(":")[2] or None if str(name).startswith(f"{RETELLER}:") else None
+
+
+def _base(source: str, adapter: Path, told: str | None) -> tuple[str, str | None]:
+    """The model that adapters were trained on, or are to be put on, and its revision."""
+    config = json.loads(adapter.read_text("utf-8"))
+    if told:
+        return told, None
+    if not config.get("base_model_name_or_path"):
+        raise ModelError(f"{source} holds adapters that do not say of which model (base_model_name_or_path)")
+    return config["base_model_name_or_path"], config.get("revision")
+
+
+def _merged(source: str, adapter: Path, revision: str | None, settings: dict, told: str | None) -> PreTrainedModel:
+    """The model that an adapter was trained on, or that is `told`, changed by it."""
     try:
         from peft import PeftModel
     except ImportError:
@@ -236,8 +262,7 @@ def _merged(source: str, adapter: Path, revision: str | None, settings: dict) ->
             f"{source} holds adapters: install peft to read them (pip install 'neuroprompt[train]')"
         ) from None
     config = json.loads(adapter.read_text("utf-8"))
-    if not config.get("base_model_name_or_path"):
-        raise ModelError(f"{source} holds adapters that do not say of which model (base_model_name_or_path)")
+    base_name, base_revision = _base(source, adapter, told)
     if _find(source, "config.json", revision):
         raise ModelError(f"{source} holds both a model and adapters: keep the one or the other")
     if config.get("megatron_config"):
@@ -246,7 +271,7 @@ def _merged(source: str, adapter: Path, revision: str | None, settings: dict) ->
         raise ModelError(
             f"{source} holds no adapter_model.safetensors, and pickles are not read: they can run any code"
         )
-    base = load_policy(config["base_model_name_or_path"], revision=config.get("revision"), **settings)
+    base = load_policy(base_name, revision=base_revision, **settings)
     with warnings.catch_warnings():
         warnings.filterwarnings("error", "Found missing adapter keys")
         return PeftModel.from_pretrained(base, adapter.parent, torch_device=str(base.device)).merge_and_unload()

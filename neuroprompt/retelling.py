@@ -112,5 +112,12 @@ class Retelling:
         return next((p[0] for p, match in zip(self.constraints.clauses, met, strict=True) if not match), None)
 
 
+def kept(original: str, text: str, keep: Sequence[str] = ()) -> list[tuple[int, int]]:
+    """Where `text`, a retelling of `original`, says what it keeps of it: (start, end), in order."""
+    clauses = lock(original, keep).clauses
+    matches = check(text, Constraints(require=clauses)).matches if clauses else ()
+    return sorted({(match.start, match.end) for match in matches if match})
+
+
 _SENTENCE_END = re.compile(r"[.!?。！？][\"”'’)]*(?=\s|\Z)")
 _CLAUSE_END = re.compile(r"[,;:](?=\s)")

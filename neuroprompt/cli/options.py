@@ -12,10 +12,13 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from neuroprompt.cli.app import argument, option
 from neuroprompt.extras import need
+from neuroprompt.families import FAMILIES, family_of, find_family
 from neuroprompt.models import TUNED, locate
 from neuroprompt.modifiers import CATEGORIES
+from neuroprompt.prompts import CLIP_WINDOW, Window, WindowLike
 
 if TYPE_CHECKING:
+    from neuroprompt import families
     from neuroprompt.decoding import Constraints
     from neuroprompt.enhancer import PromptEnhancer
     from neuroprompt.images import GeneratorConfig, ImageGenerator
@@ -23,7 +26,12 @@ if TYPE_CHECKING:
 
 # --- single options ----------------------------------------------------------------------------------------------
 
-_MODEL = (..., "The policy that rewrites: embedded, embedded-ppo, a folder, or a hub id.", "-m")
+_MODEL = (
+    ...,
+    "The policy that rewrites: embedded, embedded-ppo, retell, a folder or a hub id (chat models, too), or a YAML file "
+    "that says how somebody's model is asked.",
+    "-m",
+)
 Model = Annotated[str, option(*_MODEL, envvar="NEUROPROMPT_MODEL")]
 ModelForGenerator = Annotated[
     str | None,
@@ -41,6 +49,15 @@ Generator = Annotated[
         "ComfyUI, an OpenAI-style images API, neuroprompt serve); several URLs, with commas, share the work.",
         "-g",
         rich_help_panel="Drawing",
+    ),
+]
+Family = Annotated[
+    str | None,
+    option(
+        ...,
+        f"The family of generators that prompts are for, which says how much is read of one: {', '.join(FAMILIES)}.",
+        "--for",
+        show_default="the generator's own",
     ),
 ]
 Device = Annotated[
@@ -132,8 +149,10 @@ class PromptOptions:
         if bool(self.prompts) == bool(self.input):
             raise ValueError("give prompts, or a file with --input (- for a pipe): one of the two")
 
-    def read(self, wish: "Constraints | None" = None, rows: int | None = None) -> list[str]:
-        """All prompts, or the first so many; each can meet the wish."""
+    def read(
+        self, wish: "Constraints | None" = None, rows: int | None = None, window: WindowLike = CLIP_WINDOW
+    ) -> list[str]:
+        """All prompts, or the first so many; each can meet the wish inside the window."""
         from neuroprompt.completions import check_prompt
         from neuroprompt.prompt_files import read_lines
 
@@ -148,7 +167,7 @@ class PromptOptions:
                 raise ValueError(f"{self.input}, line {broken.number}: {broken.error}")
             prompts = [line.prompt for line in lines]
         for prompt in prompts:
-            check_prompt(prompt, wish)
+            check_prompt(prompt, wish, window)
         return prompts
 
 
@@ -165,13 +184,26 @@ class DecodingOptions:
     do_sample: bool | None = option(
         None, "Sample, or search with beams.", "--sample/--search", show_default="the policy's way"
     )
-    num_beams: int = option(5, "The width of the beam search.", min=1, max=10_000)
+    num_beams: int | None = option(
+        None, "The width of the beam search.", min=1, max=10_000, show_default="5, or the policy's own"
+    )
     diversity: float | None = option(
         None, "The noise of the search; 0 is plain beam search.", min=0, max=10, show_default=_POLICYS
     )
     temperature: float | None = option(None, "The temperature of sampling.", min=0.001, max=1000, show_default=_POLICYS)
-    top_k: int = option(100, "The likeliest tokens that are sampled from; 0 is all.", min=0)
-    top_p: float = option(1.0, "The share of the likeliest tokens that are sampled from; 1 is all.", min=0, max=1)
+    top_k: int | None = option(
+        None,
+        "The likeliest tokens that are sampled from; 0 is all.",
+        min=0,
+        show_default="100, or the policy's own",
+    )
+    top_p: float | None = option(
+        None,
+        "The share of the likeliest tokens that are sampled from; 1 is all.",
+        min=0,
+        max=1,
+        show_default="1, or the policy's own",
+    )
     min_modifiers: int = option(4, "The modifiers that the policy must at least add.", min=0, max=1_000_000)
     usual: bool | None = option(
         None,
@@ -179,12 +211,22 @@ class DecodingOptions:
         "--usual/--no-usual",
         show_default=_POLICYS,
     )
-    window: int = option(77, "The CLIP tokens that a result may have, begin and end included.", min=3, max=1_000_000)
+    window: int | None = option(
+        None,
+        "The CLIP tokens that a result may have, begin and end included.",
+        min=3,
+        max=1_000_000,
+        show_default="77, or what the generator reads",
+    )
     batch_size: int = option(160, "The sequences that are decoded at once.", min=1)
+
+    def settings(self) -> dict[str, Any]:
+        """Those of `enhancer.Decoding` that were given, or are not the policy's to say."""
+        return {name: value for name, value in vars(self).items() if value is not None}
 
     def prompts_at_once(self, sampled: bool, constrained: bool) -> int:
         """The prompts of a batch: a sample is one sequence, a search and a sample under constraints one a beam."""
-        beams = 1 if sampled and not constrained else self.num_beams
+        beams = 1 if sampled and not constrained else self.num_beams or 5
         return max(1, self.batch_size // (beams * (self.num_return_sequences if sampled else 1)))
 
     def without_effect(self, sampled: bool) -> list[str]:
@@ -192,6 +234,60 @@ class DecodingOptions:
         other = ("diversity",) if sampled else ("temperature", "top_k", "top_p")
         given = [field.name for field in fields(self) if getattr(self, field.name) != field.default]
         return [f"--{name.replace('_', '-')}" for name in given if name in other]
+
+
+@dataclass(frozen=True)
+class AskingOptions:
+    """How a policy is asked, for which generator, and what it keeps."""
+
+    PANEL: ClassVar = "Retelling"
+
+    family: str | None = option(
+        None,
+        f"The family of generators that will read the results: their window, and tags or prose. {', '.join(FAMILIES)}.",
+        "--for",
+        autocompletion=lambda: list(FAMILIES),
+    )
+    instruction: str | None = option(
+        None,
+        "A text file: what a chat model is told, in the place of our words; or, where it says {prompt}, what any model "
+        "reads.",
+    )
+    keep: list[str] | None = option(
+        None, "A phrase of the prompt that stays to the letter, such as a trigger word. Repeatable."
+    )
+    keep_words: bool = option(
+        True,
+        "A policy that retells keeps every content word of the prompt, in that form or an inflection of it; or writes "
+        "freely.",
+        "--keep-words/--free",
+    )
+
+    def check(self) -> None:
+        """What is wrong with the options, without a model."""
+        if self.family:
+            find_family(self.family)
+        self._instruction()
+
+    def ask(self, enhancer: "PromptEnhancer") -> "PromptEnhancer":
+        """The policy, asked in this way."""
+        return enhancer.asked(self._instruction(), find_family(self.family) if self.family else None)
+
+    def settings(self) -> dict[str, Any]:
+        """Those of `enhancer.Decoding`."""
+        return {"keep": tuple(self.keep or ()), "keep_words": self.keep_words}
+
+    def _instruction(self) -> str | None:
+        if self.instruction is None:
+            return None
+        try:
+            text = Path(self.instruction).read_text("utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            why = getattr(error, "strerror", None) or "it is no text"
+            raise ValueError(f"cannot read the instruction {self.instruction}: {why}") from error
+        if not text:
+            raise ValueError(f"the instruction {self.instruction} is empty")
+        return text
 
 
 @dataclass(frozen=True)
@@ -291,6 +387,23 @@ def find(name: str, kind: str) -> None:
     """What is wrong with a model's name or folder, or with the hub, without loading it."""
     if name != TUNED:  # which has to be put together first
         locate(name, kind)
+
+
+def reads(generator: "str | ImageGenerator", family: str | None) -> "tuple[families.Family | None, Window]":
+    """Who reads the prompts, and what they must fit: a generator of the family that the user says, or this one.
+
+    Of one that is loaded the window is its own. Of a mere name that says nothing, anything fits; of a generator of which
+    nothing is known, what CLIP reads.
+
+    Raises:
+        ValueError: There is no such family.
+    """
+    known = find_family(family) if family else family_of(generator)
+    if isinstance(generator, str):
+        return known, known.window if known else Window.of(None)
+    if known in (None, generator.family):
+        return known, generator.window or Window()
+    return known, known.window
 
 
 def load_policy(model: str, device: str | None) -> "PromptEnhancer":

@@ -13,6 +13,7 @@ from rich.text import Text
 
 from neuroprompt.cli.app import argument, command, option
 from neuroprompt.cli.options import (
+    AskingOptions,
     ConstraintOptions,
     DecodingOptions,
     Device,
@@ -24,13 +25,16 @@ from neuroprompt.cli.options import (
     load_policy,
 )
 from neuroprompt.cli.progress import RESUMES, working
+from neuroprompt.families import find_family
 from neuroprompt.modifiers import CATEGORIES
+from neuroprompt.prompts import CLIP_WINDOW
 from neuroprompt.terminal import console, counted, say, show_json
 
 if TYPE_CHECKING:
     from neuroprompt.decoding import Constraints
     from neuroprompt.enhancer import EnhancedPrompt
     from neuroprompt.prompt_files import Line
+    from neuroprompt.prompts import WindowLike
 
 CATEGORY_STYLES = {
     "artist": "magenta",
@@ -50,6 +54,9 @@ CATEGORY_STYLES = {
     "cat prompts.txt | neuroprompt enhance --input -",
     'neuroprompt enhance "boy on a horse" --artist "alphonse mucha" --forbid blurry',
     'neuroprompt enhance "boy on a horse" --require "golden hour|sunset" --json',
+    'neuroprompt enhance "a red fox asleep under an old bridge" --model Qwen/Qwen3-0.6B --for flux',
+    'neuroprompt enhance "ohwx woman, a sign that says "OPEN"" --model retell --keep "ohwx woman"',
+    'neuroprompt enhance "boy on a horse" --model configs/peers/promptist.yaml',
 )
 def enhance(
     *,
@@ -58,10 +65,14 @@ def enhance(
     json_lines: Json = False,
     model: Model = "embedded",
     device: Device = None,
+    negative: str | None = option(
+        None, "What the pictures must not show; what is forbidden is there, too.", rich_help_panel="Constraints"
+    ),
+    asking: AskingOptions,
     decoding: DecodingOptions,
     wish: ConstraintOptions,
 ) -> None:
-    """Rewrite plain prompts: the user's words, then modifiers.
+    """Rewrite plain prompts: the user's words, then modifiers; or, by a chat model, told again in full.
 
     A policy writes them. Lines of a pipe are rewritten as soon as they are there. A file appears when it is whole;
     stopped or killed, it goes on when the same command is given again.
@@ -77,32 +88,36 @@ def enhance(
         check_file(output, SUFFIXES)
     if to_file and json_lines:
         raise ValueError(f"--json is for standard output, and results go to {output}: leave one of the two out")
-    constraints, settings = wish.read(), vars(decoding) | {"coherent": wish.coherent}
+    asking.check()
+    constraints = wish.read()
+    settings = decoding.settings() | asking.settings() | {"coherent": wish.coherent, "negative": negative}
+    window = decoding.window or (find_family(asking.family).window if asking.family else CLIP_WINDOW)
     if prompts.input:
         total = _count_lines(prompts.input)
         chunks = read_chunks(prompts.input, decoding.batch_size)
     else:
         total = len(prompts.prompts)
         chunks = [[Line.of(i, text) for i, text in enumerate(prompts.prompts, 1)]]
-        if wrong := next((line for line in _checked(chunks[0], constraints, decoding.window) if line.error), None):
+        if wrong := next((line for line in _checked(chunks[0], constraints, window) if line.error), None):
             raise ValueError(wrong.error)
     find(model, "policy")
     read = broken = made = 0
     with working("prompt", RESUMES if to_file else "") as work, ExitStack() as stack:
         results = None
         if to_file:
-            depends = [identify(model, "policy"), settings | {"batch_size": None}, repr(constraints)]
+            depends = [identify(model, "policy"), settings | {"batch_size": None}, vars(asking), repr(constraints)]
             results = stack.enter_context(ResultFile(output, json.dumps(depends), decoding.num_return_sequences))
         from neuroprompt.enhancer import Decoding
 
-        enhancer = load_policy(model, device)
-        sampled = Decoding(**settings).of_policy(enhancer.model.generation_config).do_sample
+        enhancer = asking.ask(load_policy(model, device))
+        retells = enhancer.format.replaces
+        sampled = Decoding(**enhancer.decoding | settings).of_policy(enhancer.model.generation_config).do_sample
         way, other = ("samples", "--search") if sampled else ("searches", "--sample")
         for unread in decoding.without_effect(sampled):
             say(f"{unread} has no effect, as the policy {way}: add {other}, or leave it out", "warning:", "yellow")
         work.stage("rewriting")
-        for lines in _parts(chunks, decoding.prompts_at_once(sampled, bool(constraints))):
-            lines = _checked(lines, constraints, decoding.window)
+        for lines in _parts(chunks, decoding.prompts_at_once(sampled, bool(constraints) or retells)):
+            lines = _checked(lines, constraints, window)
             good = [line.prompt for line in lines if line.error is None]
             todo = [text for text in good if not (results and results.take_up(text))]
             if todo and not made and results and results.taken_up:
@@ -156,7 +171,7 @@ def modifiers(
             console.print(table if table.row_count else f"{name}: nothing found")
 
 
-def _checked(lines: "Iterable[Line]", constraints: "Constraints | None", window: int) -> "list[Line]":
+def _checked(lines: "Iterable[Line]", constraints: "Constraints | None", window: "WindowLike") -> "list[Line]":
     """The lines, prompts that the enhancer would refuse replaced by its errors."""
     from neuroprompt.completions import check_prompt
     from neuroprompt.prompt_files import Line
@@ -202,6 +217,12 @@ def _show(enhanced: "Iterable[EnhancedPrompt]", json_lines: bool) -> None:
 def _coloured(enhanced: "EnhancedPrompt") -> Text:
     """For a person: the user's words bold, the modifiers coloured by category."""
     text, at = Text(enhanced.text), len(enhanced.original)
+    if not enhanced.text.startswith(enhanced.original):  # it is told again
+        from neuroprompt.retelling import kept
+
+        for start, end in kept(enhanced.original, enhanced.text):
+            text.stylize("bold", start, end)
+        return text
     text.stylize("bold", 0, at)
     for modifier in enhanced.modifiers:
         at = enhanced.text.index(modifier.text, at)
