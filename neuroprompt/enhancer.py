@@ -74,6 +74,8 @@ class EnhancedPrompt:
         clip_tokens: Length of `text` for the text encoder, begin and end tokens included.
         constraints: Which words of `text` met which clause, and where; None where nothing was asked for.
         negative: What the picture must not show, for a generator that takes a negative prompt; None for nothing.
+        unaided: Whether a policy that retells came by itself to an end, with all that it had to say. If not, its answer
+            was made to begin with the user's own words, or is these.
         warning: Why nothing was added, if nothing was.
     """
 
@@ -85,6 +87,7 @@ class EnhancedPrompt:
     clip_tokens: int = 0
     constraints: Satisfaction | None = None
     negative: str | None = None
+    unaided: bool = True
     warning: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
@@ -355,6 +358,7 @@ class PromptEnhancer:
         """The text of each result of each row. An answer that is none, or into which the words had to be forced, is
         given up for one that begins with the user's own words; where that is none either, these stay as they are."""
         answers = [[self._read(row, tail, decoding) for tail in own] for row, own in self._asked(rows, beams, decoding)]
+        unaided = [[not answer.problem for answer in own] for own in answers]
         if decoding.returned == 1:
             again = {i: _begin_anew(rows[i]) for i, (answer,) in enumerate(answers) if answer.problem}
             if again:
@@ -364,12 +368,12 @@ class PromptEnhancer:
                         answers[i] = [better]
         return [
             [
-                _Written(answer.text, None)
+                _Written(answer.text, None, unaided=fine)
                 if answer.text
-                else _Written(row.retelling.own_words, f"left as it is: {answer.problem}")
-                for answer in own
+                else _Written(row.retelling.own_words, f"left as it is: {answer.problem}", unaided=False)
+                for answer, fine in zip(own, whole, strict=True)
             ]
-            for row, own in zip(rows, answers, strict=True)
+            for row, own, whole in zip(rows, answers, unaided, strict=True)
         ]
 
     def _asked(self, rows: "list[_Row]", beams: int, decoding: Decoding) -> "Iterator[tuple[_Row, list[_Tail]]]":
@@ -547,7 +551,7 @@ class PromptEnhancer:
         """With scores, and with what became of the constraints."""
         scores: Iterator[float | None] = repeat(None)
         if decoding.output_scores:
-            pairs = [self._pair(row, text) for row, own in zip(rows, written, strict=True) for text, _, _ in own]
+            pairs = [self._pair(row, text) for row, own in zip(rows, written, strict=True) for text, *_ in own]
             scores = self._score(pairs)
         return [
             [
@@ -560,9 +564,10 @@ class PromptEnhancer:
                     clip_tokens=count_clip_tokens(text),
                     constraints=check(text, row.wish) if row.wish else None,
                     negative=_negative(row, decoding),
+                    unaided=unaided,
                     warning=warning,
                 )
-                for text, warning, modifiers in own
+                for text, warning, modifiers, unaided in own
             ]
             for row, own in zip(rows, written, strict=True)
         ]
@@ -649,6 +654,7 @@ class _Written(NamedTuple):
     text: str
     warning: str | None
     modifiers: Sequence[str] = ()
+    unaided: bool = True
 
 
 def _finished(row: _Row, tail: _Tail, decoding: Decoding) -> tuple[str, list[str]]:

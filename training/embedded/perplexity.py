@@ -16,7 +16,7 @@ from datasets import Dataset, DatasetDict
 from numpy.typing import NDArray
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from neuroprompt.formats import CONTINUE
+from neuroprompt.formats import CONTINUE, PromptFormat
 from neuroprompt.prompts import Prompt
 
 Pairs = list[tuple[list[int], list[int]]]
@@ -81,9 +81,10 @@ def compare_perplexities(
     return {name: (measure(nats, everything), measure(nats, new)) for name, nats in models.items()}
 
 
-def encode_pairs(pairs: Dataset, tokenizer: PreTrainedTokenizerBase) -> Pairs:
-    """The data set's columns `prompt` and `completion` as token ids, each completion closed by the end token."""
-    prompts = CONTINUE.encode(tokenizer, pairs["prompt"][:])
+def encode_pairs(pairs: Dataset, tokenizer: PreTrainedTokenizerBase, asked: PromptFormat = CONTINUE) -> Pairs:
+    """The data set's columns `prompt`, as it is asked, and `completion` as token ids, each completion closed by the end
+    token."""
+    prompts = asked.encode(tokenizer, pairs["prompt"][:])
     completions = tokenizer(pairs["completion"][:], add_special_tokens=False, return_attention_mask=False)["input_ids"]
     return [(p, c + [tokenizer.eos_token_id]) for p, c in zip(prompts, completions, strict=True)]
 
