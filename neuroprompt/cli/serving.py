@@ -9,6 +9,7 @@ from neuroprompt.server.settings import ServeSettings
 @command(
     "neuroprompt serve",
     "neuroprompt serve --model runs/mine --workers 2 --generator none --rewards none",
+    "neuroprompt serve --model embedded --model Qwen/Qwen3-0.6B --generator none --rewards none",
     "NEUROPROMPT_API_KEY=… neuroprompt serve --host 0.0.0.0 --rate-limit 60",
     'curl -s http://127.0.0.1:8765/v1/enhance --json \'{"prompts": "boy on a horse"}\'',
 )
@@ -25,7 +26,8 @@ def serve(*, settings: ServeSettings) -> None:
     from neuroprompt.server.app import run
 
     if settings.fallback == "none":  # else it is answered without a policy, and the policy is tried again
-        find(settings.model, "policy")
+        for model in settings.model:
+            find(model, "policy")
     if draws:
         find(settings.generator, "stable-diffusion")
     run(settings)

@@ -9,10 +9,8 @@ import math
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
-from pathlib import Path
 from threading import Thread
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
-from urllib.parse import urlsplit
 
 from neuroprompt.image_files import PictureInfo, encode_png
 from neuroprompt.images import GeneratorConfig, config_of, read_setting, read_urls
@@ -20,10 +18,10 @@ from neuroprompt.images.config import noise_seed
 from neuroprompt.images.remote.pool import Pool
 from neuroprompt.images.remote.wire import RemoteError, Unavailable
 from neuroprompt.models import locate
-from neuroprompt.prompts import Window
+from neuroprompt.prompts import Window, join_negatives
 from neuroprompt.server.batching import Job, Queue
 from neuroprompt.server.errors import Problem, fault, refusal
-from neuroprompt.server.settings import ServeSettings
+from neuroprompt.server.settings import ServeSettings, shown_name
 
 if TYPE_CHECKING:
     from neuroprompt.server.metrics import Metrics
@@ -39,6 +37,7 @@ class Draw:
         original: The user's prompt, which the file says.
         text: What is drawn.
         settings: Of `GeneratorConfig`, where they are not the operator's; what is drawn at once has the same.
+        negative: What the picture must not show, beside what the settings say; left out by what takes none.
 
     Answer:
         `Drawn`.
@@ -48,6 +47,7 @@ class Draw:
     text: str
     seed: int
     settings: tuple[tuple[str, Any], ...] = ()
+    negative: str | None = None
     size: int = 1
 
     @property
@@ -109,13 +109,6 @@ def drawing_config(settings: ServeSettings) -> GeneratorConfig:
     return config_of(settings.generator, **given)
 
 
-def shown_name(model: str) -> str:
-    """Of a model, without where it lies on this machine, or what an address says besides its host."""
-    if "://" in model:
-        return urlsplit(model).hostname or ""
-    return Path(model).name if Path(model).expanduser().exists() else model
-
-
 def generator(settings: ServeSettings) -> Callable[[Sequence[Any]], Sequence[Any]]:
     """The part that draws with a pipeline; see `work.Answers`."""
     locate(settings.generator, "stable-diffusion")
@@ -137,11 +130,13 @@ def generator(settings: ServeSettings) -> Callable[[Sequence[Any]], Sequence[Any
             drawing = drawing_with(batch[0].settings)
         except ValueError as error:
             return [refusal(error)] * len(batch)
-        made = drawing.draw([asked.text for asked in batch], [asked.seed for asked in batch])
+        negatives = [drawing.negative_for(asked.negative) for asked in batch]
+        made = drawing.draw([asked.text for asked in batch], [asked.seed for asked in batch], negatives)
         config = asdict(drawing.config)
+        configs = [config | ({"negative": negative} if negative else {}) for negative in negatives]
         return [
             Drawn(encode_png(image, PictureInfo(asked.original, asked.text, asked.seed, name, config)), flagged)
-            for asked, image, flagged in zip(batch, made.images, made.flagged.tolist(), strict=True)
+            for asked, config, image, flagged in zip(batch, configs, made.images, made.flagged.tolist(), strict=True)
         ]
 
     return answer
@@ -215,9 +210,11 @@ class RemotePart:
             model, config = self.pool.connect(), self.pool.config.drawing()
             return [_description(model.name, self.pool.fingerprint, config, model.window, model.takes_negative)]
         try:
-            config = replace(self.pool.config, **dict(batch[0].settings)) if batch[0].settings else None
+            config = replace(self.pool.config, **dict(batch[0].settings)) if batch[0].settings else self.pool.config
             seeds = [noise_seed(asked.seed) for asked in batch]
-            pictures = self.pool.draw([asked.text for asked in batch], seeds, config)
+            guides = any(asked.negative for asked in batch) and self.pool.connect().takes_negative
+            negatives = [join_negatives(config.negative, asked.negative) if guides else None for asked in batch]
+            pictures = self.pool.draw([asked.text for asked in batch], seeds, config, negatives)
             return [Drawn(picture.data, picture.flagged) for picture in pictures]
         except Unavailable:
             raise

@@ -32,7 +32,9 @@ class Order:
         seed: Of the first; None is any.
         settings: Of `GeneratorConfig`; None is the operator's.
         enhance: Whether the prompt is rewritten.
-        wish: Fields of `Constraints`, for the rewrite.
+        wish: Fields of `Constraints`, for the rewrite; what is forbidden is in the negative prompt, too.
+        decoding: Settings of `enhancer.Decoding`, for the rewrite.
+        asking: Fields of `work.Asking`: which policy rewrites, and how.
         fallback: Whether the operator's fallback will do where there is no policy to rewrite it.
         original: What the prompt was rewritten from, if it was before; the file says it.
     """
@@ -43,6 +45,8 @@ class Order:
     settings: Mapping[str, Any] = field(default_factory=dict)
     enhance: bool = True
     wish: Mapping[str, Any] = field(default_factory=dict)
+    decoding: Mapping[str, Any] = field(default_factory=dict)
+    asking: Mapping[str, Any] = field(default_factory=dict)
     fallback: bool = True
     original: str | None = None
 
@@ -85,14 +89,18 @@ async def drawn(workers: Workers, order: Order) -> AsyncIterator[str | Picture]:
             through; or it cannot be drawn.
     """
     await _check(workers, order)
-    text = order.prompt
+    text, negative = order.prompt, None
     if order.enhance:
-        text = (await rewrite(workers, [order.prompt], order.wish, fallback=order.fallback))[0][0]["text"]
+        ((made,),) = await rewrite(
+            workers, [order.prompt], order.wish, order.decoding, fallback=order.fallback, asking=order.asking
+        )
+        text, negative = made["text"], made["negative"]
     yield text
     seed = secrets.randbelow(SEEDS - order.count) if order.seed is None else order.seed
     settings = tuple(sorted((name, value) for name, value in order.settings.items() if value is not None))
+    original = order.original or order.prompt
     asked = [
-        asyncio.ensure_future(workers.ask("generator", Draw(order.original or order.prompt, text, seed + i, settings)))
+        asyncio.ensure_future(workers.ask("generator", Draw(original, text, seed + i, settings, negative)))
         for i in range(order.count)
     ]
     progress = workers.progress
@@ -139,7 +147,7 @@ async def _check(workers: Workers, order: Order) -> None:
     part = workers.parts.get("generator")
     if part is None or part.state == "failed":
         await describe(workers)  # which says why, and when to come again
-    admit(workers, [order.prompt], order.wish)
+    admit(workers, [order.prompt], order.wish, order.decoding, order.asking)
     admit(workers, [order.original or order.prompt])
     with refusing():
         check_prompt(order.prompt)

@@ -10,10 +10,10 @@ from typing import Any
 from neuroprompt.completions import append, check_prompt
 from neuroprompt.decoding import Constraints, check
 from neuroprompt.modifiers import categorise, frequent_phrases
-from neuroprompt.prompts import CLIP_WINDOW, count_clip_tokens
+from neuroprompt.prompts import CLIP_WINDOW, count_clip_tokens, join_negatives
 from neuroprompt.server.errors import Problem, refusal, refusing
 from neuroprompt.server.settings import ServeSettings
-from neuroprompt.server.work import Rewrite
+from neuroprompt.server.work import Asking, Rewrite
 from neuroprompt.server.workers import Workers
 
 SUFFIX = 10
@@ -27,6 +27,7 @@ async def rewrite(
     decoding: Mapping[str, Any] | None = None,
     seeds: Sequence[int] | None = None,
     fallback: bool = True,
+    asking: Mapping[str, Any] | None = None,
 ) -> list[list[dict[str, Any]]]:
     """The variants of each prompt, each as `EnhancedPrompt.to_dict()`.
 
@@ -35,13 +36,14 @@ async def rewrite(
         decoding: Settings of `enhancer.Decoding`, such as ``{"seed": 7}``; `batch_size` is not among them.
         seeds: One for each prompt, in the place of the setting `seed`.
         fallback: Whether the operator's will do while the policy is down.
+        asking: Fields of `work.Asking`: which policy is asked, and how.
 
     Raises:
         Problem: It is more than the operator allows, a prompt or the wish cannot be met, or there is no policy, and no
             fallback.
     """
-    wish, decoding = wish or {}, decoding or {}
-    admit(workers, prompts, wish, decoding)
+    wish, decoding, asking = wish or {}, decoding or {}, asking or {}
+    admit(workers, prompts, wish, decoding, asking)
     seeds = [decoding.get("seed", 0)] * len(prompts) if seeds is None else seeds
     if len(seeds) != len(prompts):
         raise refusal(ValueError(f"{len(seeds)} seeds for {len(prompts)} prompts: give one for each"))
@@ -53,7 +55,9 @@ async def rewrite(
         return await _all_instead(instead, seeded, wish, decoding)
     try:
         same = {name: value for name, value in decoding.items() if name != "seed"}
-        return await workers.ask_all("policy", [Rewrite(prompt, seed, wish, same) for prompt, seed in seeded])
+        same |= {"keep": tuple(decoding.get("keep", ()))}
+        asked = [Rewrite(prompt, seed, wish, same, Asking(**asking)) for prompt, seed in seeded]
+        return await workers.ask_all("policy", asked)
     except Problem as problem:
         if instead == "none" or problem.status != 503:
             raise
@@ -65,10 +69,12 @@ def admit(
     prompts: Sequence[str],
     wish: Mapping[str, Any] = MappingProxyType({}),
     decoding: Mapping[str, Any] = MappingProxyType({}),
+    asking: Mapping[str, Any] = MappingProxyType({}),
 ) -> None:
     """Refuse what is more than the operator allows (422), or what he does not let through (400)."""
-    check_limits(workers.settings, prompts, wish, decoding)
-    workers.safety.refuse([*prompts, *_phrases(phrases for name, phrases in wish.items() if name != "forbid")])
+    check_limits(workers.settings, prompts, wish, decoding, asking)
+    wanted = _phrases(phrases for name, phrases in wish.items() if name != "forbid")
+    workers.safety.refuse([*prompts, *wanted, asking.get("instruction") or ""])
 
 
 def check_limits(
@@ -76,12 +82,18 @@ def check_limits(
     prompts: Sequence[str],
     wish: Mapping[str, Any] = MappingProxyType({}),
     decoding: Mapping[str, Any] = MappingProxyType({}),
+    asking: Mapping[str, Any] = MappingProxyType({}),
 ) -> None:
     """Refuse (422) what is more than the operator allows."""
+    model, names = asking.get("model"), settings.policies
+    if model is not None and model not in names:
+        raise refusal(ValueError(f"model: {model!r} is not served here: choose from {', '.join(names)}"))
+    phrases = [*wish.values(), decoding.get("keep")]
     counts = {
         "prompts": (len(prompts), settings.max_prompts),
         "characters in a prompt": (max(map(len, prompts), default=0), settings.max_prompt_length),
-        "characters in phrases": (sum(map(len, _phrases(wish.values()))), settings.max_prompt_length),
+        "characters in phrases": (sum(map(len, _phrases(phrases))), settings.max_prompt_length),
+        "characters in the instruction": (len(asking.get("instruction") or ""), settings.max_prompt_length),
         "variants": (decoding.get("num_return_sequences", 1), settings.max_variants),
         "beams": (decoding.get("num_beams", 1), settings.max_variants),
     }
@@ -125,5 +137,7 @@ def _instead(
         "seed": seed,
         "clip_tokens": count_clip_tokens(text),
         "constraints": asdict(check(text, constraints)) if constraints else None,
+        "negative": join_negatives(decoding.get("negative"), *constraints.forbid),
         "warning": f"the policy is down: this is the prompt {'with a fixed suffix' if suffix else 'as it was'}",
+        "kept": None,
     }

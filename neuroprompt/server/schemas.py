@@ -4,6 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
+from neuroprompt.families import FAMILIES
 from neuroprompt.modifiers import CATEGORIES
 
 Text = Annotated[str, StringConstraints(min_length=1)]
@@ -11,6 +12,7 @@ AnyText = Annotated[str, StringConstraints(min_length=0)]  # `str` alone takes h
 Clause = Text | list[Text]
 Phrase = Annotated[Clause | None, Field(description='A phrase of this kind; "a|b", or a list, is either.')]
 Category = Literal[CATEGORIES]
+Family = Literal[tuple(FAMILIES)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 
 
@@ -34,7 +36,30 @@ class Wish(Strict):
     auto: list[Category] = Field([], description="Kinds of which the policy picks a phrase itself.")
 
 
-class DecodingSettings(Strict):
+class Asking(Strict):
+    """The fields of `work.Asking`."""
+
+    model: Text | None = Field(None, description="A policy of this server, as `GET /info` names them; else the first.")
+    family: Family | None = Field(
+        None, alias="for", description="The generators that are to read it: how much of it, and tags or prose."
+    )
+    instruction: Text | None = Field(
+        None, description="What a chat model is told; or, with {prompt} in it, what any model reads."
+    )
+
+
+class Keeping(Strict):
+    """What a policy that retells keeps of the prompt."""
+
+    keep: list[Text] = Field([], description="Phrases of the prompt that stay to the letter.")
+    keep_words: bool = Field(True, description="Every content word stays, in that form or an inflection of it.")
+
+
+class Rewriter(Asking, Keeping):
+    """Who rewrites a prompt that is to be drawn, and how."""
+
+
+class DecodingSettings(Keeping):
     """The fields of `neuroprompt.enhancer.Decoding`, but for `batch_size`, which is the operator's."""
 
     num_return_sequences: int = Field(1, ge=1, description="Variants of each prompt; more than one are sampled.")
@@ -49,6 +74,7 @@ class DecodingSettings(Strict):
     max_new_tokens: int | None = Field(None, ge=1, le=512)
     min_modifiers: int = Field(4, ge=0, le=64)
     window: int = Field(77, ge=3, le=302, description="CLIP tokens that a result may have; 302 are four chunks of 75.")
+    negative: Text | None = Field(None, description="What the picture must not show, beside what is forbidden.")
     coherent: bool = Field(True, description="Leave out what a person would not sign.")
     usual: bool | None = Field(
         None, description="And what is seldom written there, or says nothing new; by default the policy's way."
@@ -56,7 +82,7 @@ class DecodingSettings(Strict):
     output_scores: bool = True
 
 
-class EnhanceRequest(Wish, DecodingSettings):
+class EnhanceRequest(Wish, DecodingSettings, Asking):
     """Prompts to rewrite, what the rewrites must and must not say, and how they are decoded."""
 
     prompts: Text | Annotated[list[Text], Field(min_length=1)]
@@ -66,7 +92,10 @@ class EnhanceRequest(Wish, DecodingSettings):
 class EnhanceAnswer(BaseModel):
     """The variants of each prompt, in order."""
 
-    results: list[list[dict[str, Any]]] = Field(description="Each is `EnhancedPrompt.to_dict()`.")
+    results: list[list[dict[str, Any]]] = Field(
+        description="Each is `EnhancedPrompt.to_dict()`; and `kept`, of a policy that retells: [start, end] of each "
+        "part of `text` that is the prompt's, or null."
+    )
 
 
 class Drawing(BaseModel):
@@ -79,6 +108,7 @@ class Drawing(BaseModel):
     steps: int | None = Field(None, ge=1, le=150)
     guidance: float | None = Field(None, ge=0, le=100)
     constraints: Wish | None = Field(None, description="What the rewrite must and must not say.")
+    rewriter: Rewriter | None = Field(None, description="Who rewrites it, for which generators, and what is kept.")
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -91,9 +121,14 @@ class Drawing(BaseModel):
         }
 
     @property
-    def wish(self) -> dict[str, Any]:
-        """Of `Constraints`."""
-        return self.constraints.model_dump() if self.constraints else {}
+    def rewriting(self) -> dict[str, Any]:
+        """Of `pictures.Order`: wish, decoding and asking."""
+        decoding, asking = (
+            self.rewriter.model_dump(include=set(part.model_fields)) if self.rewriter else {}
+            for part in (Keeping, Asking)
+        )
+        wish = self.constraints.model_dump() if self.constraints else {}
+        return {"wish": wish, "decoding": decoding, "asking": asking}
 
 
 class ScoreRequest(Strict):

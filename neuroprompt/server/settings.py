@@ -3,10 +3,15 @@
 A field is an option of its name, ``--max-prompts``, and the variable ``NEUROPROMPT_MAX_PROMPTS``.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, ClassVar
+from urllib.parse import urlsplit
+
+from neuroprompt.families import Family, family_of, find_family
+from neuroprompt.models import RETELLER
 
 FALLBACKS = ("none", "plain", "suffix")
 _OWN = "the model's own"
@@ -38,8 +43,19 @@ class ServeSettings:
         "A file for blind votes on rewrites (SQLite), made where there is none; without one nobody votes.",
     )
 
-    model: str = setting(
-        "Models", "embedded", "The policy that rewrites: embedded, embedded-ppo, a folder, or a hub id."
+    model: list[str] | None = setting(
+        "Models",
+        None,
+        "A policy that rewrites: embedded, embedded-ppo, a folder or a hub id (chat models, too), or a YAML file. "
+        "Repeatable: the first is asked by default, and another is loaded when somebody asks it.",
+        show_default="embedded",
+    )
+    family: str | None = setting(
+        "Models",
+        None,
+        "The family of generators that rewrites are for, where nobody says it: sdxl, flux …",
+        names=("--for",),
+        show_default="what the generator's name says",
     )
     generator: str = setting(
         "Models",
@@ -114,6 +130,10 @@ class ServeSettings:
         if not self.rewards:
             judges = "pickscore:1,aesthetic:0,clip:0" if self.generator == "embedded" else "none"
             object.__setattr__(self, "rewards", judges)
+        object.__setattr__(self, "model", self.model or ["embedded"])
+        by_name(self.model)
+        if self.family is not None:
+            find_family(self.family)
         if self.fallback not in FALLBACKS:
             raise ValueError(f"fallback is {self.fallback!r}: give one of {', '.join(FALLBACKS)}")
         if not self.loopback and not self.keys:
@@ -121,6 +141,18 @@ class ServeSettings:
                 f"host {self.host} can be reached from other machines: set --api-key (or NEUROPROMPT_API_KEY), or "
                 "leave the host out"
             )
+
+    @property
+    def policies(self) -> dict[str, str]:
+        """The policies, by the names that requests know them by; the first is the default."""
+        return by_name(self.model)
+
+    @property
+    def made_for(self) -> Family | None:
+        """The family of generators that rewrites are for where a request says none."""
+        if self.family is not None:
+            return find_family(self.family)
+        return None if "://" in self.generator else family_of(self.generator)
 
     @property
     def loopback(self) -> bool:
@@ -143,6 +175,28 @@ class ServeSettings:
             if not key or not key.isascii() or not key.isprintable() or " " in key:
                 raise ValueError("a key must be ASCII without spaces: make one with `openssl rand -hex 32`")
         return tuple(keys)
+
+
+def shown_name(model: str) -> str:
+    """Of a model, without where it lies on this machine, or what an address says besides its host."""
+    if "://" in model:
+        return urlsplit(model).hostname or ""
+    if model.startswith(f"{RETELLER}:"):
+        return RETELLER
+    return Path(model).name if Path(model).expanduser().exists() else model
+
+
+def by_name(models: Sequence[str]) -> dict[str, str]:
+    """Models by the names that requests know them by.
+
+    Raises:
+        ValueError: Two have the same.
+    """
+    named: dict[str, str] = {}
+    for model in models:
+        if named.setdefault(shown_name(model), model) != model:
+            raise ValueError(f"two models are called {shown_name(model)!r}: rename the folder of {model}")
+    return named
 
 
 def is_loopback(host: str) -> bool:

@@ -18,16 +18,36 @@ import signal
 import sys
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, BinaryIO
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import neuroprompt.threads  # noqa: F401 (before torch)
 from neuroprompt.completions import check_prompt
-from neuroprompt.decoding import Constraints
-from neuroprompt.models import identify, locate
+from neuroprompt.decoding import ConstraintError, Constraints
+from neuroprompt.families import find_family
+from neuroprompt.models import ModelError, identify, locate
 from neuroprompt.programs import quiet_libraries
-from neuroprompt.server.errors import fault, refusal
-from neuroprompt.server.generators import Describe, generator, shown_name
+from neuroprompt.server.errors import Problem, fault, refusal
+from neuroprompt.server.generators import Describe, generator
 from neuroprompt.server.settings import ServeSettings
+
+if TYPE_CHECKING:
+    from neuroprompt.enhancer import PromptEnhancer
+
+
+@dataclass(frozen=True)
+class Asking:
+    """Who is asked for a rewrite, and how.
+
+    Attributes:
+        model: One of `ServeSettings.policies`; None is the first.
+        family: Of `FAMILIES`, for which it is written; None is the operator's.
+        instruction: In the place of the policy's own.
+    """
+
+    model: str | None = None
+    family: str | None = None
+    instruction: str | None = None
 
 
 @dataclass(frozen=True)
@@ -40,13 +60,15 @@ class Rewrite:
         decoding: Settings of `enhancer.Decoding`, without `seed`, and without `batch_size`, which is the operator's.
 
     Answer:
-        list[dict]: `EnhancedPrompt.to_dict()` of each variant.
+        list[dict]: `EnhancedPrompt.to_dict()` of each variant, and of a policy that retells `kept` (see
+        `retelling.kept`), which is None of others.
     """
 
     prompt: str
     seed: int = 0
     wish: Mapping[str, Any] = field(default_factory=dict)
     decoding: Mapping[str, Any] = field(default_factory=dict)
+    asking: Asking = Asking()
 
     @property
     def constrained(self) -> bool:
@@ -54,7 +76,7 @@ class Rewrite:
 
     @property
     def group(self) -> Hashable:
-        return tuple(sorted(self.decoding.items())), self.constrained
+        return self.asking, tuple(sorted(self.decoding.items())), self.constrained
 
     @property
     def size(self) -> int:
@@ -88,30 +110,52 @@ Answers = Callable[[Sequence[Any]], Sequence[Any]]
 
 
 def policy(settings: ServeSettings) -> Answers:
-    locate(settings.model, "policy")
+    for model in settings.model:
+        locate(model, "policy")
     from neuroprompt.enhancer import Decoding, PromptEnhancer  # seconds, which a wrong name need not take
+    from neuroprompt.retelling import kept
 
-    enhancer = PromptEnhancer.from_pretrained(settings.model, device=settings.device)
-    description = {"name": shown_name(settings.model), "fingerprint": identify(settings.model, "policy")}
+    first, *_ = settings.policies
+    loaded = {first: PromptEnhancer.from_pretrained(settings.model[0], device=settings.device)}
+    retell = {name: _retells(model) for name, model in settings.policies.items()}
+    description = {"name": first, "fingerprint": identify(settings.model[0], "policy"), "retell": retell}
+
+    @lru_cache(maxsize=64)
+    def asked_so(asking: Asking) -> PromptEnhancer:
+        name = asking.model or first
+        if name not in loaded:
+            loaded[name] = _load_another(name, settings)
+        own = loaded[name]
+        try:
+            return own.asked(asking.instruction, find_family(asking.family) if asking.family else settings.made_for)
+        except (ModelError, ValueError) as error:
+            where = own.model.name_or_path
+            raise refusal(ValueError(str(error).replace(where, name) if where else str(error))) from None
 
     def rewrite(batch: Sequence[Rewrite]) -> list[Any]:
         asked = dict(batch[0].decoding) | {"batch_size": settings.batch_size}
         answers: list[Any] = [None] * len(batch)
+        try:
+            enhancer = asked_so(batch[0].asking)
+        except Problem as problem:
+            return [problem] * len(batch)
         wishes: dict[int, Constraints] = {}  # of those that can be met
         for i, one in enumerate(batch):
             try:
-                decoding = Decoding(**asked).of_policy(enhancer.model.generation_config)
+                decoding = Decoding(**enhancer.decoding | asked).of_policy(enhancer.model.generation_config)
                 wish = Constraints(**one.wish)
                 check_prompt(one.prompt, wish, decoding.window)
                 wishes[i] = wish
             except ValueError as error:
                 answers[i] = refusal(error)
         if wishes:
+            keep = asked.get("keep", ())
             able = [batch[i] for i in wishes]
             seeds = [one.seed for one in able]
             made = enhancer.rewrite([one.prompt for one in able], [*wishes.values()], seeds=seeds, **asked)
             for i, variants in zip(wishes, made, strict=True):
-                answers[i] = [variant.to_dict() for variant in variants]
+                spans = [kept(v.original, v.text, keep) if enhancer.format.replaces else None for v in variants]
+                answers[i] = [v.to_dict() | {"kept": own} for v, own in zip(variants, spans, strict=True)]
         return answers
 
     def answer(batch: Sequence[Any]) -> list[Any]:
@@ -119,6 +163,29 @@ def policy(settings: ServeSettings) -> Answers:
 
     rewrite([Rewrite("a cat")])  # the first takes longest: nobody should wait for it
     return answer
+
+
+def _load_another(name: str, settings: ServeSettings) -> "PromptEnhancer":
+    """A policy that is not the first, when somebody asks it."""
+    from neuroprompt.enhancer import PromptEnhancer
+
+    try:
+        return PromptEnhancer.from_pretrained(settings.policies[name], device=settings.device)
+    except Exception as error:
+        print(f"{name}: {' '.join(str(error).split())}", file=sys.stderr, flush=True)
+        raise Problem(503, f"{name} could not be loaded: the server's log says why", "policy_unavailable", 60) from None
+
+
+def _retells(model: str) -> bool | None:
+    """Whether the policy tells prompts again, by what lies beside it; None where that cannot be read."""
+    from neuroprompt.policies import PolicyConfig, is_config, load_tokenizer, saved_format
+
+    try:
+        if is_config(model):
+            return PolicyConfig.from_file(model).replaces
+        return saved_format(model, load_tokenizer(model)).replaces
+    except (ModelError, ValueError):
+        return None
 
 
 def rewards(settings: ServeSettings) -> Answers:
@@ -170,7 +237,7 @@ def _answers(answer: Answers, batch: list[Any]) -> list[Any]:
     except Exception as error:
         if len(batch) > 1:  # so that only the one at fault gets none
             return [result for asked in batch for result in _answers(answer, [asked])]
-        return [fault(error)]
+        return [refusal(error) if isinstance(error, ConstraintError) else fault(error)]
 
 
 def _read(stream: BinaryIO) -> Any:

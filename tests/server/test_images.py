@@ -35,6 +35,14 @@ def assert_same(encoded: str, image) -> None:
     assert np.abs(pixels(encoded) - expected).max() <= 1
 
 
+def test_what_is_forbidden_is_in_the_negative_prompt_of_the_rewrites_picture(server, enhancer, generator):
+    asked = {"prompt": "a castle", "seed": 3, "constraints": {"forbid": ["fog"]}, "rewriter": {"model": "embedded"}}
+    (made,) = server.post("/v1/images/generations", asked | {"negative_prompt": "people"}).json()["data"]
+    (image,) = generator.draw([made["revised_prompt"]], [3], ["people, fog"]).images
+    assert_same(made["b64_json"], image)
+    assert "\nNegative prompt: people, fog\n" in opened(made["b64_json"]).info["parameters"]
+
+
 def client_of(server, **settings) -> openai.OpenAI:
     return openai.OpenAI(base_url=f"{server.url}/v1", **{"api_key": server.key, "max_retries": 0, **settings})
 

@@ -37,9 +37,11 @@ def png(colour="teal"):
 
 
 def test_requests_have_the_librarys_fields_and_defaults():
-    of_operator = {"never_add", "batch_size"}
+    of_operator = {"never_add", "anywhere", "batch_size"}
     assert set(Wish.model_fields) == {field.name for field in fields(Constraints)} - of_operator
-    of_library = {field.name: field.default for field in fields(Decoding) if field.name not in of_operator}
+    of_library = {field.name: field.default for field in fields(Decoding) if field.name not in of_operator} | {
+        "keep": []
+    }
     assert {name: field.default for name, field in DecodingSettings.model_fields.items()} == of_library
 
 
@@ -47,7 +49,8 @@ def test_answers_are_the_librarys(server, enhancer):
     prompts, wish = ["boy on a horse", "a castle"], {"style": "baroque", "forbid": ["blurry"], "auto": ["vibe"]}
     answer = server.post("/v1/enhance", {"prompts": prompts, "num_return_sequences": 2, "seed": 7, **wish}).json()
     made = enhancer(prompts, Constraints(**wish), num_return_sequences=2, seed=7)
-    expected = json.loads(json.dumps([[variant.to_dict() for variant in variants] for variants in made]))
+    expected = [[variant.to_dict() | {"kept": None} for variant in variants] for variants in made]
+    expected = json.loads(json.dumps(expected))
     for variants in (*answer["results"], *expected):
         for variant in variants:
             variant["score"] = pytest.approx(variant["score"], abs=1e-4)
@@ -323,7 +326,8 @@ def test_a_fallback_adds_what_is_required_and_nothing_that_is_forbidden(fallback
         assert made["text"].startswith(f"{prompt}, fog{tail}") and bool(made["modifiers"][1:]) == bool(tail)
         assert made["constraints"]["matches"][0]["phrase"] == "fog" and "highly detailed" not in made["text"]
         assert "artist" not in {modifier["category"] for modifier in made["modifiers"]}
-    assert set(made) == {field.name for field in fields(EnhancedPrompt)}
+    assert set(made) == {field.name for field in fields(EnhancedPrompt)} | {"kept"}
+    assert made["negative"] == "highly detailed"
 
 
 def test_without_a_policy_the_server_answers_where_the_operator_says_so(start):

@@ -10,6 +10,7 @@ from neuroprompt.modifiers import CATEGORIES, suggestions
 from neuroprompt.server.errors import refusal
 from neuroprompt.server.rewriting import check_limits, rewrite
 from neuroprompt.server.schemas import (
+    Asking,
     Category,
     DecodingSettings,
     EnhanceAnswer,
@@ -27,12 +28,15 @@ router = APIRouter(prefix="/v1", tags=["rewriting"])
 
 @router.post("/enhance")
 async def enhance(request: Request, asked: EnhanceRequest) -> EnhanceAnswer:
-    """Rewrite one prompt or many: the user's words, then modifiers."""
+    """Rewrite one prompt or many: the user's words, then modifiers; or, by a policy that retells, in prose."""
     prompts = [asked.prompts] if isinstance(asked.prompts, str) else asked.prompts
-    wish, decoding = (
-        asked.model_dump(include=set(part.model_fields), exclude_defaults=True) for part in (Wish, DecodingSettings)
+    wish, decoding, asking = (
+        asked.model_dump(include=set(part.model_fields), exclude_unset=True)
+        for part in (Wish, DecodingSettings, Asking)
     )
-    return EnhanceAnswer(results=await rewrite(request.app.state.workers, prompts, wish, decoding, asked.seeds))
+    workers = request.app.state.workers
+    results = await rewrite(workers, prompts, wish, decoding, asked.seeds, asking=asking)
+    return EnhanceAnswer(results=results)
 
 
 @router.post("/score")

@@ -1,16 +1,18 @@
 """How the server is: alive, ready, measured, described."""
 
 import asyncio
+from collections.abc import Awaitable
 from typing import Any
 
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 
 import neuroprompt
+from neuroprompt.families import FAMILIES
 from neuroprompt.server.errors import Problem
-from neuroprompt.server.generators import shown_name
+from neuroprompt.server.generators import Describe
 from neuroprompt.server.pictures import describe
-from neuroprompt.server.workers import Workers
+from neuroprompt.server.settings import shown_name
 
 probes = APIRouter(tags=["health"])
 router = APIRouter(tags=["health"])
@@ -49,25 +51,30 @@ async def metrics(request: Request) -> Response:
 
 @router.get("/info")
 async def info(request: Request) -> dict[str, object]:
-    """Version, models, limits, and whether there are votes."""
-    settings = request.app.state.settings
+    """Version, models and families that requests can name, limits, and whether there are votes."""
+    settings, workers = request.app.state.settings, request.app.state.workers
+    generator, policy = await asyncio.gather(_asked(describe(workers)), _asked(workers.ask("policy", Describe())))
+    told = policy["retell"] if policy else {}
     return {
         "version": neuroprompt.__version__,
         "models": {
-            "policy": shown_name(settings.model),
+            "policy": next(iter(settings.policies)),
             "generator": ", ".join(map(shown_name, settings.generator.split(","))),
             "rewards": settings.rewards,
         },
-        "generator": await _generator(request.app.state.workers),
+        "policies": [{"name": name, "retells": told.get(name)} for name in settings.policies],
+        "families": list(FAMILIES),
+        "for": settings.made_for and settings.made_for.name,
+        "generator": generator,
         "fallback": settings.fallback,
         "votes": settings.votes is not None,
         "limits": {name: getattr(settings, name) for name in LIMITS},
     }
 
 
-async def _generator(workers: Workers) -> dict[str, Any] | None:
-    """What draws; None where nothing does, or it has no time to say."""
+async def _asked(description: Awaitable[dict[str, Any]]) -> dict[str, Any] | None:
+    """What a part says of itself; None where there is none, or it has no time to say."""
     try:
-        return await asyncio.wait_for(describe(workers), 1)
+        return await asyncio.wait_for(description, 1)
     except (Problem, asyncio.TimeoutError):
         return None

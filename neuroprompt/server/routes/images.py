@@ -50,7 +50,13 @@ class ImagesAnswer(BaseModel):
 async def generate(request: Request, asked: ImagesRequest) -> ImagesAnswer:
     """Rewrite a prompt, and draw it."""
     order = Order(
-        asked.prompt, asked.n or 1, asked.seed, asked.settings, asked.enhance, asked.wish, original=asked.original
+        asked.prompt,
+        asked.n or 1,
+        asked.seed,
+        asked.settings,
+        asked.enhance,
+        original=asked.original,
+        **asked.rewriting,
     )
     making = drawn(request.app.state.workers, order)
     if asked.stream or "text/event-stream" in request.headers.get("accept", ""):

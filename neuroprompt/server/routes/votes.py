@@ -56,7 +56,7 @@ async def duel(request: Request, asked: DuelRequest) -> DuelAnswer:
     """Draw a prompt and its rewrite, to be compared by somebody who does not know which is which."""
     votes, workers = _votes(request), request.app.state.workers
     seed = secrets.randbelow(SEEDS) if asked.seed is None else asked.seed
-    order = Order(asked.prompt, 1, seed, asked.settings, wish=asked.wish, fallback=False)
+    order = Order(asked.prompt, 1, seed, asked.settings, fallback=False, **asked.rewriting)
     making = drawn(workers, order)
     text = await anext(making)
     if text == asked.prompt:
