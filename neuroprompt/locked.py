@@ -29,7 +29,16 @@ from typing import NamedTuple
 
 import lemminflect
 
-from neuroprompt.decoding.constraints import MARK, MAX_CLAUSES, WORD, char_class, fold_phrase, occurrences
+from neuroprompt.decoding.constraints import (
+    MARK,
+    MAX_CLAUSES,
+    WORD,
+    Constraints,
+    char_class,
+    check,
+    fold_phrase,
+    occurrences,
+)
 
 
 @dataclass(frozen=True)
@@ -77,25 +86,23 @@ class Locked:
         """`text` with every notation as the user typed it. What is there already stays, so that a text can be restored
         twice; what has no place goes to the end."""
         breaks = self.leads[len(_BREAK.findall(text)) :]
-        wanted = Counter(self.verbatim)
-        if not breaks and all(len([*_exactly(typed, text)]) >= wanted[typed] for typed in wanted):
+        wanted = Counter(self.notations)
+        there = {notation: [*_exactly(notation.typed, text)] for notation in wanted}
+        if not breaks and all(len(there[notation]) >= wanted[notation] for notation in wanted):
             return text.strip()
-        taken: list[tuple[int, int]] = []
-        longest = sorted(self.notations, key=lambda notation: -len(notation.typed))  # which may have others in it
-        there = [notation for notation in longest if _take(_exactly(notation.typed, text), taken)]
-        missing = list((Counter(self.notations) - Counter(there)).elements())
+        taken = bytearray(len(text))
+        for notation in sorted(wanted, key=lambda notation: -len(notation.typed)):  # a longer one may have others in it
+            wanted[notation] -= len(_take(wanted[notation], there[notation], taken))
         edits, front, end = [], [], []
-        for notation in missing:
-            places = sorted(place for spelling in notation.spellings for place in occurrences(text, spelling))
-            if place := _take(places, taken):
-                edits.append((*place, notation.typed))
-            else:
-                (front if notation.in_front else end).append(notation.typed)
+        for notation, count in wanted.items():
+            spelled = (place for spelling in notation.spellings if count for place in occurrences(text, spelling))
+            places = _take(count, sorted(spelled), taken)
+            edits += [(*place, notation.typed) for place in places]
+            (front if notation.in_front else end).extend([notation.typed] * (count - len(places)))
         after = 0
         for lead in breaks:
             word = min((start for phrase in lead for start, _ in occurrences(text, phrase)), default=0)
-            begins = [match.end() for match in _CLAUSE_END.finditer(text, after, word)]
-            begins = [begin for begin in begins if not any(start < begin < stop for start, stop in taken)]
+            begins = [match.end() for match in _CLAUSE_END.finditer(text, after, word) if not taken[match.end() - 1]]
             if begins:
                 after = begins[-1]
                 edits.append((after, after, "BREAK "))
@@ -128,14 +135,14 @@ def lock(prompt: str, keep: Sequence[str] = (), keep_words: bool = True) -> Lock
     parts = [_spaced(reader.language(part)) for part in _BREAK.split(text)]
     asked = reader.shown(", ".join(part for part in parts if part))
 
+    read = [[*filter(None, map(_phrases, _clauses(part, reader.here)))] for part in parts]
+    possible = _met(asked, dict.fromkeys(clause for clauses in read for clause in clauses))
     found: dict[tuple[str, ...], None] = {}  # in order
     leads = []
-    for part in parts:
-        marked = [_phrases(reader.here[char].spellings) for char in part if char in reader.here]
-        words = map(_phrases, _Part(part, reader.here).clauses())
-        clauses = [clause for clause in (*marked, *words) if any(_has(asked, phrase) for phrase in clause)]
-        leads.append(next((clause for clause in clauses if clause not in found), ()))
-        found |= dict.fromkeys(clauses)
+    for clauses in read:
+        new = [clause for clause in clauses if clause in possible and clause not in found]
+        leads.append(new[0] if new else ())
+        found |= dict.fromkeys(new)
     first = {_phrases(notation.spellings) for notation in reader.here.values()}
     ranked = sorted((c for c in found if keep_words or c in first), key=lambda clause: clause not in first)
     return Locked(
@@ -166,7 +173,7 @@ _TAG = re.compile(
     r"|\bembedding:[\w.\-/]*\w(?::[\d.]+)?"
     r"|(?<!\S)--[a-z]+[ =][\d.]+(?::[\d.]+)?(?!\S)"  # Midjourney's --ar 16:9
 )
-_NAME = re.compile(r"<[\w\-]+>|(?<![\w\-])[^\W_][\w\-]*_[\w\-]*[^\W_](?![\w\-])")
+_NAME = re.compile(r"<[\w\-]+>|(?<![\w\-])(?=[\w\-]*[^\W_]_[^\W_])[\w\-]+")
 _ESCAPED = re.compile(r"\\\(([^()\\\n]+)\\\)")
 _QUOTES = ('""', "“”", "''", "‘’", "«»", "„“", "「」", "『』")
 _QUOTED = re.compile(
@@ -282,12 +289,14 @@ def _exactly(typed: str, text: str) -> Iterator[tuple[int, int]]:
             yield start, stop
 
 
-def _take(places: Iterable[tuple[int, int]], taken: list[tuple[int, int]]) -> tuple[int, int] | None:
-    """The first of `places` that overlaps none of `taken`, which it is put to."""
-    free = (p for p in places if not any(p[0] < stop and start < p[1] for start, stop in taken))
-    if place := next(free, None):
-        taken.append(place)
-    return place
+def _take(count: int, places: Iterable[tuple[int, int]], taken: bytearray) -> list[tuple[int, int]]:
+    """The first `count` of `places` of which no character is `taken`; then theirs are."""
+    found = []
+    for start, stop in places:
+        if len(found) < count and not any(taken[start:stop]):
+            taken[start:stop] = b"\1" * (stop - start)
+            found.append((start, stop))
+    return found
 
 
 def _phrases(spellings: Iterable[str]) -> tuple[str, ...]:
@@ -300,6 +309,20 @@ def _phrases(spellings: Iterable[str]) -> tuple[str, ...]:
         if fold_phrase(phrase):
             phrases.append(phrase)
     return tuple(dict.fromkeys(phrases))
+
+
+def _clauses(part: str, here: Mapping[str, Notation]) -> Iterator[Sequence[str]]:
+    """Of the notations of `part`, then of its words."""
+    yield from (here[char].spellings for char in part if char in here)
+    yield from _Part(part, here).clauses()
+
+
+def _met(text: str, clauses: Iterable[tuple[str, ...]]) -> set[tuple[str, ...]]:
+    """Those of `clauses` that `text` meets: not those of a word that a notation cuts off, as in "(cat)s"."""
+    clauses = list(clauses)
+    blocks = [clauses[begin : begin + MAX_CLAUSES] for begin in range(0, len(clauses), MAX_CLAUSES)]
+    found = ((block, check(text, Constraints(require=block)).matches) for block in blocks)
+    return {clause for block, matches in found for clause, match in zip(block, matches, strict=True) if match}
 
 
 def _has(text: str, phrase: str) -> bool:
