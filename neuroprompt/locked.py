@@ -439,10 +439,11 @@ class _Part:
             if match.start() <= token.start < match.end()
         }
         self.stops, self.nots = _STOPS, _NOTS
-        keys = {part for token in self.tokens for part in token.key.split("'")}
-        language = max(_FOREIGN_STOPS, key=lambda name: len(keys & _foreign(name)[0]))
-        if len(keys & _foreign(language)[0]) > len(keys & _STOPS):
-            self.stops, self.nots = _STOPS | _foreign(language)[0], _foreign(language)[1]
+        keys = {token.key.partition("'")[0] for token in self.tokens if not token.capital}  # of "Los Angeles" none
+        language = max(_FOREIGN_STOPS, key=lambda name: len(keys & frozenset.union(*_foreign(name))))
+        stops, nots = _foreign(language)
+        if len(keys & (stops | nots)) > len(keys & (_STOPS | _NOTS)):
+            self.stops, self.nots = _STOPS | stops, nots | (_NOTS - stops)
         words = [token for token in self.tokens if token.kind == "w" and token.key not in self.stops]
         small = any(token.key in self.stops and not token.capital for token in self.tokens)
         # A capital says nothing where nearly all words have one, "Of" and "The" as well.

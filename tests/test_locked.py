@@ -59,6 +59,7 @@ def test_a_prompt_meets_its_own_clauses_and_keeps_what_is_verbatim(prompt, keep,
         ("no ink or wax", "no_ink|without_ink|without_any_ink|without_an_ink "
          "or_wax|nor_wax|without_wax|no_wax|without_any_wax|without_a_wax|"
          "or_waxes|nor_waxes|without_waxes|no_waxes|without_any_waxes"),
+        ("fox's den, no ink", "fox|foxes den|dens no_ink|without_ink|without_any_ink|without_an_ink"),
         ("not amused", "not_amused|never_amused"),
         ("it doesn't fit", "doesn't_fit|not_fit|never_fit"),
         ("no pairs of shoes", "no_pairs_of_shoes|without_pairs_of_shoes|without_any_pairs_of_shoes"),
