@@ -23,7 +23,8 @@ from neuroprompt.cli import main
 from neuroprompt.cli.commands import app
 from neuroprompt.cli.progress import Work
 from neuroprompt.enhancer import PromptEnhancer
-from neuroprompt.image_files import PictureInfo, read_metadata, save_image
+from neuroprompt.image_files import PictureInfo, from_tensor, read_metadata, save_image
+from neuroprompt.images import ImageGenerator
 from neuroprompt.models import locate
 from neuroprompt.programs import Stopped, run
 from neuroprompt.prompts import Prompt
@@ -107,6 +108,23 @@ def test_file_to_file_with_a_broken_line(command, tmp_path):
 def test_a_prompt_that_is_not_drawn_whole_is_said(command, tmp_path):
     code, _, err = command("image", "word " * 90, "--steps", 1, "-o", tmp_path / "a.png")
     assert code == 0 and "has 92 CLIP tokens, of which embedded reads the first 77" in err
+
+    code, _, err = command("image", "word " * 90, "--for", "flux", "--steps", 1, "-o", tmp_path / "a.png")
+    assert (code, err) == (0, "")
+
+
+def test_what_is_forbidden_and_what_a1111_writes_below_the_prompt_is_the_negative_prompt(command, tmp_path):
+    file, asked = tmp_path / "a.png", ("--enhance", "--forbid", "people", "--steps", 1)
+    code, _, err = command("image", "a cat\nNegative prompt: blurry", *asked, "--negative", "ugly", "-o", file)
+    made = read_metadata(file)
+    assert code == 0 and made["neuroprompt"]["original"] == "a cat" and "warning" not in err
+    assert made["neuroprompt"]["config"]["negative"] == "ugly, blurry, people"
+    assert "\nNegative prompt: ugly, blurry, people\nSteps: 1," in made["parameters"]
+    own = ImageGenerator.from_pretrained("embedded", device="cpu", steps=1, negative="ugly, blurry, people")
+    assert np.array_equal(Image.open(file), from_tensor(own([made["neuroprompt"]["text"]], [0])[0]))
+    code, _, err = command("image", "a cat", *asked, "--guidance", 1, "-o", file)
+    assert code == 0 and err.count("embedded takes no negative prompt as it is drawn with: it is left out") == 1
+    assert read_metadata(file)["neuroprompt"]["config"]["negative"] is None
 
 
 def test_a_prompt_beyond_the_window_warns(command):
@@ -593,6 +611,7 @@ def test_pickles_are_refused_with_the_reason(command, monkeypatch, tmp_path):
         ),
         (["image", "a cat", "-o", "a.png", "--size", "63"], "multiples of 8 pixels"),
         (["image", "a cat", "-o", "a.png", "--set", "cats"], "write name=value"),
+        (["image", "a cat", "-o", "a.png", "--for", "sd3"], "no family of generators 'sd3': choose from sd15, sd21"),
         (["image", "a cat", "-o", "a.png", "--set", "=9"], "write name=value"),
         (["image", "a cat", "-o", "a.png", "--set", "guidance=[[["], "guidance is '[[['"),
         (["image", "a cat", "-o", "a.png", "--steps", "99999999999"], "--steps"),

@@ -10,6 +10,7 @@ from neuroprompt.prompts import (
     Window,
     clip_tokenizer,
     count_clip_tokens,
+    join_negatives,
     modifier_key,
     normalise,
     split_negative,
@@ -167,3 +168,9 @@ def test_an_estimate_is_above_clips_count_and_what_is_saved_says_how_it_was_coun
     assert [Window.of(w).setting for w in (77, None, own)] == [77, None, {"tokens": 256, "counter": "T5"}]
     saved = Window.of(json.loads(json.dumps(own.setting)))
     assert saved == Window.estimated(256) and saved.count(text) > count_clip_tokens(text)
+
+
+def test_negative_prompts_are_joined_without_saying_anything_twice():
+    assert join_negatives("blurry, ugly", None, "Blurry", "", "text, ugly") == "blurry, ugly, text, ugly"
+    assert join_negatives("(worst quality:1.4), ", "people") == "(worst quality:1.4), people"
+    assert join_negatives(None, "") is None

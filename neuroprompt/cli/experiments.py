@@ -5,7 +5,7 @@ import re
 import shlex
 import sys
 from contextlib import ExitStack
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +15,7 @@ from neuroprompt.cli.options import (
     ConstraintOptions,
     Device,
     DrawingOptions,
+    Family,
     Generator,
     ImagesPerPrompt,
     Json,
@@ -32,6 +33,7 @@ from neuroprompt.cli.options import (
     load_policy,
     own_device,
     read_shard,
+    reads,
 )
 from neuroprompt.cli.progress import RESUMES, working
 from neuroprompt.extras import need
@@ -69,6 +71,7 @@ def evaluate(
     json_lines: Json = False,
     device: Device = None,
     generator: Generator = "embedded",
+    family: Family = None,
     drawing: DrawingOptions,
     rewards: RewardOptions,
     wish: ConstraintOptions,
@@ -91,6 +94,7 @@ def evaluate(
             refuse_same_file(file, Path(output, made))
     constraints = wish.read()
     part = read_shard(shard)
+    reads(generator, family)
     drawing.check(generator)
     texts = load_prompts(input, seed=seed)
     with ExitStack() as stack:
@@ -107,14 +111,25 @@ def evaluate(
         stack.enter_context(hold_shard(output, part))
         device = own_device(device)
         draw = drawing.load(generator, device)
+        reader, window = reads(draw, family)
         reward = PromptReward(
             draw,
             rewards.load([draw.name], device),
             images_per_prompt=images_per_prompt,
+            window=window,
             seed=seed,
             score_cache=score_cache,
         )
-        columns = parse_methods(methods, constraints, seed=seed, coherent=wish.coherent, device=device, reward=reward)
+        columns = parse_methods(
+            methods,
+            constraints,
+            seed=seed,
+            window=window,
+            family=reader,
+            coherent=wish.coherent,
+            device=device,
+            reward=reward,
+        )
         results = harness.evaluate(
             texts,
             columns,
@@ -150,6 +165,7 @@ def optimize(
     ),
     budget: int = option(64, "The pictures that a prompt may cost.", min=2, max=1_000_000),
     strategy: str = option("bayes", "How the pictures are spent: bayes, or best-of-n."),
+    search_negative: bool = option(False, "Search negative prompts, too, of a generator that takes them."),
     held_out: int = option(8, "The pictures with fresh seeds that the find is measured on, for honesty.", min=0),
     images_per_prompt: ImagesPerPrompt = 2,
     seed: Seed = 0,
@@ -161,6 +177,7 @@ def optimize(
     json_lines: Json = False,
     device: Device = None,
     generator: Generator = "embedded",
+    family: Family = None,
     drawing: DrawingOptions,
     rewards: RewardOptions,
     wish: ConstraintOptions,
@@ -184,7 +201,7 @@ def optimize(
     if bool(chat_url) != bool(chat_model):
         raise ValueError("a chat model needs both --chat-url and --chat-model")
     constraints = wish.read()
-    texts = prompts.read(constraints)
+    texts = prompts.read(constraints, window=reads(generator, family)[1])
     draws = output is not None and Path(output).suffix.lower() in SUFFIXES
     if draws and len(texts) > 1:
         raise ValueError(f"{output} is one picture, and there are {len(texts)} prompts: write a .jsonl file")
@@ -199,7 +216,14 @@ def optimize(
         from neuroprompt.search import optimize as search
         from neuroprompt.search import to_pairs as write_pairs
 
-        config = SearchConfig(strategy=strategy, budget=budget, held_out=held_out, seed=seed, coherent=wish.coherent)
+        config = SearchConfig(
+            strategy=strategy,
+            budget=budget,
+            held_out=held_out,
+            seed=seed,
+            negatives=search_negative,
+            coherent=wish.coherent,
+        )
         chat = Chat(chat_url, chat_model, os.environ.get("OPENAI_API_KEY")) if chat_url else None
         if to_pairs:
             from neuroprompt.data import check_folder as check_pairs
@@ -211,12 +235,13 @@ def optimize(
                 stack.enter_context(sole_writer(path))
         rewards.check()
         draw = drawing.load(generator, device)
+        reader, window = reads(draw, family)
         judge = rewards.load([draw.name], device)
         results = search(
             texts,
-            PromptReward(draw, judge, images_per_prompt=images_per_prompt, seed=seed),
-            load_policy(model, device),
-            config,
+            PromptReward(draw, judge, images_per_prompt=images_per_prompt, window=window, seed=seed),
+            load_policy(model, device).asked(family=reader),
+            replace(config, window=window),
             constraints=constraints,
             chat=chat,
             state=state,
@@ -229,9 +254,10 @@ def optimize(
             else:
                 _print(result)
         if draws:
-            best = results[0].text
-            info = PictureInfo(texts[0], best, seed, draw.name, asdict(draw.config))
-            save_image(draw.draw([best], [seed]).images[0], output, info)
+            best = results[0]
+            against = {"negative": best.negative} if best.negative else {}
+            info = PictureInfo(texts[0], best.text, seed, draw.name, asdict(draw.config) | against)
+            save_image(draw.draw([best.text], [seed], [best.negative]).images[0], output, info)
         elif output:
             write_file(output, "".join(json_line(result.to_dict()) for result in results).encode())
         if to_pairs:
@@ -244,6 +270,8 @@ def optimize(
 def _print(result: "SearchResult") -> None:
     """The find on standard output, and beside it what it is worth."""
     show(result.text)
+    if result.negative:
+        show(f"Negative prompt: {result.negative}")
     error = "" if result.held_out_error is None else f" ± {result.held_out_error:.2f}"
     found = "not measured on fresh seeds" if result.held_out is None else f"{result.held_out:+.2f}{error}"
     drawn = counted(result.images, "picture")

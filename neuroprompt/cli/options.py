@@ -392,8 +392,8 @@ def find(name: str, kind: str) -> None:
 def reads(generator: "str | ImageGenerator", family: str | None) -> "tuple[families.Family | None, Window]":
     """Who reads the prompts, and what they must fit: a generator of the family that the user says, or this one.
 
-    Of one that is loaded the window is its own. Of a mere name that says nothing, anything fits; of a generator of which
-    nothing is known, what CLIP reads.
+    Of one that is loaded the window is its own. For a name that says nothing, anything fits; and for a generator of
+    which nothing is known, what CLIP reads.
 
     Raises:
         ValueError: There is no such family.

@@ -14,6 +14,7 @@ from neuroprompt.cli.options import (
     ConstraintOptions,
     Device,
     DrawingOptions,
+    Family,
     Generator,
     ImagesPerPrompt,
     Json,
@@ -25,6 +26,7 @@ from neuroprompt.cli.options import (
     check_file,
     find,
     load_policy,
+    reads,
 )
 from neuroprompt.cli.progress import working
 from neuroprompt.terminal import console, say, show_json, visible
@@ -46,44 +48,52 @@ def image(
     json_lines: Json = False,
     device: Device = None,
     generator: Generator = "embedded",
+    family: Family = None,
     drawing: DrawingOptions,
     wish: ConstraintOptions,
 ) -> None:
     """Draw one picture; the file says how it was made.
 
-    That is A1111's text `parameters`, and the same as JSON.
+    That is A1111's text `parameters`, and the same as JSON. What is forbidden goes into the negative prompt, as does
+    what stands behind "Negative prompt:" below the prompt.
     """
     from neuroprompt.completions import check_prompt
     from neuroprompt.image_files import SUFFIXES, PictureInfo, save_image
     from neuroprompt.models import policy_for, reason
+    from neuroprompt.prompts import split_negative
 
     check_file(output, SUFFIXES)
     constraints = wish.read()
     if (constraints or not wish.coherent) and not enhance:
         raise ValueError("constraints are for the policy: add --enhance")
-    check_prompt(prompt, constraints)
+    prompt, negative = split_negative(prompt)
+    check_prompt(prompt, constraints, reads(generator, family)[1])
     drawing.check(generator)
     model = model or policy_for(generator)
     if enhance:
         find(model, "policy")
     with working("picture", "nothing is written") as work:
-        text = prompt
+        draw = drawing.load(generator, device, seeds="none")  # one picture is compared with no other
+        (reader, window), text = reads(draw, family), prompt
         if enhance:
             work.stage("rewriting")
-            text = load_policy(model, device)(prompt, constraints, coherent=wish.coherent).text
+            settings = {"coherent": wish.coherent, "window": window, "negative": negative}
+            made = load_policy(model, device).asked(family=reader)(prompt, constraints, **settings)
+            text, negative = made.text, made.negative
             say(text)
-        draw = drawing.load(generator, device, seeds="none")  # one picture is compared with no other
-        if (window := draw.window) and not window.holds(text):
+        negative = draw.negative_for(negative)
+        if (draw.window or family) and not window.holds(text):
             tokens = f"{window.count(text)} {window.counter} tokens"
             say(f"the prompt has {tokens}, of which {draw.name} reads the first {window.tokens}", "warning:", "yellow")
         work.stage("drawing")
         try:
-            drawn = draw.draw([text], [seed])
+            drawn = draw.draw([text], [seed], [negative])
         except RuntimeError as error:  # such as a size that no memory holds
             raise ValueError(f"cannot draw {text[:60]!r}: {reason(error)}") from error
     if drawn.flagged[0]:
         raise ValueError(f"the safety checker flagged the picture of {text[:60]!r}: try another seed or prompt")
-    info = PictureInfo(prompt, text, seed, draw.name, asdict(draw.config))
+    config = asdict(draw.config) | ({"negative": negative} if negative else {})
+    info = PictureInfo(prompt, text, seed, draw.name, config)
     save_image(drawn.images[0], output, info)
     if json_lines:
         show_json({"output": output} | asdict(info))
@@ -198,6 +208,7 @@ def grid(
     json_lines: Json = False,
     device: Device = None,
     generator: Generator = "embedded",
+    family: Family = None,
     drawing: DrawingOptions,
     rewards: RewardOptions,
     wish: ConstraintOptions,
@@ -214,6 +225,7 @@ def grid(
         check_file(str(page), (".html",))
     constraints = wish.read()
     texts = prompts.read(rows=rows)
+    reads(generator, family)
     drawing.check(generator)
     with working("picture", "nothing is written") as work:
         from neuroprompt.evaluation.comparison import compare_pictures
@@ -225,8 +237,18 @@ def grid(
         check_methods(methods, constraints, rows=rows)
         draw = drawing.load(generator, device, seeds="none")
         judge = rewards.load([draw.name], device)
-        reward = PromptReward(draw, judge, images_per_prompt=images_per_prompt, seed=seed)
-        columns = parse_methods(methods, constraints, coherent=wish.coherent, device=device, reward=reward, rows=rows)
+        reader, window = reads(draw, family)
+        reward = PromptReward(draw, judge, images_per_prompt=images_per_prompt, window=window, seed=seed)
+        columns = parse_methods(
+            methods,
+            constraints,
+            window=window,
+            family=reader,
+            coherent=wish.coherent,
+            device=device,
+            reward=reward,
+            rows=rows,
+        )
         total = len(texts) * len(columns) * images_per_prompt
         work.stage("rewriting")
         made = compare_pictures(

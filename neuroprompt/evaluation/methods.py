@@ -24,11 +24,12 @@ from neuroprompt.completions import append, check_prompt
 from neuroprompt.decoding import Constraints
 from neuroprompt.enhancer import TEMPERATURE, PromptEnhancer
 from neuroprompt.evaluation.peers import PeerRewriter
+from neuroprompt.families import Family
 from neuroprompt.models import identify, locate, policy_for
 from neuroprompt.modifiers import frequent_phrases
 from neuroprompt.policies import PolicyConfig
 from neuroprompt.prompt_files import read_lines
-from neuroprompt.prompts import CLIP_WINDOW
+from neuroprompt.prompts import CLIP_WINDOW, Window, WindowLike
 from neuroprompt.search import SearchConfig, optimize
 from neuroprompt.terminal import counted
 
@@ -55,6 +56,7 @@ class Method:
         rewrite: Plain prompts in, one prompt for each out, in order. They have been checked.
         settings: What the results depend on besides the plain prompts, as JSON types.
         constraints: What the results obey.
+        window: What the results fit.
         whole: Whether it must get all prompts at once, since their places count; the others may get them in parts.
         prepare: Loads what takes a while, so that it is not counted as time for rewriting.
     """
@@ -63,13 +65,14 @@ class Method:
     rewrite: Callable[[Sequence[str]], list[str]]
     settings: Mapping[str, Any] = field(default_factory=dict)
     constraints: Constraints | None = None
+    window: WindowLike = CLIP_WINDOW
     whole: bool = False
     prepare: Callable[[], object] = lambda: None
 
     def check(self, prompts: Sequence[str]) -> None:
         """Raise what `__call__` would raise for a prompt, before anything is loaded."""
         for prompt in prompts:
-            check_prompt(prompt, self.constraints, self.settings.get("window", CLIP_WINDOW))
+            check_prompt(prompt, self.constraints, self.window)
 
     def negative(self, generator: "ImageGenerator") -> str | None:
         """What the prompts are drawn with that the constraints forbid, if the generator takes it."""
@@ -91,7 +94,8 @@ def parse_methods(
     constraints: Constraints | None = None,
     *,
     seed: int = 0,
-    window: int = CLIP_WINDOW,
+    window: WindowLike = CLIP_WINDOW,
+    family: Family | None = None,
     coherent: bool = True,
     device: str | None = None,
     reward: "PromptReward | None" = None,
@@ -121,7 +125,8 @@ def parse_methods(
         specs: The methods, in the order of the columns.
         constraints: What the constrained policies' prompts must and must not say.
         seed: What a method makes of a prompt depends on the prompt, the seed and the settings alone.
-        window: CLIP tokens that a rewritten prompt may have.
+        window: What a rewritten prompt must fit: a `prompts.Window`, or a number of CLIP tokens.
+        family: What reads the prompts, of which chat models are told whether it wants tags or prose.
         coherent: Whether policies and searches leave out modifiers that a person would not sign (see `judge`); the
             baselines and other people's rewriters are taken as they are.
         device: For the policies and peers.
@@ -140,7 +145,7 @@ def parse_methods(
     if twice := next((name for i, name in enumerate(names) if name in names[:i]), None):
         raise ValueError(f"the method {twice!r} is given twice")
     marked = any(name.endswith(_MARK) for name in names)
-    load = cache(lambda source: PromptEnhancer.from_pretrained(source, device=device))
+    load = cache(lambda source: PromptEnhancer.from_pretrained(source, device=device).asked(family=family))
 
     def make(name: str) -> Method:
         base = name.removesuffix(_MARK)
@@ -156,7 +161,9 @@ def parse_methods(
             raise ValueError(f"{name}: no constraints are given")
         wish = constraints if kind in _POLICIES and (name != base or not marked) else None
         return kind(
-            name, _Making(load, seed, window, coherent, device, reward, rows, decoding, wish or None), *match.groups()
+            name,
+            _Making(load, seed, Window.of(window), coherent, device, reward, rows, decoding, wish or None),
+            *match.groups(),
         )
 
     methods = [make(name) for name in names]
@@ -183,7 +190,7 @@ class _Making(NamedTuple):
 
     load: Callable[[str], PromptEnhancer]
     seed: int
-    window: int
+    window: Window
     coherent: bool
     device: str | None
     reward: "PromptReward | None"
@@ -255,12 +262,15 @@ def _of_policy(name: str, making: _Making, source: str, rewrite: Callable[..., l
     if facts and making.reward is None:
         raise ValueError(f"{name}: pictures choose here, by a reward, and there is none")
     settings = {"seed": making.seed, "window": making.window, "coherent": making.coherent} | making.decoding
-    facts = settings | {"policy": source, "weights": identify(source, "policy")} | facts
+    facts = (
+        settings | {"window": making.window.setting, "policy": source, "weights": identify(source, "policy")} | facts
+    )
     return Method(
         name,
         lambda prompts: rewrite(prompts, making.load(source), settings),
         facts | ({"constraints": asdict(making.wish)} if making.wish else {}),
         making.wish,
+        making.window,
         prepare=lambda: making.load(source),
     )
 
@@ -274,7 +284,7 @@ def _plain(name: str, making: _Making) -> Method:
 
 def _suffix(name: str, making: _Making) -> Method:
     suffix = [term for term, _ in frequent_phrases()[:MODIFIERS]]
-    settings = {"suffix": suffix, "window": making.window}
+    settings = {"suffix": suffix, "window": making.window.setting}
     return Method(name, lambda prompts: [append(prompt, suffix, making.window)[0] for prompt in prompts], settings)
 
 
@@ -282,7 +292,7 @@ def _random(name: str, making: _Making) -> Method:
     def rewrite(prompts: Sequence[str]) -> list[str]:
         return [append(prompt, _random_modifiers(prompt, making.seed), making.window)[0] for prompt in prompts]
 
-    return Method(name, rewrite, {"seed": making.seed, "window": making.window})
+    return Method(name, rewrite, {"seed": making.seed, "window": making.window.setting})
 
 
 def _template(name: str, making: _Making, path: str) -> Method:

@@ -12,7 +12,6 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
-from functools import partial
 from hashlib import blake2b
 from pathlib import Path
 from types import ModuleType
@@ -418,7 +417,8 @@ def _window(pipeline: diffusers.DiffusionPipeline, most: int | None) -> Window |
         elif most and not isinstance(tokenizer, transformers.PreTrainedTokenizerBase):  # a processor of pictures, too
             found = Window.estimated(most)
         elif most:
-            found = Window(most, name, partial(_count, pipeline, tokenizer))
+            # A function: where settings are copied, a `partial` would be, too, and the pipeline with it.
+            found = Window(most, name, lambda text, own=tokenizer: _count(pipeline, own, text))
     return found
 
 

@@ -12,12 +12,13 @@ import numpy as np
 from neuroprompt.completions import check_prompt
 from neuroprompt.decoding import Constraints
 from neuroprompt.enhancer import PromptEnhancer
-from neuroprompt.prompts import CLIP_WINDOW
+from neuroprompt.prompts import CLIP_WINDOW, Window, WindowLike
 from neuroprompt.scoring import PromptReward, combined, known_mean
 
 from .candidates import Space
 from .chat import Chat, Wish
 from .journal import Journal, missing
+from .negatives import PHRASES
 from .proposals import PolicyProposals, Proposer
 from .results import Measurement, SearchResult, pareto_front
 from .strategies import STRATEGIES, Draw, Propose, Search, Steps
@@ -33,7 +34,8 @@ class SearchConfig:
             count; those of the held-out estimate come on top.
         held_out: Fresh seeds that winner and original are drawn with after the choice; 0 is without.
         seed: Another seed, another search. The same call gives the same result.
-        window: CLIP tokens that a rewrite may have.
+        window: What a rewrite must fit: a `prompts.Window`, or a number of CLIP tokens.
+        negatives: Search negative prompts beside the rewrites (see `negatives`). The original's is empty.
         coherent: Draw no modifiers that a person would not sign (see `judge`).
         axes: Components of the Pareto front; by default clip and aesthetic where both are measured, else all.
     """
@@ -42,7 +44,8 @@ class SearchConfig:
     budget: int = 64
     held_out: int = 8
     seed: int = 0
-    window: int = CLIP_WINDOW
+    window: WindowLike = CLIP_WINDOW
+    negatives: bool = False
     coherent: bool = True
     axes: tuple[str, ...] = ()
 
@@ -118,8 +121,8 @@ def optimize(
         A `SearchResult` for a text, and a list of them, in order, for a sequence.
 
     Raises:
-        ValueError: A prompt is empty, the constraints cannot be met, the budget is too small for one rewrite, or
-            `state` belongs to another search.
+        ValueError: A prompt is empty, the constraints cannot be met, the budget is too small for one rewrite, the
+            generator takes no negative prompts and these are searched, or `state` belongs to another search.
         BusyError: Another search writes `state`.
         DrawingError: A prompt cannot be drawn or scored.
     """
@@ -134,14 +137,20 @@ def optimize(
         )
     if unknown := [axis for axis in config.axes if axis not in _components(reward)]:
         raise ValueError(f"the axis {unknown[0]!r} is no component: there are {', '.join(_components(reward))}")
+    if config.negatives and not reward.generator.takes_negative:
+        raise ValueError(
+            f"{reward.generator.name} takes no negative prompt as it is drawn with, so there is none to search: draw "
+            "with guidance, or with another generator"
+        )
     if isinstance(propose, PromptEnhancer):
         propose = PolicyProposals(propose, config.window, coherent=config.coherent)
     distinct = list(dict.fromkeys(texts))
+    against = reward.generator.negative_for
     encode = _encoder(reward)
     runs = {
         text: _Run(
             Search(
-                Space(text, constraints, config.window, config.coherent),
+                Space(text, constraints, config.window, config.coherent, against, config.negatives),
                 config.budget,
                 each,
                 _hash(config.seed, text),
@@ -155,14 +164,14 @@ def optimize(
         for text in distinct
     }
     complete, estimates = True, {}
-    with Journal(state, _settings(distinct, reward, propose, config, constraints, chat)) as journal:
+    with Journal(state, _settings(distinct, reward, propose, config, constraints, chat, against)) as journal:
         try:
             while pending := [run for run in runs.values() if run.wants is not None]:
                 if wishing := [run for run in pending if isinstance(run.wants, Propose)]:
                     _answer(wishing, propose, chat, journal, config)
                     continue
                 wanted = {run.original: [(text, run.seed + k) for text, k in run.wants.pictures] for run in pending}
-                _measure(wanted, reward, journal, on_picture)
+                _measure(wanted, runs, reward, journal, on_picture)
                 for run in pending:
                     run.receive([journal.pictures[run.original][picture] for picture in wanted[run.original]])
                 if on_round:
@@ -173,7 +182,7 @@ def optimize(
                 text: [(t, s) for t in dict.fromkeys((text, run.search.pick)) for s in fresh[text]]
                 for text, run in runs.items()
             }
-            _measure(wanted, reward, journal, on_picture)
+            _measure(wanted, runs, reward, journal, on_picture)
             for text, run in runs.items():
                 if config.held_out:
                     rows = [[journal.pictures[text][t, s] for s in fresh[text]] for t in (run.search.pick, text)]
@@ -246,20 +255,23 @@ class _Run:
         search, names = self.search, _components(self.reward)
         measured = [
             Measurement(
-                text,
-                search.space.modifiers[text],
+                search.space.drawn[text].text,
+                search.space.drawn[text].modifiers,
                 search.mean(text),
                 dict(zip(names, known_mean(np.array([row[0] for row in self.rows[text]]).T).tolist(), strict=True)),
                 len(values),
                 text != self.original or search.space.original_allowed,
+                search.space.drawn[text].negative,
             )
             for text, values in search.values.items()
         ]
-        warning = None if search.space.open else f"left as it is: it fills the window of {search.space.window} tokens"
+        full = f"left as it is: it fills the window of {search.space.window.tokens} tokens"
+        warning, best = None if search.space.open else full, search.space.drawn[search.pick]
         return SearchResult(
             original=self.original,
-            text=search.pick,
-            modifiers=search.space.modifiers[search.pick],
+            text=best.text,
+            modifiers=best.modifiers,
+            negative=best.negative,
             selected=self.search.gain,
             held_out=held_out,
             held_out_error=error,
@@ -300,6 +312,7 @@ def _wish(run: _Run) -> Wish:
 
 def _measure(
     wanted: Mapping[str, Sequence[tuple[str, int]]],
+    runs: Mapping[str, _Run],
     reward: PromptReward,
     journal: Journal,
     on_picture: Callable[[], None] | None,
@@ -313,9 +326,17 @@ def _measure(
     size = _PART * getattr(getattr(reward.generator, "config", None), "batch_size", 16)
     for start in range(0, len(todo), size):
         part = todo[start : start + size]
-        originals, texts, seeds = zip(*part, strict=True)
+        originals, candidates, seeds = zip(*part, strict=True)
         on_image = (lambda *_: on_picture()) if on_picture else None
-        measured = reward.measure(texts, originals, seeds, on_image=on_image, use_cache=False)
+        drawn = [runs[o].search.space.drawn[candidate] for o, candidate in zip(originals, candidates, strict=True)]
+        measured = reward.measure(
+            [d.text for d in drawn],
+            originals,
+            seeds,
+            [d.negative for d in drawn],
+            on_image=on_image,
+            use_cache=False,
+        )
         columns = [measured.scores[name] for name in _components(reward)]
         rows = list(zip(np.column_stack(columns).tolist(), measured.flagged.tolist(), strict=True))
         for (original, text, seed), row in zip(part, rows, strict=True):
@@ -356,7 +377,7 @@ def _default_axes(reward: PromptReward) -> tuple[str, ...]:
     return found if all(found) else tuple(names)
 
 
-def _settings(distinct, reward, propose, config, constraints, chat) -> dict[str, object]:
+def _settings(distinct, reward, propose, config, constraints, chat, against) -> dict[str, object]:
     """All that a search depends on, as JSON types."""
     components = [
         [c.reward.name, c.reward.fingerprint, c.weight, c.cap, reward.scales[c.reward.name]]
@@ -372,7 +393,11 @@ def _settings(distinct, reward, propose, config, constraints, chat) -> dict[str,
         "policy": getattr(propose, "name", type(propose).__name__),
         "constraints": asdict(constraints) if constraints else None,
         "chat": [chat.url, chat.model] if chat else None,
-        **{name: value for name, value in asdict(config).items() if name != "axes"},
+        **{name: value for name, value in vars(config).items() if name not in ("axes", "window", "negatives")},
+        "window": Window.of(config.window).setting,
+        # Where there are none, what is known of older searches stays good.
+        **({"negatives": list(PHRASES)} if config.negatives else {}),
+        **({"negative": negative} if (negative := against(*constraints.forbid) if constraints else None) else {}),
     }
 
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from neuroprompt.decoding import Constraints
 from neuroprompt.enhancer import TEMPERATURE, PromptEnhancer
 from neuroprompt.models import identify
-from neuroprompt.prompts import CLIP_WINDOW
+from neuroprompt.prompts import CLIP_WINDOW, WindowLike
 
 
 class Ask(NamedTuple):
@@ -35,11 +35,11 @@ class PolicyProposals:
 
     Args:
         enhancer: The policy.
-        window: CLIP tokens that a prompt may have.
+        window: What a prompt must fit: a `prompts.Window`, or a number of CLIP tokens.
         sampling: `temperature`, `top_k`, `top_p`, `num_beams`, `batch_size` and the like of `PromptEnhancer.rewrite`.
     """
 
-    def __init__(self, enhancer: PromptEnhancer, window: int = CLIP_WINDOW, **sampling):
+    def __init__(self, enhancer: PromptEnhancer, window: WindowLike = CLIP_WINDOW, **sampling):
         self.enhancer, self.window, self.sampling = enhancer, window, sampling
         source = enhancer.model.name_or_path  # nothing for a model that was made in memory
         self.name = identify(source, "policy") if source else type(enhancer.model).__name__

@@ -24,6 +24,7 @@ class Measurement:
         scores: Mean of each component, raw.
         pictures: How many were drawn of it; the fewer, the more of a good reward is luck.
         allowed: Whether it meets the constraints (the user's own text may not).
+        negative: The negative prompt that it was drawn with; None for none but the generator's own.
     """
 
     text: str
@@ -32,6 +33,7 @@ class Measurement:
     scores: dict[str, float]
     pictures: int
     allowed: bool = True
+    negative: str | None = None
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,7 @@ class SearchResult:
         measured: Everything that was drawn, the best reward first.
         complete: False where the search was stopped early.
         warning: Why nothing was searched, if nothing was.
+        negative: The winner's negative prompt; None for none but the generator's own.
     """
 
     original: str
@@ -72,6 +75,7 @@ class SearchResult:
     measured: tuple[Measurement, ...]
     complete: bool = True
     warning: str | None = None
+    negative: str | None = None
 
     @property
     def improvement(self) -> float:

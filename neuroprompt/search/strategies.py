@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from neuroprompt.prompts import Prompt
 from neuroprompt.scoring import known_mean
 
 from .candidates import Space, keys
@@ -97,12 +98,17 @@ class Search:
         return float(known_mean(np.array(list(self.values[text].values())[:pictures])))
 
     def features(self, texts: Sequence[str]) -> np.ndarray:
-        """What each text is: as the generator reads it, or where that is not known, which modifiers it has. (n, d)"""
+        """What each text is: as the generator reads it, and its negative prompt where these are searched; or where that
+        is not known, which modifiers it has, and which phrases there. (n, d)"""
+        drawn = [self.space.drawn[text] for text in texts]
         if self.encode:
-            if new := [text for text in texts if text not in self._features]:
+            sides = [[d.text for d in drawn]] + [[d.negative or "" for d in drawn]] * self.space.negatives
+            if new := [text for text in dict.fromkeys(itertools.chain(*sides)) if text not in self._features]:
                 self._features |= zip(new, self.encode(new), strict=True)
-            return np.stack([self._features[text] for text in texts])
-        sets = [keys(self.space.modifiers[text]) for text in texts]
+            return np.hstack([np.stack([self._features[text] for text in side]) for side in sides])
+        sets = [
+            keys(d.modifiers) | {f"no {key}" for key in keys(Prompt.parse(d.negative or "").segments)} for d in drawn
+        ]
         columns = {name: i for i, name in enumerate(dict.fromkeys(name for own in sets for name in sorted(own)))}
         has = np.zeros((len(texts), len(columns)))
         for row, own in zip(has, sets, strict=True):
@@ -173,7 +179,8 @@ class Search:
 
     def _best(self) -> list[tuple[str, float]]:
         known = [text for text in self.values if math.isfinite(self.mean(text))]
-        return [(text, self.mean(text)) for text in sorted(known, key=self.mean, reverse=True)[:8]]
+        best = sorted(known, key=self.mean, reverse=True)[:8]
+        return [(self.space.drawn[text].text, self.mean(text)) for text in best]
 
     def _texts(self, proposals: Iterable[Sequence[str]]) -> list[str]:
         return [text for modifiers in proposals if (text := self.space.text(modifiers, self.random))]

@@ -84,8 +84,8 @@ def test_a_picture_without_a_finite_score_says_nothing(strategy):
     """The others of its prompt count, and those of the original with other seeds."""
 
     class Half(World):
-        def measure(self, texts, originals, seeds, **settings):
-            measured = super().measure(texts, originals, seeds, **settings)
+        def measure(self, texts, originals, seeds, *arguments, **settings):
+            measured = super().measure(texts, originals, seeds, *arguments, **settings)
             measured.scores["beauty"][np.array(seeds) % 2 == 0] = np.nan
             return measured
 
@@ -115,6 +115,38 @@ def test_all_that_is_drawn_keeps_text_window_and_constraints(strategy):
     assert result.text in rewrites  # the user's own text does not meet them, and is drawn to be compared with
     assert [m.allowed for m in result.measured if m.text == prompt] == [False]
     assert all(m.allowed for m in result.front)
+
+
+def faults(negative):
+    return any(phrase in (negative or "") for phrase in ("ugly", "blurry", "deformed"))
+
+
+class Against(World):
+    """What is worth most is to lead away from faults."""
+
+    def measure(self, texts, originals, seeds, negatives=None, **settings):
+        measured = super().measure(texts, originals, seeds, negatives, **settings)
+        measured.scores["beauty"] += [6.0 * faults(negative) for negative in negatives]
+        return measured
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_negative_prompts_are_searched_beside_the_rewrites(strategy, tmp_path):
+    prompts, state = [f"subject {i}" for i in range(6)], tmp_path / "state.json"
+    results = search(prompts, strategy, 48, Against(), negatives=True, state=state)
+    assert sum(faults(result.negative) for result in results) >= 5
+    for result in results:
+        assert [m.negative for m in result.measured if m.text == result.original and not m.modifiers][-1:] == [None]
+        best = next(m for m in result.measured if (m.text, m.negative) == (result.text, result.negative))
+        assert best.modifiers == result.modifiers and "Negative" not in result.text
+    world = Against()
+    assert search(prompts, strategy, 48, world, negatives=True, state=state) == results and not world.drawn
+    assert all(result.negative is None for result in search(prompts[:2], strategy, 48, Against()))
+    with pytest.raises(ValueError, match="belongs to a search with other"):
+        search(prompts, strategy, 48, World(), state=state)
+    world.generator.takes_negative = False
+    with pytest.raises(ValueError, match=r"^world takes no negative prompt .* none to search"):
+        search(prompts, strategy, 48, world, negatives=True)
 
 
 def test_a_prompt_without_room_is_left_as_it_is():
@@ -199,7 +231,7 @@ def test_end_to_end_on_the_embedded_models(strategy, enhancer, tmp_path):
         rewards="pickscore:1.0,clip:0,aesthetic:0", reward_model="embedded", generator={"steps": 1}, images_per_prompt=1
     )
     prompts, state = ["boy on a horse", "a castle"], tmp_path / "s.json"
-    config = SearchConfig(strategy, budget=8, held_out=1)
+    config = SearchConfig(strategy, budget=8, held_out=1, negatives=strategy == "bayes")
     rounds = []
     reward = build_reward(arguments, "cpu")
     results = optimize(prompts, reward, enhancer, config, state=state, on_round=rounds.append)
@@ -207,6 +239,7 @@ def test_end_to_end_on_the_embedded_models(strategy, enhancer, tmp_path):
     for prompt, result in zip(prompts, results, strict=True):
         assert result.text.startswith(prompt) and 1 < result.images <= 8 and len(result.front) >= 1
         assert set(result.measured[0].scores) == {"pickscore", "clip", "aesthetic"}
+        assert any(m.negative for m in result.measured) == config.negatives
     content = json.loads(state.read_text())
     first = {prompt: len(result.curve) and result.curve[0][0] for prompt, result in zip(prompts, results, strict=True)}
     for prompt in prompts:  # as a kill after the first round would have left it

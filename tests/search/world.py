@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 
 from neuroprompt.decoding import Constraints
-from neuroprompt.prompts import Prompt, modifier_key
+from neuroprompt.prompts import Prompt, join_negatives, modifier_key
 from neuroprompt.rewards import Component, RewardSet
 from neuroprompt.scoring import Measured, PromptReward
 from neuroprompt.search import Ask, SearchConfig, optimize
@@ -33,7 +33,13 @@ class World(PromptReward):
     """Modifiers with utilities of their own, per prompt; more than five get in each other's way; pairs interact."""
 
     def __init__(self, noise=0.45, luck=0.6, **settings):
-        generator = SimpleNamespace(fingerprint="world", config=SimpleNamespace(batch_size=16))
+        generator = SimpleNamespace(
+            name="world",
+            fingerprint="world",
+            config=SimpleNamespace(batch_size=16),
+            takes_negative=True,
+            negative_for=join_negatives,
+        )
         names = {"beauty": 1.0, "clip": 0.0, "aesthetic": 0.0}
         components = [Component(SimpleNamespace(name=n, fingerprint=n), w) for n, w in names.items()]
         super().__init__(generator, RewardSet(components), **settings)
@@ -46,7 +52,7 @@ class World(PromptReward):
         value += sum(0.3 * unit("pair", a, b) for a in modifiers for b in modifiers if a < b)
         return value - 0.4 * max(0, len(modifiers) - 5) ** 2
 
-    def measure(self, texts, originals, seeds, on_image=None, use_cache=True):
+    def measure(self, texts, originals, seeds, negatives=None, on_image=None, use_cache=True):
         self.calls += 1
         if self.stop_after is not None and self.calls > self.stop_after:
             raise KeyboardInterrupt
@@ -78,6 +84,6 @@ def policy(asks: list[Ask], seed: int):
 
 def search(prompts, strategy="bayes", budget=32, reward=None, propose=policy, **settings):
     config = SearchConfig(
-        strategy, budget, **{k: settings.pop(k) for k in ("held_out", "seed", "axes") if k in settings}
+        strategy, budget, **{k: settings.pop(k) for k in ("held_out", "seed", "axes", "negatives") if k in settings}
     )
     return optimize(prompts, reward or World(), propose, config, **settings)
