@@ -62,6 +62,7 @@ def document() -> str:
             parts += [_first_line(kind), _fields(kind)]
     parts += ["## An image generator", _GENERATOR, _fields(GeneratorConfig)]
     parts += ["### Behind a URL", _REMOTE, _fields(RemoteConfig, of=GeneratorConfig)]
+    parts += ["## Families of generators", _FAMILIES, _families()]
     parts += ["## Somebody else's rewriter", _PEER, _fields(PolicyConfig)]
     parts += ["## A policy's own settings", _POLICY]
     return "\n\n".join(part for part in parts if part) + "\n"
@@ -117,6 +118,19 @@ def _fields(kind: type, of: type | None = None) -> str:
 def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
     lines = [head, ("---",) * len(head), *((cell.replace("|", "\\|") for cell in row) for row in rows)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _families() -> str:
+    from neuroprompt.families import FAMILIES
+
+    rows = []
+    for family in FAMILIES.values():
+        negative = "yes" if family.negative else "no"
+        if family.guidance and not family.negative:
+            negative = f"with `{family.guidance}` above 1"
+        pipelines = ", ".join(f"`{name}`" for name in family.pipelines)
+        rows.append((f"`{family.name}`", f"{family.tokens} of {family.encoder}", family.dialect, negative, pipelines))
+    return _table(("`--for`", "tokens that are read", "wants", "takes a negative prompt", "diffusers' pipelines"), rows)
 
 
 def _first_line(kind: type) -> str:
@@ -175,6 +189,9 @@ _GENERATOR = """\
 _REMOTE = """\
 `RemoteConfig`: likewise, where the generator is a URL ([images](images.md#generators-behind-a-url)). Of the settings
 above it has `steps`, `guidance`, `true_cfg`, `size`, `negative`, `scheduler` and `batch_size`."""
+_FAMILIES = """\
+What is known of a generator by its pipeline or its name, or where `--for` says it
+([images](images.md#what-is-read-of-a-prompt))."""
 _PEER = "`PolicyConfig`: the keys of a YAML file, for `--model FILE.yaml` and the method `template:FILE.yaml`."
 _POLICY = """\
 | key of `generation_config.json` | what it is |

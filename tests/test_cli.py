@@ -767,6 +767,15 @@ def test_a_search_draws_the_best_and_writes_pairs(command, tmp_path):
     assert made["original"] == "a cat" and made["text"] == out.strip()
     found = json.loads(command("optimize", "a cat", *few, "--state", tmp_path / "state.json", "--json")[1])
     assert found["text"] == out.strip() and found["complete"] and found["original"] == "a cat"
+    searched = ("optimize", "a cat", "--search-negative", *few)
+    code, out, err = command(*searched, "--budget", 16, "-o", tmp_path / "best.png", "--json")
+    best = json.loads(out)
+    drawn = [row["negative"] for row in best["measured"]]
+    assert code == 0 and None in drawn and len(set(drawn)) > 3 and best["negative"] in drawn, err
+    made = read_metadata(tmp_path / "best.png")["neuroprompt"]
+    assert (made["text"], made["config"]["negative"]) == (best["text"], best["negative"])
+    code, _, err = command(*searched, "--guidance", 1)
+    assert code == 2 and "embedded takes no negative prompt as it is drawn with, so there is none to search" in err
     code, *_ = command("optimize", "a cat", "an owl", *few, "-o", tmp_path / "finds.jsonl")
     assert code == 0 and len((tmp_path / "finds.jsonl").read_text().splitlines()) == 2
     code, _, err = command("optimize", "a cat", "an owl", *few, "-o", tmp_path / "best.png")

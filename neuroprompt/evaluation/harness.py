@@ -40,7 +40,7 @@ from neuroprompt.experiments import (
     write_whole,
 )
 from neuroprompt.files import BusyError, sole_writer
-from neuroprompt.prompts import count_clip_tokens
+from neuroprompt.prompts import Window, count_clip_tokens
 from neuroprompt.rewards.encoders import EmbeddingReward
 from neuroprompt.scoring import PromptReward
 
@@ -149,6 +149,7 @@ def _measure(
     if len(texts) != len(chunk) or not all(isinstance(text, str) and text.strip() for text in texts):
         raise ValueError(f"a method made {len(texts)} prompts of {len(chunk)}, or an empty one: one for each is wanted")
     scores, flagged = measure(reward, chunk, texts, negative)
+    window = Window.of(reward.window)
     for i, (prompt, text) in enumerate(zip(chunk, texts, strict=True)):
         yield {
             "original": prompt,
@@ -156,6 +157,7 @@ def _measure(
             "scores": {name: raw[i] for name, raw in scores.items()},
             "flagged": flagged[i],
             "clip_tokens": count_clip_tokens(text),
+            **({} if window == Window() else {"too_long": not window.holds(text)}),
             "satisfied": bool(check(text, wish)) if wish else None,
             **_negative(negative),
         }

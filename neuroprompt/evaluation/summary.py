@@ -232,7 +232,7 @@ class _MethodData:
         self.count += 1
         self.seconds += record["seconds"]
         self.tokens += record["clip_tokens"]
-        self.exceed += record["clip_tokens"] > CLIP_WINDOW
+        self.exceed += record.get("too_long", record["clip_tokens"] > CLIP_WINDOW)
         self.constrained += record["satisfied"] is not None
         self.satisfied += bool(record["satisfied"])
         original, text = record["original"], record["text"]

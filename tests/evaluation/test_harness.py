@@ -31,6 +31,7 @@ from neuroprompt.files import BusyError
 from neuroprompt.image_files import read_metadata
 from neuroprompt.images import Drawing, ImageGenerator
 from neuroprompt.pages.tables import print_tables
+from neuroprompt.prompts import Window
 from neuroprompt.rewards import load_rewards
 from neuroprompt.scoring import PromptReward
 from neuroprompt.statistics import bootstrap, compare
@@ -116,6 +117,17 @@ def test_what_is_forbidden_is_the_negative_prompt_of_its_method(reward, tmp_path
     assert json.loads((tmp_path / "settings.json").read_text())["methods"]["careful"]["negative"] == "blurry, red"
     (row,) = read_metadata(tmp_path / "examples.png")["neuroprompt"]["rows"]
     assert [cell.get("negative") for cell in row["cells"]] == [None, None, "blurry, red"]
+
+
+def test_too_long_is_what_the_window_does_not_hold(reward, tmp_path):
+    short = reward.replace(window=Window(7, "words", lambda text: len(text.split())))
+    results = evaluate(
+        ["a castle", "a b c d e f g h i j"], parse_methods("plain,suffix", window=short.window), short, tmp_path
+    )
+    assert [of["exceed_window"] for of in results["methods"].values()] == [0.5, 0.5]
+    assert [record["too_long"] for record in read_records(tmp_path)] == [False, True] * 2
+    settings = json.loads((tmp_path / "settings.json").read_text())
+    assert settings["window"] == settings["methods"]["suffix"]["window"] == {"tokens": 7, "counter": "words"}
 
 
 def test_intervals_and_tests_are_those_of_the_statistics(undisturbed):

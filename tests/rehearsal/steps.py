@@ -446,6 +446,18 @@ def _commands() -> list[Step]:
             makes=("best.png",),
         ),
         Step(
+            "search: negative prompts",
+            'neuroprompt optimize "boy on a horse" --search-negative -o best.png',
+            "--steps 1 --budget 16 --held-out 2",
+            makes=("best.png",),
+        ),
+        Step(
+            "images: a negative prompt",
+            'neuroprompt image "a castle" --enhance --forbid people --negative blurry -o castle.png',
+            "--steps 1",
+            makes=("castle.png",),
+        ),
+        Step(
             "README: study",
             "neuroprompt study --axes style,booster --input prompts.txt -o results/modifiers",
             f"{DRAW} --levels 2",
