@@ -7,6 +7,10 @@ Two data sets are made from one source of prompts that people wrote:
   arXiv 2311.12229; they needed a second model to make plain prompts, a cut needs none and keeps the subject).
 - **plain** (`prompt`): short prompts without any modifier, the queries of reinforcement learning.
 
+For a policy that retells (`format: retell`) the completion is the expert prompt itself, prose or tags, and its plain
+prompts are made of it by leaving out (`neuroprompt.degrading`); or both are the user's own. Either way all that a plain
+prompt says is in its expert prompt, for that is what the policy will be held to: `check_said`.
+
 Every step is a function from `Dataset` to `Dataset` and the counts at each are written into the data card. What of a
 completion is worth learning is decided modifier by modifier in `neuroprompt.targets`.
 """
@@ -29,14 +33,18 @@ from rich.console import Console
 
 from neuroprompt.artists import names_celebrity
 from neuroprompt.coherence import controls
+from neuroprompt.degrading import core, degrade, unsaid
 from neuroprompt.files import sole_writer
-from neuroprompt.judge import ARTISTS
+from neuroprompt.judge import ARTISTS, Judge
 from neuroprompt.models import ModelError, check_hub
 from neuroprompt.modifiers import categorise
 from neuroprompt.prompts import Prompt, count_clip_tokens, modifier_key, normalise
 from neuroprompt.targets import KEPT, REASONS, mend
 
 SPLITS = ("train", "validation", "test")
+FORMATS = ("continue", "retell")
+"""What a policy does with a plain prompt."""
+_PAIRS = (("short", "long"), ("plain", "expert"), ("prompt", "completion"), ("prompt", "text"))
 
 # Hub data sets whose files cannot be found by their id alone (loading scripts are gone from `datasets`).
 _HUB_FILES = {
@@ -51,9 +59,12 @@ class DataConfig:
     """What to read and what to keep.
 
     Args:
+        format: What is learnt: to `continue` a plain prompt, or to `retell` it.
         source: A .parquet, .csv, .jsonl or .txt file, or the id of a hub data set.
         source_config: The configuration of the hub data set, such as `2m_text_only` of `poloclub/diffusiondb`.
-        column: The column with the prompts; by default `prompt`, `Prompt`, `text` or `caption`, whichever is there.
+        column: The column with the prompts; by default `prompt`, `Prompt`, `text` or `caption`, whichever is there. To
+            retell, two columns `short` and `long` (or `plain` and `expert`, `prompt` and `completion` or `text`) are
+            taken as pairs as they are; those whose long text leaves out what the short one says are dropped.
         limit: Read that many rows only; 0 reads all.
         min_words: Prompts of fewer words are dropped.
         max_clip_tokens: Prompts of more CLIP tokens are dropped, begin and end tokens included. Experts are imitated in
@@ -64,9 +75,10 @@ class DataConfig:
         max_per_tail: At most so many pairs share their completion's last four modifiers: the habit of one suffix for
             everything is learnt from data.
         mend: Leave out of the targets what a person would not sign (`neuroprompt.targets`): sites, broken words, what
-            is said twice or contradicts, a face for a teapot. Prompts about celebrities are dropped.
+            is said twice or contradicts, a face for a teapot. Prompts about celebrities are dropped; to retell, where
+            texts stay whole, every prompt that names a site, or an artist whom `artists` does not allow.
         artists: Whose names stay in mended targets: `historical` (dead before 1954, studios), `all` or `none`.
-        min_modifiers: Pairs whose completion has fewer modifiers are dropped.
+        min_modifiers: Pairs whose completion has fewer modifiers are dropped; not of those to retell.
         evaluation_files: Text files of evaluation prompts; prompts that equal or extend one of them are dropped.
         late_cuts: The share of pairs cut after some modifiers, so that half-written prompts are continued, too.
         num_proc: How many processes work at it.
@@ -74,6 +86,7 @@ class DataConfig:
     There is no seed: cuts and splits are drawn from a hash of the text, so that they never move.
     """
 
+    format: str = "continue"
     source: str = ""
     source_config: str | None = None
     column: str | None = None
@@ -97,7 +110,8 @@ class PromptData:
     """What `prepare` made: two `DatasetDict`s with the splits train, validation and test, the counts per step, and what
     became of the modifiers of the targets (`neuroprompt.targets.REASONS`).
 
-    Pairs have the columns `prompt`, `completion` and `medium` (`neuroprompt.coherence.controls` of both).
+    Pairs have the columns `prompt`, `completion` and, to be continued, `medium` (`neuroprompt.coherence.controls` of
+    both).
     """
 
     pairs: DatasetDict
@@ -172,6 +186,8 @@ def prepare(config: DataConfig, console: Console | None = None) -> PromptData:
     """
     _check(config)
     say = (console or Console(stderr=True)).print
+    if config.format == "retell":
+        return pair_prompts(config, say)
     prompts, counts = clean_prompts(config, say)
     return cut_prompts(prompts, counts, config, say)
 
@@ -225,8 +241,70 @@ def cut_prompts(
     return PromptData(_split(pairs), _split(plain), counts, {r: became[r] for r in (KEPT, *REASONS)})
 
 
+def pair_prompts(config: DataConfig, say: Callable[[str], None] = print) -> PromptData:
+    """Pairs for a policy that retells, of the source's own or of its expert prompts made worse; and the plain prompts
+    among them."""
+    pairs = read_pairs(config)
+    if pairs is None:
+        experts, counts = clean_prompts(config, say)
+        if config.mend:
+            experts = _drop_names(experts, config.artists)
+            counts["names no celebrity, living artist or site"] = len(experts)
+        pairs = _mapped(experts, _degraded, config, "degrading")
+    else:
+        counts = {"read": len(pairs)}
+        pairs = pairs.filter(_is_pair, num_proc=config.num_proc, load_from_cache_file=False)
+        counts["pairs whose long text says all of the short one, and more"] = len(pairs)
+    pairs = _decontaminate(_decontaminate(pairs, config.evaluation_files), config.evaluation_files, "completion")
+    splits = _split_by_subject(pairs)
+    if not splits:
+        raise ValueError(f"{config.source} holds no prompt that a plain one could be made of: nothing to learn from")
+    check_said(splits)
+    plain = {name: Dataset.from_dict({"prompt": list(dict.fromkeys(s["prompt"][:]))}) for name, s in splits.items()}
+    counts |= {"pairs": sum(map(len, splits.values())), "plain prompts": sum(map(len, plain.values()))}
+    say("\n".join(f"{count:>9,} {name}" for name, count in list(counts.items())[-3:]))
+    return PromptData(splits, DatasetDict(plain), counts)
+
+
+def check_said(pairs: DatasetDict) -> None:
+    """Stop where a plain prompt says what its expert prompt does not: a policy that learns this leaves words out.
+
+    Raises:
+        ValueError: One does; it is shown.
+    """
+    for split, rows in pairs.items():
+        for number, (plain, expert) in enumerate(zip(rows["prompt"][:], rows["completion"][:], strict=True)):
+            if left_out := unsaid(plain, expert):
+                raise ValueError(f"{split} pair {number}: {left_out[0]!r} of {plain!r} is not in {expert!r}")
+
+
+def read_pairs(config: DataConfig) -> Dataset | None:
+    """The source as a `Dataset` with the columns `prompt` and `completion`, or None where it holds no pairs."""
+    data = _load(config)
+    columns = next((c for c in _PAIRS if not config.column and set(c) <= set(data.column_names)), None)
+    if columns is None:
+        return None
+    data = data.select_columns(list(columns)).rename_columns(
+        {column: new for column, new in zip(columns, ("prompt", "completion"), strict=True) if column != new}
+    )
+    return data.select(range(min(config.limit, len(data)))) if config.limit else data
+
+
 def read_prompts(config: DataConfig) -> Dataset:
     """The source as a `Dataset` with the column `prompt`, and `nsfw` where the source scores it."""
+    data = _load(config)
+    names = [config.column] if config.column else ["prompt", "Prompt", "text", "caption"]
+    column = next((n for n in names if n in data.column_names), None)
+    if column is None:
+        raise ValueError(f"{config.source} has no column {' or '.join(names)}; it has {', '.join(data.column_names)}")
+    if config.limit:
+        data = data.select(range(min(config.limit, len(data))))
+    keep = {column: "prompt", "prompt_nsfw": "nsfw"}
+    data = data.select_columns([c for c in keep if c in data.column_names])
+    return data.rename_columns({c: new for c, new in keep.items() if c in data.column_names and c != new})
+
+
+def _load(config: DataConfig) -> Dataset:
     path = Path(config.source)
     hub = _HUB_FILES.get((config.source, config.source_config or ""))
     if path.suffix.lower() in _READERS:
@@ -243,20 +321,11 @@ def read_prompts(config: DataConfig) -> Dataset:
     try:
         if not path.exists():
             check_hub(config.source, "dataset")
-        data = load_dataset(**arguments, split="train")
+        return load_dataset(**arguments, split="train")
     except ModelError as error:
         raise ValueError(str(error)) from error
     except (DatasetsError, ValueError) as error:
         raise ValueError(f"cannot read {config.source}: {error.__cause__ or error}") from error
-    names = [config.column] if config.column else ["prompt", "Prompt", "text", "caption"]
-    column = next((n for n in names if n in data.column_names), None)
-    if column is None:
-        raise ValueError(f"{config.source} has no column {' or '.join(names)}; it has {', '.join(data.column_names)}")
-    if config.limit:
-        data = data.select(range(min(config.limit, len(data))))
-    keep = {column: "prompt", "prompt_nsfw": "nsfw"}
-    data = data.select_columns([c for c in keep if c in data.column_names])
-    return data.rename_columns({c: new for c, new in keep.items() if c in data.column_names and c != new})
 
 
 def clean(text: str) -> str | None:
@@ -276,9 +345,14 @@ def clean(text: str) -> str | None:
     letters = len(_NOT_LETTERS.sub("", text))
     if letters < 0.6 * len(text.replace(" ", "")) or len(_NOT_LATIN.sub("", text)) < 0.9 * letters:
         return None
-    if _ADULT.search(text) or not _is_english(text):
+    if is_adult(text) or not _is_english(text):
         return None
     return text
+
+
+def is_adult(text: str) -> bool:
+    """Whether a word of `text` is explicit."""
+    return bool(_ADULT.search(text))
 
 
 def cut_points(text: str) -> tuple[list[int], list[int]]:
@@ -329,7 +403,8 @@ def data_card(data: PromptData, config: DataConfig) -> str:
     rows = "\n".join(f"| {name} | {count:,} |" for name, count in data.counts.items())
     sizes = "\n".join(f"| {s} | {len(data.pairs.get(s, [])):,} | {len(data.plain.get(s, [])):,} |" for s in SPLITS)
     held_out = "validation" if "validation" in data.pairs else "train"
-    pairs = "\n".join(f"- {row['prompt']}**{row['completion']}**" for row in data.pairs[held_out].take(12))
+    between = " → " if config.format == "retell" else ""
+    pairs = "\n".join(f"- {row['prompt']}{between}**{row['completion']}**" for row in data.pairs[held_out].take(12))
     plain = "\n".join(f"- {row['prompt']}" for row in data.plain.get(held_out, Dataset.from_dict({})).take(12))
     return (
         f"# Prompt data\n\nMade by `scripts/prepare_data.py` from `{Path(config.source).name}`; "
@@ -365,9 +440,10 @@ def _clean(data: Dataset, config: DataConfig) -> Dataset:
         for text, score in zip(batch["prompt"], scores, strict=True):
             if not isinstance(text, str) or len(text) > 2000 or (score is not None and score > config.max_nsfw):
                 continue
+            whole = config.format == "retell" and text.rstrip().endswith(".")
             text = clean(text)
             if text and len(text.split()) >= config.min_words and _fits(text, config.max_clip_tokens):
-                kept.append(text)
+                kept.append(f"{text}." if whole else text)
         return {"prompt": kept}
 
     return _mapped(data, step, config, "cleaning")
@@ -398,7 +474,7 @@ def _keep_first(data: Dataset, keys: Iterable[str], limit: int) -> Dataset:
     return data.select(kept)
 
 
-def _decontaminate(data: Dataset, files: list[str]) -> Dataset:
+def _decontaminate(data: Dataset, files: list[str], column: str = "prompt") -> Dataset:
     """Drop what repeats or extends an evaluation prompt.
 
     An evaluation prompt of one to three words ("a cat") must be a whole clause to count: as a bare prefix it would take
@@ -415,7 +491,7 @@ def _decontaminate(data: Dataset, files: list[str]) -> Dataset:
             for n in range(1, min(len(words), longest) + 1)
         )
 
-    return data.select([i for i, p in enumerate(data["prompt"][:]) if not extends(p)]) if evaluation else data
+    return data.select([i for i, p in enumerate(data[column][:]) if not extends(p)]) if evaluation else data
 
 
 def _drop_near_duplicates(data: Dataset, config: DataConfig) -> Dataset:
@@ -432,6 +508,46 @@ def _drop_near_duplicates(data: Dataset, config: DataConfig) -> Dataset:
 def _drop_celebrities(data: Dataset) -> Dataset:
     kept = [i for i, p in enumerate(data["prompt"][:]) if not names_celebrity(Prompt.parse(p).subject)]
     return data.select(kept)
+
+
+def _drop_names(data: Dataset, artists: str) -> Dataset:
+    """Drop prompts that name a celebrity, an artist whom `artists` does not allow, or a site."""
+    judge = Judge("", artists=artists)
+
+    def names(text: str) -> bool:
+        flaws = (judge.flaw(segment) for segment in Prompt.parse(text).segments)
+        return names_celebrity(text) or any(flaw in ("name", "site") for flaw in flaws)
+
+    return data.select([i for i, text in enumerate(data["prompt"][:]) if not names(text)])
+
+
+def _degraded(batch: dict) -> dict:
+    pairs = [(plain, expert) for expert in batch["prompt"] for plain in degrade(expert)]
+    return {"prompt": [plain for plain, _ in pairs], "completion": [expert for _, expert in pairs]}
+
+
+def _is_pair(row: dict) -> bool:
+    plain, expert = row["prompt"], row["completion"]
+    return (
+        isinstance(plain, str)
+        and isinstance(expert, str)
+        and bool(plain.strip())
+        and modifier_key(plain) != modifier_key(expert)
+        and not unsaid(plain, expert)
+    )
+
+
+def _split_by_subject(pairs: Dataset) -> DatasetDict:
+    """The splits that have any rows. Expert prompts about the same thing are in one of them, with all their plain
+    prompts; a plain prompt that is in the training split is in no other."""
+    splits = [split_of(core(expert)) for expert in pairs["completion"][:]]
+    keys = [modifier_key(plain) for plain in pairs["prompt"][:]]
+    learnt = {key for key, split in zip(keys, splits, strict=True) if split == "train"}
+    kept = {
+        name: [i for i, split in enumerate(splits) if split == name and (name == "train" or keys[i] not in learnt)]
+        for name in SPLITS
+    }
+    return DatasetDict({name: pairs.select(rows) for name, rows in kept.items() if rows})
 
 
 def _enough_modifiers(pairs: Dataset, least: int) -> Dataset:
@@ -471,6 +587,8 @@ def _split(data: Dataset) -> DatasetDict:
 def _check(config: DataConfig) -> None:
     if not config.source:
         raise ValueError("there is no source: give a .parquet, .csv, .jsonl or .txt file, or a hub data set")
+    if config.format not in FORMATS:
+        raise ValueError(f"format is {config.format!r}: give one of {', '.join(FORMATS)}")
     if config.artists not in ARTISTS:
         raise ValueError(f"artists is {config.artists!r}: give one of {', '.join(ARTISTS)}")
     for name, low, high in (

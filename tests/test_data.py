@@ -1,12 +1,13 @@
 import json
 
 import pytest
-from datasets import Dataset
+from datasets import Dataset, DatasetDict
 
 from neuroprompt.data import (
     DataConfig,
     PromptData,
     check_folder,
+    check_said,
     clean,
     cut_points,
     data_card,
@@ -15,6 +16,7 @@ from neuroprompt.data import (
     read_prompts,
     split_of,
 )
+from neuroprompt.degrading import content_words
 
 EXPERTS = [
     f"{subject}, {style}, {extra}"
@@ -217,6 +219,75 @@ def test_saving_replaces_prepared_data_alone(source, tmp_path):
     (folder / "config.json").write_text('{"coun')
     with pytest.raises(ValueError, match=r"config\.json is none of prepared data"):
         PromptData.load(folder)
+
+
+def rows_of(splits):
+    return [row for split in splits.values() for row in split]
+
+
+def test_to_retell_plain_prompts_are_made_of_whole_expert_prompts(tmp_path):
+    subjects = [
+        f"{who} {what} a {where}"
+        for who in ("a red fox", "an old sailor", "two blue robots")
+        for what in ("sleeping under", "standing on")
+        for where in ("stone bridge", "steep cliff", "wooden boat")
+    ]
+    prose = [f"An oil painting of {subject}, in soft light. The mood is calm." for subject in subjects]
+    (tmp_path / "prose.txt").write_text(
+        "\n".join([*prose, "A photo of emma watson on a hill, in soft light.", *EXPERTS])
+    )
+    settings = config(tmp_path / "prose.txt", format="retell")
+    data = prepare(settings)
+    rows = rows_of(data.pairs)
+    assert set(data.pairs["train"].column_names) == {"prompt", "completion"}
+    assert set(prose) <= {row["completion"] for row in rows} <= {*prose, *EXPERTS}
+    for row in rows:  # by words alone, not as the rule is written
+        assert set(content_words(row["prompt"])) <= set(content_words(row["completion"])), row
+    assert {row["prompt"] for row in rows} == {row["prompt"] for row in rows_of(data.plain)}
+    assert not any("artstation" in row["completion"] for row in rows)  # a site, and what is whole cannot be mended
+    data.save(tmp_path / "out", settings)
+    assert json.loads((tmp_path / "out" / "config.json").read_text())["format"] == "retell"
+    assert f"→ **{rows[0]['completion']}**" in (tmp_path / "out" / "README.md").read_text()
+    with pytest.raises(ValueError, match="format is 'rewrite': give one of continue, retell"):
+        prepare(config(tmp_path / "prose.txt", format="rewrite"))
+
+
+def test_no_expert_prompt_and_no_plain_one_is_in_two_splits(tmp_path):
+    nouns = "fox cat dog owl bear wolf horse crow robot sailor witch king nurse ship train castle tower tree".split()
+    prose = [
+        f"A {noun} on a {place}, seen in a {light} light. The air is cold and still."
+        for noun in nouns
+        for place in ("hill", "bridge", "boat", "roof", "beach")
+        for light in ("soft", "warm")
+    ]
+    (tmp_path / "prose.txt").write_text("\n".join(prose))
+    data = prepare(config(tmp_path / "prose.txt", format="retell", near_duplicate=1.0))
+    assert len(data.pairs) > 1
+    for column in ("prompt", "completion"):
+        splits = [set(split[column]) for split in data.pairs.values()]
+        assert sum(map(len, splits)) == len(set.union(*splits))
+
+
+@pytest.mark.parametrize(("short", "long"), [("short", "long"), ("prompt", "text")])
+def test_pairs_of_the_user_are_taken_as_they_are_and_must_keep_the_rule(tmp_path, short, long):
+    pairs = [
+        ("two foxes, bridge", "Under a BRIDGE, in the fog, two foxes are asleep!"),
+        ("naked tree", "A naked tree stands on a hill, by greg rutkowski"),
+        ("red fox", "A fox is asleep."),
+        ("a fox", "A fox"),
+        ("a boat at sea", "A boat at sea, far from the coast, in heavy rain."),
+    ]
+    Dataset.from_dict({short: [p for p, _ in pairs], long: [t for _, t in pairs]}).to_csv(tmp_path / "own.csv")
+    (tmp_path / "evaluation.txt").write_text("a boat at sea\n")
+    data = prepare(config(tmp_path / "own.csv", format="retell", evaluation_files=[str(tmp_path / "evaluation.txt")]))
+    assert {(row["prompt"], row["completion"]) for row in rows_of(data.pairs)} == set(pairs[:2])
+    assert data.counts["read"] == 5 and data.counts["pairs whose long text says all of the short one, and more"] == 3
+
+
+def test_a_data_set_that_leaves_words_out_is_refused():
+    pairs = {"prompt": ["a fox", "a red fox"], "completion": ["A fox at dawn.", "A fox at dawn."]}
+    with pytest.raises(ValueError, match=r"train pair 1: 'red' of 'a red fox' is not in 'A fox at dawn\."):
+        check_said(DatasetDict(train=Dataset.from_dict(pairs)))
 
 
 def test_rules_that_have_changed_are_followed(source, monkeypatch):
