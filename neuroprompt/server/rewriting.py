@@ -139,5 +139,6 @@ def _instead(
         "constraints": asdict(check(text, constraints)) if constraints else None,
         "negative": join_negatives(decoding.get("negative"), *constraints.forbid),
         "warning": f"the policy is down: this is the prompt {'with a fixed suffix' if suffix else 'as it was'}",
+        "unaided": True,
         "kept": None,
     }

@@ -72,7 +72,7 @@ def test_an_instruction_that_cannot_be_followed_and_a_model_that_is_broken_are_p
     whole = weights.read_bytes()
     weights.write_bytes(whole[:100])
     try:
-        with pytest.raises(Problem, match="^chat could not be loaded: the server's log says why$"):
+        with pytest.raises(Problem, match=r"^chat could not be loaded: the server's log says why$"):
             work._load_another("chat", settings)
     finally:
         weights.write_bytes(whole)

@@ -29,6 +29,7 @@ from neuroprompt.image_files import read_metadata
 from neuroprompt.server.app import create_app
 from neuroprompt.server.settings import ServeSettings
 from neuroprompt.server.votes import read_votes
+from tests.checkpoints.policies import smollm2_instruct
 
 try:
     from playwright.sync_api import sync_playwright
@@ -242,6 +243,46 @@ def metadata(page, save, folder):
     return read_metadata(path)
 
 
+@in_browser
+def test_a_model_that_retells_is_asked_so_and_the_words_that_it_kept_are_marked(browser, start, tmp_path):
+    chat = smollm2_instruct(tmp_path / "chat")
+    flags = ("--model", "embedded", "--model", str(chat), "--generator", "none", "--rewards", "none")
+    with start(*flags) as other, opened(browser, other.ready(), key=False) as page:
+        page.wait_for_selector("#server[data-state=ready]")
+        page.wait_for_selector("#instruction-part", state="hidden")  # the first model continues
+        page.select_option("#model", "chat")
+        page.select_option("#for", "flux")
+        page.fill("#negative", "people")
+        page.fill("#phrases-keep", "old bridge")  # still being typed: it counts
+        page.uncheck("#keep-words")
+        page.click("#instruction-part summary")
+        page.fill("#instruction", "Say it in prose.")
+        page.fill("#phrases-forbid", "blurry")
+        with page.expect_request("**/v1/enhance") as asked:
+            rewrite(page, "two red foxes under an old bridge")
+        sent = {"model": "chat", "for": "flux", "keep": ["old bridge"], "keep_words": False, "negative": "people"}
+        body = asked.value.post_data_json
+        assert body.items() >= (sent | {"instruction": "Say it in prose.", "forbid": ["blurry"]}).items()
+
+        text, marked = copied(page, "Text"), page.locator(".kept").all_inner_texts()
+        assert "old bridge" in " ".join(marked) and all(part in text for part in marked)
+        assert page.inner_text(".manuscript") == text and not page.locator(".mark").count()
+        assert copied(page, "Negative") == page.inner_text(".negative dd") == "people, blurry"
+        assert json.loads(copied(page, "JSON"))["asked"]["model"] == "chat"
+        link = copied(page, "Link")
+        page.goto("about:blank")
+        page.goto(link)
+        page.wait_for_selector("#server[data-state=ready]")
+        assert page.locator(".kept").all_inner_texts() == marked
+        assert [page.input_value(f"#{name}") for name in ("model", "for", "negative")] == ["chat", "flux", "people"]
+
+        page.select_option("#model", "")
+        with page.expect_request("**/v1/enhance") as asked:
+            page.click("#rewrite")
+        assert not asked.value.post_data_json.keys() & {"model", "keep", "keep_words", "instruction"}
+        page.wait_for_selector(".mark")
+
+
 # --- what goes wrong -----------------------------------------------------------------------------------------------
 
 
@@ -350,10 +391,12 @@ def test_script_tags_in_prompts_links_and_votes_do_nothing(browser, server):
 @in_browser
 def test_any_fragment_is_read_and_what_was_read_is_written_the_same(browser, server):
     state = {"prompt": "a cat", "style": "any", "require": "fog", "seed": "7", "variants": "3"}
+    state |= {"model": "chat", "for": "flux", "keep": "ohwx", "free": "1", "negative": "fog", "instruction": "Say it."}
     rows = json.dumps([5, "a cat", 7, 0, [["", [", ", "8k", "booster", 1], [", ", "fog", "", 0]]]])
     with opened(browser, server) as page:
         turn = "async text => { const s = await import('./page/state.js'); return s.write(s.read(text)) }"
-        for field, value in (state | {"made": rows}).items():
+        retold = json.dumps([5, "a cat", 7, 0, [[["", "fog", 1], ["", "A ", "", 0], ["", "cat", "own", 0]]]])
+        for field, value in (*state.items(), ("made", rows), ("made", retold)):
             fragment = f"{field}={quote(value, safe='').replace('%20', '+')}"
             again = page.evaluate(turn, fragment)
             assert page.evaluate("text => Object.fromEntries(new URLSearchParams(text))", again) == {

@@ -37,6 +37,14 @@ export function showProblem(line, error, again) {
   line.replaceChildren(el("span", {}, `${sentence(error.message)}${wait}`), ...(retry ? [retry] : []));
 }
 
+/** Of a field whose input was changed: nothing is wrong with it any more. */
+export function clearProblem(input) {
+  const field = input.closest("[data-field]");
+  if (!field || !input.hasAttribute("aria-invalid")) return;
+  field.querySelector(".field-problem").textContent = "";
+  input.removeAttribute("aria-invalid");
+}
+
 /** As a sentence: servers' messages begin in lower case, and end without a stop. */
 export function sentence(text) {
   const begun = text.charAt(0).toUpperCase() + text.slice(1);

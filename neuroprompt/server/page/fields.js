@@ -1,9 +1,11 @@
 // The form: six selectors of modifiers with search (the combobox pattern of the ARIA Authoring Practices), lists of
-// phrases, numbers; and what the server objects to, next to the field that it is about.
+// phrases, who is asked, numbers; and what the server objects to, next to the field that it is about.
 
 import { ask } from "./api.js";
-import { announce, el, find, sentence } from "./dom.js";
-import { ANY, CATEGORIES, MOST_SEED } from "./state.js";
+import { Asking } from "./asking.js";
+import { announce, clearProblem, el, find, sentence } from "./dom.js";
+import { Phrases } from "./phrases.js";
+import { ANY, ASKED, CATEGORIES, MOST_SEED } from "./state.js";
 
 const NOUNS = {
   artist: "an artist",
@@ -25,7 +27,8 @@ export class Form {
       require: new Phrases("require", "Required phrases", "golden hour|sunset", changed),
       forbid: new Phrases("forbid", "Forbidden phrases", "blurry", changed),
     };
-    find("phrases").append(...Object.values(this.phrases).map(({ root }) => root));
+    find("phrases").prepend(...Object.values(this.phrases).map(({ root }) => root));
+    this.asking = new Asking(changed);
     this.numbers = Object.fromEntries(["variants", "pictures", "seed"].map((name) => [name, find(name)]));
     this.root.addEventListener("input", changed);
     this.root.addEventListener("input", (event) => clearProblem(event.target));
@@ -46,13 +49,14 @@ export class Form {
     const numbers = Object.fromEntries(
       Object.entries(this.numbers).map(([name, input]) => [name, input.valueAsNumber]),
     );
-    return { prompt: this.prompt.value, wish, ...numbers };
+    return { prompt: this.prompt.value, wish, asking: this.asking.read(), ...numbers };
   }
 
-  write({ prompt, wish, ...others }) {
+  write({ prompt, wish, asking, ...others }) {
     this.prompt.value = prompt;
     for (const [category, selector] of Object.entries(this.selectors)) selector.value = wish[category];
     for (const [name, phrases] of Object.entries(this.phrases)) phrases.write(wish[name]);
+    this.asking.write(asking);
     for (const [name, input] of Object.entries(this.numbers)) input.value = others[name];
     this.clear();
   }
@@ -64,7 +68,7 @@ export class Form {
   /** Whether it can be asked: a phrase that is still being typed counts, and what cannot be is said. */
   check() {
     this.clear();
-    for (const phrases of Object.values(this.phrases)) phrases.add();
+    for (const phrases of [...Object.values(this.phrases), this.asking.keep]) phrases.add();
     if (!this.prompt.value.trim()) return this.object("prompt", "write what the picture shows");
     for (const [name, input] of Object.entries(this.numbers)) {
       if (!input.checkValidity()) return this.object(name, `a whole number from ${input.min} to ${input.max}`);
@@ -75,7 +79,7 @@ export class Form {
   /** Say what is wrong next to the field that it is about; the first line of `message` may name it. */
   object(name, message) {
     const field = this.root.querySelector(`[data-field="${name}"]`);
-    const input = field.querySelector("input, textarea");
+    const input = field.querySelector("input, textarea, select");
     if (field.closest("details")) field.closest("details").open = true;
     field.querySelector(".field-problem").textContent = sentence(message);
     input.setAttribute("aria-invalid", "true");
@@ -87,19 +91,13 @@ export class Form {
 /** The field that a refusal (400, 422) of the server is about. */
 export function fieldOf(message) {
   const [, name, rest] = /^(?:constraints\.)?(\w+)(?:\.\d+)*: (.*)/s.exec(message) ?? [null, null, message];
-  if ([...CATEGORIES, "require", "forbid", "seed"].includes(name)) return [name, rest];
+  if ([...CATEGORIES, ...ASKED, "require", "forbid", "seed"].includes(name)) return [name, rest];
+  if (/\binstruction\b/.test(message)) return ["instruction", message];
   if (/\bvariants\b|^num_return_sequences|\bbeams\b/.test(message)) return ["variants", message];
   if (/\bpictures\b.*too many/.test(message)) return ["pictures", message];
   if (/\bin phrases\b|^with what is required|^\d+ clauses/.test(message)) return ["require", message];
   if (/which is forbidden/.test(message)) return ["forbid", message];
   return ["prompt", message];
-}
-
-function clearProblem(input) {
-  const field = input.closest("[data-field]");
-  if (!field || !input.hasAttribute("aria-invalid")) return;
-  field.querySelector(".field-problem").textContent = "";
-  input.removeAttribute("aria-invalid");
 }
 
 // --- a selector --------------------------------------------------------------------------------------------------
@@ -241,84 +239,5 @@ class Selector {
     else if (event.key === "Escape" && this.value) this.choose("");
     else return;
     event.preventDefault();
-  }
-}
-
-// --- phrases -----------------------------------------------------------------------------------------------------
-
-class Phrases {
-  constructor(name, label, example, changed) {
-    const id = `phrases-${name}`;
-    this.changed = changed;
-    this.example = example;
-    this.phrases = [];
-    this.list = el("ul", { "aria-label": label });
-    this.input = el("input", {
-      id,
-      type: "text",
-      spellcheck: "false",
-      autocapitalize: "none",
-      enterkeyhint: "done",
-      placeholder: example,
-      "aria-describedby": `${id}-hint ${id}-problem`,
-      onkeydown: (event) => this.key(event),
-      onblur: () => this.add(),
-    });
-    const hint = name === "require" ? "Enter adds one; a|b is either." : "Enter adds one.";
-    this.root = el(
-      "div.field",
-      { "data-field": name },
-      el("label", { for: id }, label),
-      el("div.box.phrases", {}, this.list, this.input),
-      el("p.note", { id: `${id}-hint` }, hint),
-      el("p.field-problem", { id: `${id}-problem` }),
-    );
-  }
-
-  read() {
-    return [...this.phrases];
-  }
-
-  write(phrases) {
-    this.phrases = [...phrases];
-    this.input.value = "";
-    this.show();
-  }
-
-  show() {
-    const remove = (phrase) =>
-      el("button", { type: "button", "aria-label": `Remove ${phrase}`, onclick: () => this.remove(phrase) }, "×");
-    this.input.placeholder = this.phrases.length ? "" : this.example;
-    this.list.replaceChildren(...this.phrases.map((phrase) => el("li", {}, el("span", {}, phrase), remove(phrase))));
-  }
-
-  add() {
-    const phrase = this.input.value.trim();
-    if (!phrase) return false;
-    if (!this.phrases.includes(phrase)) this.phrases.push(phrase);
-    this.input.value = "";
-    this.show();
-    announce(`Added: ${phrase}`);
-    this.changed();
-    return true;
-  }
-
-  remove(phrase) {
-    this.phrases = this.phrases.filter((other) => other !== phrase);
-    this.show();
-    this.input.focus();
-    clearProblem(this.input);
-    announce(`Removed: ${phrase}`);
-    this.changed();
-  }
-
-  key(event) {
-    if ((event.key === "Enter" || event.key === ",") && !event.isComposing && this.add()) event.preventDefault();
-    else if (event.key === "Backspace" && !this.input.value && this.phrases.length) {
-      event.preventDefault();
-      const last = this.phrases.at(-1);
-      this.remove(last);
-      this.input.value = last; // to be mended
-    }
   }
 }

@@ -2,6 +2,7 @@
 
 import { ask, parts } from "./api.js";
 import { announce, el, find, showProblem } from "./dom.js";
+import { askingOf } from "./asking.js";
 import { Form, fieldOf } from "./fields.js";
 import { Pictures } from "./pictures.js";
 import { Rewrites } from "./rewrites.js";
@@ -24,19 +25,20 @@ let saving = 0;
 async function rewrite() {
   if (asking) return asking.abort();
   if (!form.check()) return;
-  const { prompt, wish, variants, seed } = form.read();
+  const { prompt, wish, asking: how, variants, seed } = form.read();
   asking = new AbortController();
   busy(true);
   showProblem(problem, null);
   try {
-    const body = { prompts: prompt, seed, num_return_sequences: variants, ...wishOf(wish) };
+    const asked = askingOf(how, form.asking.retells);
+    const body = { prompts: prompt, seed, num_return_sequences: variants, ...wishOf(wish), ...asked };
     const [found] = (await ask("v1/enhance", body, asking.signal)).results;
     const made = { at: Date.now(), original: prompt, seed, chosen: 0, rewrites: found.map(piecesOf) };
-    show(made, wish, true);
+    show(made, wish, how, true);
     save();
     flush(true);
-    const { length } = made.rewrites[0].pieces;
-    announce(`Rewritten: ${length} ${length === 1 ? "phrase" : "phrases"} added`);
+    const { retold, pieces } = made.rewrites[0];
+    announce(retold ? "Retold" : `Rewritten: ${pieces.length} ${pieces.length === 1 ? "phrase" : "phrases"} added`);
     find("rewrites").scrollIntoView({ block: "nearest", behavior: "smooth" });
   } catch (error) {
     if (error.name === "AbortError") announce("Stopped");
@@ -53,8 +55,8 @@ function busy(isBusy) {
   find("rewrites").setAttribute("aria-busy", String(isBusy));
 }
 
-function show(made, wish, isNew) {
-  rewrites.show(made, wish);
+function show(made, wish, how, isNew) {
+  rewrites.show(made, wish, how);
   pictures.want(wanted(), isNew);
   votes.want(wanted(), isNew);
 }
@@ -71,7 +73,9 @@ function wanted() {
   const { made } = rewrites;
   if (!made) return null;
   const count = Math.min(form.numbers.pictures.valueAsNumber || 1, server.limits.max_pictures ?? 1);
-  return { original: made.original, text: rewrites.text, wish: rewrites.wish, seed: made.seed, count };
+  const { text, negative, wish, asking: how } = rewrites;
+  const asked = askingOf(how, form.asking.retells);
+  return { original: made.original, text, negative, wish, asked, seed: made.seed, count };
 }
 
 function tryExample(prompt) {
@@ -103,9 +107,11 @@ function load(fragment) {
   const found = read(fragment);
   form.write(found);
   showProblem(problem, null);
-  show(found.made, found.wish, true);
+  show(found.made, found.wish, found.asking, true);
   find("constraints").open =
-    matchMedia("(min-width: 56rem)").matches || Object.values(found.wish).some(({ length }) => length);
+    matchMedia("(min-width: 56rem)").matches ||
+    Object.values(found.wish).some(({ length }) => length) ||
+    Boolean(found.asking.negative || found.asking.keep.length || found.asking.free);
 }
 
 function listHistory() {
@@ -149,9 +155,15 @@ async function meet() {
     find("server").title = `policy ${policy}, generator ${generator}, rewards ${rewards}`;
     form.numbers.variants.max = Math.min(16, info.limits.max_variants);
     form.numbers.pictures.max = Math.min(8, info.limits.max_pictures);
-    if (rewrites.made) show(rewrites.made, rewrites.wish, false);
+    form.asking.offer(info);
+    if (rewrites.made) show(rewrites.made, rewrites.wish, rewrites.asking, false);
     await watch();
-    if (server.draws && !server.generator) server.generator = (await ask("info")).generator;
+    const unknown = info.policies.some(({ retells }) => retells === null);
+    if (unknown || (server.draws && !server.generator)) {
+      const now = await ask("info");
+      server.generator = now.generator;
+      form.asking.offer(now);
+    }
     if (server.draws) [{ name: server.sampler }] = await ask("sdapi/v1/samplers");
   } catch (error) {
     showProblem(problem, error, () => {

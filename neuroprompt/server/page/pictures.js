@@ -2,18 +2,19 @@
 
 import { ask } from "./api.js";
 import { announce, el, find, replace, showProblem } from "./dom.js";
+import { negativeFor } from "./state.js";
 
 const NAMES = { pickscore: "PickScore", aesthetic: "Aesthetic", clip: "CLIP" };
 
 export class Pictures {
-  /** @param server `{ draws, judges, limits }`, as it says itself */
+  /** @param server `{ draws, judges, limits, generator }`, as it says itself */
   constructor(server) {
     this.server = server;
     this.root = find("pictures-shown");
     this.section = find("pictures-section");
     this.problem = find("pictures-problem-line");
-    this.drawn = null; // { original, text, pairs: [{ seed, before, after }], chosen, scores }
-    this.wanted = null; // { original, text, seed, count }
+    this.drawn = null; // { original, text, negative, pairs: [{ seed, before, after }], chosen, scores }
+    this.wanted = null; // { original, text, negative, asked, seed, count }
   }
 
   /** What would be drawn now; null where there is no rewrite. */
@@ -34,25 +35,25 @@ export class Pictures {
   }
 
   get isStale() {
-    return (
-      this.drawn &&
-      this.wanted &&
-      (this.drawn.text !== this.wanted.text || this.drawn.original !== this.wanted.original)
-    );
+    const { drawn, wanted } = this;
+    return drawn && wanted && ["original", "text", "negative"].some((name) => drawn[name] !== wanted[name]);
   }
 
   async draw() {
-    const { original, text, seed, count } = this.wanted;
+    const { original, text, negative, asked, seed, count } = this.wanted;
     this.discard();
     const { signal } = (this.asking = new AbortController());
     this.show();
     try {
-      const drawing = (prompt) =>
-        ask("v1/images/generations", { prompt, original, n: count, seed, enhance: false }, signal);
-      const [before, after] = await Promise.all([drawing(original), drawing(text)]);
+      const drawing = (prompt, unwanted) => {
+        const body = { prompt, original, n: count, seed, enhance: false };
+        const negative_prompt = unwanted && negativeFor(this.server.generator, unwanted);
+        return ask("v1/images/generations", { ...body, ...(negative_prompt && { negative_prompt }) }, signal);
+      };
+      const [before, after] = await Promise.all([drawing(original, asked.negative), drawing(text, negative)]);
       const read = ({ data, output_format }, i) => new Picture(data[i].b64_json, `image/${output_format}`);
       const pairs = before.data.map(({ seed }, i) => ({ seed, before: read(before, i), after: read(after, i) }));
-      this.drawn = { original, text, pairs, chosen: 0, scores: null };
+      this.drawn = { original, text, negative, pairs, chosen: 0, scores: null };
       this.asking = null;
       this.show();
       announce(`${2 * pairs.length} pictures are drawn`);
@@ -106,7 +107,7 @@ export class Pictures {
 
   head() {
     const { original, text, count, seed } = this.wanted;
-    if (text === original) return el("p.note", {}, "Nothing is added: both pictures would be the same.");
+    if (text === original && !this.wanted.negative) return el("p.note", {}, "Nothing is added: both pictures would be the same.");
     if (this.asking)
       return el(
         "div.go",

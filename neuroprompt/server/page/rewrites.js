@@ -1,8 +1,8 @@
 // What was rewritten: the user's words, and behind them each phrase that was added, marked by its kind. A phrase is a
-// button that leaves it out and puts it back; nothing is asked anew.
+// button that leaves it out and puts it back; nothing is asked anew. In what was retold the user's words are marked.
 
 import { announce, copy, el, find } from "./dom.js";
-import { a1111, textOf } from "./state.js";
+import { OWN, a1111, textOf } from "./state.js";
 
 const EXAMPLES = ["boy on a horse", "a castle", "robot playing guitar", "a bowl of strawberries"];
 
@@ -17,17 +17,22 @@ export class Rewrites {
     this.changed = changed;
     this.tryExample = tryExample;
     this.server = server;
-    this.show(null, {});
+    this.show(null, {}, {});
   }
 
   get text() {
     return textOf(this.made.original, this.made.rewrites[this.made.chosen]);
   }
 
-  /** @param made of `state.js`, or null @param wish that it was made for */
-  show(made, wish) {
+  get negative() {
+    return this.made.rewrites[this.made.chosen].negative;
+  }
+
+  /** @param made of `state.js`, or null @param wish that it was made for @param asking how it was asked */
+  show(made, wish, asking) {
     this.made = made;
     this.wish = wish;
+    this.asking = asking;
     this.root.replaceChildren(...(made ? this.parts() : this.invitation()));
   }
 
@@ -56,15 +61,27 @@ export class Rewrites {
 
   showChosen() {
     const { original, rewrites, chosen } = this.made;
-    const { pieces, warning } = rewrites[chosen];
+    const { pieces, warning, negative, retold } = rewrites[chosen];
+    const text = retold ? this.retold(pieces) : this.added(original, pieces);
+    const how = retold ? "Your words are marked." : "Press a phrase to leave it out, again to put it back.";
+    const unwanted = negative && el("dl.negative", {}, el("dt", {}, "Negative prompt"), el("dd", {}, negative));
+    const note = el("p.note", {}, warning ?? (pieces.length ? how : "Nothing was added."));
+    this.manuscript.replaceChildren(...[text, unwanted, note].filter(Boolean));
+  }
+
+  retold(pieces) {
+    const parts = pieces.map(({ text, category }) => (category === OWN ? el("mark.kept", {}, text) : text));
+    return el("p.manuscript", {}, ...parts);
+  }
+
+  added(original, pieces) {
     const gaps = [...pieces.map(({ gap }) => gap), ""];
     const text = el("p.manuscript", {}, el("span.own", {}, original), gaps[0]);
     pieces.forEach((piece, i) => {
       const comma = gaps[i + 1].trimEnd(); // which no line begins with
       text.append(this.mark(piece, comma), gaps[i + 1].slice(comma.length));
     });
-    const note = pieces.length ? "Press a phrase to leave it out, again to put it back." : "Nothing was added.";
-    this.manuscript.replaceChildren(text, el("p.note", {}, warning ? `${warning}` : note));
+    return text;
   }
 
   mark(piece, comma) {
@@ -122,7 +139,10 @@ export class Rewrites {
       {},
       el("span.note", { "aria-hidden": "true" }, "Copy"),
       button("Text", () => this.text),
-      button("A1111", () => a1111(this.text, this.made.seed, this.server.generator, this.server.sampler)),
+      ...(this.made.rewrites.some(({ negative }) => negative) ? [button("Negative", () => this.negative ?? "")] : []),
+      button("A1111", () =>
+        a1111(this.text, this.negative, this.made.seed, this.server.generator, this.server.sampler),
+      ),
       button("JSON", () => JSON.stringify(this.toJSON(), null, 2)),
       button("Link", () => location.href),
     );
@@ -131,15 +151,20 @@ export class Rewrites {
   toJSON() {
     const { original, seed, rewrites, chosen } = this.made;
     const told = (pieces) => pieces.map(({ text, category }) => ({ text, category }));
-    const { pieces } = rewrites[chosen];
+    const { pieces, negative, retold } = rewrites[chosen];
+    const asked = Object.fromEntries(Object.entries(this.asking).filter(([, said]) => said === true || said.length));
     const wish = Object.fromEntries(Object.entries(this.wish).filter(([, value]) => value.length));
     return {
       original,
       text: this.text,
-      modifiers: told(pieces.filter(({ off }) => !off)),
-      left_out: told(pieces.filter(({ off }) => off)),
+      ...(negative && { negative }),
+      ...(!retold && {
+        modifiers: told(pieces.filter(({ off }) => !off)),
+        left_out: told(pieces.filter(({ off }) => off)),
+      }),
       seed,
       constraints: wish,
+      ...(Object.keys(asked).length && { asked }),
     };
   }
 }

@@ -1,12 +1,20 @@
 // What is on the page, as plain data, and as the address's fragment, which no browser sends: the same text is the link
 // that is shared, what a reload comes back to, and an entry of the history.
 //
-//   state = { prompt, wish: { artist: "", …, require: [], forbid: [] }, variants, pictures, seed, made }
-//   made = { at, original, seed, chosen, rewrites: [{ warning, pieces: [{ gap, text, category, off }] }] }
+//   state = { prompt, wish: { artist: "", …, require: [], forbid: [] }, asking, variants, pictures, seed, made }
+//   asking = { model: "", for: "", negative: "", instruction: "", keep: [], free: false }
+//   made = { at, original, seed, chosen, rewrites: [{ warning, negative, retold, pieces }] }
+//   pieces = [{ gap, text, category, off }]
+//
+// The pieces of a rewrite follow the prompt; where it is retold they are all of it, and those of the category OWN are
+// the user's words.
 
 export const CATEGORIES = ["artist", "style", "format", "perspective", "booster", "vibe"];
 /** In a selector: the policy picks a phrase of the kind itself. */
 export const ANY = "any";
+export const OWN = "own";
+/** What is asked besides the wish, as texts. */
+export const ASKED = ["model", "for", "negative", "instruction"];
 export const MOST_SEED = 2 ** 32 - 1;
 
 const HISTORY = "neuroprompt.history";
@@ -28,7 +36,12 @@ export function wishOf({ require, forbid, ...selected }) {
 // --- a rewrite ---------------------------------------------------------------------------------------------------
 
 /** A variant that the server answered, in pieces: each a phrase, and what stands before it. */
-export function piecesOf({ original, text, modifiers, warning }) {
+export function piecesOf({ original, text, modifiers, warning, negative, kept }) {
+  const pieces = kept ? retoldPieces(text, kept) : addedPieces(original, text, modifiers);
+  return { warning, negative, retold: Boolean(kept), pieces };
+}
+
+function addedPieces(original, text, modifiers) {
   const pieces = [];
   let rest = text.slice(original.length);
   for (const { text: phrase, category } of modifiers) {
@@ -38,18 +51,34 @@ export function piecesOf({ original, text, modifiers, warning }) {
     rest = rest.slice(at + phrase.length);
   }
   if (rest) pieces.push({ gap: "", text: rest, category: null, off: false });
-  return { warning, pieces };
+  return pieces;
+}
+
+/** @param kept [start, end] of each part that is the user's, in characters of Unicode, which strings here do not count */
+function retoldPieces(text, kept) {
+  const characters = [...text];
+  const isOwn = characters.map(() => false);
+  for (const [start, end] of kept) isOwn.fill(true, start, end);
+  characters.forEach((character, i) => (isOwn[i] ||= character === " " && isOwn[i - 1] && isOwn[i + 1]));
+  const pieces = [];
+  characters.forEach((character, i) => {
+    if (i && isOwn[i] === isOwn[i - 1]) pieces.at(-1).text += character;
+    else pieces.push({ gap: "", text: character, category: isOwn[i] ? OWN : null, off: false });
+  });
+  return pieces;
 }
 
 /** The text without what was left out; the first gap is the prompt's own ("a castle, " has its comma). */
-export function textOf(original, { pieces }) {
+export function textOf(original, { pieces, retold }) {
+  if (retold) return pieces.map(({ text }) => text).join("");
   const kept = pieces.filter((piece) => !piece.off);
   return original + kept.map(({ gap, text }, i) => (i ? gap : pieces[0].gap) + text).join("");
 }
 
 /** As A1111's web UI reads it, and as the picture's file says it; the settings are those of the server's generator. */
-export function a1111(text, seed, generator, sampler) {
-  const { steps, guidance, true_cfg, size, negative } = generator?.config ?? {};
+export function a1111(text, unwanted, seed, generator, sampler) {
+  const { steps, guidance, true_cfg, size } = generator?.config ?? {};
+  const negative = negativeFor(generator, unwanted);
   const settings = {
     Steps: steps,
     Sampler: sampler,
@@ -69,6 +98,12 @@ export function a1111(text, seed, generator, sampler) {
   return lines.filter(Boolean).join("\n");
 }
 
+/** The negative prompt that a generator draws with: its own, and what else is unwanted; "" where it takes none. */
+export function negativeFor(generator, unwanted) {
+  if (generator?.takes_negative === false) return "";
+  return [generator?.config.negative, unwanted].filter(Boolean).join(", ");
+}
+
 const decimal = (number) => (Number.isInteger(number) ? number.toFixed(1) : number);
 
 // --- the fragment ------------------------------------------------------------------------------------------------
@@ -78,12 +113,15 @@ export function write(state) {
   if (state.prompt) fields.set("prompt", state.prompt);
   for (const category of CATEGORIES) if (state.wish[category]) fields.set(category, state.wish[category]);
   for (const name of ["require", "forbid"]) for (const phrase of state.wish[name]) fields.append(name, phrase);
+  for (const name of ASKED) if (state.asking[name]) fields.set(name, state.asking[name]);
+  for (const phrase of state.asking.keep) fields.append("keep", phrase);
+  if (state.asking.free) fields.set("free", "1");
   for (const [name, [, , otherwise]] of Object.entries(NUMBERS))
     if (state[name] !== otherwise) fields.set(name, state[name]);
   if (state.made) {
     const { at, original, seed, chosen, rewrites } = state.made;
-    const rows = rewrites.map(({ warning, pieces }) => [
-      warning ?? "",
+    const rows = rewrites.map(({ warning, negative, retold, pieces }) => [
+      negative || retold ? [warning ?? "", negative ?? "", Number(retold)] : (warning ?? ""),
       ...pieces.map(({ gap, text, category, off }) => [gap, text, category ?? "", Number(off)]),
     ]);
     fields.set("made", JSON.stringify([at, original, seed, chosen, rows]));
@@ -97,6 +135,9 @@ export function read(fragment) {
   const state = { prompt: fields.get("prompt") ?? "", wish: {}, made: readMade(fields.get("made")) };
   for (const category of CATEGORIES) state.wish[category] = fields.get(category) ?? "";
   for (const name of ["require", "forbid"]) state.wish[name] = fields.getAll(name).filter((phrase) => phrase.trim());
+  state.asking = Object.fromEntries(ASKED.map((name) => [name, (fields.get(name) ?? "").trim()]));
+  state.asking.keep = fields.getAll("keep").filter((phrase) => phrase.trim());
+  state.asking.free = fields.get("free") === "1";
   for (const [name, [least, most, otherwise]] of Object.entries(NUMBERS)) {
     const number = Number(fields.get(name) ?? otherwise);
     state[name] = Number.isInteger(number) && number >= least && number <= most ? number : otherwise;
@@ -107,12 +148,12 @@ export function read(fragment) {
 function readMade(json) {
   try {
     const [at, original, seed, chosen, rows] = JSON.parse(json);
-    const rewrites = rows.map(([warning, ...pieces]) => ({
-      warning: string(warning) || null,
+    const rewrites = rows.map(([said, ...pieces]) => ({
+      ...readSaid(said),
       pieces: pieces.map(([gap, text, category, off]) => ({
         gap: string(gap),
         text: string(text),
-        category: CATEGORIES.includes(category) ? category : null,
+        category: [...CATEGORIES, OWN].includes(category) ? category : null,
         off: Boolean(off),
       })),
     }));
@@ -121,6 +162,12 @@ function readMade(json) {
   } catch {
     return null;
   }
+}
+
+/** What is said of a rewrite: its warning alone, in old links and of most. */
+function readSaid(said) {
+  const [warning, negative, retold] = Array.isArray(said) ? said : [said, "", 0];
+  return { warning: string(warning) || null, negative: string(negative) || null, retold: Boolean(retold) };
 }
 
 function string(value) {

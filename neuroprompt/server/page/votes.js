@@ -12,7 +12,7 @@ export class Votes {
     this.section = find("votes");
     this.root = find("votes-shown");
     this.problem = find("votes-problem");
-    this.wanted = null; // { original, wish }
+    this.wanted = null; // { original, wish, asked }
   }
 
   /** What a vote would be on; another prompt ends the one that is open. */
@@ -33,12 +33,14 @@ export class Votes {
   }
 
   async draw() {
-    const { original, wish } = this.wanted;
+    const { original, wish, asked } = this.wanted;
+    const { negative: negative_prompt, ...rewriter } = asked;
     const { signal } = (this.asking = new AbortController());
     showProblem(this.problem, null);
     this.show("Drawing…", el("button.quiet", { type: "button", onclick: () => this.invite() }, "Stop"));
     try {
-      const { id, left, right } = await ask("v1/duels", { prompt: original, constraints: wishOf(wish) }, signal);
+      const body = { prompt: original, constraints: wishOf(wish), rewriter, negative_prompt };
+      const { id, left, right } = await ask("v1/duels", body, signal);
       this.showDuel(id, [left, right]);
     } catch (error) {
       if (error.name === "AbortError") return;
