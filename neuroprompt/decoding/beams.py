@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 NEVER = float("-inf")
+FAR = 1e6  # ranks behind all others
 UNFINISHED = NEVER  # of a finished sequence that is not there yet; `transformers` has -1e9, which long ones may score
 
 
@@ -26,13 +27,15 @@ class Candidates:
     state: Tensor | None = None  # of the automaton; -1 at the end of the text
     satisfied: Tensor | None = None  # clauses, as bits
     met: Tensor | None = None  # those that are satisfied, or written but not yet followed by anything
+    group: Tensor | None = None  # those that are compared with one another first
     hash: Tensor | None = None  # of the text
     closing: Tensor | None = None  # the policy has ended, and what is open is being written
 
     def in_order(self, order: Tensor) -> Candidates:
         """The candidates at these places, with all that a `Guide` knows of them. order: (batch, places)"""
         flags = [self.is_eos.long(), self.closing.long()]
-        numbers = torch.stack([self.parent, self.token, *flags, self.state, self.satisfied, self.met, self.hash])
+        known = [self.state, self.satisfied, self.met, self.group, self.hash]
+        numbers = torch.stack([self.parent, self.token, *flags, *known])
         parent, token, is_eos, closing, *known = numbers.gather(2, order.expand(len(numbers), *order.shape)).unbind()
         return Candidates(parent, token, self.score.gather(1, order), is_eos.bool(), *known, closing.bool())
 
@@ -70,12 +73,22 @@ class Beams:
         )
 
     def finish(
-        self, candidates, finished, left, step, length, early, length_penalty, constrained: Tensor | None
+        self,
+        candidates,
+        finished,
+        left,
+        step,
+        length,
+        early,
+        length_penalty,
+        constrained: Tensor | None,
+        prose: Tensor | None,
     ) -> Beams:
         """Enters the candidates that end here; as in `transformers`, only those among the first `beams`, but of prompts
         with constraints all of them at the end of the budget, where few may be left that differ.
 
-        `constrained`: (batch,) which prompts have constraints; None if none has."""
+        `constrained`, `prose`: (batch,) which prompts have constraints, and have them in prose, where a text that had
+        to be closed comes behind all that had not; None if none has."""
         beams = self.score.shape[1]
         may = torch.arange(finished.shape[1], device=left.device)[None] < beams
         if constrained is not None:
@@ -99,7 +112,8 @@ class Beams:
             )
             repeated = (same & better).any(dim=2) & constrained[:, None]
             score, done = score.masked_fill(repeated, UNFINISHED), done & ~repeated
-        best = score.topk(beams, dim=1).indices
+        order = score if constrained is None else score.where(~(closings & prose[:, None]), score - FAR)
+        best = order.topk(beams, dim=1).indices
         is_new, old, entry = best >= beams, best.clamp_max(beams - 1), (best - beams).clamp_min(0)
         sequences = torch.take_along_dim(self.running, candidates.parent.gather(1, entry)[:, :, None], dim=1)
         sequences[:, :, length] = candidates.token.gather(1, entry)

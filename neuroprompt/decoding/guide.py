@@ -23,11 +23,15 @@ from neuroprompt.decoding.automaton import (
     Row,
 )
 from neuroprompt.decoding.beams import NEVER, Candidates, best_of_each
-from neuroprompt.decoding.constraints import ConstraintError, Constraints, check
+from neuroprompt.decoding.constraints import MAX_CLAUSES, ConstraintError, Constraints, check
 from neuroprompt.decoding.vocabulary import Vocabulary
 
 ROOM = 12  # tokens: where a budget has less, no further modifier is begun that might have to be cut
 FIRST = 1e9  # rank above all others
+PHRASE_WEIGHT, PROSE_WEIGHT = (
+    3.0,
+    0.5,
+)  # by default; in prose words come by themselves, and are not to be rushed through
 
 
 @dataclass(frozen=True)
@@ -43,7 +47,7 @@ class Preferences:
 
     eos: Tensor
     pool: int
-    phrase_weight: float
+    phrase_weight: float | None
     beta: int
     do_sample: bool
 
@@ -96,6 +100,10 @@ class Guide:
         self.constrained = torch.tensor([automata[i] is not None for i in of_prompt], device=device)  # (batch,)
         prose = [bool(automata[i] and automata[i].anywhere) for i in of_prompt]
         self.prose = torch.tensor(prose, device=device)  # (batch,) whether phrases may stand anywhere
+        weights = [PROSE_WEIGHT if free else PHRASE_WEIGHT for free in prose]
+        if preferences.phrase_weight is not None:
+            weights = [float(preferences.phrase_weight)] * len(prose)
+        self.weight = torch.tensor(weights, device=device)  # (batch,)
         self.separator = vocabulary.token_of.get(DELIMITERS.encode())
         there = [automaton for automaton in automata if automaton is not None]
         self.clauses = max(len(automaton.price) for automaton in there)
@@ -226,8 +234,8 @@ class Guide:
 
     def select(self, keep: Tensor) -> None:
         """Keeps these prompts only."""
-        names = ("automaton", "constrained", "prose", "everything", "price", "satisfied", "hash", "closing", "row")
-        for name in names:
+        of_prompts = ("automaton", "constrained", "prose", "weight", "everything", "price")
+        for name in (*of_prompts, "satisfied", "hash", "closing", "row"):
             setattr(self, name, getattr(self, name)[keep])
 
     # -- the steps of `candidates`
@@ -303,7 +311,8 @@ class Guide:
     def _bonus(self, advances: Advances) -> Tensor:
         """What each token adds of its phrase, in nats; what is pending is paid for already."""
         gain = torch.where(advances.clause < self.clauses, advances.gain, 0)
-        return self.preferences.phrase_weight * gain * advances.progress / 1000
+        weight = self.weight.repeat_interleave(self.row.shape[1])[:, None]
+        return weight * gain * advances.progress / 1000
 
     def _admitted(
         self, log_probs: Tensor, raw: Tensor, worth: Tensor, closed: Tensor, advances: Advances
@@ -346,8 +355,12 @@ class Guide:
         no_clause = torch.full_like(likely.token, self.clauses)
         under_way = torch.cat([no_clause, advances.clause.view(batch, -1).gather(1, best), no_clause[:, :beams]], dim=1)
         bonus = torch.cat([torch.zeros_like(likely.score), bonus.gather(1, best), torch.zeros_like(score)], dim=1)
-        bonus = bonus.masked_fill((found.met >> under_way.clamp(max=62)) & 1 == 1, 0.0)
+        is_there = (found.met >> under_way.clamp(max=62)) & 1 == 1
+        bonus = bonus.masked_fill(is_there, 0.0)
         rank = logp + self._credit(found.met) + bonus
+        # the beginning of a rare word is no match for words that come by themselves: in prose it has its own group
+        begun = self.prose[:, None] & (under_way < self.clauses) & ~is_there
+        found.group = torch.where(begun, ~(found.met * MAX_CLAUSES + under_way), found.met)
         rank[:, -beams:] += torch.where(self.closing, FIRST, 0.0)
         # prompts without constraints see exactly what `transformers` would show them
         rank[:, own.pool :] = rank[:, own.pool :].masked_fill(~self.constrained[:, None], NEVER)
@@ -363,12 +376,12 @@ class Guide:
         met = satisfied | (self._pending_in(state) & everything)
         hashes = self.hash.gather(1, parent)
         hashes = torch.where(is_eos, hashes, hashes * self.hash_factor[token] + self.hash_term[token])
-        return Candidates(parent, token, logp, is_eos, state, satisfied, met, hashes, torch.zeros_like(is_eos))
+        return Candidates(parent, token, logp, is_eos, state, satisfied, met, met, hashes, torch.zeros_like(is_eos))
 
     def _by_turns(self, found: Candidates, valid: Tensor) -> Candidates:
         """Those that go on closing keep their place. Behind them the best candidate of each group (those that have met
-        the same clauses), then the second best, and so on; what has met too few clauses, or reads like one before it,
-        counts no more."""
+        the same clauses, and in prose are on their way through the same phrase), then the second best, and so on; what
+        has met too few clauses, or reads like one before it, counts no more."""
         kept = found.closing & self.closing.gather(1, found.parent)
         count = self._members(found.met).sum(dim=2)
         most = count.masked_fill(~valid | kept, -1).amax(dim=1, keepdim=True)
@@ -381,7 +394,7 @@ class Guide:
             alike &= kind[:, :, None] == kind[:, None]
         valid &= ~((alike & earlier).any(dim=2) & self.constrained[:, None])
         earlier = earlier & (valid & ~kept)[:, None]
-        place = ((found.met[:, :, None] == found.met[:, None]) & earlier).sum(dim=2)  # 0 for the best of its group
+        place = ((found.group[:, :, None] == found.group[:, None]) & earlier).sum(dim=2)  # 0 for the best of its group
         place = place.masked_fill(kept, -1).masked_fill(~valid, places)
         order = place.sort(dim=1, stable=True).indices
         found.score = found.score.masked_fill(~valid, NEVER)
@@ -393,7 +406,7 @@ class Guide:
 
     def _credit(self, clauses: Tensor) -> Tensor:
         """What the clauses of each set are worth, in nats. (batch, n) to (batch, n)"""
-        return self.preferences.phrase_weight * (self.price * self._members(clauses)).sum(dim=2)
+        return self.weight[:, None] * (self.price * self._members(clauses)).sum(dim=2)
 
     def _pending_in(self, states: Tensor) -> Tensor:
         """What the end of the text would complete in each of (batch, n) states, as bits."""

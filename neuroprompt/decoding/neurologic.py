@@ -63,7 +63,7 @@ def neurologic(
     processing_class=None,
     token_budgets: Sequence[int] | Tensor | None = None,
     counted: Sequence[Sequence[int]] | None = None,
-    phrase_weight: float = 3.0,
+    phrase_weight: float | None = None,
     beta: int = 2,
     **model_kwargs,
 ) -> Tensor | NeurologicOutput:
@@ -83,7 +83,8 @@ def neurologic(
         token_budgets: (batch,) the most new tokens for each prompt, where fewer than `max_new_tokens`.
         counted: the tokens of each prompt that count as text; all of them where it is not given. Of a chat they are
             those of the answer that is begun, if any: what the user says in it meets nothing.
-        phrase_weight: nats that each token of a satisfied clause counts in the ranking, and of a phrase under way in
+        phrase_weight: nats that each token of a satisfied clause counts in the ranking, by default 3 (where phrases may
+            stand `anywhere` 0.5: with more of them, prose rushes through its words), and of a phrase under way in
             proportion to the part that is there (the paper's lambda). An open clause is still to be paid for: a beam
             that has paid is compared with one that has not as if both had, at about what a token of a required phrase
             costs (the constant heuristic of an A* search, cf. arXiv 2112.08726). At 0, phrases come when they must.
@@ -154,9 +155,8 @@ def neurologic(
         if not plain_criteria:
             stop = stopping_criteria(beams.continued(candidates, length).flatten(0, 1), None).view_as(finished)
             finished = finished | (stop if guide is None else stop & guide.may_end(candidates))
-        beams = beams.finish(
-            candidates, finished, left, step, length, early, length_penalty, guide and guide.constrained
-        )
+        which = (None, None) if guide is None else (guide.constrained, guide.prose)
+        beams = beams.finish(candidates, finished, left, step, length, early, length_penalty, *which)
         running = first_running(finished, num_beams)  # (batch, beams) indices of candidates
         parent = candidates.parent.gather(1, running)
         beams = beams.advance(candidates, running, parent, length)

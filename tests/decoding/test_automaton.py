@@ -23,12 +23,12 @@ def vocabulary(request):
     return Vocabulary.of(request.getfixturevalue(request.param))
 
 
-def random_automaton(vocabulary, rng):
+def random_automaton(vocabulary, rng, anywhere=False):
     while True:
         phrases = rng.sample(PHRASES, 8)
         clauses, forbidden = (phrases[:2], phrases[2:3], phrases[3:4]), phrases[4:]
         try:
-            return Automaton(vocabulary, clauses, forbidden)
+            return Automaton(vocabulary, clauses, forbidden, anywhere)
         except ConstraintError:  # a required phrase holds a forbidden one
             continue
 
@@ -38,8 +38,10 @@ def price(automaton, clauses):
     return sum(int(tokens) for clause, tokens in enumerate(automaton.price) if clauses >> clause & 1)
 
 
-def is_modifier(phrase, text):
-    """Whether `text` has `phrase` as a modifier of its own, or from its connective on as the end of one."""
+def stands(phrase, text, anywhere):
+    """Whether `phrase` is in `text`: anywhere, or as a modifier of its own, or behind a connective as the end of one."""
+    if anywhere:
+        return any(occurrences(text, phrase))
     text = fold(text)
     before = r"(?:^|\W)" if fold(phrase).startswith(CONNECTIVES) else r"(?:^|,) ?"
     return bool(re.search(before + re.escape(fold(phrase).strip()) + r"(?=,|$)", text))
@@ -65,12 +67,13 @@ def test_the_bytes_of_tokens_are_what_they_decode_to(request, vocabulary):
             assert vocabulary.text([tokenizer.eos_token_id]) == ""
 
 
-def test_rows_agree_with_reading_the_text(vocabulary):
+@pytest.mark.parametrize("anywhere", [False, True])
+def test_rows_agree_with_reading_the_text(vocabulary, anywhere):
     """Along random walks, every token's next state and what it completes are those of the text read from its start, and
     what is satisfied is what plain search finds."""
     rng = random.Random(0)
     for _ in range(12):
-        automaton, inside = random_automaton(vocabulary, rng), {}
+        automaton, inside = random_automaton(vocabulary, rng, anywhere), {}
         for _ in range(6):
             tokens, state, satisfied = [], 2, 0
             for _ in range(20):
@@ -103,18 +106,19 @@ def test_rows_agree_with_reading_the_text(vocabulary):
                 if not begun:
                     ending = satisfied | automaton.pending(state)
                     for clause, phrases in enumerate(automaton.clauses):
-                        assert bool(ending >> clause & 1) == any(is_modifier(p, whole) for p in phrases)
+                        assert bool(ending >> clause & 1) == any(stands(p, whole, anywhere) for p in phrases)
                     found = any(any(occurrences(whole, p)) for p in automaton.forbidden)
                     assert bool(ending & FORBIDDEN) == found
             assert len(set(inside.values())) == len(inside)
 
 
-def test_there_is_always_a_token_that_needs_one_less(vocabulary):
+@pytest.mark.parametrize("anywhere", [False, True])
+def test_there_is_always_a_token_that_needs_one_less(vocabulary, anywhere):
     """The invariant that makes the decoder exact: from a state with need n some admitted token leads to one with need
     at most n - 1, whatever was written before."""
     rng = random.Random(1)
     for _ in range(12):
-        automaton = random_automaton(vocabulary, rng)
+        automaton = random_automaton(vocabulary, rng, anywhere)
         state, still_open = automaton.read(rng.choice(["a boy", "an art", "golden", "oil painting,", "by"]))
         if still_open & FORBIDDEN or automaton.pending(state) & FORBIDDEN:
             continue
@@ -172,4 +176,6 @@ def test_other_tokenizers_are_refused():
 def test_automata_and_vocabularies_are_kept(gpt2_tokenizer):
     vocabulary = Vocabulary.of(gpt2_tokenizer)
     assert Vocabulary.of(gpt2_tokenizer) is vocabulary
-    assert Automaton.of(vocabulary, [["fog"]], ["x"]) is Automaton.of(vocabulary, (("fog",),), ("x",))
+    kept = Automaton.of(vocabulary, [["fog"]], ["x"])
+    assert kept is Automaton.of(vocabulary, (("fog",),), ("x",))
+    assert kept is not Automaton.of(vocabulary, [["fog"]], ["x"], anywhere=True)
