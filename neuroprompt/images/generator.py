@@ -118,20 +118,23 @@ class ImageGenerator(ABC):
 
     def _against(self, negatives: Sequence[str | None] | None, count: int) -> list[str | None]:
         """A negative prompt for each of `count` prompts, or None where the config's is due."""
+        if isinstance(negatives, str):
+            raise TypeError(f"negatives is the text {negatives[:40]!r}: give a list, with one for each prompt")
         given = [None] * count if negatives is None else list(negatives)
         if len(given) != count:
             raise ValueError(f"{len(given)} negative prompts for {count} prompts: give one for each, or None")
-        if wrong := next((negative for negative in given if not isinstance(negative, str | None)), None):
-            raise TypeError(f"a negative prompt is {wrong!r}: give texts, or None")
-        return given if not any(given) or self._guides() else [None] * count
+        for negative in given:
+            if not isinstance(negative, str | None):
+                raise TypeError(f"a negative prompt is {negative!r}: give texts, or None")
+        return given if not any(given) or self._heeds_negatives() else [None] * count
 
     def negative_for(self, *parts: str | None) -> str | None:
         """What `draw` is to be given for a prompt of which the picture must not show these: the config's own negative
         prompt, and they; None where they say nothing, or are left out as in `draw`."""
-        return join_negatives(self.config.negative, *parts) if any(parts) and self._guides() else None
+        return join_negatives(self.config.negative, *parts) if any(parts) and self._heeds_negatives() else None
 
-    def _guides(self) -> bool:
-        """Whether a negative prompt is heeded; warns once where none is."""
+    def _heeds_negatives(self) -> bool:
+        """`takes_negative`, with a warning, once, where that is false."""
         if not self.takes_negative and not self._told:
             self._told = True
             warnings.warn(f"{self.name} takes no negative prompt as it is drawn with: it is left out", stacklevel=4)

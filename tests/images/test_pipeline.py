@@ -6,15 +6,19 @@ import logging
 import os
 import re
 import shutil
+from types import SimpleNamespace
 
+import diffusers
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from transformers import AutoModel, AutoTokenizer
 
 from neuroprompt.images import GeneratorConfig, ImageGenerator
+from neuroprompt.images.pipeline import _window
 from neuroprompt.models import ModelError
 from neuroprompt.prompts import Window
-from tests.checkpoints import diffusion
+from tests.checkpoints import diffusion, policies
 
 # Pictures of one prompt and seed in different batches; kernels add in other orders. 8-bit steps are 4e-3.
 TOLERANCE = 2e-5
@@ -368,6 +372,24 @@ def test_a_window_is_what_its_pipeline_reads(load, name, arguments, tokens, coun
         assert ((one - other).abs().max() > TOLERANCE) == read
 
 
+def test_where_a_chat_model_reads_the_prompt_its_template_takes_of_the_window(tmp_path):
+    """Z-Image's own encoding has as many tokens as are counted, up to the window."""
+    folder = policies.qwen3(tmp_path, place=4096, size=4352)
+    encoder, tokenizer = AutoModel.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
+    pipeline = diffusers.ZImagePipeline(None, None, encoder, tokenizer, None)
+    window = _window(pipeline, 40)
+    for text, fits in (("a red fox", True), ("a red fox asleep " * 20, False)):
+        (read,), _ = pipeline.encode_prompt(text, "cpu", do_classifier_free_guidance=False, max_sequence_length=40)
+        assert len(read) == min(40, window.count(text)) and window.holds(text) == fits
+    assert window.count("a red fox") > len(tokenizer("a red fox")["input_ids"])
+
+
+def test_what_no_tokenizer_of_its_own_counts_is_estimated():
+    """FLUX.2's is a processor of pictures, too."""
+    window = _window(SimpleNamespace(tokenizer=object(), text_encoder=object()), 512)
+    assert window == Window.estimated(512) and _window(SimpleNamespace(tokenizer=None), 512) is None
+
+
 # --- settings ----------------------------------------------------------------------------------------------------
 
 
@@ -490,6 +512,19 @@ def test_settings_that_a_family_has_no_use_for(load):
 def test_arguments_that_mean_nothing(embedded, prompts, seeds, kind, message):
     with pytest.raises(kind, match=message):
         embedded.draw(prompts, seeds)
+
+
+@pytest.mark.parametrize(
+    ("negatives", "kind", "message"),
+    [
+        ("x", TypeError, "negatives is the text 'x': give a list"),
+        ([0], TypeError, "a negative prompt is 0: give texts"),
+        (["x", "y"], ValueError, "2 negative prompts for 1 prompts"),
+    ],
+)
+def test_negative_prompts_that_mean_nothing(embedded, negatives, kind, message):
+    with pytest.raises(kind, match=message):
+        embedded.draw(["a cat"], [0], negatives)
 
 
 # --- loading -----------------------------------------------------------------------------------------------------
