@@ -15,6 +15,10 @@ DEFAULT_URL = "http://127.0.0.1:8765"
 START = "neuroprompt serve --generator none --rewards none"
 TIMEOUT = 130.0  # seconds; the server itself gives up after 120
 AT_ONCE = 32  # prompts of a request, which is what a server takes by default
+FAMILIES = (
+    *("sd15", "sd21", "sd-turbo", "sdxl", "sdxl-turbo", "sd35", "sd35-turbo", "flux", "flux-schnell", "flux2"),
+    *("qwen-image", "z-image", "z-image-turbo"),
+)
 
 
 class ServerError(RuntimeError):
@@ -24,13 +28,13 @@ class ServerError(RuntimeError):
 def enhance(
     prompts: Sequence[str], url: str = DEFAULT_URL, key: str = "", seeds: Sequence[int] = (), **wish: Any
 ) -> list[list[dict[str, Any]]]:
-    """The variants of each prompt, in order: ``text``, ``modifiers``, ``warning`` and what else the server says.
+    """The variants of each prompt, in order: ``text``, ``negative``, ``modifiers``, ``warning`` and what else is said.
 
     Args:
         url: The server's address.
         key: What it was given as NEUROPROMPT_API_KEY, if anything.
         seeds: One for each prompt; none is 0 for all.
-        wish: Other fields of ``POST /v1/enhance``, such as what `read_wish` gives.
+        wish: Other fields of ``POST /v1/enhance``, such as what `read_wish` and `read_asking` give.
 
     Raises:
         ServerError: It is not there, or refuses.
@@ -54,6 +58,23 @@ def read_wish(require: str = "", forbid: str = "", **categories: str) -> dict[st
     auto = [category for category, phrase in typed.items() if phrase.casefold() == "auto"]
     wish = {category: phrase for category, phrase in typed.items() if category not in auto}
     return wish | {"auto": auto, "require": _phrases(require), "forbid": _phrases(forbid)}
+
+
+def read_asking(
+    model: str = "", family: str = "", keep: str = "", free: bool = False, negative: str = "", instruction: str = ""
+) -> dict[str, Any]:
+    """Who is asked, and how, as fields of a request; what is blank is left to the server.
+
+    Args:
+        family: One of `FAMILIES`; "any" is blank, too.
+        keep: Phrases that stay to the letter, as in `read_wish`.
+        free: Whether a model that retells may leave out words of the prompt.
+    """
+    family = "" if family == "any" else family
+    typed = {"model": model, "for": family, "negative": negative, "instruction": instruction}
+    asked: dict[str, Any] = {name: text.strip() for name, text in typed.items() if text.strip()}
+    phrases = _phrases(keep)
+    return asked | ({"keep": phrases} if phrases else {}) | ({"keep_words": False} if free else {})
 
 
 # --- details -----------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""The node *Enhance Prompt*: a plain prompt in, the prompt with modifiers out, as a neuroprompt server writes it.
+"""The node *Enhance Prompt*: a plain prompt in, an expert one and its negative out, as a neuroprompt server writes.
 
 The server answers the same to the same inputs, so ComfyUI's own cache is right: only what has changed is asked again.
 That is also why a server that is not there is an error here, and no plain prompt, which would stay in the cache.
@@ -8,7 +8,7 @@ import os
 
 from comfy_api.latest import ComfyExtension, io
 
-from .neuroprompt_client import DEFAULT_URL, enhance, read_wish
+from .neuroprompt_client import DEFAULT_URL, FAMILIES, enhance, read_asking, read_wish
 
 EXAMPLES = {
     "artist": "alphonse mucha|gustav klimt",
@@ -38,8 +38,8 @@ class EnhancePrompt(io.ComfyNode):
             node_id="NeuropromptEnhancePrompt",
             display_name="Enhance Prompt",
             category="neuroprompt",
-            description="Adds to a plain prompt what expert users would. Your words stay as they are, tags and weights "
-            "included.",
+            description="Adds to a plain prompt what expert users would, or, by a model that retells, tells it again. "
+            "Your words stay, tags and weights included.",
             inputs=[
                 io.String.Input("prompt", multiline=True, dynamic_prompts=True, placeholder="boy on a horse"),
                 io.Int.Input(
@@ -84,6 +84,48 @@ class EnhancePrompt(io.ComfyNode):
                     tooltip="More than one come as lists, and what follows runs for each.",
                 ),
                 server,
+                io.String.Input(
+                    "model",
+                    default="",
+                    optional=True,
+                    placeholder="model: the server's first",
+                    tooltip="One of the models that the server was started with.",
+                ),
+                io.Combo.Input(
+                    "family",
+                    options=["any", *FAMILIES],
+                    default="any",
+                    optional=True,
+                    tooltip="The generators that the prompt is for: how much of it they read, and tags or prose.",
+                ),
+                io.String.Input(
+                    "keep",
+                    default="",
+                    optional=True,
+                    placeholder="keep: ohwx woman",
+                    tooltip="Phrases of the prompt that a model that retells leaves to the letter, between commas.",
+                ),
+                io.Boolean.Input(
+                    "free",
+                    default=False,
+                    optional=True,
+                    tooltip="A model that retells may leave out words of the prompt, and otherwise keeps them all.",
+                ),
+                io.String.Input(
+                    "negative",
+                    default="",
+                    optional=True,
+                    placeholder="negative: people, text",
+                    tooltip="What the picture must not show; it comes out again as negative, with what is forbidden.",
+                ),
+                io.String.Input(
+                    "instruction",
+                    default="",
+                    optional=True,
+                    multiline=True,
+                    placeholder="instruction: Rewrite the prompt as one paragraph.",
+                    tooltip="What a chat model is told; or, with {prompt} in it, what any model reads.",
+                ),
             ],
             outputs=[
                 io.String.Output("enhanced", display_name="prompt", is_output_list=True),
@@ -93,6 +135,12 @@ class EnhancePrompt(io.ComfyNode):
                     display_name="warning",
                     is_output_list=True,
                     tooltip="Why nothing was added, if nothing was.",
+                ),
+                io.String.Output(
+                    "unwanted",
+                    display_name="negative",
+                    is_output_list=True,
+                    tooltip="The negative prompt: yours, and what is forbidden.",
                 ),
             ],
         )
@@ -106,15 +154,23 @@ class EnhancePrompt(io.ComfyNode):
         server: str = "",
         require: str = "",
         forbid: str = "",
+        model: str = "",
+        family: str = "any",
+        keep: str = "",
+        free: bool = False,
+        negative: str = "",
+        instruction: str = "",
         **kinds: str,
     ) -> io.NodeOutput:
         own = os.environ.get("NEUROPROMPT_URL") or DEFAULT_URL
         key = "" if server else os.environ.get("NEUROPROMPT_API_KEY", "")
-        wish = read_wish(require, forbid, **kinds)
+        wish = read_wish(require, forbid, **kinds) | read_asking(model, family, keep, free, negative, instruction)
         seed %= 2**63  # a seed that another node gives may be longer than the server's
         (made,) = enhance([prompt], server or own, key, [seed], num_return_sequences=variants, **wish)
         added = [", ".join(modifier["text"] for modifier in one["modifiers"]) for one in made]
-        return io.NodeOutput([one["text"] for one in made], added, [one["warning"] or "" for one in made])
+        texts = [one["text"] for one in made]
+        warnings, negatives = ([one.get(name) or "" for one in made] for name in ("warning", "negative"))
+        return io.NodeOutput(texts, added, warnings, negatives)
 
 
 class Neuroprompt(ComfyExtension):

@@ -11,21 +11,27 @@ from functools import cache
 from diffusers.modular_pipelines import InputParam, ModularPipelineBlocks, OutputParam
 
 from neuroprompt import PromptEnhancer
+from neuroprompt.families import find_family
 
-_load = cache(PromptEnhancer.from_pretrained)  # not kept in the block, of which diffusers makes copies
+
+@cache  # not kept in the block, of which diffusers makes copies
+def _load(model, device, family, instruction):
+    policy = PromptEnhancer.from_pretrained(model, device=device)
+    return policy.asked(instruction, find_family(family) if family else None)
 
 
 class EnhancePrompt(ModularPipelineBlocks):
-    description = "Adds to the prompt what expert users would; the plain one stays as `original_prompt`."
+    description = "Makes of the prompt what expert users would; the plain one stays as `original_prompt`."
 
-    def __init__(self, model="embedded", device=None):
+    def __init__(self, model="embedded", device=None, family=None, instruction=None):
         super().__init__()
-        self.model, self.device = model, device
-        _load(model, device=device)
+        self.policy = model, device, family, instruction
+        _load(*self.policy)
 
     inputs = (
         InputParam("prompt", required=True, description="A text, or several."),
         InputParam("constraints", description="`neuroprompt.Constraints`: one for all prompts, or one for each."),
+        InputParam("keep", default=(), description="Phrases that a model that retells leaves to the letter."),
         InputParam("prompt_seed", default=0, description="Of the rewrites."),
     )
     intermediate_outputs = (OutputParam("prompt"), OutputParam("original_prompt"))
@@ -33,7 +39,8 @@ class EnhancePrompt(ModularPipelineBlocks):
     def __call__(self, components, state):
         block = self.get_block_state(state)
         block.original_prompt = block.prompt
-        made = _load(self.model, device=self.device)(block.prompt, block.constraints, seed=block.prompt_seed)
+        settings = {"seed": block.prompt_seed, "keep": block.keep}
+        made = _load(*self.policy)(block.prompt, block.constraints, **settings)
         block.prompt = made.text if isinstance(block.prompt, str) else [one.text for one in made]
         self.set_block_state(state, block)
         return components, state

@@ -78,7 +78,7 @@ class Port:
 
 def comfy_api():
     """`comfy_api.latest`: docs.comfy.org/custom-nodes/v3_migration."""
-    kinds = {kind: type(kind, (), {"Input": Port, "Output": Port}) for kind in ("String", "Int")}
+    kinds = {kind: type(kind, (), {"Input": Port, "Output": Port}) for kind in ("String", "Int", "Combo", "Boolean")}
     io = SimpleNamespace(
         ComfyNode=object,
         Schema=lambda **said: SimpleNamespace(**said),
@@ -98,6 +98,7 @@ class Control:
     value: object = None
     label: str = ""
     placeholder: str = ""
+    choices: tuple = ()
     precision: int | None = None
     open: bool = False
 
@@ -168,7 +169,7 @@ class A1111:
         }
         callbacks = {"on_infotext_pasted": self.pasted.append, "on_ui_settings": self.adders.append}
         self.modules = {
-            "gradio": {name: Control for name in ("Accordion", "Checkbox", "Number", "Textbox")},
+            "gradio": {name: Control for name in ("Accordion", "Checkbox", "Dropdown", "Number", "Textbox")},
             "modules": {},
             "modules__scripts": {"Script": object, "AlwaysVisible": object()},
             "modules__shared": shared,

@@ -7,7 +7,8 @@ import pytest
 
 from tests.integrations.hosts import A1111, INTEGRATIONS, Control, Processing, load, planted
 
-BLANK = ["", "", "", "", "", "", "", "", False]
+ASKING = ["", "", "", False, ""]
+BLANK = ["", "", "", "", "", "", "", "", False, *ASKING]
 """Of the controls behind the switch and the seed, all as they are at first."""
 
 
@@ -53,7 +54,7 @@ def test_each_picture_is_rewritten_with_its_seed_and_all_in_one_request(host, se
 
 
 def test_wishes_are_met_and_what_is_forbidden_can_go_into_the_negative_prompt(host):
-    wish = ["alphonse mucha", "baroque", "", "", "", "auto", "golden hour|sunset, fog", "8k, hdr", True]
+    wish = ["alphonse mucha", "baroque", "", "", "", "auto", "golden hour|sunset, fog", "8k, hdr", True, *ASKING]
     p = Processing(["a castle"], [3], ["people"])
     host.script.process(p, True, -1, *wish)
     added = p.all_prompts[0].removeprefix("a castle, ").split(", ")
@@ -105,6 +106,7 @@ def test_a_hires_prompt_is_rewritten_with_its_pictures_seed(host, enhancer):
 
 def test_pasting_a_picture_brings_back_what_was_typed_and_draws_it_again(host):
     settings = [True, -1, "", "art nouveau", "", "", "", "auto", "fog", "8k, hdr", True]
+    settings += ["embedded", "sdxl", "castle", True, ""]
     p = Processing(["a castle, at night, ink drawing"] * 2, [8, 9], ["people"] * 2)
     host.script.process(p, *settings)
     params = p.infotext(1)
@@ -147,5 +149,5 @@ def test_controls_are_basic_and_the_settings_page_has_the_address(host):
     host.adders[0]()
     assert host.settings["neuroprompt_url"].restrict_api  # or who may draw could have the key sent anywhere
     readme = (INTEGRATIONS / "a1111" / "README.md").read_text()
-    names = ", ".join(["enabled", "seed", *host.module.EXAMPLES, "negative"])
+    names = ", ".join(["enabled", "seed", *host.module.EXAMPLES, "negative", *host.module.ASKING])
     assert f"`[{names}]`" in readme

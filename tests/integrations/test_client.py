@@ -5,6 +5,7 @@ import sys
 
 import pytest
 
+from neuroprompt.families import FAMILIES
 from neuroprompt.modifiers import CATEGORIES, vocabulary
 from tests.integrations.hosts import INTEGRATIONS, answering, load
 
@@ -50,6 +51,16 @@ def test_what_a_person_typed_is_read():
         "forbid": [],
     }
     assert "auto" not in {term for category in CATEGORIES for term in vocabulary(category)}
+
+
+def test_the_families_are_the_servers_and_what_is_blank_is_left_to_it(server):
+    assert client.FAMILIES == tuple(FAMILIES)
+    assert client.read_asking(" ", "any", ", ", False, "", "") == {}
+    asked = client.read_asking("embedded", "sdxl", "a cat", True, "people")
+    ((made,),) = client.enhance(["a cat"], server.url, server.key, **asked)
+    assert made["negative"] == "people"
+    with pytest.raises(client.ServerError, match="model: 'other' is not served here: choose from embedded"):
+        client.enhance(["a cat"], server.url, server.key, **client.read_asking("other"))
 
 
 @pytest.mark.parametrize(

@@ -27,15 +27,16 @@ def node(module):
 
 
 def test_a_prompt_is_enhanced_as_by_the_library(node, enhancer):
-    texts, added, warnings = node.execute("boy on a horse", 7).args
+    texts, added, warnings, negatives = node.execute("boy on a horse", 7).args
     made = enhancer("boy on a horse", seed=7)
-    assert (texts, warnings) == ([made.text], [""])
+    assert (texts, warnings, negatives) == ([made.text], [""], [""])
     assert added == [made.text.removeprefix("boy on a horse, ")]
 
 
 def test_wishes_are_met_in_every_variant(node):
     wish = {"style": "baroque", "vibe": "auto", "require": "golden hour|sunset, fog", "forbid": "blurry, 8k"}
-    texts, added, _ = node.execute("a castle", 3, variants=3, **wish).args
+    texts, added, _, negatives = node.execute("a castle", 3, variants=3, negative="people", **wish).args
+    assert negatives == ["people, blurry, 8k"] * 3
     assert len({*texts}) == 3
     for text, more in zip(texts, added, strict=True):
         assert text == f"a castle, {more}"
@@ -55,9 +56,19 @@ def test_wishes_are_met_in_every_variant(node):
     ],
 )
 def test_comfyuis_own_syntax_stays_as_it_is(node, prompt):
-    (text,), (added,), _ = node.execute(prompt, 0).args
+    (text,), (added,), *_ = node.execute(prompt, 0).args
     assert text.startswith(prompt) and len(added.split(", ")) >= 3
     assert not set("()[]{}<>:\\") & set(added)
+
+
+def test_who_is_asked_and_what_is_kept_is_the_requests(node):
+    made = {"text": "A castle of stone.", "modifiers": [], "warning": None, "negative": "fog"}
+    wanted = {"model": "retell", "family": "flux", "keep": "ohwx, old bridge", "free": True, "instruction": " Say it. "}
+    with answering(body=json.dumps({"results": [[made]]})) as (url, asked):
+        assert node.execute("a castle", 0, server=url, **wanted).args == (["A castle of stone."], [""], [""], ["fog"])
+    ((_, body),) = asked
+    sent = {"model": "retell", "for": "flux", "keep": ["ohwx", "old bridge"], "keep_words": False}
+    assert body.items() >= (sent | {"instruction": "Say it."}).items() and "negative" not in body
 
 
 def test_why_nothing_was_added_is_said(node):
@@ -65,6 +76,7 @@ def test_why_nothing_was_added_is_said(node):
         ["<lora:ink:1>"],
         [""],
         ["left as it is: there is nothing in it to be described"],
+        [""],
     )
 
 

@@ -2,7 +2,8 @@
 
 What is rewritten is what would be drawn: styles are in it, comments are not. All prompts of a batch are one request,
 each with its picture's seed, and hires prompts are among them. The user's words stay as they are, with tags, weights,
-schedules and BREAK; what stands between two ANDs is a prompt of its own, and keeps its weight at its end.
+schedules and BREAK, or are in the prose of a model that retells; what stands between two ANDs is a prompt of its own,
+and keeps its weight at its end.
 
 The infotext has the prompt that was drawn where it always has it, and the plain one beside it, which is what pasting
 brings back, with the switch on. A server that is not there costs nobody a batch: the plain prompts are drawn, and the
@@ -16,7 +17,7 @@ import sys
 import gradio as gr
 from modules import script_callbacks, scripts, shared
 from modules.processing_scripts.comments import strip_comments
-from neuroprompt_client import DEFAULT_URL, ServerError, enhance, read_wish
+from neuroprompt_client import DEFAULT_URL, FAMILIES, ServerError, enhance, read_asking, read_wish
 
 EXAMPLES = {
     "artist": "alphonse mucha|gustav klimt",
@@ -28,6 +29,7 @@ EXAMPLES = {
     "require": "golden hour|sunset, fog",
     "forbid": "blurry",
 }
+ASKING = ("model", "family", "keep", "free", "instruction")
 
 
 class Neuroprompt(scripts.Script):
@@ -43,7 +45,13 @@ class Neuroprompt(scripts.Script):
             seed = gr.Number(-1, label="Seed of the rewrites (-1: each picture's own)", precision=0)
             texts = {name: gr.Textbox("", label=name.capitalize(), placeholder=EXAMPLES[name]) for name in EXAMPLES}
             negative = gr.Checkbox(False, label="Forbidden phrases go into the negative prompt, too")
-        controls = {"": enabled, "seed": seed, **texts, "negative": negative}
+            model = gr.Textbox("", label="Model", placeholder="the server's first")
+            family = gr.Dropdown(choices=["", *FAMILIES], value="", label="For generators such as")
+            keep = gr.Textbox("", label="Kept to the letter by a model that retells", placeholder="ohwx woman")
+            free = gr.Checkbox(False, label="A model that retells may leave words out")
+            instruction = gr.Textbox("", label="Instruction", placeholder="Rewrite the prompt as one paragraph.")
+        asking = dict(zip(ASKING, (model, family, keep, free, instruction), strict=True))
+        controls = {"": enabled, "seed": seed, **texts, "negative": negative, **asking}
         self.infotext_fields = [(control, _key(name)) for name, control in controls.items()]
         self.paste_field_names = [key for _, key in self.infotext_fields]
         return list(controls.values())
@@ -52,8 +60,8 @@ class Neuroprompt(scripts.Script):
         """The arguments are the controls' values, as in the API's ``alwayson_scripts``."""
         if not enabled:
             return
-        *texts, negative = typed
-        wish = dict(zip(EXAMPLES, texts, strict=True))
+        texts, (negative, *asked) = typed[: len(EXAMPLES)], typed[len(EXAMPLES) :]
+        wish, asking = dict(zip(EXAMPLES, texts, strict=True)), dict(zip(ASKING, asked, strict=True))
         seed = -1 if seed is None else int(seed)
         clean = strip_comments if getattr(shared.opts, "enable_prompt_comments", True) else str
         plain = [clean(prompt) for prompt in p.all_prompts]
@@ -61,7 +69,8 @@ class Neuroprompt(scripts.Script):
         seeds = [*p.all_seeds] if seed < 0 else [seed] * len(plain)
         fault = None
         try:
-            drawn, warnings = rewritten(plain + hires, seeds + seeds[: len(hires)], read_wish(**wish))
+            fields = read_wish(**wish) | read_asking(**asking)
+            drawn, warnings = rewritten(plain + hires, seeds + seeds[: len(hires)], fields)
         except ServerError as error:
             fault = f"{error}. The plain prompt was drawn."
             drawn, warnings = plain + hires, [fault]
@@ -81,7 +90,7 @@ class Neuroprompt(scripts.Script):
         # Whose infotext is written its prompt says: the host counts pictures now within the batch, now within the job.
         of_drawn = dict(zip(p.all_prompts, plain, strict=True))
         of_hires = {text: own for text, own in zip(p.all_prompts, hires or plain, strict=True) if own != of_drawn[text]}
-        settings = {"": True, "seed": str(seed), **wish, "negative": negative, "warning": fault}
+        settings = {"": True, "seed": str(seed), **wish, "negative": negative, **asking, "warning": fault}
         p.extra_generation_params |= {_key(name): str(value) if value else None for name, value in settings.items()}
         p.extra_generation_params[PLAIN] = lambda prompt_text, **_: of_drawn.get(prompt_text, plain[0]) or None
         p.extra_generation_params[PLAIN_HIRES] = lambda prompt_text, **_: of_hires.get(prompt_text)
@@ -111,8 +120,8 @@ def restore(_infotext, params):
     params[_key("")] = str(PLAIN in params)
     if PLAIN not in params:
         return
-    for name in ("seed", *EXAMPLES, "negative"):
-        params.setdefault(_key(name), {"seed": "-1", "negative": "False"}.get(name, ""))
+    for name in ("seed", *EXAMPLES, "negative", *ASKING):
+        params.setdefault(_key(name), {"seed": "-1", "negative": "False", "free": "False"}.get(name, ""))
     prompt, negative = params.pop(PLAIN), params.get("Negative prompt", "")
     hires, hires_negative = params.pop(PLAIN_HIRES, ""), params.get("Hires negative prompt", "")
     if params[_key("negative")] == "True":
