@@ -57,6 +57,12 @@ def write_inputs(work: Path) -> None:
     (work / "prompts.txt").write_text("\n".join(SUBJECTS[:3]) + "\n")
     (work / "my_file.py").write_text(documented_reward())
     pd.DataFrame({"prompt": SUBJECTS[:2], "class": ["animal", "thing"]}).to_csv(work / "prompts.csv", index=False)
+    scenes = [
+        f"a {animal} sitting under an old {tree} in a valley, soft lighting, watercolor"
+        for animal in ("fox", "cat", "bear", "crow")
+        for tree in ("oak", "pine", "willow")
+    ]
+    pd.DataFrame({"prompt": scenes}).to_parquet(work / "prompts.parquet")
     few = [prompt for prompt in SUBJECTS if split_of(prompt) != "train"]  # so that each split has some
     (work / "few.txt").write_text("\n".join(SUBJECTS[:60] + few) + "\n")
 
@@ -162,6 +168,12 @@ def _own_policy() -> list[Step]:
             makes=("data/mine/pairs/validation",),
         ),
         Step(
+            "own: data to retell",
+            "python scripts/prepare_data.py --source expert.jsonl --column text --format retell --output data/mine-retold",
+            after=("own: prompts",),
+            makes=("data/mine-retold/pairs",),
+        ),
+        Step(
             "own: SFT",
             "accelerate launch training/sft.py --config configs/sft/embedded.yaml --model_name_or_path embedded "
             "--data_dir data/mine --minibatch_size 64 --max_steps 300 --warmup_steps 30 --output_dir runs/mine",
@@ -199,6 +211,18 @@ def _embedded() -> list[Step]:
             "--min_modifiers 3 --evaluation_files configs/ppo/queries/test.txt --output data/embedded",
             "--min_modifiers 2",
             makes=("data/embedded/pairs",),
+        ),
+        Step(
+            "embedded: prose",
+            "python -m training.embedded.retelling --source prompts.parquet --output data/prose.jsonl",
+            makes=("data/prose.jsonl",),
+        ),
+        Step(
+            "embedded: data to retell",
+            "python scripts/prepare_data.py --source data/prose.jsonl --format retell "
+            "--evaluation_files configs/ppo/queries/test.txt --output data/retelling",
+            after=("embedded: prose",),
+            makes=("data/retelling/pairs",),
         ),
         Step(
             "init_policy",
