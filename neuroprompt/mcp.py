@@ -20,6 +20,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
@@ -35,10 +36,11 @@ from neuroprompt import __version__
 from neuroprompt.completions import check_prompt
 from neuroprompt.decoding import Constraints
 from neuroprompt.extras import explained
+from neuroprompt.families import Family, find_family
 from neuroprompt.image_files import decode_image, on_white
 from neuroprompt.modifiers import CATEGORIES, suggestions
 from neuroprompt.programs import mendable, quiet_libraries
-from neuroprompt.server.schemas import Category, ModifierEntry, ModifiersAnswer, Wish
+from neuroprompt.server.schemas import Category, ModifierEntry, ModifiersAnswer, Rewriter, Wish
 
 if TYPE_CHECKING:
     from neuroprompt.enhancer import PromptEnhancer
@@ -61,14 +63,18 @@ class Models:
     """What the tools work with. Each is called where it is needed, and loads what it gives the first time.
 
     Attributes:
-        policy: Rewrites.
+        policy: Rewrites; it takes one of `names`.
         searcher: Proposes to `optimize`.
+        names: Of the policies that may be asked; the first is by default.
+        family: Of the generators that rewrites are for, where a call says none.
     """
 
-    policy: "Callable[[], PromptEnhancer]"
+    policy: "Callable[[str], PromptEnhancer]"
     searcher: "Callable[[], PromptEnhancer]"
     generator: "Callable[[], ImageGenerator]"
     rewards: "Callable[[], RewardSet]"
+    names: tuple[str, ...] = ("embedded",)
+    family: Family | None = None
 
 
 # --- what is answered --------------------------------------------------------------------------------------------
@@ -80,9 +86,10 @@ class Modifier(BaseModel):
 
 
 class Rewrite(BaseModel):
-    text: str = Field(description="The finished prompt: the user's words, then the modifiers.")
+    text: str = Field(description="The finished prompt: the user's words, then the modifiers; or prose that has them.")
+    negative: str | None = Field(description="What to give the generator as the negative prompt, if it takes one.")
     modifiers: list[Modifier]
-    clip_tokens: int = Field(description="Its length for the text encoder, which usually reads 77.")
+    clip_tokens: int = Field(description="Its length in the tokens of CLIP, which reads 77.")
     warning: str | None = Field(description="Why nothing was added, if nothing was.")
 
 
@@ -123,6 +130,7 @@ class Find(BaseModel):
 
 Prompt = Annotated[str, Field(min_length=1, max_length=2000, description="What the picture should show, in English.")]
 Seed = Annotated[int, Field(ge=0, lt=2**63, description="Another seed gives other results; the same, the same.")]
+How = Annotated[Rewriter | None, Field(description="Which model rewrites, for which generators, and what it keeps.")]
 Limits = Annotated[Wish | None, Field(description="What the rewrite must and must not say.")]
 
 
@@ -138,7 +146,8 @@ def create_server(models: Models, folder: Path | None = None) -> MCPServer:
     async def lifespan(_: MCPServer) -> AsyncIterator[None]:
         async def load() -> None:
             with suppress(Exception):  # whoever asks for it tries again, and is told
-                await to_thread.run_sync(_quietly, models.policy, limiter=one_at_a_time, abandon_on_cancel=True)
+                first = partial(models.policy, models.names[0])
+                await to_thread.run_sync(_quietly, first, limiter=one_at_a_time, abandon_on_cancel=True)
 
         async with create_task_group() as tasks:
             tasks.start_soon(load)
@@ -185,12 +194,17 @@ def create_server(models: Models, folder: Path | None = None) -> MCPServer:
         variants: Annotated[int, Field(ge=1, le=16, description="How many rewrites.")] = 1,
         seed: Seed = 0,
         constraints: Limits = None,
+        rewriter: How = None,
+        negative: Annotated[str | None, Field(max_length=2000, description="What the picture must not show.")] = None,
     ) -> Rewrites:
         """Rewrite a plain prompt for an image generator: the user's words stay, and modifiers follow them (artists,
-        styles, formats, perspectives, boosters, vibes), as expert users choose them. Takes a second."""
+        styles, formats, perspectives, boosters, vibes), as expert users choose them; or, by a model that retells, prose
+        has them. Takes a second, and a model that retells some more."""
 
         def task(_: Report) -> Rewrites:
-            made = models.policy()(prompt, _wish(constraints), num_return_sequences=variants, seed=seed)
+            enhancer, settings = _asked(models, rewriter)
+            settings |= {"num_return_sequences": variants, "seed": seed, "negative": negative}
+            made = enhancer(prompt, _wish(constraints), **settings)
             return Rewrites(results=[_rewrite(one) for one in (made if variants > 1 else [made])])
 
         return await work(context, 1, task)
@@ -241,20 +255,27 @@ def create_server(models: Models, folder: Path | None = None) -> MCPServer:
         images_per_prompt: Annotated[int, Field(ge=1, le=4, description="Pictures of each, with as many seeds.")] = 1,
         seed: Seed = 0,
         constraints: Limits = None,
+        rewriter: How = None,
     ) -> Annotated[CallToolResult, Comparison]:
         """Draw plain prompts and their rewrites side by side, with the same seeds, and score both. Gives one picture of
         all of it. Takes from seconds to minutes, as the generator does."""
         if rewrites is not None and len(rewrites) != len(prompts):
             raise ToolError(f"{len(rewrites)} rewrites for {len(prompts)} prompts: give one for each")
-        if rewrites is not None and constraints is not None:
-            raise ToolError("constraints are for rewrites of ours, and rewrites are given: leave one of the two out")
+        for name, given in (("constraints are", constraints), ("a rewriter is", rewriter)):
+            if rewrites is not None and given is not None:
+                raise ToolError(f"{name} for rewrites of ours, and rewrites are given: leave one of the two out")
 
         def task(report: Report) -> CallToolResult:
             from neuroprompt.evaluation.comparison import compare_texts
             from neuroprompt.pages.grid import draw_grid, save_grid
 
             reward = _reward(models, images_per_prompt, seed)
-            made = rewrites or [one.text for one in models.policy()(prompts, _wish(constraints), seed=seed)]
+            made, negatives = rewrites, [None] * len(prompts)
+            if made is None:
+                enhancer, settings = _asked(models, rewriter)
+                found = enhancer(prompts, _wish(constraints), seed=seed, **settings)
+                made = [one.text for one in found]
+                negatives = [reward.generator.negative_for(one.negative) for one in found]
             sheet = compare_texts(
                 prompts,
                 [*zip(prompts, made, strict=True)],
@@ -262,6 +283,7 @@ def create_server(models: Models, folder: Path | None = None) -> MCPServer:
                 reward,
                 range(seed, seed + images_per_prompt),
                 on_progress=lambda done: report(done, "drawing"),
+                negatives=[(None, negative) for negative in negatives],
             )
             name = None
             if folder:
@@ -344,9 +366,24 @@ def _wish(wish: Wish | None) -> Constraints | None:
     return Constraints(**wish.model_dump()) if wish else None
 
 
+def _asked(models: Models, rewriter: Rewriter | None) -> "tuple[PromptEnhancer, dict[str, Any]]":
+    """The policy that a call asks, and settings of its decoding.
+
+    Raises:
+        ValueError: It is none of those that there are, or cannot be asked so.
+    """
+    how = rewriter or Rewriter()
+    if how.model is not None and how.model not in models.names:
+        raise ValueError(f"model: {how.model!r} is not served here: choose from {', '.join(models.names)}")
+    family = find_family(how.family) if how.family else models.family
+    enhancer = models.policy(how.model or models.names[0]).asked(how.instruction, family)
+    return enhancer, {"keep": how.keep, "keep_words": how.keep_words}
+
+
 def _rewrite(made: Any) -> Rewrite:
     return Rewrite(
         text=made.text,
+        negative=made.negative,
         modifiers=[Modifier(**one._asdict()) for one in made.modifiers],
         clip_tokens=made.clip_tokens,
         warning=made.warning,

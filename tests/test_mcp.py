@@ -16,6 +16,8 @@ from mcp import Client
 from PIL import Image
 
 from neuroprompt import Constraints
+from neuroprompt.enhancer import PromptEnhancer
+from neuroprompt.families import FAMILIES
 from neuroprompt.image_files import decode_image
 from neuroprompt.images import ImageGenerator
 from neuroprompt.mcp import BYTES, SIDE, Models, create_server
@@ -24,13 +26,14 @@ from neuroprompt.pages.grid import read_grid
 from neuroprompt.rewards import load_rewards
 from neuroprompt.scoring import PromptReward
 from neuroprompt.search import SearchConfig, optimize
+from tests.checkpoints.policies import smollm2_instruct
 
 
 @pytest.fixture(scope="module")
 def models(enhancer):
     generator = ImageGenerator.from_pretrained("embedded", device="cpu", steps=1)
     rewards = load_rewards("pickscore:1,clip:0", "embedded", "cpu")
-    return Models(lambda: enhancer, lambda: enhancer, lambda: generator, lambda: rewards)
+    return Models(lambda _: enhancer, lambda: enhancer, lambda: generator, lambda: rewards)
 
 
 def call(server, name, on_progress=None, **arguments):
@@ -81,6 +84,24 @@ def test_enhance_is_the_librarys(models, enhancer):
     many, _ = call(server, "enhance", prompt="boy on a horse", variants=3, seed=7)
     variants = enhancer("boy on a horse", num_return_sequences=3, seed=7)
     assert [result["text"] for result in many["results"]] == [variant.text for variant in variants]
+
+
+def test_another_model_is_asked_for_a_family_and_keeps_what_it_is_told_to(models, enhancer, tmp_path):
+    chat = PromptEnhancer.from_pretrained(smollm2_instruct(tmp_path / "chat"), device="cpu")
+    policies = {"embedded": enhancer, "chat": chat}
+    server = create_server(replace(models, policy=policies.__getitem__, names=tuple(policies)))
+    how = {"model": "chat", "for": "flux", "keep": ["Old Bridge"], "instruction": "Say it in prose."}
+    wish = {"forbid": ["ugly"]}
+    one, _ = call(server, "enhance", prompt="a fox, Old Bridge", rewriter=how, constraints=wish, negative="people")
+    asked = chat.asked("Say it in prose.", FAMILIES["flux"])
+    made = asked("a fox, Old Bridge", Constraints(**wish), keep=["Old Bridge"], negative="people")
+    (result,) = one["results"]
+    assert (result["text"], result["negative"]) == (made.text, "people, ugly") and "Old Bridge" in made.text
+    for how, says in (
+        ({"model": "other"}, "'other' is not served here: choose from embedded, chat"),
+        ({"instruction": "Say it."}, "is no chat model: write {prompt}"),
+    ):
+        assert says in error(server, "enhance", prompt="a fox", rewriter=how)
 
 
 def test_modifiers_are_the_libraries(models):
@@ -149,7 +170,7 @@ def test_what_cannot_be_is_the_tools_error_in_a_line(models):
     server = create_server(models)
     assert "the prompt is empty" in error(server, "enhance", prompt=" , ")
     assert error(server, "enhance", promt="a cat") == (
-        "enhance takes no 'promt': it takes prompt, variants, seed, constraints"
+        "enhance takes no 'promt': it takes prompt, variants, seed, constraints, rewriter, negative"
     )
     assert error(server, "enhance") == "prompt: Field required"
     assert error(server, "enhance", prompt="a cat", constraints={"colour": "red"}).startswith("constraints.colour: ")
@@ -168,7 +189,7 @@ def test_a_model_that_cannot_be_loaded_is_said_each_time_and_the_rest_goes_on(mo
     server = create_server(replace(models, generator=lambda: fail(missing)))
     assert 'pip install "neuroprompt[images]"' in error(server, "grid", prompts=["a cat"])
     assert call(server, "enhance", prompt="a cat")[0]["results"]
-    server = create_server(replace(models, policy=lambda: fail(ValueError("there is\nno model"))))
+    server = create_server(replace(models, policy=lambda _: fail(ValueError("there is\nno model"))))
     for _ in range(2):
         assert error(server, "enhance", prompt="a cat").endswith("there is no model")
 
