@@ -169,7 +169,8 @@ def _own_policy() -> list[Step]:
         ),
         Step(
             "own: data to retell",
-            "python scripts/prepare_data.py --source expert.jsonl --column text --format retell --output data/mine-retold",
+            "python scripts/prepare_data.py --source expert.jsonl --column text --format retell "
+            "--output data/mine-retold",
             after=("own: prompts",),
             makes=("data/mine-retold/pairs",),
         ),
