@@ -129,8 +129,7 @@ def policy(settings: ServeSettings) -> Answers:
         try:
             return own.asked(asking.instruction, find_family(asking.family) if asking.family else settings.made_for)
         except (ModelError, ValueError) as error:
-            where = own.model.name_or_path
-            raise refusal(ValueError(str(error).replace(where, name) if where else str(error))) from None
+            raise refusal(ValueError(str(error).replace(own.name, name))) from None  # not where it lies
 
     def rewrite(batch: Sequence[Rewrite]) -> list[Any]:
         asked = dict(batch[0].decoding) | {"batch_size": settings.batch_size}
