@@ -334,6 +334,7 @@ class PromptReward:
         prompts: Sequence[str],
         completions: Sequence[str],
         completion_ids: Sequence[Sequence[int]] | None = None,
+        texts: Sequence[str] | None = None,
         log_metric: Callable[[str, float], None] | None = None,
         **columns,
     ) -> list[float]:
@@ -343,6 +344,8 @@ class PromptReward:
             prompts: Original prompts; their words are what pictures are scored against.
             completions: What the policy wrote after each.
             completion_ids: Its tokens, with the end token where the policy ended (see `eos_token_id`).
+            texts: The rewritten prompts themselves, of a policy that does not continue the prompt
+                (`neuroprompt.ppo.answers.OfAnswers`); by default `completions` make them.
             log_metric: Gets each entry of `last`.
             columns: The dataset's other columns, which this reward does not read.
 
@@ -352,7 +355,7 @@ class PromptReward:
         ended = [True] * len(prompts)
         if completion_ids is not None and self.eos_token_id is not None:
             ended = [len(ids) > 0 and int(ids[-1]) == self.eos_token_id for ids in completion_ids]
-        texts = [
+        texts = texts or [
             finish(prompt, completion, end, self.window)[0]
             for prompt, completion, end in zip(prompts, completions, ended, strict=True)
         ]

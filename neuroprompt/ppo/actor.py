@@ -9,6 +9,7 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from neuroprompt.decoding.processors import separator_tokens
+from neuroprompt.formats import PromptFormat
 from neuroprompt.ppo.config import PPOConfig
 from neuroprompt.ppo.losses import token_logprobs
 from neuroprompt.ppo.model import PolicyWithValue, completion_logits, in_eval_mode
@@ -41,6 +42,7 @@ class Actor:
         tokenizer: With an end token and a pad token.
         args: `temperature`, `window`, `max_new_tokens`, `min_modifiers`, `rows_at_once`, `seed` and the precision.
         device: The model's.
+        prompt_format: How the policy is asked.
     """
 
     def __init__(
@@ -50,19 +52,26 @@ class Actor:
         tokenizer: PreTrainedTokenizerBase,
         args: PPOConfig,
         device: torch.device,
+        prompt_format: PromptFormat,
     ):
         self.model, self.reference, self.tokenizer, self.args, self.device = model, reference, tokenizer, args, device
+        self.prompt_format = prompt_format
         self.positions = getattr(model.config, "max_position_embeddings", None) or 10**9
         self.separators = separator_tokens(tokenizer, model.config.vocab_size).to(device)
         never = model.policy.generation_config.suppress_tokens or []
         self.suppressed = torch.tensor(never, dtype=torch.long, device=device)
+
+    def ask(self, prompts: Sequence[str]) -> Queries:
+        """The prompts as the policy reads them."""
+        limits = self.positions, self.args.window, self.args.max_new_tokens
+        return encode(prompts, self.tokenizer, *limits, self.prompt_format).to(self.device)
 
     def write(
         self, policy: PreTrainedModel, prompts: Sequence[str], stream: int, step: int, indices: Sequence[int]
     ) -> tuple[Queries, Written]:
         """Completions of the prompts; the noise of each belongs to its index at this step of the stream."""
         args, tokenizer = self.args, self.tokenizer
-        queries = encode(prompts, tokenizer, self.positions, args.window, args.max_new_tokens).to(self.device)
+        queries = self.ask(prompts)
         noise = row_noise(args.seed, stream, step, indices, int(queries.budgets.max()))
         with in_eval_mode(self.model), self._autocast():
             ids, lengths = sample(
@@ -81,10 +90,12 @@ class Actor:
         mask = (torch.arange(ids.shape[1], device=ids.device) < lengths[:, None]).long()
         return queries, Written(ids, mask, ended, tokens, texts)
 
-    def nothing(self, rows: int) -> Written:
-        """What becomes of prompts that stay as they are: an end token at once."""
-        ids = torch.full((rows, 1), self.tokenizer.eos_token_id)
-        return Written(ids, torch.ones_like(ids), torch.ones(rows, dtype=torch.bool), ids.tolist(), [""] * rows)
+    def nothing(self, prompts: Sequence[str]) -> Written:
+        """What becomes of prompts that stay as they are: an end token at once, or where a text would replace them, they
+        themselves."""
+        ids = torch.full((len(prompts), 1), self.tokenizer.eos_token_id)
+        texts = list(prompts) if self.prompt_format.replaces else [""] * len(prompts)
+        return Written(ids, torch.ones_like(ids), torch.ones(len(prompts), dtype=torch.bool), ids.tolist(), texts)
 
     @torch.no_grad()
     def measure(self, queries: Queries, written: Written) -> dict[str, Tensor]:

@@ -8,9 +8,10 @@ from PIL import Image
 from transformers import TrainerCallback
 from transformers.integrations import TensorBoardCallback
 
-from neuroprompt.completions import finish
+from neuroprompt.formats import PromptFormat
 from neuroprompt.pages.grid import Grid, draw_cells, save_grid
-from neuroprompt.ppo.evaluation import Sample
+from neuroprompt.ppo.answers import finished
+from neuroprompt.ppo.evaluation import Rewrite, Sample
 
 COLUMNS = ("plain", "reference", "policy", "reward")
 
@@ -41,11 +42,12 @@ class SamplePictures(TrainerCallback):
         self.trainer = trainer
 
     def on_evaluate(self, args, state, control, **kwargs):
-        reward = next((f for f in self.trainer.reward_funcs if hasattr(f, "measure") and hasattr(f, "seeds")), None)
+        functions = [getattr(f, "function", f) for f in self.trainer.reward_funcs]  # OfAnswers has one inside
+        reward = next((f for f in functions if hasattr(f, "measure") and hasattr(f, "seeds")), None)
         if reward is None or not state.is_world_process_zero or not self.trainer.samples:
             return
         path = Path(args.output_dir, "pictures", f"step-{state.global_step:06d}.png")
-        _draw(reward, self.trainer.samples, path, f"step {state.global_step}")
+        _draw(reward, self.trainer.samples, self.trainer.prompt_format, path, f"step {state.global_step}")
         self._report(path, state.global_step)
 
     def _report(self, path: Path, step: int) -> None:
@@ -59,9 +61,14 @@ class SamplePictures(TrainerCallback):
             trackio.log({"samples": trackio.Image(str(path)), "train/global_step": step})
 
 
-def _draw(reward, samples: list[Sample], path: Path, title: str) -> None:
+def _draw(reward, samples: list[Sample], prompt_format: PromptFormat, path: Path, title: str) -> None:
     """A grid: a row for each sample with the pictures of the prompt as it is, of the reference's rewrite, and ours."""
-    texts = [[finish(r.prompt, r.completion, r.ended, reward.window)[0] for r in sample] for sample in samples]
+
+    def text(rewrite: Rewrite) -> str:
+        answer = finished(prompt_format, rewrite.prompt, rewrite.completion, rewrite.ended, reward.window)
+        return answer.text or rewrite.prompt
+
+    texts = [[*map(text, sample)] for sample in samples]
     originals = [sample.plain.prompt for sample in samples]
     rows = draw_cells(originals, texts, reward, lambda original: reward.seeds(original)[:1])
     save_grid(Grid(rows, COLUMNS[:3], title=title), path)

@@ -4,7 +4,6 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from neuroprompt.ppo.rollouts import diversity
 from neuroprompt.statistics import compare
 
 
@@ -29,15 +28,12 @@ class Sample(NamedTuple):
 def evaluation_metrics(samples: Sequence[Sample]) -> dict[str, float]:
     """Mean rewards and gains, these with their 95 % bootstrap intervals: differences are of pairs, prompt by prompt."""
     plain, sft, policy = (list(rewrites) for rewrites in zip(*samples, strict=True))
-    distinct_tails, distinct_modifiers = diversity([r.completion for r in policy])
     metrics = {
         "reward": _mean(r.reward for r in policy),
         "reward_sft": _mean(r.reward for r in sft),
         "reward_plain": _mean(r.reward for r in plain),
         "completion_length": _mean(r.length for r in policy),
         "eos_rate": _mean(r.ended for r in policy),
-        "distinct_tails": distinct_tails,
-        "distinct_modifiers": distinct_modifiers,
     }
     for name, baseline in (("sft", sft), ("plain", plain)):
         pairs = [(a.reward, b.reward) for a, b in zip(policy, baseline, strict=True)]

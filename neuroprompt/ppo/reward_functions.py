@@ -55,12 +55,12 @@ def weighted_sum(
             **arguments,
         )
         if len(given) != len(prompts):
-            raise ValueError(f"{_name(function)} returned {len(given)} rewards for {len(prompts)} completions")
+            raise ValueError(f"{name_of(function)} returned {len(given)} rewards for {len(prompts)} completions")
         scores.append([0.0 if score is None else float(score) for score in given])
         applies.append([score is not None for score in given])
         there = [float(score) for score in given if score is not None]
         if len(functions) > 1 and there:
-            measured[f"rewards/{_name(function)}"].append(sum(there) / len(there))
+            measured[f"rewards/{name_of(function)}"].append(sum(there) / len(there))
     scores = torch.tensor(scores, dtype=torch.float64) * torch.tensor(weights, dtype=torch.float64)[:, None]
     nowhere = ~torch.tensor(applies).any(0)  # (rows,)
     return scores.sum(0).masked_fill(nowhere, math.nan).float(), dict(measured)
@@ -78,7 +78,8 @@ def over_processes(measured: dict[str, list[float]]) -> dict[str, float]:
     }
 
 
-def _name(function: RewardFunc) -> str:
+def name_of(function: RewardFunc) -> str:
+    """What a reward function is called in messages and logs."""
     return getattr(function, "__name__", type(function).__name__)
 
 

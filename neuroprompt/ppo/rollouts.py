@@ -6,8 +6,10 @@ processes nor a restart changes them.
 """
 
 import math
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
+from operator import itemgetter
 from pathlib import Path
 
 import numpy as np
@@ -19,13 +21,16 @@ from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 
 from neuroprompt.decoding.neurologic import CACHE
 from neuroprompt.enhancer import TOKENS_PER_CLIP_TOKEN
-from neuroprompt.formats import CONTINUE
+from neuroprompt.formats import CONTINUE, PromptFormat
 from neuroprompt.models import float64_device
+from neuroprompt.ppo.answers import asked
 from neuroprompt.ppo.model import position_ids
 from neuroprompt.prompts import SEPARATORS, Prompt, count_clip_tokens, modifier_key
 
 # The streams of noise that a run draws from.
 TRAINING, EVALUATION, MINIBATCHES, PROMPTS = range(4)
+
+SLACK = 8  # tokens
 
 
 class QuerySampler(Sampler[int]):
@@ -94,17 +99,33 @@ def encode(
     positions: int,
     window: int | None,
     max_new_tokens: int | None,
+    prompt_format: PromptFormat = CONTINUE,
 ) -> Queries:
-    """Tokenise prompts and say how far each may be continued.
+    """Tokenise prompts and say how much may be written to each.
 
     Args:
         prompts: Plain prompts; separators at their end are the policy's to write.
         tokenizer: With a pad token.
-        positions: That the policy has; half of them at most are for the continuation, and of what is too long the end
+        positions: That the policy has; half of them at most are for a continuation, and of what is too long the end
             is read.
         window: CLIP tokens of the whole, begin and end tokens included; None where there is no such limit.
         max_new_tokens: At most.
+        prompt_format: How the policy is asked. An answer that replaces the prompt has the whole window, or
+            `max_new_tokens`, and what may be thought before it comes on top.
+
+    Raises:
+        ValueError: A prompt is empty, or too long for an answer to fit behind it where that replaces it.
     """
+    if prompt_format.replaces:
+        budget = answer_budget(prompt_format, window, max_new_tokens)
+        ids = prompt_format.encode(tokenizer, asked(prompts, prompt_format))
+        prompt, longest = max(zip(prompts, map(len, ids), strict=True), key=itemgetter(1))
+        if longest + budget > positions:
+            raise ValueError(
+                f"{prompt[:60]!r} takes {longest} tokens as it is asked, and the policy reads {positions}, {budget} of "
+                "them for its answer: leave it out of the data, or lower max_new_tokens"
+            )
+        return _padded(tokenizer, ids, [budget] * len(ids))
     heads = [prompt.rstrip(SEPARATORS) for prompt in prompts]
     if empty := [prompt for prompt, head in zip(prompts, heads, strict=True) if not head]:
         raise ValueError(f"the prompt {empty[0]!r} has no token: leave empty prompts out of the data")
@@ -116,7 +137,18 @@ def encode(
         if window is not None:
             budget = min(budget, math.ceil(TOKENS_PER_CLIP_TOKEN * (window - count_clip_tokens(prompt))))
         budgets.append(max(1, budget))
-    ids = CONTINUE.encode(tokenizer, heads, [positions - budget for budget in budgets])
+    ids = prompt_format.encode(tokenizer, heads, [positions - budget for budget in budgets])
+    return _padded(tokenizer, ids, budgets)
+
+
+def answer_budget(prompt_format: PromptFormat, window: int | None, max_new_tokens: int | None) -> int:
+    """The tokens that an answer which replaces the prompt may have: what the window holds, the end token, and a few
+    more, since no answer ends exactly there; and what may be thought before it."""
+    most = max_new_tokens or math.ceil(TOKENS_PER_CLIP_TOKEN * window) + SLACK
+    return prompt_format.thinking + most
+
+
+def _padded(tokenizer: PreTrainedTokenizerBase, ids: list[list[int]], budgets: list[int]) -> Queries:
     padded = tokenizer.pad({"input_ids": ids}, padding_side="left", return_tensors="pt")
     return Queries(padded["input_ids"], padded["attention_mask"], torch.tensor(budgets))
 
@@ -280,11 +312,26 @@ def model_inputs(
     }
 
 
-def diversity(completions: Sequence[str]) -> tuple[float, float]:
+def diversity(completions: Sequence[str], prompts: Sequence[str] | None = None) -> tuple[float, float]:
     """How unlike the completions are: different tails per tail, and different modifiers per modifier written.
 
     One suffix for everything, the known failure of trained rewriters, is 1/n by the first.
+
+    Args:
+        completions: What was written.
+        prompts: Where that replaces prompts, these: what it adds to them are its words that they have not.
     """
-    tails = [tuple(modifier_key(s) for s in Prompt.parse(c).segments) for c in completions]
+    if prompts is None:
+        tails = [tuple(modifier_key(s) for s in Prompt.parse(c).segments) for c in completions]
+    else:
+        tails = [_added(prompt, text) for prompt, text in zip(prompts, completions, strict=True)]
     modifiers = [m for tail in tails for m in tail]
     return len(set(tails)) / max(1, len(tails)), len(set(modifiers)) / max(1, len(modifiers))
+
+
+def _added(prompt: str, text: str) -> tuple[str, ...]:
+    said = set(_WORD.findall(prompt.lower()))
+    return tuple(word for word in _WORD.findall(text.lower()) if word not in said)
+
+
+_WORD = re.compile(r"\w+")

@@ -60,7 +60,8 @@ class PPOTrainer(PPOCheckpoints):
         reward_funcs: One function or several, with the signature of TRL's trainers: called as ``f(prompts=,
             completions=, completion_ids=, trainer_state=, log_metric=, **columns)`` (only with those of these arguments
             that it takes), it returns a float for each completion, or None where it does not apply. A coroutine
-            function is awaited. `completions` are what the policy added, without special tokens; ``log_metric(name,
+            function is awaited. `completions` are what the policy wrote, without special tokens: what it added, or
+            where its text replaces the prompt, this text as it is (`answers.OfAnswers` reads it). ``log_metric(name,
             value)`` puts a number into the log.
         args: See `PPOConfig`.
         train_dataset: Rows with a `prompt`, a text; further columns go to the reward functions.
@@ -126,7 +127,9 @@ class PPOTrainer(PPOCheckpoints):
         device = self.accelerator.device
         if self.reference is not None:
             self.reference.to(device)
-        self.actor = Actor(self.model, self.reference, tokenizer, args, device)
+        self.actor = Actor(self.model, self.reference, tokenizer, args, device, self.prompt_format)
+        if self.prompt_format.replaces and train_dataset is not None:  # one that is too long is said now
+            self.actor.ask(sorted(train_dataset["prompt"], key=len)[-16:])
         self.ppo_state = PPOState(args.kl_coef)
         self.rollouts: Rollouts | None = None
         self.micro_step = 0  # forward and backward passes so far
@@ -143,6 +146,10 @@ class PPOTrainer(PPOCheckpoints):
         self.add_callback(SamplePictures(self))
 
     def _refuse_what_does_not_work(self) -> None:
+        if self.args.min_modifiers and self.prompt_format.replaces:
+            raise ValueError(
+                f"min_modifiers is {self.args.min_modifiers}, and the policy's text replaces the prompt: leave it out"
+            )
         if self.args.n_gpu > 1:
             raise ValueError(f"{self.args.n_gpu} GPUs in one process: start one process each with `accelerate launch`")
         plugin = getattr(self.accelerator.state, "deepspeed_plugin", None)
@@ -310,7 +317,7 @@ class PPOTrainer(PPOCheckpoints):
             ended=written.ended,
             **measured,
         )
-        distinct_tails, distinct_modifiers = diversity(gather_object(written.texts))
+        distinct_tails, distinct_modifiers = self._diversity(gather_object([*zip(prompts, written.texts, strict=True)]))
         self._watch_diversity(distinct_tails)
         self.ppo_state.record(distinct_tails=distinct_tails, distinct_modifiers=distinct_modifiers)
         return self._credit(**shared)
@@ -407,6 +414,11 @@ class PPOTrainer(PPOCheckpoints):
         synchronize(self.accelerator.device)  # what was only queued would be clocked as the next part
         self.ppo_state.record(**{f"seconds/{name}": time.perf_counter() - start})
 
+    def _diversity(self, written: Sequence[tuple[str, str]]) -> tuple[float, float]:
+        """How unlike texts are that were written to prompts (`rollouts.diversity`)."""
+        prompts, texts = zip(*written, strict=True)
+        return diversity(texts, prompts if self.prompt_format.replaces else None)
+
     # --- guards --------------------------------------------------------------------------------------------------
 
     def _skip(self, cause: str) -> None:
@@ -459,6 +471,8 @@ class PPOTrainer(PPOCheckpoints):
         _, plain, sft = self._baselines[metric_key_prefix]
         samples = list(map(Sample, plain, sft, self._rewrite(data, self.model.policy)))
         metrics = evaluation_metrics(samples) | {"runtime": time.perf_counter() - start}
+        distinct = self._diversity([(sample.policy.prompt, sample.policy.completion) for sample in samples])
+        metrics |= zip(("distinct_tails", "distinct_modifiers"), distinct, strict=True)
         metrics = {f"{metric_key_prefix}_{name}": value for name, value in metrics.items()}
         self.samples = samples[: self.args.num_samples]
         self.log(metrics)
@@ -474,7 +488,7 @@ class PPOTrainer(PPOCheckpoints):
             rows = [data[i] for i in indices]
             prompts = [row["prompt"] for row in rows]
             if policy is None:
-                written = self.actor.nothing(len(rows))
+                written = self.actor.nothing(prompts)
             else:
                 _, written = self.actor.write(policy, prompts, EVALUATION, 0, indices)
             rewards, lengths = self._reward(rows, written).tolist(), written.mask.sum(1).tolist()

@@ -91,6 +91,8 @@ _OF_REWARDS = {
     "reward": "reward",
     "kl": "KL",
     "distinct_tails": "distinct",
+    "unparsed": "unparsed",
+    "kept": "words kept",
     "images_per_s": "images/s",
     "eval_reward": "held-out reward",
     "eval_reward_sft": "before training",

@@ -8,8 +8,7 @@ import torch
 from torch import nn
 from trl import GRPOTrainer, ModelConfig, RLOOTrainer, get_peft_config
 
-from neuroprompt.coherence import controls
-from neuroprompt.formats import control_tokens
+from neuroprompt.ppo.answers import asked
 from neuroprompt.ppo.config import GRPOConfig, RLOOConfig
 from neuroprompt.ppo.model import position_ids
 from neuroprompt.runs.trainer import RunTrainer
@@ -44,7 +43,7 @@ def _trainer(
     tokenizer.padding_side = "left"
     trainer = (_GRPOTrainer if isinstance(config, GRPOConfig) else _RLOOTrainer)(
         model=policy,
-        reward_funcs=[load_reward_func(arguments, reward_arguments, config, tokenizer, train["prompt"])],
+        reward_funcs=[load_reward_func(arguments, reward_arguments, config, tokenizer, train["prompt"], prompt_format)],
         args=config,
         train_dataset=train,
         eval_dataset=held_out,
@@ -59,12 +58,12 @@ def _trainer(
 
 
 class _PlainPolicies(RunTrainer):
-    """A base for TRL's trainers, which leave adapters where these are trained: here a plain policy is left. And a
-    policy that can be told a prompt's medium is told it, as everywhere (`policies.read_prompts`)."""
+    """A base for TRL's trainers, which leave adapters where these are trained: here a plain policy is left. And it is
+    asked as everywhere (`neuroprompt.formats`)."""
 
     def _tokenize_prompts(self, prompts: list[str]):
-        told = control_tokens(self.processing_class)
-        return super()._tokenize_prompts([told[controls(prompt)] + prompt for prompt in prompts])
+        texts = asked(prompts, self.prompt_format)
+        return self.prompt_format.encode(self.processing_class, texts), None, {}  # no images, and nothing else
 
     def save_model(self, output_dir=None, _internal_call=False):
         super().save_model(output_dir, _internal_call)

@@ -34,7 +34,7 @@ def _trainer(
     policy, tokenizer, prompt_format = load_model(config, model_config, arguments.asked)
     return PPOTrainer(
         model=policy,
-        reward_funcs=load_reward_func(arguments, reward_arguments, config, tokenizer, train["prompt"]),
+        reward_funcs=load_reward_func(arguments, reward_arguments, config, tokenizer, train["prompt"], prompt_format),
         args=config,
         train_dataset=train,
         eval_dataset=held_out,

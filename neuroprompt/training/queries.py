@@ -24,6 +24,8 @@ class QueryArguments(FormatArguments):
         max_queries: Learn on so many of them; 0 takes all.
         eval_samples: Evaluate on so many of them; 0 does not evaluate.
         min_room: How many CLIP tokens a prompt must leave in the window; longer prompts are left out.
+        unparsed_reward: What an answer is worth that is no whole prompt (empty, cut off, still in its thinking), of a
+            policy whose text replaces the prompt: below what the prompt as it is earns, which is 0 by relative rewards.
         reward_func: A function, `FILE.py:FUNCTION` or `package.module:FUNCTION`, in the place of the images' reward.
         dry_run: Print what the run would take (models, memory, pictures, steps), and stop before anything is loaded.
     """
@@ -33,6 +35,7 @@ class QueryArguments(FormatArguments):
     max_queries: int = 0
     eval_samples: int = 64
     min_room: int = 16
+    unparsed_reward: float = -2.0
     reward_func: str | None = None
     dry_run: bool = False
 

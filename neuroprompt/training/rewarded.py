@@ -3,8 +3,10 @@
 from datasets import Dataset
 from transformers import IntervalStrategy, PreTrainedTokenizerBase, TrainingArguments
 
+from neuroprompt.formats import CONTINUE, PromptFormat
+from neuroprompt.ppo.answers import OfAnswers
 from neuroprompt.ppo.reward_functions import RewardFunc
-from neuroprompt.prompts import CLIP_WINDOW
+from neuroprompt.prompts import CLIP_WINDOW, WindowLike
 from neuroprompt.rewards.own import load_function
 from neuroprompt.scoring import RewardArguments, build_reward
 from neuroprompt.training.queries import QueryArguments, load_queries
@@ -29,19 +31,27 @@ def load_reward_func(
     config: TrainingArguments,
     tokenizer: PreTrainedTokenizerBase,
     prompts: list[str],
+    prompt_format: PromptFormat = CONTINUE,
 ) -> RewardFunc:
-    """The function that `reward_func` names, or the images' reward on this process' device.
+    """The function that `reward_func` names, or the images' reward on this process' device; of a policy whose text
+    replaces the prompt, of the prompts that it wrote (`ppo.answers.OfAnswers`).
 
     Raises:
         ValueError: There is no such function.
     """
-    if not arguments.reward_func:
-        reward = build_reward(reward_arguments, str(config.device), _window(config))
+    window: WindowLike = _window(config)
+    if arguments.reward_func:
+        reward = load_function(arguments.reward_func)
+    else:
+        reward = build_reward(reward_arguments, str(config.device), window)
         reward.eos_token_id = tokenizer.eos_token_id
         if reward_arguments.calibration_prompts:
             reward.calibrate(prompts[: reward_arguments.calibration_prompts])
+        if not hasattr(config, "window"):  # TRL's configs know of none: what the generator reads
+            window = reward.generator.window or window
+    if not prompt_format.replaces:
         return reward
-    return load_function(arguments.reward_func)
+    return OfAnswers(reward, prompt_format, tokenizer.eos_token_id, window, arguments.unparsed_reward)
 
 
 def _window(config: TrainingArguments) -> int | None:

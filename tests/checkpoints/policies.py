@@ -32,10 +32,8 @@ CHATML = (
     "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
 
-NO_THOUGHT = (
-    "{% if enable_thinking is defined and enable_thinking is false %}{{ '<think>\n\n</think>\n\n' }}{% endif %}"
-)
-THINKING = CHATML.replace("{% endif %}", NO_THOUGHT + "{% endif %}")
+_UNTHINKING = "{% if enable_thinking is false %}{{ '<think>\n\n</think>\n\n' }}{% endif %}"
+THINKING = CHATML.replace("{% endif %}", _UNTHINKING + "{% endif %}")
 
 
 def gpt2(folder: Path, *, pickled: bool = False, tokenizer: bool = True) -> Path:

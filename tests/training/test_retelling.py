@@ -1,6 +1,7 @@
 """Trainings of a chat model that retells: SFT until ten pairs are known by heart, and PPO and GRPO on its answers."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -15,9 +16,17 @@ from neuroprompt.enhancer import PromptEnhancer
 from neuroprompt.formats import CONTINUE, RETELL, PromptFormat
 from neuroprompt.models import ModelError
 from neuroprompt.policies import load_tokenizer, saved_format
-from neuroprompt.training.sft import SFTArguments, SFTConfig, encode_answers, train_sft
+from neuroprompt.ppo.config import GRPOConfig, PPOConfig
+from neuroprompt.runs.arguments import read_arguments
+from neuroprompt.scoring import RewardArguments
+from neuroprompt.training.grpo import train_grpo
+from neuroprompt.training.ppo import train_ppo
+from neuroprompt.training.queries import QueryArguments
+from neuroprompt.training.sft import SFTArguments, SFTConfig, encode_answers, format_of_data, train_sft
+from tests import forks
 from tests.checkpoints.policies import gpt2, qwen3
 
+ROOT = Path(__file__).parents[2]
 ASKED = PromptFormat(chat=True, instruction="Retell.", stop=("\n",), dialect="prose")
 PAIRS = {
     "red fox": "A red fox sleeps in golden light.",
@@ -141,10 +150,108 @@ def test_a_policy_that_cannot_be_asked_so_is_refused_before_its_weights_are_read
 
 
 def test_pairs_say_what_they_are_for(workspace):
-    from neuroprompt.training.sft import format_of_data
-
     assert format_of_data(workspace / "data") == CONTINUE
     made = json.loads(Path(workspace / "data" / "config.json").read_text())
     (workspace / "told").mkdir()
     (workspace / "told" / "config.json").write_text(json.dumps(made | {"format": "retell"}))
     assert format_of_data(workspace / "told") == RETELL
+
+
+# --- rewards -----------------------------------------------------------------------------------------------------
+
+REWARD = """
+def letters(prompts, completions, texts):
+    assert 0 < len(texts) == len(prompts) == len(completions)
+    return [text.count("e") / 10 for text in texts]
+"""
+COMMON = {
+    "queries": "prompts.txt",
+    "eval_samples": 0,
+    "reward_func": "my_reward.py:letters",
+    "model_name_or_path": "sft/checkpoint-60",
+    "dtype": "float32",
+    "lr_scheduler_type": "constant",
+    "logging_steps": 1,
+    "use_cpu": "true",
+    "bf16": "false",
+    "report_to": "none",
+    "save_strategy": "no",
+    "disable_tqdm": "true",
+}
+PPO = COMMON | {
+    "learning_rate": 2e-3,
+    "window": "none",
+    "max_new_tokens": 24,
+    "rollout_batch_size": 40,
+    "completions_per_prompt": 4,
+    "minibatch_size": 40,
+    "num_ppo_epochs": 2,
+    "kl_coef": 0.01,
+}
+GRPO = COMMON | {
+    "learning_rate": 1e-3,
+    "max_completion_length": 24,
+    "generation_batch_size": 40,
+    "num_generations": 4,
+    "minibatch_size": 40,
+    "num_iterations": 2,
+    "gradient_checkpointing": "false",
+}
+
+
+@pytest.fixture
+def queries(learnt, workspace, monkeypatch):
+    """The workspace as the current folder, with prompts and a reward of one's own: how often an answer has an e."""
+    (workspace / "prompts.txt").write_text("\n".join(PAIRS))
+    (workspace / "my_reward.py").write_text(REWARD)
+    monkeypatch.chdir(workspace)
+    return workspace
+
+
+def flags(settings):
+    return [str(part) for name, value in settings.items() for part in (f"--{name}", value)]
+
+
+def reinforce(settings, **changes):
+    train, config = (train_ppo, PPOConfig) if settings is PPO else (train_grpo, GRPOConfig)
+    classes = (QueryArguments, RewardArguments, config, ModelConfig)
+    return train(*read_arguments(classes, "", flags(settings | changes)))
+
+
+def on_two_processes(folder, script, settings):
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", 2]
+    done = forks.run([*launcher, ROOT / script, *flags(settings)], folder, {**os.environ, "CUDA_VISIBLE_DEVICES": ""})
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "2 process(es) on cpu" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("settings", "changes"),
+    [(PPO, {"num_ppo_epochs": 4, "minibatch_size": 20, "max_steps": 80}), (GRPO, {"max_steps": 10})],
+    ids=["PPO", "GRPO"],
+)
+def test_the_reward_of_the_answers_rises(queries, settings, changes):
+    """From a policy whose answers are mostly cut off, which is seen in the log."""
+    run = reinforce(settings, output_dir="rising", **changes)
+    rewards, unparsed = ([e[key] for e in run.state.log_history if key in e] for key in ("reward", "unparsed"))
+    assert unparsed[0] > 0.5 > 0.25 > sum(unparsed[-3:]) / 3
+    assert sum(rewards[-3:]) / 3 > rewards[0] + 0.8
+    assert saved_format("rising", load_tokenizer("rising")) == ASKED
+
+
+def test_two_processes_of_ppo_do_what_one_does(queries):
+    one = reinforce(PPO, output_dir="one", max_steps=4)
+    on_two_processes(queries, "training/ppo.py", PPO | {"output_dir": "two", "max_steps": 4})
+    expected, found = (load_file(queries / name / "model.safetensors") for name in ("one", "two"))
+    assert max((expected[name] - found[name]).abs().max() for name in expected) < 1e-5
+    history = json.loads((queries / "two" / "log_history.json").read_text())
+    for key in ("reward", "unparsed", "kl", "distinct_tails", "distinct_modifiers"):
+        values = [entry[key] for entry in history if key in entry]
+        assert len(values) == 2
+        assert values == pytest.approx([e[key] for e in one.state.log_history if key in e], abs=1e-5), key
+
+
+def test_two_processes_of_grpo(queries):
+    on_two_processes(queries, "training/grpo.py", GRPO | {"output_dir": "grpo-two", "max_steps": 2})
+    assert "unparsed" in (queries / "grpo-two" / "log_history.json").read_text()
+    assert saved_format(queries / "grpo-two", load_tokenizer(queries / "grpo-two")) == ASKED
