@@ -4,6 +4,7 @@
     python benchmarks/decoding.py --model random-50k         # a random GPT-2 (124 M) over a 50k vocabulary
     python benchmarks/decoding.py --prompts prompts.txt --count 200
     python benchmarks/decoding.py --rounds 0 --count 0 --sets 1000     # as many prompts, each with its own constraints
+    python benchmarks/decoding.py --locked --model HuggingFaceTB/SmolLM2-135M-Instruct     # a chat model, words locked
 
 Speed: `transformers`' own beam search, and ours with 0, 3 and 6 clauses and 20 forbidden phrases, on the same model
 with the same beams and the same number of new tokens, in alternation; what counts are the ratios of the medians.
@@ -12,6 +13,8 @@ the same search without constraints, batch by batch; then all of them again, and
 Quality: satisfied clauses, forbidden phrases and the log-probability of the result under the policy, for ours, for
 drawing until the constraints are met (as dynamic prompts do), for appending what beam search has left out, and for
 beam search that knows nothing of constraints. Prints Markdown tables.
+Locked: a chat model answers, and every prompt's own words must stand in the answer, in any of their inflections; beside
+`transformers`' beam search over the same chats, both with as many new tokens. The other tables are left out.
 """
 
 import argparse
@@ -33,6 +36,7 @@ from neuroprompt.decoding import Constraints, check
 from neuroprompt.decoding.automaton import Automaton
 from neuroprompt.decoding.neurologic import neurologic
 from neuroprompt.decoding.vocabulary import Vocabulary
+from neuroprompt.locked import lock
 from neuroprompt.models import locate
 from neuroprompt.modifiers import vocabulary as terms
 
@@ -52,6 +56,7 @@ CHOICES = {  # what the quality table draws its constraints from
 }
 OFTEN = ["trending on artstation", "artstation", "greg rutkowski", "artgerm", "highly detailed", "octane render", "4k"]
 TRIES = 20
+RETELL = "Rewrite the user's prompt for an image generator as one vivid sentence. Keep all of it."
 
 
 def main() -> None:
@@ -64,6 +69,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=9, help="alternations of the speed table; 0 leaves it out")
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 16])
     parser.add_argument("--sets", type=int, default=0, help="prompts that have constraints of their own")
+    parser.add_argument("--locked", action="store_true", help="what it costs a chat model to keep words, alone")
     parser.add_argument("--no-rejection", action="store_true", help="leave out the slowest of the quality table")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="cpu")
@@ -76,6 +82,9 @@ def main() -> None:
     console = Console(soft_wrap=True)
     console.print(f"model {args.model}: {model.num_parameters() / 1e6:.1f} M parameters, {len(tokenizer)} tokens; "
                   f"torch {torch.__version__}, {args.device}\n")  # fmt: skip
+    if args.locked:
+        locked_table(console, model, tokenizer, prompts, args)
+        return
     if args.rounds:
         build_table(console, tokenizer, model)
         speed_table(console, model, tokenizer, prompts, args)
@@ -170,14 +179,52 @@ def speed_table(console: Console, model, tokenizer, prompts: Sequence[str], args
             "ours, 3 clauses": ours(Constraints(**THREE, forbid=FORBIDDEN)),
             "ours, 6 clauses": ours(Constraints(**SIX, forbid=FORBIDDEN)),
         }
-        times = in_turns(ways, args.rounds, args.device)
-        base = statistics.median(times["transformers"])
-        for name, seconds in times.items():
-            ratios = sorted(s / t for s, t in zip(seconds, times["transformers"], strict=True))
-            spread = f"{ratios[len(ratios) // 4]:.2f}–{ratios[-1 - len(ratios) // 4]:.2f}"
-            median = statistics.median(seconds)
-            rows.append((str(batch), name, f"{median:.3f}", f"{median / base:.2f}", spread))
-    table(console, ("batch", "way", "median s", "ratio", "middle half of the rounds' ratios"), rows)
+        rows += compared(batch, in_turns(ways, args.rounds, args.device))
+    table(console, COMPARED, rows)
+
+
+def locked_table(console: Console, model, tokenizer, prompts: Sequence[str], args) -> None:
+    rows, end = [], model.generation_config.eos_token_id
+    ends = [end] if isinstance(end, int) else list(end)
+    for batch in args.batches:
+        chats = [
+            tokenizer.apply_chat_template(
+                [{"role": "system", "content": RETELL}, {"role": "user", "content": prompt}],
+                tokenize=False,
+                add_generation_prompt=True,
+            )
+            for prompt in prompts[:batch]
+        ]
+        inputs = tokenizer(chats, return_tensors="pt", padding=True, add_special_tokens=False).to(args.device)
+        fixed = {"num_beams": args.beams, "max_new_tokens": args.new_tokens, "do_sample": False}
+        fixed["suppress_tokens"] = ends  # everyone writes as much
+        wishes = [Constraints(require=lock(prompt).clauses, anywhere=True) for prompt in prompts[:batch]]
+
+        def ours(constraints, inputs=inputs, fixed=fixed, batch=batch):
+            search = {"custom_generate": neurologic, "processing_class": tokenizer, "counted": [[]] * batch}
+            return lambda: model.generate(**inputs, **fixed, **search, constraints=constraints)
+
+        ways = {
+            "transformers": lambda inputs=inputs, fixed=fixed: model.generate(**inputs, **fixed),
+            "ours, no constraints": ours(None),
+            f"ours, {sum(len(w.clauses) for w in wishes) / batch:.1f} words locked": ours(wishes),
+        }
+        rows += compared(batch, in_turns(ways, args.rounds, args.device))
+    table(console, COMPARED, rows)
+
+
+COMPARED = ("batch", "way", "median s", "ratio", "middle half of the rounds' ratios")
+
+
+def compared(batch: int, times: dict[str, list[float]]) -> list[tuple[str, ...]]:
+    """Rows of a table with the columns `COMPARED`: the first way is what the others are compared with."""
+    rows, first = [], next(iter(times.values()))
+    for name, seconds in times.items():
+        ratios = sorted(s / t for s, t in zip(seconds, first, strict=True))
+        spread = f"{ratios[len(ratios) // 4]:.2f}–{ratios[-1 - len(ratios) // 4]:.2f}"
+        median = statistics.median(seconds)
+        rows.append((str(batch), name, f"{median:.3f}", f"{median / statistics.median(first):.2f}", spread))
+    return rows
 
 
 def sets_table(console: Console, model, tokenizer, prompts: Sequence[str], args) -> None:

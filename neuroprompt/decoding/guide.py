@@ -28,10 +28,8 @@ from neuroprompt.decoding.vocabulary import Vocabulary
 
 ROOM = 12  # tokens: where a budget has less, no further modifier is begun that might have to be cut
 FIRST = 1e9  # rank above all others
-PHRASE_WEIGHT, PROSE_WEIGHT = (
-    3.0,
-    0.5,
-)  # by default; in prose words come by themselves, and are not to be rushed through
+PHRASE_WEIGHT = 3.0  # by default, in nats; and in prose, where words come by themselves, and should not in a heap:
+PROSE_WEIGHT = 0.5
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,7 @@ def price(automaton, clauses):
 
 
 def stands(phrase, text, anywhere):
-    """Whether `phrase` is in `text`: anywhere, or as a modifier of its own, or behind a connective as the end of one."""
+    """Whether `phrase` is in `text`: anywhere, or as a modifier of its own, or at its end behind a connective."""
     if anywhere:
         return any(occurrences(text, phrase))
     text = fold(text)
