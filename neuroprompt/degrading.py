@@ -309,19 +309,19 @@ _COLOURS = frozenset(
     "magenta".split()
 )
 _ADJECTIVES = frozenset(
-    "old young big small large little huge tiny giant tall short long wide narrow deep high low new ancient modern "
-    "beautiful pretty handsome cute adorable ugly sad happy angry lonely lone single whole full empty dark bright "
-    "light pale soft hard rough smooth sharp warm cold hot cool wet dry clean dirty dusty rusty fresh rotten raw ripe "
-    "heavy strong weak thin thick fat slim skinny slender round square flat curved broken cracked ruined abandoned "
-    "haunted rich poor elegant fancy ornate simple plain rare strange weird odd creepy scary spooky eerie evil wild "
-    "calm quiet loud cosy cozy vast massive enormous colossal gigantic immense grand great mighty majestic fierce "
-    "brave noble royal proud wise mad crazy insane sleepy tired hungry drunk dead alive asleep vintage retro antique "
-    "futuristic medieval victorian gothic alien magic mystic secret hidden lost distant remote foggy misty rainy snowy "
-    "sunny stormy cloudy lush dense dimly lit overgrown intricate detailed delicate tattered worn weathered wrinkled "
-    "bearded hooded masked armored armoured winged horned colored coloured painted carved polished shiny glossy matte "
-    "transparent translucent iridescent neon vivid vibrant pastel muted serene real fake cybernetic bionic "
-    "anthropomorphic female male chubby fluffy furry hairy bald blonde redheaded dapper stern serious super ultra "
-    "highly perfect good best bad crystal-clear floating".split()
+    "dim saturated old young big small large little huge tiny giant tall short long wide narrow deep high low new "
+    "ancient modern beautiful pretty handsome cute adorable ugly sad happy angry lonely lone single whole full empty "
+    "dark bright light pale soft hard rough smooth sharp warm cold hot cool wet dry clean dirty dusty rusty fresh "
+    "rotten raw ripe heavy strong weak thin thick fat slim skinny slender round square flat curved broken cracked "
+    "ruined abandoned haunted rich poor elegant fancy ornate simple plain rare strange weird odd creepy scary spooky "
+    "eerie evil wild calm quiet loud cosy cozy vast massive enormous colossal gigantic immense grand great mighty "
+    "majestic fierce brave noble royal proud wise mad crazy insane sleepy tired hungry drunk dead alive asleep vintage "
+    "retro antique futuristic medieval victorian gothic alien magic mystic secret hidden lost distant remote foggy "
+    "misty rainy snowy sunny stormy cloudy lush dense dimly lit overgrown intricate detailed delicate tattered worn "
+    "weathered wrinkled bearded hooded masked armored armoured winged horned colored coloured painted carved polished "
+    "shiny glossy matte transparent translucent iridescent neon vivid vibrant pastel muted serene real fake cybernetic "
+    "bionic anthropomorphic female male chubby fluffy furry hairy bald blonde redheaded dapper stern serious super "
+    "ultra highly perfect good best bad crystal-clear floating".split()
 )
 _ENDINGS = ("ful", "less", "ous", "ish", "ly", "ical", "ible", "able", "ive", "esque", "like")
 _PAST = frozenset("made seen lit built sat shown held set worn".split())

@@ -3,14 +3,17 @@
     python -m training.embedded.retelling --source prompts.parquet --output data/prose.jsonl
     python scripts/prepare_data.py --source data/prose.jsonl --format retell --output data/retelling
 
-Clean prose is rare among prompts, but a third of them begin with a scene in good English ("a cozy cabin in a snowy
-forest, digital art, warm light, 8k"). Such a scene is kept in its words, and its modifiers are said in sentences, as
-`retelling.tsv` has them:
+Clean prose is rare among prompts, but one in fifteen begins with a scene in good English ("a cozy cabin in a snowy
+forest with smoke coming from the chimney, digital art, warm light, 8k"). Such a scene is kept in its words, and its
+modifiers are said in sentences, as `retelling.tsv` has them:
 
-    "A digital artwork of a cozy cabin in a snowy forest, bathed in warm light. Shafts of light fall through the air."
+    This digital illustration shows a cozy cabin in a snowy forest with smoke coming from the chimney, in a magical
+    atmosphere. Warm light fills the scene. Muted tones let the cabin stand out quietly.
 
-Scenes with words that no dictionary has, living people, adult or gory content or figures of films go; so do modifiers
-that are not in the table, and the later of two that contradict each other. Which wording is taken is drawn by hash.
+Of modifiers that are too few, others are added that people usually write behind such scenes: the mood and the tones
+here. Scenes with words that no dictionary has, living people, and what `retelling_refused.tsv` lists go; so do
+modifiers that are not in the table, and the later of two that contradict each other. Which wording is taken is drawn
+by a hash of the scene.
 """
 
 import json
@@ -162,7 +165,7 @@ def _add_usual(said: dict[str, Saying], scene: str) -> None:
     """Add a medium and what else it takes to `said`, of what people usually write behind such scenes."""
     if not said.keys() & {"medium", "look"} and share(scene, "medium?") < 0.6:
         _add_of("medium", said, scene)
-    wanted = 2 + int(2 * share(scene, "wanted"))
+    wanted = 2 + int(2.5 * share(scene, "wanted"))
     words = set(scene.split())
     outside = "place" in subjects_of(scene) and words.isdisjoint(_TIMES | _INSIDE)
     slots = {"light", "palette", "mood", "view"} | ({"setting"} if outside else set())
@@ -182,10 +185,10 @@ def _add_of(slot: str, said: dict[str, Saying], scene: str) -> None:
 
 
 def _clashes(saying: Saying, said: dict[str, Saying], scene: str) -> bool:
-    """Whether a light is none of the place or of the hour."""
-    when = {said["setting"].key} if "setting" in said else set()
-    return not _CLASHES.get(saying.key, frozenset()).isdisjoint(when | set(scene.split()) | subjects_of(scene)) or any(
-        saying.key in _CLASHES.get(other.key, ()) for other in said.values()
+    """Whether what is said does not go with the scene, or with what is said already (`_CLASHES`)."""
+    there = {*(other.key for other in said.values()), *scene.split(), *subjects_of(scene)}
+    return not _CLASHES.get(saying.key, frozenset()).isdisjoint(there) or any(
+        saying.key in _CLASHES.get(key, ()) for key in there
     )
 
 
@@ -332,7 +335,7 @@ _ADDED = {
     "mood": ("eerie", "mysterious", "dreamy", "moody", "calm", "cozy", "epic", "whimsical", "magical"),
     "view": ("wide angle", "close up", "low angle", "depth of field"),
 }  # fmt: skip
-# Lights, and what they are not of: settings, words of the scene, what it is about.
+# By the first of a row's modifiers: what does not go with it, of other rows, of a scene's words, and what it is about.
 _DARK = frozenset(
     "night midnight nighttime moonlight moonlit dusk sunset twilight stars starry cave underground".split()
 )
@@ -341,6 +344,7 @@ _CLASHES = {
     "natural light": _DARK | {"night sky", "neon lights"},
     "studio lighting": _DARK | _DAY | {"place", "golden hour", "fog", "rain", "snow", "storm", "space", "nebula"},
     "moonlight": _DAY,
+    "sharp focus": frozenset({"depth of field"}),
     "golden hour": _DARK | {"underwater", "sea", "ocean"},
     "warm lighting": frozenset({"moonlit", "moonlight", "snow", "winter"}),
     "rain": frozenset({"sea", "ocean", "underwater", "desert", "beach", "sunny", "summer"}),
