@@ -35,6 +35,7 @@ from neuroprompt.artists import names_celebrity
 from neuroprompt.coherence import controls
 from neuroprompt.degrading import core, degrade, unsaid
 from neuroprompt.files import sole_writer
+from neuroprompt.formats import NAMED
 from neuroprompt.judge import ARTISTS, Judge
 from neuroprompt.models import ModelError, check_hub
 from neuroprompt.modifiers import categorise
@@ -42,8 +43,6 @@ from neuroprompt.prompts import Prompt, count_clip_tokens, modifier_key, normali
 from neuroprompt.targets import KEPT, REASONS, mend
 
 SPLITS = ("train", "validation", "test")
-FORMATS = ("continue", "retell")
-"""What a policy does with a plain prompt."""
 _PAIRS = (("short", "long"), ("plain", "expert"), ("prompt", "completion"), ("prompt", "text"))
 
 # Hub data sets whose files cannot be found by their id alone (loading scripts are gone from `datasets`).
@@ -59,7 +58,7 @@ class DataConfig:
     """What to read and what to keep.
 
     Args:
-        format: What is learnt: to `continue` a plain prompt, or to `retell` it.
+        format: What is learnt: to `continue` a plain prompt, or to `retell` it (`neuroprompt.formats.NAMED`).
         source: A .parquet, .csv, .jsonl or .txt file, or the id of a hub data set.
         source_config: The configuration of the hub data set, such as `2m_text_only` of `poloclub/diffusiondb`.
         column: The column with the prompts; by default `prompt`, `Prompt`, `text` or `caption`, whichever is there. To
@@ -255,7 +254,8 @@ def pair_prompts(config: DataConfig, say: Callable[[str], None] = print) -> Prom
         counts = {"read": len(pairs)}
         pairs = pairs.filter(_is_pair, num_proc=config.num_proc, load_from_cache_file=False)
         counts["pairs whose long text says all of the short one, and more"] = len(pairs)
-    pairs = _decontaminate(_decontaminate(pairs, config.evaluation_files), config.evaluation_files, "completion")
+    for column in ("prompt", "completion"):
+        pairs = _decontaminate(pairs, config.evaluation_files, column)
     splits = _split_by_subject(pairs)
     if not splits:
         raise ValueError(f"{config.source} holds no prompt that a plain one could be made of: nothing to learn from")
@@ -587,8 +587,8 @@ def _split(data: Dataset) -> DatasetDict:
 def _check(config: DataConfig) -> None:
     if not config.source:
         raise ValueError("there is no source: give a .parquet, .csv, .jsonl or .txt file, or a hub data set")
-    if config.format not in FORMATS:
-        raise ValueError(f"format is {config.format!r}: give one of {', '.join(FORMATS)}")
+    if config.format not in NAMED:
+        raise ValueError(f"format is {config.format!r}: give one of {', '.join(NAMED)}")
     if config.artists not in ARTISTS:
         raise ValueError(f"artists is {config.artists!r}: give one of {', '.join(ARTISTS)}")
     for name, low, high in (
