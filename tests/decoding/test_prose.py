@@ -11,10 +11,11 @@ import regex
 import torch
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
-from transformers import LogitsProcessorList
+from transformers import LogitsProcessor, LogitsProcessorList
 
 from neuroprompt.decoding import ConstraintError, Constraints, check
 from neuroprompt.decoding.automaton import Automaton
+from neuroprompt.decoding.beams import Beams, Candidates
 from neuroprompt.decoding.neurologic import neurologic
 from neuroprompt.decoding.processors import NoRepeatedNGrams
 from neuroprompt.decoding.vocabulary import Vocabulary
@@ -204,15 +205,49 @@ def test_what_an_answer_begins_with_counts(chats):
         answer(*chats[0], ["a fox"], WISH, ["An art"])
 
 
-def test_prose_ends_when_all_is_said_and_is_closed_at_the_end_of_its_budget_alone(chats):
-    model, tokenizer = chats[0]
-    arguments = {"num_beams": 4, "eos_token_id": [tokenizer.eos_token_id, *range(40, 60)], "early_stopping": True}
-    (roomy,), closed = answer(model, tokenizer, ["x"], WISH, max_new_tokens=120, phrase_weight=9.0, **arguments)
-    assert not closed and len(tokenizer(roomy)["input_ids"]) < 100
-    model.generation_config.eos_token_id = tokenizer.eos_token_id
-    (tight,), closed = answer(model, tokenizer, ["x"], WISH, max_new_tokens=22, phrase_weight=0.0, num_beams=1)
-    *_, last = tight.rsplit(", ", 3)
-    assert closed and len(tight.split(", ")) >= 2 and any(says(last, word) for words in WISH.clauses for word in words)
+class TheEnd(LogitsProcessor):
+    """Always wants to end."""
+
+    def __init__(self, eos):
+        self.eos = eos
+
+    def __call__(self, input_ids, scores):
+        scores[:, self.eos] = 0.0
+        return scores
+
+
+def test_prose_ends_as_soon_as_all_is_said_and_no_sooner(chats):
+    for model, tokenizer in chats:
+        early = LogitsProcessorList([TheEnd(tokenizer.eos_token_id)])
+        arguments = {"logits_processor": early, "phrase_weight": 9.0, "num_beams": 1}
+        (text,), closed = answer(model, tokenizer, ["x"], WISH, **arguments)
+        assert_meets(text, WISH)
+        assert not closed and folded(text).endswith(("fox", "foxes", "old", "bridge", "bridges"))
+
+
+def test_what_a_budget_forces_is_set_apart_and_said(chats):
+    for model, tokenizer in chats:
+        (text,), closed = answer(model, tokenizer, ["x"], WISH, max_new_tokens=22, phrase_weight=0.0, num_beams=1)
+        *_, before_last, last = (folded(part) for part in text.split(","))
+        assert closed and {before_last, last} < {"fox", "old", "bridge"}
+
+
+def test_an_unlikely_phrase_does_not_wait_for_the_end_of_the_budget(chats):
+    for model, tokenizer in chats:
+        texts, closed = answer(model, tokenizer, ["x"], Constraints(require="ohwx woman", anywhere=True), num_beams=4)
+        assert says(texts[0], "ohwx woman") and not closed
+
+
+@pytest.mark.parametrize("prose", [True, False])
+def test_texts_that_had_to_be_closed_come_last_in_prose(prose):
+    beams = Beams.start(torch.zeros((1, 2, 4), dtype=torch.long))
+    every, both = torch.ones((1, 2), dtype=torch.bool), torch.tensor([[1, 2]])
+    found = Candidates(both - 1, both, torch.tensor([[-1.0, -9.0]]), is_eos=every, hash=both)
+    found.closing = torch.tensor([[True, False]])
+    beams = beams.finish(found, every, torch.tensor([5]), 0, 1, False, 1.0, every[0, :1], torch.tensor([prose]))
+    assert beams.finished[0, :, 1].tolist() == ([2, 1] if prose else [1, 2])
+    assert beams.closed[0].tolist() == ([False, True] if prose else [True, False])
+    assert sorted(beams.finished_score[0].tolist()) == [-9.0, -1.0]
 
 
 def test_what_comes_back_is_as_many_different_texts(chats):
@@ -236,4 +271,4 @@ def test_repetitions_of_the_question_are_no_repetitions(chats):
     following = ids[0, 1]
     scores = torch.zeros(1, len(tokenizer))
     assert NoRepeatedNGrams(2)(ids, scores.clone())[0, following] == float("-inf")
-    assert not LogitsProcessorList([NoRepeatedNGrams(2, start=ids.shape[1] - 2)])(ids, scores.clone()).any()
+    assert not NoRepeatedNGrams(2, start=ids.shape[1] - 2)(ids, scores.clone()).any()
