@@ -47,6 +47,8 @@ LORA = ["--use_peft", "true", "--lora_target_modules", "all-linear"]
 STARTS = {  # policies that a supervised stage makes, and what it starts from
     "runs/gpt2_diffusiondb/sft": "openai-community/gpt2",
     "runs/smollm2/sft": "HuggingFaceTB/SmolLM2-135M",
+    "runs/smollm2_retell/sft": "HuggingFaceTB/SmolLM2-135M-Instruct",
+    "runs/qwen3_retell/sft": "Qwen/Qwen3-0.6B",
     "runs/embedded/init": "embedded",
     "runs/embedded/wide": "embedded",
     "runs/embedded/sft": "embedded",
@@ -89,9 +91,14 @@ def main(
             )
             table(("", *names), figures)
         else:
-            more = {"sft": ([], LORA)}
             names = ("config", "held", "at the peak", "in", f"on {processes}", f"ZeRO-2 on {processes}", "disk")
-            table(names, (row(c, a, processes) for c in configs for a in more.get(c.parent.name, ([],))))
+            table(names, (row(c, a, processes) for c in configs for a in variants(c)))
+
+
+def variants(config: Path) -> list[list[str]]:
+    """Arguments to plan a config with: of SFT of a whole model, LoRA's too."""
+    whole = config.parent.name == "sft" and not yaml.safe_load(config.read_text("utf-8")).get("use_peft")
+    return [[], LORA] if whole else [[]]
 
 
 def row(config: Path, more: list[str], processes: int) -> tuple[str, ...]:

@@ -48,6 +48,7 @@ MODELS: dict[str, Callable[[Path], Path]] = {
     "stable-diffusion-v1-5/stable-diffusion-v1-5": _stable_diffusion,
     "stabilityai/sdxl-turbo": partial(diffusion.stable_diffusion_xl, variant="fp16", levels=7),
     "stabilityai/sd-turbo": partial(diffusion.stable_diffusion_2, levels=7),
+    "stabilityai/stable-diffusion-3.5-large-turbo": diffusion.stable_diffusion_3,
     "yuvalkirstain/PickScore_v1": rewards.clip_weights,
     "laion/CLIP-ViT-H-14-laion2B-s32B-b79K": _clip_h,
     "timm/vit_large_patch14_clip_224.openai": partial(_open_clip_weights, "ViT-L-14"),

@@ -11,6 +11,8 @@ from pathlib import Path
 from safetensors import safe_open
 
 from neuroprompt.data import split_of
+from neuroprompt.formats import FILE as FORMAT_FILE
+from neuroprompt.formats import RETELL, PromptFormat
 from tests.checkpoints.datasets import SUBJECTS
 from tests.rehearsal.documents import documented_reward
 from tests.rehearsal.runner import Step
@@ -59,7 +61,7 @@ def write_inputs(work: Path) -> None:
     pd.DataFrame({"prompt": SUBJECTS[:2], "class": ["animal", "thing"]}).to_csv(work / "prompts.csv", index=False)
     scenes = [
         f"a {animal} sitting under an old {tree} in a valley, soft lighting, watercolor"
-        for animal in ("fox", "cat", "bear", "crow")
+        for animal in ("fox", "cat", "dog", "swan")  # of which some are held out
         for tree in ("oak", "pine", "willow")
     ]
     pd.DataFrame({"prompt": scenes}).to_parquet(work / "prompts.parquet")
@@ -68,7 +70,7 @@ def write_inputs(work: Path) -> None:
 
 
 def steps() -> list[Step]:
-    return [*_from_hub_to_policy(), *_own_policy(), *_embedded(), *_peers(), *_launched(), *_commands()]
+    return [*_from_hub_to_policy(), *_own_policy(), *_embedded(), *_retelling(), *_peers(), *_launched(), *_commands()]
 
 
 def _from_hub_to_policy() -> list[Step]:
@@ -332,6 +334,38 @@ def _embedded() -> list[Step]:
     ]
 
 
+def _retelling() -> list[Step]:
+    """Chat models that retell prompts, on the pairs of training/embedded/README.md."""
+    return [
+        *(
+            Step(
+                f"sft/{name}_retell",
+                f"accelerate launch training/sft.py --config configs/sft/{name}_retell.yaml",
+                SMALL["sft"] + " --sample_prompts 'a castle'",
+                after=("embedded: data to retell",),
+                makes=(f"runs/{name}_retell/sft/adapter_model.safetensors",),
+                check=_retells(f"runs/{name}_retell/sft"),
+            )
+            for name in ("smollm2", "qwen3")
+        ),
+        *(
+            Step(
+                f"{kind}/{name}",
+                f"accelerate launch training/{kind}.py --config configs/{kind}/{name}.yaml",
+                f"{SMALL[kind]} {CPU} {more}",
+                after=(f"sft/{sft}_retell",),
+                makes=(f"runs/{name}/model.safetensors",),
+                check=_retells(f"runs/{name}"),
+            )
+            for kind, name, sft, more in (
+                ("ppo", "smollm2_retell_sd15", "smollm2", "--max_new_tokens 24 --generator.steps 2"),
+                ("ppo", "qwen3_retell_sdxl_turbo", "qwen3", "--max_new_tokens 24"),
+                ("grpo", "qwen3_retell_sd35", "qwen3", "--max_completion_length 24 --generator.steps 1"),
+            )
+        ),
+    ]
+
+
 def _peers() -> list[Step]:
     names = ("promptist", "magicprompt", "chat")
     methods = ",".join(f"template:configs/peers/{name}.yaml" for name in names)
@@ -546,6 +580,15 @@ def _is_plain_policy(run: str):
         with safe_open(folder / "model.safetensors", "pt") as file:
             dtypes = {file.get_slice(name).get_dtype() for name in file.keys()}
         assert dtypes == {"F32"}, f"the weights in {run} are {', '.join(sorted(dtypes))}"
+
+    return check
+
+
+def _retells(run: str):
+    """Whether a folder says that its policy retells."""
+
+    def check(work: Path) -> None:
+        assert PromptFormat.from_file(work / run / FORMAT_FILE) == RETELL
 
     return check
 

@@ -23,6 +23,8 @@ from trl import ModelConfig, get_peft_config
 
 from neuroprompt.data import PromptData
 from neuroprompt.enhancer import TOKENS_PER_CLIP_TOKEN
+from neuroprompt.formats import CONTINUE, PromptFormat
+from neuroprompt.formats import FILE as FORMAT_FILE
 from neuroprompt.images import (
     GeneratorConfig,
     PipelineGenerator,
@@ -34,7 +36,8 @@ from neuroprompt.images import (
 from neuroprompt.models import ModelError, locate
 from neuroprompt.ppo.config import GRPOConfig, PPOConfig, RLOOConfig
 from neuroprompt.ppo.model import disable_dropout
-from neuroprompt.prompts import CLIP_WINDOW
+from neuroprompt.ppo.rollouts import answer_budget
+from neuroprompt.prompts import CLIP_WINDOW, count_clip_tokens
 from neuroprompt.rewards import aesthetic, chosen_model, clip, parse_spec, pickscore
 from neuroprompt.rewards.encoders import open_clip_name
 from neuroprompt.rewards.loading import pick_dtype
@@ -49,6 +52,7 @@ if TYPE_CHECKING:
     from neuroprompt.training.sft import SFTArguments
 
 SPECIAL_TOKENS = 2  # of CLIP's window: its begin and its end
+MARKUP = 16  # tokens of a chat template around its messages
 
 
 def plan_sft(arguments: "SFTArguments", config: trl.SFTConfig, model_config: ModelConfig) -> Plan:
@@ -114,7 +118,7 @@ def plan_ppo(
         frozen.insert(0, Part("reference", weight_bytes(policy), parameters(policy)))
 
     positions = getattr(policy.config, "max_position_embeddings", None) or 10**9
-    prompt, completion = _lengths(arguments, config, positions)
+    prompt, completion = _lengths(arguments, config, positions, _asked(arguments, model_config))
     rows, autocast = config.per_device_train_batch_size, _autocast(config)
     written = config.rollouts // layout.processes
     measured = min(written, config.rows_at_once)
@@ -160,7 +164,8 @@ def plan_grpo(
     if not model_config.use_peft and config.beta:
         frozen.insert(0, Part("reference", weight_bytes(policy), parameters(policy)))
     rows, autocast = config.per_device_train_batch_size, _autocast(config)
-    prompt, completion = CLIP_WINDOW - SPECIAL_TOKENS - arguments.min_room, config.max_completion_length
+    around = _around(_asked(arguments, model_config))
+    prompt, completion = around + CLIP_WINDOW - SPECIAL_TOKENS - arguments.min_room, config.max_completion_length
     written = config.rollouts // layout.processes
 
     @cache
@@ -246,8 +251,26 @@ def _autocast(config: TrainingArguments) -> passes.Autocast:
     return partial(torch.autocast, "cpu", torch.bfloat16)  # skeletons are on the CPU, wherever the run will be
 
 
-def _lengths(arguments: "QueryArguments", config: PPOConfig, positions: int) -> tuple[int, int]:
+def _asked(arguments: "QueryArguments", model_config: ModelConfig) -> PromptFormat:
+    """How the policy is asked, as far as that can be known without it."""
+    beside = Path(model_config.model_name_or_path or "embedded", FORMAT_FILE)
+    return arguments.asked or (PromptFormat.from_file(beside) if beside.is_file() else CONTINUE)
+
+
+def _around(prompt_format: PromptFormat) -> int:
+    """Tokens that a policy reads around a prompt, about."""
+    text = f"{prompt_format.instruction or ''} {prompt_format.template.replace('{prompt}', '')}".strip()
+    return MARKUP * prompt_format.chat + (count_clip_tokens(text) if text else 0)
+
+
+def _lengths(
+    arguments: "QueryArguments", config: PPOConfig, positions: int, prompt_format: PromptFormat
+) -> tuple[int, int]:
     """The most tokens of a prompt and of a completion (`rollouts.encode`), one for each of CLIP's."""
+    if prompt_format.replaces:
+        completion = answer_budget(prompt_format, config.window, config.max_new_tokens)
+        longest = config.window - SPECIAL_TOKENS - arguments.min_room if config.window is not None else positions
+        return min(positions - completion, _around(prompt_format) + longest), completion
     completion = positions // 2
     if config.max_new_tokens is not None:
         completion = min(completion, config.max_new_tokens)

@@ -25,10 +25,16 @@ from tests.checkpoints import diffusion, rewards
 PUBLISHED = Path(__file__).parents[3] / "benchmarks" / "published"
 STABLE_DIFFUSION = PUBLISHED / "stable-diffusion-v1-5" / "stable-diffusion-v1-5"
 SDXL_TURBO = PUBLISHED / "stabilityai" / "sdxl-turbo"
+SD35_LARGE_TURBO = PUBLISHED / "stabilityai" / "stable-diffusion-3.5-large-turbo"
 
 
 @pytest.mark.parametrize(
-    ("name", "count"), [("openai-community/gpt2", 124_439_808), ("HuggingFaceTB/SmolLM2-135M", 134_515_008)]
+    ("name", "count"),
+    [
+        ("openai-community/gpt2", 124_439_808),
+        ("HuggingFaceTB/SmolLM2-135M", 134_515_008),
+        ("Qwen/Qwen3-0.6B", 596_049_920),
+    ],
 )
 def test_published_language_models(name, count):
     assert parameters(causal_lm(str(PUBLISHED / name))) == count
@@ -53,6 +59,16 @@ def test_published_language_models(name, count):
                 "vae": 83_653_863,
                 "text_encoder": 123_060_480,
                 "text_encoder_2": 694_659_840,
+            },
+        ),
+        (
+            SD35_LARGE_TURBO,
+            {
+                "transformer": 8_056_627_520,
+                "vae": 83_819_683,
+                "text_encoder": 123_650_304,
+                "text_encoder_2": 694_659_840,
+                "text_encoder_3": 4_762_310_656,
             },
         ),
     ],
