@@ -247,7 +247,7 @@ def metadata(page, save, folder):
 def test_a_model_that_retells_is_asked_so_and_the_words_that_it_kept_are_marked(browser, start, tmp_path):
     chat = smollm2_instruct(tmp_path / "chat")
     flags = ("--model", "embedded", "--model", str(chat), "--generator", "none", "--rewards", "none")
-    with start(*flags) as other, opened(browser, other.ready(), key=False) as page:
+    with start(*flags) as other, opened(browser, other.ready(), key=False, bypass_csp=bool(AXE)) as page:
         page.wait_for_selector("#server[data-state=ready]")
         page.wait_for_selector("#instruction-part", state="hidden")  # the first model continues
         page.select_option("#model", "chat")
@@ -263,6 +263,11 @@ def test_a_model_that_retells_is_asked_so_and_the_words_that_it_kept_are_marked(
         sent = {"model": "chat", "for": "flux", "keep": ["old bridge"], "keep_words": False, "negative": "people"}
         body = asked.value.post_data_json
         assert body.items() >= (sent | {"instruction": "Say it in prose.", "forbid": ["blurry"]}).items()
+        for width, scheme in ((1280, "light"), (1280, "dark"), (390, "light"), (390, "dark")):
+            page.set_viewport_size({"width": width, "height": 900})
+            page.emulate_media(color_scheme=scheme)
+            assert page.evaluate("document.documentElement.scrollWidth") <= width
+            check_accessibility(page)
 
         text, marked = copied(page, "Text"), page.locator(".kept").all_inner_texts()
         assert "old bridge" in " ".join(marked) and all(part in text for part in marked)
