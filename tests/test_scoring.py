@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from neuroprompt.completions import finish
+from neuroprompt.formats import RETELL
 from neuroprompt.images import Drawing, ImageGenerator
+from neuroprompt.ppo.answers import OfAnswers
 from neuroprompt.rewards import Component, RewardSet, load_rewards
 from neuroprompt.scoring import (
     PRESETS,
@@ -100,6 +102,16 @@ def test_a_completion_that_was_cut_off_loses_its_half_modifier(generator, reward
     text = finish("a castle", ", oil painting, baroque", False, 77)[0]
     assert text == "a castle, oil painting"
     assert cut == pytest.approx(reward.score(["a castle"], [text])[0], abs=ROUNDING) != whole
+
+
+def test_of_a_policy_that_retells_the_answers_are_drawn(generator, rewards):
+    reward, logged = PromptReward(generator, rewards, images_per_prompt=1, eos_token_id=7), {}
+    of_answers = OfAnswers(reward, RETELL, 7, unparsed_reward=-5.0)
+    written = ['Prompt: "A boy rides a horse at dusk."', "A castle. Half a"]
+    got = of_answers(PROMPTS[:2], written, [[1, 7], [1, 2]], logged.__setitem__)
+    wanted = reward.score(PROMPTS[:1], ["A boy rides a horse at dusk."])[0]
+    assert got == [pytest.approx(wanted, abs=ROUNDING), -5]
+    assert logged["unparsed"] == 0.5 and logged["images"] == 2 and 0 < logged["kept"] <= 1
 
 
 class Failing:

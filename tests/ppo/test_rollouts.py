@@ -1,14 +1,17 @@
 """Episodes: the sampler draws from the distribution that the update sees, and nothing depends on the batch."""
 
+import math
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from transformers import AutoTokenizer
 
 from neuroprompt.coherence import controls
-from neuroprompt.formats import control_tokens
+from neuroprompt.formats import RETELL, control_tokens
 from neuroprompt.ppo.losses import token_logprobs
 from neuroprompt.ppo.model import PolicyWithValue, disable_dropout
 from neuroprompt.ppo.rollouts import (
@@ -23,6 +26,7 @@ from neuroprompt.ppo.rollouts import (
     row_noise,
     sample,
 )
+from tests.checkpoints.policies import qwen3
 from tests.ppo.conftest import WORDS
 
 PROMPTS = ["red fox", "castle sea fog red fox", "sea", "dark castle"]
@@ -208,7 +212,30 @@ def test_minibatches_are_cut_to_what_is_there(tmp_path):
     assert all(torch.equal(v, vars(again)[k]) for k, v in vars(rollouts).items())
 
 
+def test_prompts_that_are_replaced_are_asked_as_at_inference_and_never_cut(tmp_path):
+    tokenizer = AutoTokenizer.from_pretrained(qwen3(tmp_path, place=4096, size=4352))
+    prompts, thinking = ["(red:1.3) fox, <lora:film:0.7>", "an owl"], replace(RETELL, thinking=50)
+    for asked in (RETELL, thinking):
+        queries = encode(prompts, tokenizer, 4096, 77, None, asked)
+        rows = [ids[mask.bool()].tolist() for ids, mask in zip(queries.ids, queries.mask, strict=True)]
+        assert rows == asked.encode(tokenizer, ["red fox", "an owl"])
+        most = asked.thinking + math.ceil(1.25 * 77)
+        assert all(most < budget < most + 16 for budget in queries.budgets.tolist())
+    assert encode(prompts, tokenizer, 4096, None, 20, thinking).budgets.tolist() == [70, 70]
+    longest = max(map(len, RETELL.encode(tokenizer, ["red fox", "an owl"])))
+    encode(prompts, tokenizer, longest + 20, 77, 20, RETELL)
+    with pytest.raises(ValueError, match=f"takes {longest} tokens as it is asked, .* reads {longest + 19}"):
+        encode(prompts, tokenizer, longest + 19, 77, 20, RETELL)
+
+
 def test_diversity():
     assert diversity([", oil painting, 8k"] * 4) == (0.25, 0.25)
     assert diversity([", oil painting, 8k", ", Oil Painting, 8k", ", fog"]) == (2 / 3, 3 / 5)
     assert diversity(["", ""]) == (0.5, 0.0)
+
+
+def test_of_texts_that_replace_prompts_what_they_add_is_compared():
+    prompts = ["a fox", "an owl", "a red fox"]
+    alike = [f"{prompt.capitalize()} in golden light." for prompt in prompts]
+    assert diversity(alike, prompts) == (1 / 3, 3 / 9)
+    assert diversity(["A fox sleeps.", "An owl looks down.", "A red fox."], prompts) == (1, 1)
