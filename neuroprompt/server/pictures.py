@@ -6,13 +6,14 @@ import base64
 import io
 import secrets
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
 from PIL import Image
 
 from neuroprompt.completions import check_prompt
+from neuroprompt.prompts import split_negative
 from neuroprompt.server.errors import Problem, refusing
 from neuroprompt.server.generators import Describe, Draw, Drawn
 from neuroprompt.server.rewriting import admit, rewrite
@@ -28,6 +29,7 @@ class Order:
     """Pictures that somebody wants.
 
     Attributes:
+        prompt: What to draw; what stands below it behind "Negative prompt:", as A1111 writes it, is not to be seen.
         count: How many; their seeds follow each other.
         seed: Of the first; None is any.
         settings: Of `GeneratorConfig`; None is the operator's.
@@ -88,17 +90,20 @@ async def drawn(workers: Workers, order: Order) -> AsyncIterator[str | Picture]:
         Problem: Nothing draws here, or it is down; it is more than the operator allows, or what he does not let
             through; or it cannot be drawn.
     """
+    prompt, negative = split_negative(order.prompt)
+    order = replace(order, prompt=prompt)
     await _check(workers, order)
-    text, negative = order.prompt, None
+    text = prompt
     if order.enhance:
+        decoding = {**order.decoding, "negative": negative}
         ((made,),) = await rewrite(
-            workers, [order.prompt], order.wish, order.decoding, fallback=order.fallback, asking=order.asking
+            workers, [prompt], order.wish, decoding, fallback=order.fallback, asking=order.asking
         )
         text, negative = made["text"], made["negative"]
     yield text
     seed = secrets.randbelow(SEEDS - order.count) if order.seed is None else order.seed
     settings = tuple(sorted((name, value) for name, value in order.settings.items() if value is not None))
-    original = order.original or order.prompt
+    original = order.original or prompt
     asked = [
         asyncio.ensure_future(workers.ask("generator", Draw(original, text, seed + i, settings, negative)))
         for i in range(order.count)

@@ -36,11 +36,13 @@ def assert_same(encoded: str, image) -> None:
 
 
 def test_what_is_forbidden_is_in_the_negative_prompt_of_the_rewrites_picture(server, enhancer, generator):
-    asked = {"prompt": "a castle", "seed": 3, "constraints": {"forbid": ["fog"]}, "rewriter": {"model": "embedded"}}
-    (made,) = server.post("/v1/images/generations", asked | {"negative_prompt": "people"}).json()["data"]
-    (image,) = generator.draw([made["revised_prompt"]], [3], ["people, fog"]).images
+    asked = {"prompt": "a castle\nNegative prompt: text", "seed": 3, "negative_prompt": "people"}
+    asked |= {"constraints": {"forbid": ["fog"]}, "rewriter": {"model": "embedded"}}
+    (made,) = server.post("/v1/images/generations", asked).json()["data"]
+    assert made["revised_prompt"].startswith("a castle, ")
+    (image,) = generator.draw([made["revised_prompt"]], [3], ["people, text, fog"]).images
     assert_same(made["b64_json"], image)
-    assert "\nNegative prompt: people, fog\n" in opened(made["b64_json"]).info["parameters"]
+    assert "\nNegative prompt: people, text, fog\n" in opened(made["b64_json"]).info["parameters"]
 
 
 def client_of(server, **settings) -> openai.OpenAI:
@@ -80,7 +82,7 @@ def test_what_openai_lacks(server, enhancer, generator):
     assert "baroque" in asked["revised_prompt"] and "8k" not in asked["revised_prompt"]
     head, _, picture = asked["url"].partition(",")
     assert head == "data:image/png;base64" and "b64_json" not in asked
-    assert_same(picture, generator([asked["revised_prompt"]], [asked["seed"]])[0])
+    assert_same(picture, generator.draw([asked["revised_prompt"]], [asked["seed"]], ["8k"]).images[0])
 
 
 def test_a_picture_does_not_depend_on_who_else_asks(server):

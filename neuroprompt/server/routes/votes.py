@@ -12,6 +12,7 @@ from fastapi import APIRouter, Request
 from pydantic import BaseModel, Field
 
 from neuroprompt.image_files import decode_image, encode_png
+from neuroprompt.prompts import split_negative
 from neuroprompt.server.errors import Problem
 from neuroprompt.server.generators import Describe
 from neuroprompt.server.pictures import SEEDS, Order, Picture, describe, drawn, sendable
@@ -59,7 +60,7 @@ async def duel(request: Request, asked: DuelRequest) -> DuelAnswer:
     order = Order(asked.prompt, 1, seed, asked.settings, fallback=False, **asked.rewriting)
     making = drawn(workers, order)
     text = await anext(making)
-    if text == asked.prompt:
+    if text == split_negative(asked.prompt)[0]:
         raise Problem(422, "the rewrite of this prompt is the prompt itself: there is nothing to compare", "no_rewrite")
     pictures = await asyncio.gather(_bare(drawn(workers, replace(order, enhance=False))), _bare(making))
     policy, generator = await asyncio.gather(workers.ask("policy", Describe()), describe(workers))
