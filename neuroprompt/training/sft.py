@@ -279,10 +279,10 @@ class PolicyTrainer(RunTrainer, SFTTrainer):
         return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
 
     def rewrite(self, prompts: list[str]) -> list[str]:
-        """What the policy makes of plain prompts as it is now, and nothing left out of it."""
+        """What the policy makes of plain prompts as it is now: nothing is left out of it, and nothing forced on it."""
         model = self.accelerator.unwrap_model(self.model)
         was_training = model.training
         enhancer = PromptEnhancer(model, deepcopy(self.processing_class), self.prompt_format)
-        rewrites = enhancer(prompts, coherent=False, output_scores=False)
+        rewrites = enhancer(prompts, coherent=False, keep_words=False, output_scores=False)
         model.train(was_training)
         return [result.text for result in rewrites]

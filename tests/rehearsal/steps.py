@@ -341,7 +341,7 @@ def _retelling() -> list[Step]:
             Step(
                 f"sft/{name}_retell",
                 f"accelerate launch training/sft.py --config configs/sft/{name}_retell.yaml",
-                SMALL["sft"] + " --sample_prompts 'a castle'",
+                f"{SMALL['sft']} --eval_strategy no --sample_prompts 'a castle'",
                 after=("embedded: data to retell",),
                 makes=(f"runs/{name}_retell/sft/adapter_model.safetensors",),
                 check=_retells(f"runs/{name}_retell/sft"),
@@ -360,7 +360,12 @@ def _retelling() -> list[Step]:
             for kind, name, sft, more in (
                 ("ppo", "smollm2_retell_sd15", "smollm2", "--max_new_tokens 24 --generator.steps 2"),
                 ("ppo", "qwen3_retell_sdxl_turbo", "qwen3", "--max_new_tokens 24"),
-                ("grpo", "qwen3_retell_sd35", "qwen3", "--max_completion_length 24 --generator.steps 1"),
+                (
+                    "grpo",
+                    "qwen3_retell_sd35",
+                    "qwen3",
+                    "--max_completion_length 24 --generator.steps 1 --generator.size 64",
+                ),
             )
         ),
     ]
