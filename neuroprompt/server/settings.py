@@ -46,8 +46,8 @@ class ServeSettings:
     model: list[str] | None = setting(
         "Models",
         None,
-        "A policy that rewrites: embedded, embedded-ppo, retell, a folder or a hub id (chat models, too), or a YAML file. "
-        "Repeatable: the first is asked by default, and another is loaded when somebody asks it.",
+        "A policy that rewrites: embedded, embedded-ppo, retell, a folder or a hub id (chat models, too), or a YAML "
+        "file. Repeatable: the first is asked by default, and another is loaded when somebody asks it.",
         show_default="embedded",
     )
     family: str | None = setting(
