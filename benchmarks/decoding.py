@@ -14,7 +14,8 @@ Quality: satisfied clauses, forbidden phrases and the log-probability of the res
 drawing until the constraints are met (as dynamic prompts do), for appending what beam search has left out, and for
 beam search that knows nothing of constraints. Prints Markdown tables.
 Locked: a chat model answers, and every prompt's own words must stand in the answer, in any of their inflections; beside
-`transformers`' beam search over the same chats, both with as many new tokens. The other tables are left out.
+`transformers`' beam search over the same chats, both with as many new tokens; the automata are made anew each time. The
+other tables are left out.
 """
 
 import argparse
@@ -186,6 +187,7 @@ def speed_table(console: Console, model, tokenizer, prompts: Sequence[str], args
 def locked_table(console: Console, model, tokenizer, prompts: Sequence[str], args) -> None:
     rows, end = [], model.generation_config.eos_token_id
     ends = [end] if isinstance(end, int) else list(end)
+    vocabulary = Vocabulary.of(tokenizer, model.get_output_embeddings().weight.shape[0])
     for batch in args.batches:
         chats = [
             tokenizer.apply_chat_template(
@@ -202,7 +204,14 @@ def locked_table(console: Console, model, tokenizer, prompts: Sequence[str], arg
 
         def ours(constraints, inputs=inputs, fixed=fixed, batch=batch):
             search = {"custom_generate": neurologic, "processing_class": tokenizer, "counted": [[]] * batch}
-            return lambda: model.generate(**inputs, **fixed, **search, constraints=constraints)
+
+            def write():
+                vocabulary.automata.clear()  # as for prompts that nobody has asked before
+                written = model.generate(**inputs, **fixed, **search, constraints=constraints)
+                if torch.isin(written, torch.tensor(ends))[:, inputs["input_ids"].shape[1] :].any():
+                    raise SystemExit(f"{args.new_tokens} new tokens are too few for the words: give --new-tokens more")
+
+            return write
 
         ways = {
             "transformers": lambda inputs=inputs, fixed=fixed: model.generate(**inputs, **fixed),
