@@ -336,6 +336,7 @@ def _embedded() -> list[Step]:
 
 def _retelling() -> list[Step]:
     """Chat models that retell prompts, on the pairs of training/embedded/README.md."""
+    few = "--minibatch_size 8 --num_iterations 1 --max_completion_length 16 --generator.steps 1 --generator.size 64"
     return [
         *(
             Step(
@@ -360,12 +361,7 @@ def _retelling() -> list[Step]:
             for kind, name, sft, more in (
                 ("ppo", "smollm2_retell_sd15", "smollm2", "--max_new_tokens 24 --generator.steps 2"),
                 ("ppo", "qwen3_retell_sdxl_turbo", "qwen3", "--max_new_tokens 24"),
-                (
-                    "grpo",
-                    "qwen3_retell_sd35",
-                    "qwen3",
-                    "--max_completion_length 24 --generator.steps 1 --generator.size 64",
-                ),
+                ("grpo", "qwen3_retell_sd35", "qwen3", few),
             )
         ),
     ]
