@@ -342,7 +342,7 @@ def _retelling() -> list[Step]:
             Step(
                 f"sft/{name}_retell",
                 f"accelerate launch training/sft.py --config configs/sft/{name}_retell.yaml",
-                f"{SMALL['sft']} --eval_strategy no --sample_prompts 'a castle'",
+                f"{SMALL['sft']} --minibatch_size 2 --eval_samples 2 --eval_strategy no --sample_prompts 'a castle'",
                 after=("embedded: data to retell",),
                 makes=(f"runs/{name}_retell/sft/adapter_model.safetensors",),
                 check=_retells(f"runs/{name}_retell/sft"),
