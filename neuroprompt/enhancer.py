@@ -349,14 +349,16 @@ class PromptEnhancer:
         room = decoding.window.room(original)
         if not self.format.replaces:
             return _Row(original, seed, variant, wish, room)
-        retelling = Retelling.of(original, wish, decoding.keep, decoding.keep_words, self.format.prose)
+        retelling = Retelling.of(original, wish, decoding.keep, decoding.keep_words, self.format)
         return _Row(original, seed, variant, retelling.constraints, room, retelling=retelling)
 
     # -- policies that retell
 
     def _retell(self, rows: "list[_Row]", beams: int, decoding: Decoding) -> "list[list[_Written]]":
         """The text of each result of each row. An answer that is none, or into which the words had to be forced, is
-        given up for one that begins with the user's own words; where that is none either, these stay as they are."""
+        given up for one that begins with the user's own words, as those of long prompts do from the start; where that
+        is none either, the prompt stays as it is."""
+        rows = [_begin_anew(row) if row.retelling.is_long(decoding.window) else row for row in rows]
         answers = [[self._read(row, tail, decoding) for tail in own] for row, own in self._asked(rows, beams, decoding)]
         unaided = [[not answer.problem for answer in own] for own in answers]
         if decoding.returned == 1:
@@ -534,7 +536,8 @@ class PromptEnhancer:
             processors += sampling_warpers(decoding.temperature, decoding.top_k, decoding.top_p)
         if noise := 1.0 if decoding.do_sample else decoding.diversity:
             seeds = [noise_seed(row.seed, row.variant, row.original, *_own(row)) for row in rows]
-            processors.append(GumbelNoise(torch.tensor(seeds, device=self.model.device), length, noise))
+            reach = NOISE_REACH if self.format.replaces and not decoding.do_sample else math.inf
+            processors.append(GumbelNoise(torch.tensor(seeds, device=self.model.device), length, noise, reach))
         return processors
 
     def _budget(self, row: "_Row", max_new_tokens: int | None) -> int:
@@ -609,6 +612,7 @@ TOKENS_PER_CLIP_TOKEN = 1.25
 # that pictures choose from are drawn at this one in any case: they should differ more than one that is used as it is.
 DIVERSITY = 0.7
 TEMPERATURE = 0.9
+NOISE_REACH = 4.0  # nats: of a chat model's vocabulary, which is a hundred times a picture's words
 LONGEST_ANSWER = 128  # CLIP tokens, of a policy that retells where nobody says: a paragraph, whatever the window holds
 TRIES, ENOUGH = 8, 3  # to find modifiers that nobody objects to, and how many do
 HOPELESS = 2  # tries after which a policy of which nothing stayed, an untrained one, is believed
@@ -735,7 +739,7 @@ def _unchanged(row: _Row, decoding: Decoding, why: str | None) -> EnhancedPrompt
 
 def _begin_anew(row: _Row) -> _Row:
     """The row, with an answer that begins with the user's own words."""
-    return row._replace(begun=row.retelling.begun, tried=1)
+    return row._replace(begun=row.retelling.begun, tried=row.tried + 1)
 
 
 def _negative(row: _Row, decoding: Decoding) -> str | None:

@@ -57,6 +57,7 @@ class PromptFormat:
         thinking: Tokens that a model that thinks (``<think>…</think>``) may think before it answers; with 0 it is asked
             not to. No part of its thinking is part of the answer.
         dialect: What its prompts are: ``tags``, phrases with commas between them; or ``prose``.
+        never: Phrases that a policy which replaces the prompt does not write unless the prompt says them.
     """
 
     template: str = "{prompt}"
@@ -66,6 +67,7 @@ class PromptFormat:
     stop: tuple[str, ...] = ()
     thinking: int = 0
     dialect: str = "tags"
+    never: tuple[str, ...] = ()
 
     def __post_init__(self):
         for name, kind in get_type_hints(type(self)).items():
@@ -246,8 +248,8 @@ class PromptFormat:
         Args:
             prompt: The plain prompt.
             written: What the policy wrote, without special tokens.
-            ended: Whether it ended by itself. Of an answer that did not the last sentence (of tags, the last one) is
-                left out, which may be half a one.
+            ended: Whether it ended by itself. Of an answer that did not, the last sentence is left out, which may be half
+                a one; of a single sentence its last clause, and of tags the last one.
         """
         written, thinking = _without_thinking(written)
         if thinking:
@@ -260,8 +262,10 @@ class PromptFormat:
         text = _bare(stopped)
         if not cut:
             return Answer(text) if text else Answer("", "it wrote nothing")
-        ends = [m.start() + self.prose for m in (_SENTENCE_END if self.prose else _TAG_END).finditer(text)]
-        return Answer(text[: ends[-1]].rstrip() if ends else "", "it was cut off")
+        if self.prose and (ends := [m.end() for m in _SENTENCE_END.finditer(text)]):
+            return Answer(text[: ends[-1]], "it was cut off")
+        ends = [m.start() for m in (_CLAUSE_END if self.prose else _TAG_END).finditer(text)]
+        return Answer(text[: ends[-1]].rstrip() + "." * self.prose if ends else "", "it was cut off")
 
     @property
     def prose(self) -> bool:
@@ -312,6 +316,7 @@ _PREAMBLE = re.compile(
 _FENCE = re.compile(r"\A```[a-z]*\n?(.*?)(?:```|\Z)", re.DOTALL)
 _QUOTES = {'"': '"', "'": "'", "`": "`", "“": "”", "«": "»", "「": "」"}
 _SENTENCE_END = re.compile(r"[.!?。！？](?=[\"”'’)]*(?:\s|\Z))")
+_CLAUSE_END = re.compile(r"[,;:](?=\s)")
 _TAG_END = re.compile(r"[,;|、]")
 
 

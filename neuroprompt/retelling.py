@@ -9,11 +9,12 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import chain
 
 from neuroprompt.completions import shortest_rewrite
 from neuroprompt.decoding import Constraints, check, occurrences
 from neuroprompt.decoding.constraints import MAX_CLAUSES
-from neuroprompt.formats import Answer
+from neuroprompt.formats import Answer, PromptFormat
 from neuroprompt.locked import Locked, in_other_script, lock
 from neuroprompt.prompts import Prompt, Window
 
@@ -27,29 +28,36 @@ class Retelling:
         wish: What the user wants and does not want besides; None for nothing.
         locked: What of the text stays.
         prose: Whether the answer is prose, which is shortened by sentences, or tags.
+        never: Phrases that the policy does not write of its own accord.
     """
 
     original: str
     wish: Constraints | None
     locked: Locked
     prose: bool
+    never: tuple[str, ...] = ()
 
     @classmethod
     def of(
-        cls, original: str, wish: Constraints | None, keep: Sequence[str], keep_words: bool, prose: bool
+        cls, original: str, wish: Constraints | None, keep: Sequence[str], keep_words: bool, asked: PromptFormat
     ) -> "Retelling":
-        """For the arguments of `locked.lock`; of `keep`, what the text has."""
+        """For the arguments of `locked.lock` and a policy's format; of `keep`, what the text has."""
         named = [phrase for phrase in keep if check(original, Constraints(require=[[phrase]]))]
-        return cls(original, wish, lock(original, named, keep_words), prose)
+        return cls(original, wish, lock(original, named, keep_words), asked.prose, asked.never)
 
     @cached_property
     def constraints(self) -> Constraints | None:
         """All that the answer must meet: the user's wish, and what is locked; None for nothing."""
         wish = self.wish or Constraints()
-        said = [phrase for phrase in wish.never_add if any(occurrences(self.original, phrase))]  # the user may
-        wish = replace(wish, never_add=tuple(phrase for phrase in wish.never_add if phrase not in said))
+        wanted = ", ".join([self.original, *chain.from_iterable(wish.clauses)])  # what the user says may be said
+        never = [p for p in dict.fromkeys([*wish.never_add, *self.never]) if not any(occurrences(wanted, p))]
+        wish = replace(wish, never_add=tuple(never))
         locked = self.locked.clauses[: MAX_CLAUSES - len(wish.named_clauses)]
         return replace(wish, require=(*wish.require, *locked), anywhere=True) or None
+
+    def is_long(self, window: Window) -> bool:
+        """Whether the prompt takes most of the window: there is no room to tell it again, but for a sentence more."""
+        return 2 * window.room(self.locked.asked) < (window.tokens or 0)
 
     @property
     def begun(self) -> str:

@@ -135,6 +135,7 @@ def test_what_is_no_preamble_stays(text):
         ("<think>a fox</think>", True, "", "it wrote nothing"),
         ("A fox. Under a bri", False, "A fox.", "it was cut off"),
         ("A fox under a bri", False, "", "it was cut off"),
+        ("A fox, asleep under a bri", False, "A fox.", "it was cut off"),
         ("A fox.", False, "A fox.", "it was cut off"),
         ("A fox.\nUnder", False, "A fox.", None),  # what was cut was beyond the stop
     ],

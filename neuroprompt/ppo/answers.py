@@ -28,7 +28,7 @@ def finished(prompt_format: PromptFormat, prompt: str, written: str, ended: bool
             out sentences.
     """
     if prompt_format.replaces:
-        retelling = Retelling.of(prompt, None, (), keep_words=False, prose=prompt_format.prose)
+        retelling = Retelling.of(prompt, None, (), False, prompt_format)
         return retelling.finish(prompt_format.read(prompt, written, ended), Window.of(window))
     if prompt_format.stop:
         written = prompt_format.read(prompt, written, ended).text[len(prompt) :]

@@ -1,7 +1,8 @@
 """What a policy that retells keeps and adds, on plain prompts that it was not trained on; and the card of ours.
 
 python -m training.embedded.evaluate_retelling --prompts partiprompts --output results/retelling.json
-python -m training.embedded.evaluate_retelling --prompts partiprompts --data data/retell --output results/retelling.json
+python -m training.embedded.evaluate_retelling -m retell=retell -m untrained=HuggingFaceTB/SmolLM2-135M-Instruct \\
+    -m embedded=embedded --prompts partiprompts --every 6 --data data/retell --output results/retelling.json
 python -m training.embedded.evaluate_retelling --output results/retelling.json --card     # writes the card from it
 """
 
@@ -26,7 +27,7 @@ ROWS = {
     "prompts": "prompts",
     "kept": "content words kept",
     "all_kept": "prompts that keep all",
-    "window": "within 77 CLIP tokens",
+    "window": "within 77 CLIP tokens, where the prompt is",
     "unaided": "ended by itself, with every word",
     "own_words": "left as they are",
     "words": "words of a result",
@@ -44,6 +45,7 @@ def main(
         typer.Option("--model", "-m", help="NAME=POLICY: a row of the table. Repeatable."),
     ] = None,
     prompts: Annotated[str | None, typer.Option(help="Plain prompts, a file or a set such as partiprompts.")] = None,
+    every: Annotated[int, typer.Option(help="Only every so-many-th of them.", min=1)] = 1,
     data: Annotated[Path | None, typer.Option(help="Prepared retelling pairs: held-out perplexity.")] = None,
     split: Annotated[str, typer.Option(help="Its split to evaluate on.")] = "validation",
     pairs: Annotated[int, typer.Option(help="How many of its pairs.")] = 2000,
@@ -64,7 +66,7 @@ def main(
         if prompts:
             from neuroprompt.evaluation.prompt_sets import load_prompts
 
-            texts = load_prompts(prompts)
+            texts = load_prompts(prompts)[::every]
             results = enhancer.rewrite(texts, batch_size=batch_size, output_scores=False)
             found |= statistics([variants[0] for variants in results])
         if data and enhancer.format.replaces:
@@ -82,9 +84,9 @@ def statistics(results: Sequence[EnhancedPrompt]) -> dict[str, Any]:
     """What became of the prompts, as shares of them but for `words` and `samples`."""
     from neuroprompt.decoding import Constraints, check
     from neuroprompt.locked import lock
-    from neuroprompt.prompts import CLIP_WINDOW
+    from neuroprompt.prompts import CLIP_WINDOW, count_clip_tokens
 
-    kept = []
+    kept, fitting = [], [r.clip_tokens for r in results if count_clip_tokens(r.original) <= CLIP_WINDOW]
     for result in results:
         clauses = lock(result.original).clauses
         met = check(result.text, Constraints(require=clauses)).satisfied if clauses else 0
@@ -95,7 +97,7 @@ def statistics(results: Sequence[EnhancedPrompt]) -> dict[str, Any]:
         "prompts": count,
         "kept": sum(met for met, _ in kept) / max(1, sum(of for _, of in kept)),
         "all_kept": sum(met == of for met, of in kept) / count,
-        "window": sum(result.clip_tokens <= CLIP_WINDOW for result in results) / count,
+        "window": sum(tokens <= CLIP_WINDOW for tokens in fitting) / max(1, len(fitting)),
         "unaided": sum(result.unaided for result in results) / count,
         "own_words": sum(result.text == result.original for result in results) / count,
         "words": sum(len(text.split()) for text in texts) / count,
