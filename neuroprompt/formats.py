@@ -248,8 +248,8 @@ class PromptFormat:
         Args:
             prompt: The plain prompt.
             written: What the policy wrote, without special tokens.
-            ended: Whether it ended by itself. Of an answer that did not, the last sentence is left out, which may be half
-                a one; of a single sentence its last clause, and of tags the last one.
+            ended: Whether it ended by itself. Of an answer that did not, the last sentence is left out, which may be
+                half a one; of a single sentence its last clause, and of tags the last one.
         """
         written, thinking = _without_thinking(written)
         if thinking:
@@ -316,6 +316,7 @@ _PREAMBLE = re.compile(
 _FENCE = re.compile(r"\A```[a-z]*\n?(.*?)(?:```|\Z)", re.DOTALL)
 _QUOTES = {'"': '"', "'": "'", "`": "`", "“": "”", "«": "»", "「": "」"}
 _SENTENCE_END = re.compile(r"[.!?。！？](?=[\"”'’)]*(?:\s|\Z))")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _CLAUSE_END = re.compile(r"[,;:](?=\s)")
 _TAG_END = re.compile(r"[,;|、]")
 
@@ -337,7 +338,7 @@ def _bare(text: str) -> str:
     text = _PREAMBLE.sub("", _FENCE.sub(r"\1", text.strip()).strip()).strip()
     if len(text) > 1 and _QUOTES.get(text[0]) == text[-1] and text[-1] not in text[1:-1]:
         text = text[1:-1].strip()
-    return " ".join(text.split())
+    return " ".join(_CONTROL.sub(" ", text).split())
 
 
 def _checked(name: str, value: Any, kind: Any) -> Any:
