@@ -37,9 +37,17 @@ class PolicyProposals:
         enhancer: The policy.
         window: What a prompt must fit: a `prompts.Window`, or a number of CLIP tokens.
         sampling: `temperature`, `top_k`, `top_p`, `num_beams`, `batch_size` and the like of `PromptEnhancer.rewrite`.
+
+    Raises:
+        ValueError: The policy writes no modifiers: it tells prompts again.
     """
 
     def __init__(self, enhancer: PromptEnhancer, window: WindowLike = CLIP_WINDOW, **sampling):
+        if enhancer.format.replaces:
+            raise ValueError(
+                f"{enhancer.name} tells prompts again, and a search adds modifiers to them: choose among its samples "
+                f"(best-of-8:{enhancer.name}), or search with a policy that continues"
+            )
         self.enhancer, self.window, self.sampling = enhancer, window, sampling
         source = enhancer.model.name_or_path  # nothing for a model that was made in memory
         self.name = identify(source, "policy") if source else type(enhancer.model).__name__
