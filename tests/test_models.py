@@ -11,7 +11,7 @@ from neuroprompt.cli.options import own_device
 from neuroprompt.data import DataConfig, read_prompts
 from neuroprompt.decoding.processors import GumbelNoise
 from neuroprompt.enhancer import PromptEnhancer
-from neuroprompt.evaluation.peers import Peer, PeerRewriter
+from neuroprompt.evaluation.peers import PeerRewriter
 from neuroprompt.images import GeneratorConfig, ImageGenerator, drawing_dtype
 from neuroprompt.models import (
     ModelError,
@@ -24,6 +24,7 @@ from neuroprompt.models import (
     pick_device,
     synchronize,
 )
+from neuroprompt.policies import PolicyConfig
 from neuroprompt.ppo.rollouts import encode, row_noise, sample
 from neuroprompt.rewards import load_reward
 from tests.checkpoints import policies
@@ -57,9 +58,9 @@ def loaders(name):
         "clip": lambda: load_reward("clip", name, "cpu"),
         "open_clip": lambda: load_reward("clip", f"hf-hub:{name}", "cpu"),
         "weights": lambda: load_reward("hps", name, "cpu"),
-        "peer": lambda: PeerRewriter(Peer(name), device="cpu"),
-        "peer with pickles": lambda: PeerRewriter(Peer(name, safetensors_only=False), device="cpu"),
-        "tokenizer": lambda: PeerRewriter(Peer("embedded", tokenizer=name), device="cpu"),
+        "peer": lambda: PeerRewriter(PolicyConfig(model=name), device="cpu"),
+        "peer with pickles": lambda: PeerRewriter(PolicyConfig(model=name, safetensors_only=False), device="cpu"),
+        "tokenizer": lambda: PeerRewriter(PolicyConfig(model="embedded", tokenizer=name), device="cpu"),
         "data": lambda: read_prompts(DataConfig(source=name)),
     }
 

@@ -291,7 +291,7 @@ def test_rewriting_tells_the_medium_and_never_writes_it(told, monkeypatch, setti
     for ids, written in calls:
         told_of = {t for t in ids.flatten().tolist() if t in controls}
         assert told_of == {controls[list(CONTROLS).index("paint" if "constraints" in settings else "")]}
-        assert not set(written[:, ids.shape[1] :].flatten().tolist()) & set(controls)
+        assert not set(written.sequences[:, ids.shape[1] :].flatten().tolist()) & set(controls)
 
 
 def test_a_score_is_the_one_after_what_was_told(told):

@@ -13,9 +13,10 @@ from trl import ModelConfig
 
 from neuroprompt.data import DataConfig
 from neuroprompt.enhancer import PromptEnhancer
-from neuroprompt.evaluation.peers import Peer, PeerRewriter
+from neuroprompt.evaluation.peers import PeerRewriter
 from neuroprompt.images import ImageGenerator
 from neuroprompt.models import ModelError, locate
+from neuroprompt.policies import PolicyConfig
 from neuroprompt.ppo.config import GRPOConfig, PPOConfig
 from neuroprompt.ppo.trainer import PPOTrainer
 from neuroprompt.rewards import load_reward
@@ -63,7 +64,7 @@ def train(folder: Path) -> None:
 
 
 def ask_a_peer(folder: Path) -> None:
-    PeerRewriter(Peer(str(folder), max_new_tokens=4, safetensors_only=False), device="cpu")(["a castle"])
+    PeerRewriter(PolicyConfig(model=str(folder), max_new_tokens=4, safetensors_only=False), device="cpu")(["a castle"])
 
 
 @pytest.mark.parametrize("trick", malicious.POLICIES)
