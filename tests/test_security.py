@@ -82,6 +82,8 @@ def test_of_a_policy_that_trl_trains(safe, trick, monkeypatch):
     model = ModelConfig(model_name_or_path=str(safe.folder))
     queries = QueryArguments(queries="prompts.txt", reward_func="builtins:len")
     safe(lambda: train_grpo(queries, RewardArguments(), GRPOConfig("run", num_generations=2, **common), model))
+    (safe.folder / "data").mkdir()
+    (safe.folder / "data" / "config.json").write_text("{}")
     pairs = Dataset.from_dict({"prompt": ["a castle"], "completion": [", 8k"]})
     data = SimpleNamespace(pairs={"train": pairs, "validation": pairs})
     monkeypatch.setattr("neuroprompt.training.sft.load_or_prepare", lambda *_: data)

@@ -53,7 +53,7 @@ class ServeSettings:
     family: str | None = setting(
         "Models",
         None,
-        "The family of generators that rewrites are for, where nobody says it: sdxl, flux …",
+        "The family of generators that rewrites are for, where nobody says it, such as sdxl or flux.",
         names=("--for",),
         show_default="what the generator's name says",
     )
