@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 from datasets import Dataset, DatasetDict
-from peft import LoraConfig, get_peft_model
+from peft import LoraConfig, PeftConfig, get_peft_model, get_peft_model_state_dict
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, LlamaConfig
 from trl import SFTConfig
 
 from neuroprompt.decoding import Constraints
@@ -154,6 +154,18 @@ def test_adapters_are_merged_into_their_model(adapters):
     with torch.no_grad():
         torch.testing.assert_close(model(torch.arange(9)[None]).logits, logits, atol=1e-4, rtol=1e-4)
         assert (load_policy("embedded")(torch.arange(9)[None]).logits - logits).abs().max() > 0.1
+
+
+def test_the_adapter_that_retells_fits_its_model():
+    """By names and shapes: those of HuggingFaceTB/SmolLM2-135M-Instruct's config, without weights."""
+    sizes = {"hidden_size": 576, "intermediate_size": 1536, "num_hidden_layers": 30, "vocab_size": 49152}
+    folder = Path(locate("retell", "policy"))
+    with torch.device("meta"):
+        base = AutoModelForCausalLM.from_config(LlamaConfig(**sizes, num_attention_heads=9, num_key_value_heads=3))
+        model = get_peft_model(base, PeftConfig.from_pretrained(folder))
+    wanted = {name: weight.shape for name, weight in get_peft_model_state_dict(model).items()}
+    found = {name: weight.shape for name, weight in load_file(folder / "adapter_model.safetensors").items()}
+    assert found == wanted
 
 
 def test_adapters_that_are_not_whole_are_refused(adapters, folder):
