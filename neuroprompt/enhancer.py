@@ -25,6 +25,7 @@ from transformers import (
     GenerationConfig,
     LogitsProcessor,
     LogitsProcessorList,
+    MinPLogitsWarper,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
@@ -394,7 +395,8 @@ class PromptEnhancer:
             yield row, [_Tail(row.begun + tail.text, tail.ended, tail.closed) for tail in own]
 
     def _read(self, row: "_Row", tail: "_Tail", decoding: Decoding) -> Answer:
-        answer = row.retelling.finish(self.format.read(row.original, tail.text, tail.ended), decoding.window)
+        read = self.format.read(row.original, tail.text, tail.ended or tail.closed)
+        answer = row.retelling.finish(read, decoding.window)
         return answer._replace(problem="its words had to be forced") if answer.text and tail.closed else answer
 
     def _think(self, tokens: list[list[int]], rows: "list[_Row]", decoding: Decoding) -> list[list[int]]:
@@ -429,7 +431,8 @@ class PromptEnhancer:
         """The tokens that an answer may get: what the window holds, but no more than a paragraph; and room for what
         must be said."""
         most = min(decoding.window.tokens or LONGEST_ANSWER, LONGEST_ANSWER)
-        budget = decoding.max_new_tokens or math.ceil(TOKENS_PER_CLIP_TOKEN * most)
+        small = len(self.tokenizer) < CLIP_VOCABULARY
+        budget = decoding.max_new_tokens or math.ceil((TOKENS_PER_CLIP_TOKEN if small else 1) * most)
         said = (
             row.begun + ", ".join(phrases[0] for phrases in row.constraints.clauses) if row.constraints else row.begun
         )
@@ -536,8 +539,10 @@ class PromptEnhancer:
             processors += sampling_warpers(decoding.temperature, decoding.top_k, decoding.top_p)
         if noise := 1.0 if decoding.do_sample else decoding.diversity:
             seeds = [noise_seed(row.seed, row.variant, row.original, *_own(row)) for row in rows]
-            reach = NOISE_REACH if self.format.replaces and not decoding.do_sample else math.inf
-            processors.append(GumbelNoise(torch.tensor(seeds, device=self.model.device), length, noise, reach))
+            among: list[LogitsProcessor] = []
+            if self.format.replaces:  # what the user's words begin with must not be closed: it gets no noise instead
+                processors, among = processors[:1], [*processors[1:], MinPLogitsWarper(LEAST_LIKELY)]
+            processors.append(GumbelNoise(torch.tensor(seeds, device=self.model.device), length, noise, among))
         return processors
 
     def _budget(self, row: "_Row", max_new_tokens: int | None) -> int:
@@ -606,13 +611,13 @@ class PromptEnhancer:
 
 # --- details -----------------------------------------------------------------------------------------------------
 
-# Small vocabularies cut words finer than CLIP's 49,408 entries do.
-TOKENS_PER_CLIP_TOKEN = 1.25
+# Small vocabularies cut words finer than CLIP's does.
+TOKENS_PER_CLIP_TOKEN, CLIP_VOCABULARY = 1.25, 49_000
 # Where a policy does not say its own: how much noise the search gets, and at which temperature samples are drawn. Those
 # that pictures choose from are drawn at this one in any case: they should differ more than one that is used as it is.
 DIVERSITY = 0.7
 TEMPERATURE = 0.9
-NOISE_REACH = 4.0  # nats: of a chat model's vocabulary, which is a hundred times a picture's words
+LEAST_LIKELY = 0.018  # of the likeliest token's probability: what of a chat model's large vocabulary gets noise
 LONGEST_ANSWER = 128  # CLIP tokens, of a policy that retells where nobody says: a paragraph, whatever the window holds
 TRIES, ENOUGH = 8, 3  # to find modifiers that nobody objects to, and how many do
 HOPELESS = 2  # tries after which a policy of which nothing stayed, an untrained one, is believed

@@ -57,7 +57,8 @@ class PromptFormat:
         thinking: Tokens that a model that thinks (``<think>…</think>``) may think before it answers; with 0 it is asked
             not to. No part of its thinking is part of the answer.
         dialect: What its prompts are: ``tags``, phrases with commas between them; or ``prose``.
-        never: Phrases that a policy which replaces the prompt does not write unless the prompt says them.
+        before_artists: What stands before an artist's name in its prose, and is written only where the user asks for an
+            artist. (A model that has learnt from people's prompts names one unasked.)
     """
 
     template: str = "{prompt}"
@@ -67,7 +68,7 @@ class PromptFormat:
     stop: tuple[str, ...] = ()
     thinking: int = 0
     dialect: str = "tags"
-    never: tuple[str, ...] = ()
+    before_artists: tuple[str, ...] = ()
 
     def __post_init__(self):
         for name, kind in get_type_hints(type(self)).items():

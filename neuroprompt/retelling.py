@@ -9,14 +9,13 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import chain
 
 from neuroprompt.completions import shortest_rewrite
 from neuroprompt.decoding import Constraints, check, occurrences
 from neuroprompt.decoding.constraints import MAX_CLAUSES
 from neuroprompt.formats import Answer, PromptFormat
 from neuroprompt.locked import Locked, in_other_script, lock
-from neuroprompt.prompts import Prompt, Window
+from neuroprompt.prompts import Window
 
 
 @dataclass(frozen=True)
@@ -28,14 +27,14 @@ class Retelling:
         wish: What the user wants and does not want besides; None for nothing.
         locked: What of the text stays.
         prose: Whether the answer is prose, which is shortened by sentences, or tags.
-        never: Phrases that the policy does not write of its own accord.
+        before_artists: See `PromptFormat`.
     """
 
     original: str
     wish: Constraints | None
     locked: Locked
     prose: bool
-    never: tuple[str, ...] = ()
+    before_artists: tuple[str, ...] = ()
 
     @classmethod
     def of(
@@ -43,14 +42,15 @@ class Retelling:
     ) -> "Retelling":
         """For the arguments of `locked.lock` and a policy's format; of `keep`, what the text has."""
         named = [phrase for phrase in keep if check(original, Constraints(require=[[phrase]]))]
-        return cls(original, wish, lock(original, named, keep_words), asked.prose, asked.never)
+        return cls(original, wish, lock(original, named, keep_words), asked.prose, asked.before_artists)
 
     @cached_property
     def constraints(self) -> Constraints | None:
         """All that the answer must meet: the user's wish, and what is locked; None for nothing."""
         wish = self.wish or Constraints()
-        wanted = ", ".join([self.original, *chain.from_iterable(wish.clauses)])  # what the user says may be said
-        never = [p for p in dict.fromkeys([*wish.never_add, *self.never]) if not any(occurrences(wanted, p))]
+        wants_artist = wish.artist or "artist" in wish.auto or _ARTIST.search(self.original)
+        unasked = () if wants_artist else self.before_artists
+        never = [p for p in (*wish.never_add, *unasked) if not any(occurrences(self.original, p))]  # the user may
         wish = replace(wish, never_add=tuple(never))
         locked = self.locked.clauses[: MAX_CLAUSES - len(wish.named_clauses)]
         return replace(wish, require=(*wish.require, *locked), anywhere=True) or None
@@ -77,13 +77,15 @@ class Retelling:
             return Answer("", answer.problem or "it wrote nothing")
         if in_other_script(self.locked.asked, text):
             return Answer("", "it answered in another script")
-        for shorter in self._shorter(text):
-            if not self._meets(shorter):
-                break
-            if window.holds(shorter):
-                return Answer(shorter, answer.problem)
-        missing = self._missing(text)
-        return Answer("", f"it left out {missing!r}" if missing else "what must be said does not fit the window")
+        if (missing := self._missing(text)) is not None:
+            return Answer("", f"it left out {missing!r}")
+        if not self._meets(text):
+            return Answer("", "it says what is forbidden")
+        for part in (_SENTENCE, _CLAUSE) if self.prose else (_TAG,):
+            text = self._shortened(text, part, window)
+        if not window.holds(text):
+            return Answer("", "what must be said does not fit the window")
+        return Answer(text, answer.problem)
 
     def _as_typed(self, text: str) -> str:
         text = self.locked.restore(text) if text else text
@@ -94,21 +96,20 @@ class Retelling:
                 text = text[: match.start] + match.phrase + text[match.end :]
         return text
 
-    def _shorter(self, text: str):
-        """The text, and what stays of it without its last sentence, without the last two, …; of tags, the last tags."""
-        yield text
-        tags = "".join(f" {typed}" for typed in self.locked.verbatim if text.endswith(typed))
-        body = text.removesuffix(tags) if tags else text
-        if self.prose:
-            for end in reversed([m.end() for m in _SENTENCE_END.finditer(body)][:-1]):
-                yield body[:end].rstrip() + tags
-            for end in reversed([m.start() for m in _CLAUSE_END.finditer(body)]):
-                yield body[:end].rstrip() + "." + tags
-        else:
-            parsed = Prompt.parse(body)
-            for count in range(len(parsed.segments) - 1, 0, -1):
-                kept = parsed.keep([i < count for i in range(len(parsed.segments))])
-                yield str(Prompt(kept.segments, (*kept.separators[:-1], ""))) + tags
+    def _shortened(self, text: str, part: re.Pattern, window: Window) -> str:
+        """The text without as many of its parts, from the last on, as it takes to fit; what is needed stays."""
+        parts = part.findall(text)
+        for i in reversed(range(len(parts))):
+            if window.holds("".join(parts).strip()):
+                break
+            fewer = _ended("".join([*parts[:i], *parts[i + 1 :]]).strip(), self.prose)
+            if fewer and self._meets(fewer) and self._holds_notation(fewer):
+                parts = [*parts[:i], *parts[i + 1 :]]
+        shorter = "".join(parts).strip()
+        return shorter if len(shorter) == len(text) else _ended(shorter, self.prose)
+
+    def _holds_notation(self, text: str) -> bool:
+        return all(typed in text for typed in self.locked.verbatim)
 
     def _meets(self, text: str) -> bool:
         return not self.constraints or bool(check(text, self.constraints))
@@ -127,5 +128,14 @@ def kept(original: str, text: str, keep: Sequence[str] = ()) -> list[tuple[int, 
     return sorted({(match.start, match.end) for match in matches if match})
 
 
-_SENTENCE_END = re.compile(r"[.!?。！？][\"”'’)]*(?=\s|\Z)")
-_CLAUSE_END = re.compile(r"[,;:](?=\s)")
+def _ended(text: str, prose: bool) -> str:
+    """Without the mark that stood before what was left out, and with a full stop behind prose."""
+    text = text.rstrip(" ,;:|")
+    return f"{text}." if prose and text and (text[-1].isalnum() or text[-1] in "\"'”’)") else text
+
+
+# Parts of a text, with the marks and blanks behind them.
+_SENTENCE = re.compile(r".+?(?:[.!?。！？][\"”'’)]*(?:\s+|\Z)|\Z)", re.DOTALL)
+_CLAUSE = re.compile(r".+?(?:[,;:.!?]\s+|\Z)", re.DOTALL)
+_TAG = re.compile(r".+?(?:[,;|]\s*|\Z)", re.DOTALL)
+_ARTIST = re.compile(r"\b(?:by|style of|manner of)\b", re.IGNORECASE)

@@ -55,7 +55,7 @@ CATEGORY_STYLES = {
     'neuroprompt enhance "boy on a horse" --artist "alphonse mucha" --forbid blurry',
     'neuroprompt enhance "boy on a horse" --require "golden hour|sunset" --json',
     'neuroprompt enhance "a red fox asleep under an old bridge" --model Qwen/Qwen3-0.6B --for flux',
-    'neuroprompt enhance "ohwx woman, a sign that says "OPEN"" --model retell --keep "ohwx woman"',
+    "neuroprompt enhance 'ohwx woman, a sign that says \"OPEN\"' --model retell --keep 'ohwx woman'",
     'neuroprompt enhance "boy on a horse" --model configs/peers/promptist.yaml',
 )
 def enhance(

@@ -115,13 +115,14 @@ class GumbelNoise(LogitsProcessor):
         seeds: One per prompt, such as `noise_seed` gives; its beams share it. (prompts,)
         prompt_length: Tokens of the (padded) input: steps count from there.
         scale: 1 makes an argmax a sample; less draws a search away from the mode by as much.
-        reach: Nats below the likeliest token within which tokens get noise; by default all do. Among the tens of
-            thousands of a large vocabulary that nobody would write, one is lucky at nearly every step.
+        among: Warpers; what they leave gets noise, by default all tokens. The others can still be chosen: a search may
+            need them. But of the tens of thousands of a large vocabulary that nobody would write, one is lucky at
+            nearly every step.
     """
 
-    def __init__(self, seeds: Tensor, prompt_length: int, scale: float = 1.0, reach: float = math.inf):
+    def __init__(self, seeds: Tensor, prompt_length: int, scale: float = 1.0, among: Sequence[LogitsProcessor] = ()):
         self.seeds, self.start, self.scale = seeds.to(float64_device(seeds.device)), prompt_length, scale
-        self.reach = reach
+        self.among = among
 
     def select(self, prompts: Tensor) -> None:
         """Keep the noise of these prompts; the others have left the batch."""
@@ -134,9 +135,12 @@ class GumbelNoise(LogitsProcessor):
         uniform = ((bits >> 11) & (2**53 - 1)).double().add_(0.5).mul_(2.0**-53)
         noise = -self.scale * torch.log(-torch.log(uniform)).to(scores.dtype).to(scores.device)
         noisy = (scores.view(len(noise), -1, scores.shape[1]) + noise[:, None]).view_as(scores)
-        if self.reach == math.inf:
+        if not self.among:
             return noisy
-        return torch.where(scores >= scores.amax(1, keepdim=True) - self.reach, noisy, scores)
+        left = scores
+        for warper in self.among:
+            left = warper(input_ids, left)
+        return torch.where(left > -math.inf, noisy, scores)
 
 
 def noise_seed(*parts: object) -> int:
