@@ -271,7 +271,8 @@ class PromptEnhancer:
         if instruction is not None:
             other.format = other.format.instructed(instruction, self.tokenizer, self.name)
             other.format.check(self.tokenizer, self.name)
-        other._stops = stop_tokens(self.tokenizer, other.format.stop).to(self.model.device)
+        if other.format.stop != self.format.stop:  # which takes a second of a vocabulary of 150,000
+            other._stops = stop_tokens(self.tokenizer, other.format.stop).to(self.model.device)
         return other
 
     @overload
