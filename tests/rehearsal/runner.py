@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 
 from tests import forks
@@ -134,14 +135,17 @@ def _run(step: Step, work: Path) -> Outcome:
 
 
 def _as_python(arguments: list[str]) -> list[str] | None:
-    """What `python` gets in a command that comes to that; None of any other, and of a module that torchrun launches."""
+    """What `python` gets in a command that comes to that; None of any other."""
     program, *rest = arguments
     if program == "neuroprompt":
         return ["-m", "neuroprompt.cli", *rest]
     if arguments[:2] == ["accelerate", "launch"]:
         launches = rest[1].startswith("--")  # its own options: else it would but start a Python
         return ["-m", "accelerate.commands.launch", *rest[1:]] if launches else rest[1:]
-    if program == "torchrun" and "-m" not in rest:
+    if program == "torchrun":
+        if "-m" in rest:  # processes that it starts for a file are forks, and those for a module are not
+            at = rest.index("-m")
+            rest[at : at + 2] = [find_spec(f"{rest[at + 1]}.__main__").origin]
         return ["-m", "torch.distributed.run", *rest]
     return rest if program == "python" else None
 
