@@ -23,7 +23,7 @@ def expert_prompts(count: int) -> list[str]:
     return prompts
 
 
-def diffusiondb(folder: Path, count: int = 2500) -> Path:
+def diffusiondb(folder: Path, count: int = 1000) -> Path:
     """poloclub/diffusiondb: metadata.parquet beside a loading script, which `datasets` does not run any more."""
     (folder / "diffusiondb.py").parent.mkdir(parents=True, exist_ok=True)
     (folder / "diffusiondb.py").write_text("raise SystemExit('the code of a data set was run')\n")
@@ -48,7 +48,7 @@ def diffusiondb(folder: Path, count: int = 2500) -> Path:
     return folder
 
 
-def stable_diffusion_prompts(folder: Path, count: int = 1000) -> Path:
+def stable_diffusion_prompts(folder: Path, count: int = 300) -> Path:
     """Gustavosta/Stable-Diffusion-Prompts: one column, "Prompt"."""
     (folder / "data").mkdir(parents=True, exist_ok=True)
     pd.DataFrame({"Prompt": expert_prompts(count)}).to_parquet(folder / "data" / "train.parquet")
@@ -59,7 +59,7 @@ def stable_diffusion_prompts(folder: Path, count: int = 1000) -> Path:
 def parti_prompts(folder: Path) -> Path:
     """nateraw/parti-prompts: a tab-separated table."""
     folder.mkdir(parents=True, exist_ok=True)
-    table = pd.DataFrame({"Prompt": SUBJECTS[:400]})
+    table = pd.DataFrame({"Prompt": SUBJECTS[:6]})
     table["Category"], table["Challenge"], table["Note"] = "Animals", "Basic", ""
     table.to_csv(folder / "PartiPrompts.tsv", sep="\t", index=False)
     return folder

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from safetensors import safe_open
 
-from neuroprompt.data import split_of
+from neuroprompt.data import SPLITS, split_of
 from neuroprompt.formats import FILE as FORMAT_FILE
 from neuroprompt.formats import RETELL, PromptFormat
 from tests.checkpoints.datasets import SUBJECTS
@@ -18,11 +18,13 @@ from tests.rehearsal.documents import documented_reward
 from tests.rehearsal.runner import Step
 
 SMALL = {
-    "sft": "--max_steps 2 --minibatch_size 8 --eval_samples 8 --dataset_num_proc 1 --use_cpu true",
-    "ppo": "--total_episodes 8 --rollout_batch_size 8 --minibatch_size 4 --max_queries 64 --eval_samples 2 "
-    "--eval_iterations 1 --save_iterations 1 --use_cpu true",
-    "grpo": "--total_episodes 8 --generation_batch_size 8 --minibatch_size 4 --max_queries 64 --save_iterations 1 "
-    "--use_cpu true",
+    "data": "--num_proc 1",
+    "sft": "--max_steps 2 --minibatch_size 4 --save_steps 2 --eval_strategy no --eval_samples 4 "
+    "--sample_prompts 'a castle' --dataset_num_proc 1 --use_cpu true",
+    "ppo": "--total_episodes 8 --rollout_batch_size 8 --minibatch_size 8 --max_new_tokens 24 --max_queries 64 "
+    "--eval_samples 2 --eval_iterations 1 --save_iterations 1 --generator.steps 1 --use_cpu true",
+    "grpo": "--total_episodes 8 --generation_batch_size 8 --minibatch_size 8 --max_completion_length 24 "
+    "--max_queries 64 --save_iterations 1 --generator.steps 1 --use_cpu true",
 }
 DRAW = "--images-per-prompt 1 --steps 1"
 CPU = "--generator.dtype float32 --reward_dtype float32"  # which knows no float16
@@ -38,6 +40,9 @@ NOT_REHEARSED = {
     "neuroprompt serve": "runs until it is stopped: tests/server starts it by the command line",
     "neuroprompt votes export": "wants votes that people cast: tests/server/test_votes.py",
     "neuroprompt mcp": "runs until its client ends it: tests/test_mcp.py",
+    "neuroprompt enhance 'ohwx woman, a sign that says \"OPEN\"' --model retell": "its adapter fits the real model "
+    "and no tiny one: tests/test_policies.py has the names and shapes, tests/test_retelling.py what retelling comes to",
+    "python -m training.embedded.evaluate_retelling": "likewise",
     "python -m training.embedded.reading": "rewrites the repository's own document: tests/training/test_reading.py",
     "accelerate launch --config_file configs/accelerate/multi_": "several GPUs; tests/test_runs.py works out what each "
     "config comes to on 1 to 16 processes, and two of them are rehearsed",
@@ -56,7 +61,8 @@ def write_inputs(work: Path) -> None:
     """The files of a user that documented commands name."""
     import pandas as pd
 
-    (work / "prompts.txt").write_text("\n".join(SUBJECTS[:3]) + "\n")
+    (work / "prompts.txt").write_text("\n".join(SUBJECTS[:2]) + "\n")
+    (work / "my_style.txt").write_text("Describe it as the first line of a novel would.\n")
     (work / "my_file.py").write_text(documented_reward())
     pd.DataFrame({"prompt": SUBJECTS[:2], "class": ["animal", "thing"]}).to_csv(work / "prompts.csv", index=False)
     scenes = [
@@ -65,8 +71,9 @@ def write_inputs(work: Path) -> None:
         for tree in ("oak", "pine", "willow")
     ]
     pd.DataFrame({"prompt": scenes}).to_parquet(work / "prompts.parquet")
-    few = [prompt for prompt in SUBJECTS if split_of(prompt) != "train"]  # so that each split has some
-    (work / "few.txt").write_text("\n".join(SUBJECTS[:60] + few) + "\n")
+    pd.DataFrame({"prompt": scenes}).to_json(work / "prompts.jsonl", orient="records", lines=True)
+    splits = ([prompt for prompt in SUBJECTS if split_of(prompt) == split] for split in SPLITS)
+    (work / "few.txt").write_text("".join(f"{prompt}\n" for split in splits for prompt in split[:6]))
 
 
 def steps() -> list[Step]:
@@ -92,13 +99,14 @@ def _from_hub_to_policy() -> list[Step]:
         Step(
             "prepare_data (Gustavosta)",
             "python scripts/prepare_data.py --source Gustavosta/Stable-Diffusion-Prompts --output data/gustavosta",
+            SMALL["data"],
             makes=("data/gustavosta/pairs",),
         ),
         *(
             Step(
                 f"sft/{name}",
                 f"accelerate launch training/sft.py --config configs/sft/{name}.yaml",
-                SMALL["sft"],
+                f"{SMALL['sft']} --eval_strategy steps --eval_steps 2",
                 after=("prepare_data",),
                 makes=(f"{run}/model.safetensors", f"{run}/samples.jsonl", f"{run}/log_history.json"),
                 check=_is_plain_policy(run),
@@ -139,7 +147,7 @@ def _from_hub_to_policy() -> list[Step]:
             f"neuroprompt evaluate --input partiprompts:200 --methods plain,policy:runs/gpt2_diffusiondb/sft,"
             f"policy:{policy} --generator {sd15} --rewards pickscore,aesthetic:0,clip:0,hps:0,image_reward:0 "
             "-o results/gpt2_sd15_pickscore",
-            f"{DRAW} --input partiprompts:3",
+            f"{DRAW} --input partiprompts:2",
             after=("ppo, resumed",),
             makes=("results/gpt2_sd15_pickscore/report.html",),
         ),
@@ -166,6 +174,7 @@ def _own_policy() -> list[Step]:
         Step(
             "own: data",
             "python scripts/prepare_data.py --source expert.jsonl --column text --output data/mine",
+            SMALL["data"],
             after=("own: prompts",),
             makes=("data/mine/pairs/validation",),
         ),
@@ -173,6 +182,7 @@ def _own_policy() -> list[Step]:
             "own: data to retell",
             "python scripts/prepare_data.py --source expert.jsonl --column text --format retell "
             "--output data/mine-retold",
+            SMALL["data"],
             after=("own: prompts",),
             makes=("data/mine-retold/pairs",),
         ),
@@ -206,13 +216,14 @@ def _embedded() -> list[Step]:
             "python scripts/prepare_data.py --source poloclub/diffusiondb --source_config 2m_text_only "
             "--min_modifiers 1 --max_per_tail 500 --evaluation_files configs/ppo/queries/test.txt "
             "--output data/embedded-wide",
+            SMALL["data"],
             makes=("data/embedded-wide/pairs",),
         ),
         Step(
             "embedded: data",
             "python scripts/prepare_data.py --source poloclub/diffusiondb --source_config 2m_text_only "
             "--min_modifiers 3 --evaluation_files configs/ppo/queries/test.txt --output data/embedded",
-            "--min_modifiers 2",
+            f"--min_modifiers 2 {SMALL['data']}",
             makes=("data/embedded/pairs",),
         ),
         Step(
@@ -224,6 +235,7 @@ def _embedded() -> list[Step]:
             "embedded: data to retell",
             "python scripts/prepare_data.py --source data/prose.jsonl --format retell "
             "--evaluation_files configs/ppo/queries/test.txt --output data/retelling",
+            SMALL["data"],
             after=("embedded: prose",),
             makes=("data/retelling/pairs",),
         ),
@@ -300,7 +312,7 @@ def _embedded() -> list[Step]:
             "embedded: PPO's figures",
             "neuroprompt evaluate --input configs/ppo/queries/test.txt:300 "
             "--methods plain,policy:embedded,enhanced --against policy:embedded -o results/ppo",
-            f"{DRAW} --input configs/ppo/queries/test.txt:6",
+            f"{DRAW} --input configs/ppo/queries/test.txt:3",
             makes=("results/ppo/report.html",),
         ),
         Step(
@@ -335,14 +347,20 @@ def _embedded() -> list[Step]:
 
 
 def _retelling() -> list[Step]:
-    """Chat models that retell prompts, on the pairs of training/embedded/README.md."""
-    few = "--minibatch_size 8 --num_iterations 1 --max_completion_length 16 --generator.steps 1 --generator.size 64"
+    """docs/retelling.md: chat models that retell prompts, and how they learn it."""
+    few = "--total_episodes 2 --generation_batch_size 2 --num_generations 2 --minibatch_size 2 --num_iterations 1"
     return [
+        Step(
+            "retelling: data",
+            "python scripts/prepare_data.py --format retell --source prompts.jsonl --output data/retelling",
+            f"{SMALL['data']} --output data/retold",
+            makes=("data/retold/pairs",),
+        ),
         *(
             Step(
                 f"sft/{name}_retell",
                 f"accelerate launch training/sft.py --config configs/sft/{name}_retell.yaml",
-                f"{SMALL['sft']} --minibatch_size 2 --eval_samples 2 --eval_strategy no --sample_prompts 'a castle'",
+                f"{SMALL['sft']} --minibatch_size 1 --eval_samples 1",
                 after=("embedded: data to retell",),
                 makes=(f"runs/{name}_retell/sft/adapter_model.safetensors",),
                 check=_retells(f"runs/{name}_retell/sft"),
@@ -359,10 +377,24 @@ def _retelling() -> list[Step]:
                 check=_retells(f"runs/{name}"),
             )
             for kind, name, sft, more in (
-                ("ppo", "smollm2_retell_sd15", "smollm2", "--max_new_tokens 24 --generator.steps 2"),
-                ("ppo", "qwen3_retell_sdxl_turbo", "qwen3", "--max_new_tokens 24"),
-                ("grpo", "qwen3_retell_sd35", "qwen3", few),
+                ("ppo", "smollm2_retell_sd15", "smollm2", ""),
+                ("ppo", "qwen3_retell_sdxl_turbo", "qwen3", ""),
+                ("grpo", "qwen3_retell_sd35", "qwen3", f"{few} --generator.size 64"),
             )
+        ),
+        Step(
+            "README: a chat model",
+            'neuroprompt enhance "a red fox asleep under an old bridge" --model Qwen/Qwen3-0.6B --for flux',
+            "--window 100 --num-beams 2",
+        ),
+        Step(
+            "retelling: an instruction",
+            'neuroprompt enhance "boy on a horse" --model Qwen/Qwen3-0.6B --instruction my_style.txt',
+            "--window 100 --num-beams 2",
+        ),
+        Step(
+            "README: somebody's model",
+            'neuroprompt enhance "boy on a horse" --model configs/peers/promptist.yaml',
         ),
     ]
 
@@ -412,7 +444,7 @@ def _launched() -> list[Step]:
             "accelerate launch --config_file configs/accelerate/zero2.yaml training/ppo.py "
             "--config configs/ppo/gpt2_sd15_pickscore.yaml",
             f"{SMALL['ppo']} {CPU} --output_dir runs/zero2/ppo",
-            launch="--num_processes 2",
+            launch="--num_processes 1",
             after=("sft/gpt2_diffusiondb",),
             makes=("runs/zero2/ppo/model.safetensors",),
             needs="deepspeed",
@@ -508,8 +540,8 @@ def _commands() -> list[Step]:
         Step(
             "search: negative prompts",
             'neuroprompt optimize "boy on a horse" --search-negative -o best.png',
-            "--steps 1 --budget 16 --held-out 2",
-            makes=("best.png",),
+            "--steps 1 --budget 16 --held-out 2 -o best-negative.png",
+            makes=("best-negative.png",),
         ),
         Step(
             "images: a negative prompt",
