@@ -26,7 +26,7 @@ from neuroprompt.pages.grid import read_grid
 from neuroprompt.rewards import load_rewards
 from neuroprompt.scoring import PromptReward
 from neuroprompt.search import SearchConfig, optimize
-from tests.checkpoints.policies import smollm2_instruct
+from tests.checkpoints.policies import qwen3
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +87,7 @@ def test_enhance_is_the_librarys(models, enhancer):
 
 
 def test_another_model_is_asked_for_a_family_and_keeps_what_it_is_told_to(models, enhancer, tmp_path):
-    chat = PromptEnhancer.from_pretrained(smollm2_instruct(tmp_path / "chat"), device="cpu")
+    chat = PromptEnhancer.from_pretrained(qwen3(tmp_path / "chat", place=4096, size=4352), device="cpu")
     policies = {"embedded": enhancer, "chat": chat}
     server = create_server(replace(models, policy=policies.__getitem__, names=tuple(policies)))
     how = {"model": "chat", "for": "flux", "keep": ["Old Bridge"], "instruction": "Say it in prose."}

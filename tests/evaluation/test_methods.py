@@ -167,7 +167,7 @@ def test_the_best_sample_obeys_constraints(parse, reward):
 
 
 def test_a_search_with_pictures_of_its_own(parse, enhancer, reward):
-    prompts = PROMPTS[:2]
+    prompts = PROMPTS[:1]
     found = parse("search-6+constraints", WISH, seed=3, reward=reward)[0](prompts)
     config = SearchConfig(budget=6, held_out=0, seed=3)
     assert found == [r.text for r in optimize(prompts, reward, enhancer, config, constraints=WISH)]

@@ -12,14 +12,15 @@ from neuroprompt.server.app import create_app
 from neuroprompt.server.errors import Problem
 from neuroprompt.server.settings import ServeSettings
 from neuroprompt.server.work import Asking, Rewrite
-from tests.checkpoints.policies import smollm2_instruct
+from tests.checkpoints.policies import qwen3
 
 PROMPT = "two red foxes under an old bridge"
+SHORT = {"num_beams": 2, "max_new_tokens": 48}  # since a random model does not end by itself
 
 
 @pytest.fixture(scope="module")
 def chat(tmp_path_factory):
-    return smollm2_instruct(tmp_path_factory.mktemp("policies") / "chat")
+    return qwen3(tmp_path_factory.mktemp("policies") / "chat", place=4096, size=4352)
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +39,7 @@ def ask(answers, prompt=PROMPT, wish=(), decoding=(), **asking):
 
 
 def test_another_policy_is_the_librarys_and_its_words_are_marked(answers, chat):
-    wish, decoding = {"forbid": ["ugly"]}, {"keep": ("old bridge",), "negative": "blurry"}
+    wish, decoding = {"forbid": ["ugly"]}, {"keep": ("old bridge",), "negative": "blurry", **SHORT}
     made = ask(answers, wish=wish, decoding=decoding, model="chat", family="flux")
     policy = PromptEnhancer.from_pretrained(chat, device="cpu").asked(family=FAMILIES["flux"])
     expected = policy(PROMPT, Constraints(**wish), **decoding)
@@ -51,8 +52,9 @@ def test_another_policy_is_the_librarys_and_its_words_are_marked(answers, chat):
 def test_a_family_is_a_window_and_an_instruction_another_question(answers):
     long = ", ".join(["a castle of many towers"] * 30)
     assert "the window has 77" in ask(answers, long)["warning"]
-    assert "the window has 77" not in (ask(answers, long, family="flux")["warning"] or "")
-    asked = (ask(answers, model="chat", instruction=said) for said in (None, "Write a haiku.", "Say it: {prompt}"))
+    assert "the window has 77" not in (ask(answers, long, family="flux", decoding=SHORT)["warning"] or "")
+    said = (None, "Write a haiku.", "Say it: {prompt}")
+    asked = [ask(answers, model="chat", instruction=instruction, decoding=SHORT) for instruction in said]
     assert len({made["score"] for made in asked}) == 3  # which is of the answer after what was asked
 
 

@@ -29,7 +29,7 @@ from neuroprompt.image_files import read_metadata
 from neuroprompt.server.app import create_app
 from neuroprompt.server.settings import ServeSettings
 from neuroprompt.server.votes import read_votes
-from tests.checkpoints.policies import smollm2_instruct
+from tests.checkpoints.policies import qwen3
 
 try:
     from playwright.sync_api import sync_playwright
@@ -245,7 +245,7 @@ def metadata(page, save, folder):
 
 @in_browser
 def test_a_model_that_retells_is_asked_so_and_the_words_that_it_kept_are_marked(browser, start, tmp_path):
-    chat = smollm2_instruct(tmp_path / "chat")
+    chat = qwen3(tmp_path / "chat", place=4096, size=4352)
     flags = ("--model", "embedded", "--model", str(chat), "--generator", "none", "--rewards", "none")
     with start(*flags) as other, opened(browser, other.ready(), key=False, bypass_csp=bool(AXE)) as page:
         page.wait_for_selector("#server[data-state=ready]")
