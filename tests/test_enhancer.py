@@ -87,7 +87,7 @@ def test_each_prompt_may_have_a_seed_of_its_own(enhancer):
     assert [v.text for v in together[0]] != [v.text for v in together[1]]
 
 
-@pytest.mark.parametrize("arguments", [{}, {"seed": 3}, {"seed": 3, "num_return_sequences": 3}])
+@pytest.mark.parametrize("arguments", [{}, {"seed": 3, "num_return_sequences": 3}])
 def test_results_do_not_depend_on_the_batch(enhancer, arguments):
     together = enhancer.rewrite(SUBJECTS, **arguments)
     shuffled = random.Random(0).sample(range(len(SUBJECTS)), len(SUBJECTS))
@@ -200,18 +200,19 @@ def test_why_nothing_was_added_is_said(enhancer, sample):
     assert result.text == "a cat" and "','" in result.warning
 
 
-@settings(max_examples=40)
-@given(st.text(min_size=1, max_size=40))
-def test_any_text_is_kept_with_whole_modifiers_or_a_reason(enhancer, text):
-    try:
-        result = enhancer(text, num_beams=1, max_new_tokens=12)
-    except ValueError:
-        assert not text.strip(" \t\r\n,;|") or "\0" in text
-        return
-    assert result.text.startswith(text)
-    assert (result.text == text) == (not result.modifiers) == (result.warning is not None)
-    added = Prompt.parse(result.text[len(text) :])
-    assert list(added.segments) == [m.text for m in result.modifiers] and unknown_words(str(added), [text]) == []
+@settings(max_examples=6)
+@given(st.lists(st.text(min_size=1, max_size=40), min_size=8, max_size=8))
+def test_any_text_is_kept_with_whole_modifiers_or_a_reason(enhancer, texts):
+    empty = [text for text in texts if not text.strip(" \t\r\n,;|") or "\0" in text]
+    for text in empty:
+        with pytest.raises(ValueError):
+            enhancer(text)
+    for result in enhancer([text for text in texts if text not in empty], num_beams=1, max_new_tokens=12):
+        text = result.original
+        assert result.text.startswith(text)
+        assert (result.text == text) == (not result.modifiers) == (result.warning is not None)
+        added = Prompt.parse(result.text[len(text) :])
+        assert list(added.segments) == [m.text for m in result.modifiers] and unknown_words(str(added), [text]) == []
 
 
 ODD = {
@@ -289,7 +290,7 @@ WISH = Constraints(
 
 
 @pytest.mark.parametrize(
-    "arguments", [{}, {"num_return_sequences": 2}, {"do_sample": False}, {"do_sample": False, "diversity": 0.0}]
+    "arguments", [{"num_return_sequences": 2}, {"do_sample": False}, {"do_sample": False, "diversity": 0.0}]
 )
 def test_constraints_are_met(enhancer, arguments):
     for variants in enhancer.rewrite(SUBJECTS, WISH, **arguments):
@@ -315,13 +316,13 @@ def test_a_policy_says_how_it_is_decoded(enhancer, tmp_path, own):
     model.generation_config = settings
     model.save_pretrained(tmp_path)
     enhancer.tokenizer.save_pretrained(tmp_path)
-    policy = PromptEnhancer.from_pretrained(tmp_path)
-    assert policy(SUBJECTS) == enhancer(SUBJECTS, **{"temperature": 0.9, "usual": False} | own)
+    policy, few = PromptEnhancer.from_pretrained(tmp_path), SUBJECTS[:3]
+    assert policy(few) == enhancer(few, **{"temperature": 0.9, "usual": False} | own)
     usual = own.get("usual", False)
     for asked in ({"do_sample": False, "diversity": 0.4}, {"do_sample": True, "temperature": 1.5}):
-        assert policy(SUBJECTS, **asked) == enhancer(SUBJECTS, **asked, usual=usual)
+        assert policy(few, **asked) == enhancer(few, **asked, usual=usual)
     assert not usual or policy(SUBJECTS) != policy(SUBJECTS, usual=False)
-    results = {str(policy(SUBJECTS, do_sample=d, temperature=t)) for d, t in [(False, None), (True, 0.3), (True, 1.5)]}
+    results = {str(policy(few, do_sample=d, temperature=t)) for d, t in [(False, None), (True, 0.3), (True, 1.5)]}
     assert len(results) == 3
 
 
