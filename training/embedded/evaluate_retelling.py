@@ -2,7 +2,7 @@
 
 python -m training.embedded.evaluate_retelling --prompts partiprompts --output results/retelling.json
 python -m training.embedded.evaluate_retelling -m retell=retell -m untrained=HuggingFaceTB/SmolLM2-135M-Instruct \\
-    -m embedded=embedded --prompts partiprompts --every 6 --data data/retell --output results/retelling.json
+    -m embedded=embedded --prompts partiprompts --every 8 --data data/retelling --output results/retelling.json
 python -m training.embedded.evaluate_retelling --output results/retelling.json --card     # writes the card from it
 """
 
@@ -143,7 +143,7 @@ def write_card(figures: dict[str, dict]) -> None:
     for key, label in ROWS.items():
         rows.append(f"| {label} | " + " | ".join(_shown(key, found.get(key)) for found in figures.values()) + " |")
     samples = [f"- {plain}\n  → {text}" for plain, text in figures[RETELLER]["samples"]]
-    template = Path(__file__).with_name("retelling.md").read_text("utf-8")
+    template = Path(__file__).with_name("cards").joinpath("retelling.md").read_text("utf-8")
     text = template.replace("{figures}", "\n".join(rows)).replace("{samples}", "\n".join(samples))
     write_file(Path(locate(RETELLER, "policy")) / "README.md", text.encode())
 
