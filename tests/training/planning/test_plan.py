@@ -89,7 +89,7 @@ def test_the_plan_of_a_run_says_what_it_will_do(monkeypatch):
 def test_every_config_has_a_plan(config):
     with published():
         made = plan(CONFIGS / config, [])
-    assert 0 < sum(part.bytes for part in made.held) < 20e9
+    assert 0 < sum(part.bytes for part in made.held) < 40e9  # a card of 48 GB; SD 3.5 Large is most of it
     assert made.schedule["pictures"]
 
 
