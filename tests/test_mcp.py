@@ -206,7 +206,7 @@ def test_a_call_that_is_cancelled_ends_and_the_next_is_answered(models):
                     if done:
                         tasks.cancel_scope.cancel()
 
-                arguments = {"prompt": "a fox", "budget": 64}
+                arguments = {"prompt": "a fox", "budget": 32}
                 tasks.start_soon(client.call_tool, "optimize", arguments, None, on_progress)
             return await client.call_tool("enhance", {"prompt": "a cat"})
 

@@ -3,15 +3,14 @@
 import builtins
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
-from datasets import Dataset
+from datasets import Dataset, DatasetDict
 from transformers import AutoTokenizer
 from trl import ModelConfig
 
-from neuroprompt.data import DataConfig
+from neuroprompt.data import DataConfig, PromptData
 from neuroprompt.enhancer import PromptEnhancer
 from neuroprompt.evaluation.peers import PeerRewriter
 from neuroprompt.images import ImageGenerator
@@ -75,18 +74,16 @@ def test_of_a_policy(safe, trick):
 
 
 @pytest.mark.parametrize("trick", ["own classes", "own tokenizer"])
-def test_of_a_policy_that_trl_trains(safe, trick, monkeypatch):
+def test_of_a_policy_that_trl_trains(safe, trick):
     malicious.policy(safe.folder, safe.canary, trick)
     (safe.folder / "prompts.txt").write_text("a castle\na horse\n" * 3)
     common = {"use_cpu": True, "bf16": False, "report_to": "none", "max_steps": 1, "trust_remote_code": True}
     model = ModelConfig(model_name_or_path=str(safe.folder))
     queries = QueryArguments(queries="prompts.txt", reward_func="builtins:len")
     safe(lambda: train_grpo(queries, RewardArguments(), GRPOConfig("run", num_generations=2, **common), model))
-    (safe.folder / "data").mkdir()
-    (safe.folder / "data" / "config.json").write_text("{}")
-    pairs = Dataset.from_dict({"prompt": ["a castle"], "completion": [", 8k"]})
-    data = SimpleNamespace(pairs={"train": pairs, "validation": pairs})
-    monkeypatch.setattr("neuroprompt.training.sft.load_or_prepare", lambda *_: data)
+    pairs = Dataset.from_dict({"prompt": ["a castle"], "completion": [", 8k"], "medium": [""]})
+    data = PromptData(DatasetDict(train=pairs, validation=pairs), DatasetDict(train=pairs.select_columns("prompt")), {})
+    data.save("data", DataConfig(source="prompts.txt"))
     safe(lambda: train_sft(SFTArguments(data_dir="data"), DataConfig(), SFTConfig("run", **common), model))
 
 

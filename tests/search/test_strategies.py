@@ -22,7 +22,7 @@ def true_gains(strategy, prompts, **world):
 
 def test_where_pictures_are_noisy_the_model_of_them_beats_best_of_n():
     """With little noise, as many candidates as possible with a picture each do as well."""
-    best, searched = (true_gains(s, 40, noise=2.0, images_per_prompt=1) for s in ("best-of-n", "bayes"))
+    best, searched = (true_gains(s, 24, noise=2.0, images_per_prompt=1) for s in ("best-of-n", "bayes"))
     assert bootstrap(searched - best).low > 0
 
 
