@@ -16,6 +16,7 @@ import base64
 import binascii
 import io
 import secrets
+import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -358,8 +359,11 @@ class _Server(MCPServer):
 
 def _quietly(work: Callable[[], _T]) -> _T:
     quiet_libraries()
-    with explained():
-        return work()
+    try:
+        with explained():
+            return work()
+    finally:
+        sys.stdout.flush()  # while the transport turns it elsewhere: what is held to the end would reach the client
 
 
 def _wish(wish: Wish | None) -> Constraints | None:
