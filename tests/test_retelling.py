@@ -103,9 +103,9 @@ def test_what_is_required_and_forbidden(enhancer):
 
 
 def test_a_batch_changes_nothing_and_sets_are_each_ones_own(one):
-    wishes = [None, Constraints(forbid="fox"), Constraints(require="snow"), None, None, None]
-    together = one(PROMPTS[:1] + PROMPTS[1:], wishes, output_scores=False, window=120)
-    for prompt, wish, result in zip(PROMPTS, wishes, together, strict=True):
+    prompts, wishes = PROMPTS[:4], [None, Constraints(forbid="fox"), Constraints(require="snow"), None]
+    together = one(prompts, wishes, output_scores=False, window=120)
+    for prompt, wish, result in zip(prompts, wishes, together, strict=True):
         assert one(prompt, wish, output_scores=False, window=120) == result
     assert says(together[2].text, "snow")
 
