@@ -3,8 +3,6 @@
 The models are tiny and random: what they say makes no sense, and so nothing but the search puts the words there.
 """
 
-import re
-import unicodedata
 from dataclasses import replace
 
 import pytest
@@ -20,6 +18,7 @@ from neuroprompt.locked import lock
 from neuroprompt.prompts import Window
 from neuroprompt.retelling import Retelling
 from tests.decoding.conftest import byte_level, gpt2, llama, sentencepiece
+from tests.decoding.test_prose import says  # a judge of its own
 
 CHATML = (
     "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' + m.content + '<|im_end|>\n' }}{% endfor %}"
@@ -61,16 +60,6 @@ def one():
 
 
 UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u2e80-\u9fff\uf900-\ufaff\uff66-\uff9f\U00020000-\U0003ffff"
-
-
-def says(text: str, phrase: str) -> bool:
-    """An independent check: the phrase between what are no letters, whatever its case."""
-    fold = lambda s: " ".join(unicodedata.normalize("NFD", s).casefold().split())  # noqa: E731
-    text, phrase = fold(text), fold(phrase)
-    letter = f"[^\\W_{UNSPACED}]"
-    before = f"(?<!{letter})" if re.match(letter, phrase) else ""
-    after = f"(?!{letter}|[\u0300-\u036f])" if re.search(rf"{letter}[\u0300-\u036f]*\Z", phrase) else ""
-    return bool(re.search(before + re.escape(phrase) + after, text))
 
 
 def assert_kept(result):
