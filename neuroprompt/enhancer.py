@@ -232,7 +232,6 @@ class PromptEnhancer:
         name: str | Path = "embedded",
         device: str | None = None,
         dtype: str | torch.dtype | None = None,
-        format: PromptFormat | None = None,
     ) -> "PromptEnhancer":
         """Load a policy.
 
@@ -240,13 +239,12 @@ class PromptEnhancer:
             name: ``embedded``, a folder, a hub id, or a YAML file (see `policies.PolicyConfig`).
             device: Such as ``cuda``; by default the accelerator if there is one.
             dtype: Of the weights; float32 on a CPU and the checkpoint's own elsewhere by default.
-            format: How it is asked, in the place of its own (see `formats.format_of`).
 
         Raises:
             ModelError: The model cannot be loaded, or is not what its config says, or has no chat template to be asked
                 by; pickled weights are refused, and no code that comes with a model is run.
         """
-        made = cls(*open_policy(name, pick_device(device), dtype, format))
+        made = cls(*open_policy(name, pick_device(device), dtype))
         made.name = str(name)
         return made
 

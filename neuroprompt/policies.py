@@ -182,30 +182,23 @@ def open_policy(
     name: str | Path,
     device: torch.device | None = None,
     dtype: str | torch.dtype | None = None,
-    asked: PromptFormat | None = None,
 ) -> Policy:
     """A policy and its tokenizer, ready to be asked.
 
     Args:
         name: As of `load_policy`, or a `PolicyConfig`'s YAML file.
         device, dtype: Of the weights; float32 on a CPU and the checkpoint's own elsewhere by default.
-        asked: How it is asked; by default as it says itself (`formats.format_of`).
 
     Raises:
         ModelError: It cannot be loaded, or cannot be asked in this way.
         ValueError: The YAML file says what it cannot.
     """
     if is_config(name):
-        policy = PolicyConfig.from_file(name).load(device, dtype)
-    else:
-        on_cpu = device is None or device.type == "cpu"
-        model = load_policy(name, device, dtype=dtype or ("float32" if on_cpu else "auto"))
-        tokenizer = load_tokenizer(name)
-        policy = Policy(model, tokenizer, saved_format(name, tokenizer), {})
-    if asked is not None:
-        asked.check(policy.tokenizer, str(name))
-        policy = policy._replace(format=asked)
-    return policy
+        return PolicyConfig.from_file(name).load(device, dtype)
+    on_cpu = device is None or device.type == "cpu"
+    model = load_policy(name, device, dtype=dtype or ("float32" if on_cpu else "auto"))
+    tokenizer = load_tokenizer(name)
+    return Policy(model, tokenizer, saved_format(name, tokenizer), {})
 
 
 def is_config(name: str | Path) -> bool:
