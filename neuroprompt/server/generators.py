@@ -16,12 +16,12 @@ from neuroprompt.image_files import PictureInfo, encode_png
 from neuroprompt.images import GeneratorConfig, config_of, read_setting, read_urls
 from neuroprompt.images.config import noise_seed
 from neuroprompt.images.remote.pool import Pool
-from neuroprompt.images.remote.wire import RemoteError, Unavailable
 from neuroprompt.models import locate
 from neuroprompt.prompts import Window, join_negatives
 from neuroprompt.server.batching import Job, Queue
 from neuroprompt.server.errors import Problem, fault, refusal
 from neuroprompt.server.settings import ServeSettings, shown_name
+from neuroprompt.wire import RemoteError, Unavailable
 
 if TYPE_CHECKING:
     from neuroprompt.server.metrics import Metrics

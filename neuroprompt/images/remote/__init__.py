@@ -13,6 +13,6 @@ No PyTorch here: `images.RemoteGenerator`, in `generator`, makes tensors of it.
 from neuroprompt.images.config import RemoteConfig
 from neuroprompt.images.remote.dialect import Model, Picture
 from neuroprompt.images.remote.pool import DIALECTS, Pool
-from neuroprompt.images.remote.wire import RemoteError, Server, Trouble, Unavailable
+from neuroprompt.wire import RemoteError, Server, Trouble, Unavailable
 
 __all__ = ["DIALECTS", "Model", "Picture", "Pool", "RemoteConfig", "RemoteError", "Server", "Trouble", "Unavailable"]

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 from neuroprompt.families import family_of
 from neuroprompt.images.config import RemoteConfig
 from neuroprompt.images.remote.dialect import Model, Picture, listed
-from neuroprompt.images.remote.wire import RemoteError, Server, Trouble
+from neuroprompt.wire import RemoteError, Server, Trouble
 
 
 class A1111:

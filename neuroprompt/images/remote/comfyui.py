@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 from neuroprompt.images.config import RemoteConfig
 from neuroprompt.images.remote.dialect import Model, Picture
-from neuroprompt.images.remote.wire import RemoteError, Server, Trouble
+from neuroprompt.wire import RemoteError, Server, Trouble
 
 
 class Workflow:

@@ -9,8 +9,8 @@ from PIL import Image
 
 from neuroprompt.image_files import decode_image
 from neuroprompt.images.config import RemoteConfig
-from neuroprompt.images.remote.wire import Server, Trouble
 from neuroprompt.prompts import Window
+from neuroprompt.wire import Server, Trouble
 
 
 class Picture(NamedTuple):

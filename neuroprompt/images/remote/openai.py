@@ -6,8 +6,8 @@ from typing import Any, ClassVar
 
 from neuroprompt.images.config import RemoteConfig, shown_size
 from neuroprompt.images.remote.dialect import Model, Picture, listed
-from neuroprompt.images.remote.wire import RemoteError, Server, Trouble
 from neuroprompt.prompts import Window
+from neuroprompt.wire import RemoteError, Server, Trouble
 
 
 class OpenAI:

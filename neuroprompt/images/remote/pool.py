@@ -25,7 +25,7 @@ from neuroprompt.images.remote.a1111 import A1111
 from neuroprompt.images.remote.comfyui import ComfyUI, Workflow
 from neuroprompt.images.remote.dialect import Dialect, Model, Picture
 from neuroprompt.images.remote.openai import NeuroPrompt, OpenAI
-from neuroprompt.images.remote.wire import RemoteError, Server, Trouble, Unavailable
+from neuroprompt.wire import RemoteError, Server, Trouble, Unavailable
 
 _T = TypeVar("_T")
 DIALECTS: dict[str, type[Dialect]] = {"neuroprompt": NeuroPrompt, "openai": OpenAI, "a1111": A1111, "comfyui": ComfyUI}
