@@ -8,8 +8,10 @@ the *original* prompt's words, and returns one float:
 
 where s_c is the score of component c. The base b_c is the score of the original prompt drawn with the same seeds
 (common random numbers) where the component is `relative`; else it is the cap, so that a capped component is a penalty
-that is 0 where the cap is reached; else 0. σ_c is 1, or the spread of plain prompts' scores after `calibrate`. What the
-safety checker flagged is worth `flagged_reward` beside the original's own pictures (see `combined`).
+that is 0 where the cap is reached; else 0. Where the cap is ``plain``, cap and base are the score of the original's
+picture with the same seed: no credit above it, a price below. σ_c is 1, or the spread of plain prompts' scores after
+`calibrate`. What the safety checker flagged is worth `flagged_reward` beside the original's own pictures (see
+`combined`).
 
 NeuroPrompts (Rosenman et al. 2024, eq. 2) is the preset ``neuroprompts``: PickScore, mean over images. Promptist (Hao
 et al. 2023, eq. 3 and 4) is ``promptist``: aesthetic gain + min(20·CLIP − 5.6, 0).
@@ -34,7 +36,7 @@ from neuroprompt.images import ImageGenerator, read_generator
 from neuroprompt.images.remote import Unavailable
 from neuroprompt.models import synchronize
 from neuroprompt.prompts import CLIP_WINDOW, Window, WindowLike
-from neuroprompt.rewards import RewardSet, load_rewards, parse_spec
+from neuroprompt.rewards import PLAIN, Cap, RewardSet, SpecPart, load_rewards, parse_spec
 
 
 class Preset(NamedTuple):
@@ -58,8 +60,11 @@ class RewardArguments:
         generator: What draws: embedded, a folder, a hub id, or the URL of a server (several with commas share the
             work); or a mapping of that as its ``name`` and of any settings of `GeneratorConfig`, for a URL of
             `RemoteConfig`, such as ``{name: stabilityai/sd-turbo, steps: 1, size: 512}``.
-        rewards: Components such as ``pickscore:1.0,aesthetic:0.25,clip:0.5@0.28`` (weight, cap), your own function as
-            ``my_file.py:my_reward:0.5``, or a preset's name: neuroprompts, promptist.
+        rewards: Components such as ``pickscore:1.0,clip:0.5@0.28,echo:1.0@plain`` (weight, cap), your own function as
+            ``my_file.py:my_reward:0.5``, one behind a URL as ``http://host:port/hps:1.0``, or a preset's name:
+            neuroprompts, promptist.
+        judge: Rewards that the same pictures are measured by and that never count, such as ``clip``: what they gain
+            over the original prompt's pictures is in the log as ``judge/clip``.
         reward_model: Where the rewards' models come from if the components do not say: ``embedded``, or ``published``,
             each reward's own published weights, by default.
         relative: The components that count as improvements over the original prompt: all, none, or names.
@@ -76,6 +81,7 @@ class RewardArguments:
 
     generator: dict[str, Any] | str | None = "embedded"  # with None, or TRL's parser would not take a text
     rewards: str = "pickscore:1.0"
+    judge: str | None = None
     reward_model: str | None = None
     relative: str = "all"
     images_per_prompt: int = 2
@@ -87,7 +93,9 @@ class RewardArguments:
     def __post_init__(self):
         # What is wrong comes out before models are loaded.
         read_generator(self.generator)
-        parse_spec(self.preset.rewards)
+        trained = {(part.name, part.model) for part in parse_spec(self.preset.rewards)}
+        if seen := next((part.name for part in self._judges if (part.name, part.model) in trained), None):
+            raise ValueError(f"the judge {seen!r} is one of the rewards: choose one that is not trained on")
 
     @property
     def preset(self) -> Preset:
@@ -95,9 +103,18 @@ class RewardArguments:
         return PRESETS.get(self.rewards, Preset(self.rewards, self.relative))
 
     @property
+    def parts(self) -> list[SpecPart]:
+        """All that pictures are scored by, judges last."""
+        return parse_spec(self.preset.rewards) + self._judges
+
+    @property
     def own_functions(self) -> list[str]:
         """Which of the rewards are functions of the user's own."""
-        return [part.name for part in parse_spec(self.preset.rewards) if ":" in part.name]
+        return [part.name for part in self.parts if ":" in part.name]
+
+    @property
+    def _judges(self) -> list[SpecPart]:
+        return parse_spec(self.judge) if self.judge else []
 
 
 def build_reward(
@@ -108,12 +125,15 @@ def build_reward(
     `window` is that of the policy that is rewarded, as of `PromptReward`.
     """
     spec, relative = arguments.preset
+    spec = f"{spec},{arguments.judge}" if arguments.judge else spec
     rewards = load_rewards(spec, model=arguments.reward_model, device=device, dtype=arguments.reward_dtype)
+    judges = [component.reward.name for component in rewards.components[len(parse_spec(arguments.preset.rewards)) :]]
     name, config = read_generator(arguments.generator)
     return PromptReward(
         ImageGenerator.from_pretrained(name, device=device, config=config),
         rewards,
         relative=relative,
+        judges=judges,
         images_per_prompt=arguments.images_per_prompt,
         flagged_reward=arguments.flagged_reward,
         score_cache=arguments.score_cache,
@@ -126,13 +146,13 @@ class Term(NamedTuple):
 
     Attributes:
         weight: w_c; 0 measures only, and what is not finite does not count either.
-        cap: cap_c, or None.
+        cap: cap_c, or None; ``plain`` for the score of the original's picture with the same seed.
         relative: Whether the base is the original prompt's score.
         scale: σ_c.
     """
 
     weight: float
-    cap: float | None = None
+    cap: Cap = None
     relative: bool = False
     scale: float = 1.0
 
@@ -141,7 +161,7 @@ class Term(NamedTuple):
 
         Args:
             scores: Raw. (…, seeds)
-            plain: Those of the original prompts' pictures, read where `relative`. (…, seeds)
+            plain: Those of the original prompts' pictures, read where they are the base. (…, seeds)
             plain_flagged: Which of the originals' pictures are flagged: they say nothing. An original of which all are
                 is nothing to compare with: its rewrites gain and lose nothing.
 
@@ -150,13 +170,22 @@ class Term(NamedTuple):
         """
         if not self.weight:
             return np.zeros_like(scores)
-        cap = np.inf if self.cap is None else self.cap
+        cap = np.inf if self.cap in (None, PLAIN) else self.cap
         capped = np.where(np.isfinite(scores), np.minimum(scores, cap), np.nan)
-        if not self.relative:
+        if not self.compares:
             return self.weight / self.scale * (capped - (0.0 if self.cap is None else cap))
-        base = known_mean(np.where(plain_flagged, np.nan, np.where(np.isfinite(plain), np.minimum(plain, cap), np.nan)))
-        gain = self.weight / self.scale * (capped - base[..., None])
-        return np.where(plain_flagged.all(-1, keepdims=True), 0.0, gain)
+        known = np.where(~plain_flagged & np.isfinite(plain), np.minimum(plain, cap), np.nan)
+        base = known_mean(known)[..., None]
+        if self.cap == PLAIN:
+            gain = np.minimum(capped - np.where(np.isnan(known), base, known), 0.0)
+        else:
+            gain = capped - base
+        return np.where(plain_flagged.all(-1, keepdims=True), 0.0, self.weight / self.scale * gain)
+
+    @property
+    def compares(self) -> bool:
+        """Whether pictures are compared with the original prompt's."""
+        return self.relative or self.cap == PLAIN
 
 
 def known_mean(values: np.ndarray) -> np.ndarray:
@@ -202,11 +231,11 @@ def combined(
         return total
     base = np.zeros(against_flagged.shape)
     for name, term in terms.items():
-        if not term.relative:
+        if not term.compares:
             base = base + term.gain(against[name], against[name], against_flagged)
     base = known_mean(np.where(against_flagged, np.nan, base))[..., None]
     others = total[~flagged & np.isfinite(total)]
-    elsewhere = others.mean() if len(others) and not all(term.relative for term in terms.values()) else 0.0
+    elsewhere = others.mean() if len(others) and not all(term.compares for term in terms.values()) else 0.0
     return np.where(flagged, np.where(np.isfinite(base), base, elsewhere) + flagged_reward, total)
 
 
@@ -243,6 +272,7 @@ class PromptReward:
         generator: Draws the pictures.
         rewards: Scores them.
         relative: Which components count as improvements over the original: "all", "none", or names with commas.
+        judges: Names of components that are measured and not counted, whatever their weight.
         images_per_prompt: Seeds per prompt. They belong to the original prompt (and `seed`), so that the original and
             all its rewrites are drawn with the same ones.
         flagged_reward: Worth of a flagged picture beside the original's, in the unit of the reward.
@@ -255,7 +285,8 @@ class PromptReward:
 
     Attributes:
         last: Of the last call: the mean of each component (``pickscore``) and of the originals' (``plain/pickscore``),
-            ``flagged``, ``images``, ``images_per_s``, ``seconds/draw``, ``seconds/score``.
+            what judges gain over the originals' pictures (``judge/clip``), ``flagged``, ``images``, ``images_per_s``,
+            ``seconds/draw``, ``seconds/score``.
     """
 
     __name__ = "prompt_reward"
@@ -266,6 +297,7 @@ class PromptReward:
         rewards: RewardSet,
         *,
         relative: str = "all",
+        judges: Iterable[str] = (),
         images_per_prompt: int = 2,
         flagged_reward: float = -2.0,
         score_cache: str | Path | None = None,
@@ -276,11 +308,12 @@ class PromptReward:
         self.generator, self.rewards = generator, rewards
         self.scales = dict.fromkeys((c.reward.name for c in rewards.components), 1.0)
         self._known = _ScoreCache(score_cache)
-        self._configure(relative, images_per_prompt, flagged_reward, eos_token_id, window, seed)
+        self._configure(relative, judges, images_per_prompt, flagged_reward, eos_token_id, window, seed)
 
     def _configure(
         self,
         relative: str | Iterable[str],
+        judges: Iterable[str],
         images_per_prompt: int,
         flagged_reward: float,
         eos_token_id: int | None,
@@ -292,9 +325,10 @@ class PromptReward:
         names = [c.reward.name for c in self.rewards.components]
         if isinstance(relative, str):
             relative = {"all": names, "none": []}.get(relative, [name.strip() for name in relative.split(",")])
-        if unknown := [name for name in relative if name not in names]:
-            raise ValueError(f"relative names {unknown[0]!r}, which is no component: there are {', '.join(names)}")
-        self.relative = frozenset(relative)
+        for what, named in (("relative", relative := list(relative)), ("judges", judges := list(judges))):
+            if unknown := [name for name in named if name not in names]:
+                raise ValueError(f"{what} names {unknown[0]!r}, which is no component: there are {', '.join(names)}")
+        self.relative, self.judges = frozenset(relative), frozenset(judges)
         self.images_per_prompt, self.flagged_reward = images_per_prompt, flagged_reward
         self.eos_token_id, self.window, self.seed = eos_token_id, window, seed
         self.last: dict[str, float] = {}
@@ -376,7 +410,7 @@ class PromptReward:
         if not n:
             return np.zeros(0)
         # The originals are drawn in the same batches as the rewrites.
-        plain = list(dict.fromkeys(originals)) if self.relative else []
+        plain = list(dict.fromkeys(originals)) if self.compared else []
         everything = [*zip(texts, originals, negatives or [None] * n, strict=True), *((p, p, None) for p in plain)]
         jobs = [(text, original, s, without) for text, original, without in everything for s in self.seeds(original)]
         measured = self.measure(*zip(*jobs, strict=True))
@@ -394,10 +428,13 @@ class PromptReward:
             measured = replace(measured, seconds=seconds, images=measured.images + more.images)
         total = combined(self.terms, own, flagged[:n], known, known_flagged, self.flagged_reward)
         self.last = {}
-        for name, term in self.terms.items():
+        for name in self.terms:
             self.last[name] = float(known_mean(own[name].ravel()))
-            if term.relative:
+            if plain:
                 self.last[f"plain/{name}"] = float(known_mean(scores[name][n:].ravel()))
+            if name in self.judges:
+                gains = np.where(flagged[:n] | known_flagged, np.nan, own[name] - known[name])
+                self.last[f"judge/{name}"] = float(known_mean(gains.ravel()))
         self.last |= {f"seconds/{phase}": seconds for phase, seconds in measured.seconds.items()}
         self.last |= {
             "flagged": float(flagged[:n].mean()),
@@ -428,11 +465,18 @@ class PromptReward:
 
     @property
     def terms(self) -> dict[str, Term]:
-        """How each component counts, by name."""
+        """How each component counts, by name; judges do not."""
         return {
-            c.reward.name: Term(c.weight, c.cap, c.reward.name in self.relative, self.scales[c.reward.name])
+            (name := c.reward.name): Term(
+                0.0 if name in self.judges else c.weight, c.cap, name in self.relative, self.scales[name]
+            )
             for c in self.rewards.components
         }
+
+    @property
+    def compared(self) -> list[str]:
+        """The components by which pictures are compared with the original prompt's."""
+        return [name for name, term in self.terms.items() if term.compares or name in self.judges]
 
     def calibrate(self, prompts: Sequence[str]) -> dict[str, float]:
         """Make the standard deviation of each component over pictures of these plain prompts its unit.
@@ -505,7 +549,7 @@ class PromptReward:
                 images, flagged = self.generator.draw(list(texts), list(seeds), list(negatives))
                 synchronize(images.device)
                 drawn = time.perf_counter()
-                scores = self.rewards(list(originals), images)
+                scores = self.rewards(list(originals), images, list(texts))
                 columns = [*(scores[name].double() for name in names), flagged.double()]
                 table[part] = torch.stack(columns, 1).cpu().numpy()
                 seconds["draw"] += drawn - began

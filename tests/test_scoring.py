@@ -15,6 +15,7 @@ from neuroprompt.completions import finish
 from neuroprompt.formats import RETELL
 from neuroprompt.images import Drawing, ImageGenerator
 from neuroprompt.ppo.answers import OfAnswers
+from neuroprompt.prompts import count_clip_tokens
 from neuroprompt.rewards import Component, RewardSet, load_rewards
 from neuroprompt.scoring import (
     PRESETS,
@@ -54,6 +55,10 @@ def naive(generator, rewards, prompts, completions, relative, seeds, scales):
             base = rewards([prompt], generator([prompt], [seed]))
             value = 0.0
             for c in rewards.components:
+                if c.cap == "plain":
+                    gain = min(0.0, float(ours[c.reward.name]) - float(base[c.reward.name]))
+                    value += c.weight / scales[c.reward.name] * gain
+                    continue
                 cap = math.inf if c.cap is None else c.cap
                 s, b = min(float(ours[c.reward.name]), cap), min(float(base[c.reward.name]), cap)
                 if c.reward.name not in relative:
@@ -64,8 +69,10 @@ def naive(generator, rewards, prompts, completions, relative, seeds, scales):
     return result
 
 
-@pytest.mark.parametrize("relative", ["all", "none", "aesthetic,clip"])
-def test_equals_the_equation(generator, rewards, relative):
+@pytest.mark.parametrize(("relative", "plain"), [("all", ""), ("none", "clip"), ("aesthetic,clip", "pickscore")])
+def test_equals_the_equation(generator, rewards, relative, plain):
+    capped = [c._replace(cap="plain") if c.reward.name == plain else c for c in rewards.components]
+    rewards = RewardSet(capped)
     reward = PromptReward(generator, rewards, relative=relative, images_per_prompt=2)
     reward.scales = {"pickscore": 2.0, "aesthetic": 0.5, "clip": 1.0}
     got = reward(PROMPTS, COMPLETIONS)
@@ -333,6 +340,37 @@ def test_a_flagged_original_gives_neither_gain_nor_loss(generator, rewards):
 
     reward = PromptReward(FlagsPlain(generator, ""), rewards, images_per_prompt=2)
     assert reward.score(["a castle"], ["a castle, oil painting"])[0] == pytest.approx(0.0, abs=1e-9)
+
+
+def test_what_is_capped_at_the_plain_prompt_s_own_score_earns_nothing_above_it():
+    term = Term(2.0, "plain")
+    plain = np.array([[1.0, 3.0, 5.0, np.nan]])
+    scores = np.array([[2.0, 2.0, np.nan, 1.0]])
+    gain = term.gain(scores, plain, np.zeros((1, 4), bool))
+    # Above the same seed's score; below it; without a score; where the plain one has none its others' mean, 3, is it.
+    np.testing.assert_allclose(gain, [[0.0, -2.0, np.nan, -4.0]])
+    assert (term.gain(scores, plain, np.ones((1, 4), bool)) == 0).all()
+
+
+def test_a_judge_is_measured_and_never_counts():
+    arguments = RewardArguments(
+        rewards="pickscore:1.0", judge="clip:3,length", reward_model="embedded", images_per_prompt=2
+    )
+    judged, alone = build_reward(arguments), build_reward(RewardArguments(reward_model="embedded"))
+    assert judged(PROMPTS, COMPLETIONS) == alone(PROMPTS, COMPLETIONS)
+    # Against the same seeds' pictures of the prompts as they are; `length` reads what was drawn.
+    assert judged.last["judge/clip"] == pytest.approx(judged.last["clip"] - _plain_mean(judged, "clip"), abs=ROUNDING)
+    added = [count_clip_tokens(p + c) - count_clip_tokens(p) for p, c in zip(PROMPTS, COMPLETIONS, strict=True)]
+    assert judged.last["judge/length"] == -np.mean(added)
+    for wrong in ("pickscore", "clip,pickscore:0"):
+        with pytest.raises(ValueError, match="the judge 'pickscore' is one of the rewards"):
+            RewardArguments(rewards="pickscore:1.0", judge=wrong)
+
+
+def _plain_mean(reward, name):
+    """The mean score of the plain prompts' pictures, each as often as it has a rewrite."""
+    texts = [p for p in PROMPTS for _ in reward.seeds(p)]
+    return reward.measure(texts, texts, [s for p in PROMPTS for s in reward.seeds(p)]).scores[name].mean()
 
 
 def test_calibration_makes_the_spread_of_plain_pictures_the_unit(generator, rewards):

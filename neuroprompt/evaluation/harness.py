@@ -189,8 +189,8 @@ def _check(prompts: list[str], methods: Sequence[Method], reward: PromptReward, 
     names = [method.name for method in methods]
     if twice := next((name for i, name in enumerate(names) if name in names[:i]), None):
         raise ValueError(f"the method {twice!r} is given twice")
-    if reward.relative and "plain" not in names:
+    if reward.compared and "plain" not in names:
         raise ValueError(
-            f"{', '.join(sorted(reward.relative))} count as improvements over the original prompt: add the method "
+            f"{', '.join(sorted(reward.compared))} count as improvements over the original prompt: add the method "
             "plain, or set relative to none"
         )

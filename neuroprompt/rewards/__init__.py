@@ -6,8 +6,9 @@
     rewards = load_rewards("pickscore:1.0,aesthetic:0.25,clip:0.5@0.28")
     scores = rewards(prompts, images)                      # {"pickscore": (n,), "aesthetic": (n,), "clip": (n,)}
 
-A reward of one's own is a function in a file, ``my_file.py:my_reward`` in a spec (see `own`); or in Python any object
-that is an `ImageReward`, put into a `Component`, and that into a `RewardSet`.
+Of every reward more is better. One behind a URL is ``http://host:port/hps`` in a spec (see `remote`). One of one's own
+is a function in a file, ``my_file.py:my_reward`` (see `own`); or in Python any object that is an `ImageReward`, put
+into a `Component`, and that into a `RewardSet`.
 
 A reward that ships is a module here with a `load`, and its name in `REWARDS`.
 """
@@ -26,20 +27,22 @@ from torch import Tensor
 
 from neuroprompt.models import pick_device
 
-from .composite import Component, RewardSet
+from .composite import PLAIN, Cap, Component, RewardSet
 from .encoders import Encoders
 from .loading import pick_dtype
 from .own import NAME, OwnReward, check_function
 
-__all__ = ["REWARDS", "Component", "ImageReward", "RewardSet", "load_reward", "load_rewards"]
+__all__ = ["PLAIN", "REWARDS", "Cap", "Component", "ImageReward", "RewardSet", "load_reward", "load_rewards"]
 
 
 class ImageReward(Protocol):
-    """Scores pictures for prompts.
+    """Scores pictures for prompts: the more, the better.
 
     Attributes:
         name: What it is called in a reward set.
         fingerprint: A hash of everything its scores depend on besides prompt and picture; a key for caches on disk.
+
+    One that has the attribute `reads_text`, and it is true, is called with a third argument: the texts that were drawn.
     """
 
     name: str
@@ -50,9 +53,9 @@ class ImageReward(Protocol):
         ...
 
 
-REWARDS: dict[str, Callable[..., ImageReward]] = {
-    name: import_module(f"{__name__}.{name}").load for name in ("pickscore", "clip", "aesthetic", "hps", "image_reward")
-}
+_SHIPPED = ("pickscore", "clip", "aesthetic", "hps", "image_reward", "length", "artefacts")
+
+REWARDS: dict[str, Callable[..., ImageReward]] = {name: import_module(f"{__name__}.{name}").load for name in _SHIPPED}
 """What loads a reward: the `load` of the module of that name."""
 
 
@@ -70,7 +73,8 @@ def load_reward(
     Args:
         name: One of `REWARDS`, or the user's own: ``FILE.py:FUNCTION`` or ``package.module:FUNCTION``.
         model: ``embedded``, a folder or file, or a hub id; ``published``, the reward's own weights, by default. What
-            each reward knows stands in its module.
+            each reward knows stands in its module. URLs, with commas, are those of servers that have a reward of this
+            name, whatever it is, and share the work (see `remote`).
         device: Such as ``cuda``; by default the accelerator if there is one.
         dtype: ``fp32``, ``fp16`` or ``bf16``; by default float32 on a CPU and float16 elsewhere.
         encoders: Where CLIPs are looked for and kept, so that rewards share them; it has its own device and dtype.
@@ -83,6 +87,10 @@ def load_reward(
     """
     if ":" in name and not options:
         return OwnReward(name)
+    if is_url(model):
+        from . import remote  # what asks servers is loaded where one is asked
+
+        return remote.load(name, [url.strip() for url in str(model).split(",")])
     if name not in REWARDS:
         raise ValueError(f"there is no reward {name!r}: {_CHOICE}")
     load = REWARDS[name]
@@ -109,8 +117,10 @@ def load_rewards(
     """Load the rewards of a spec such as ``pickscore:1.0,clip[ViT-L-14:openai]:0.5@0.28,my_file.py:my_reward:0.5``.
 
     A spec is a list of ``name[model]:weight@cap`` between commas, where model, weight (1 by default) and cap may be
-    left out. A reward that is there twice, with different models, is called ``name[model]`` in the set; the user's own
-    goes by the function's name, and where another has that, by all of its own.
+    left out. The cap is a number, or ``plain``, the score of the plain prompt's picture with the same seed. A reward
+    behind servers is ``name[http://a:8808,http://b:8808]``, or of one server ``http://a:8808/name``. One that is there
+    twice, with different models, is called ``name[model]`` in the set; the user's own goes by the function's name, and
+    where another has that, by all of its own.
 
     Args:
         model: Of the rewards whose model the spec does not say.
@@ -142,7 +152,12 @@ class SpecPart(NamedTuple):
     name: str
     model: str | None
     weight: float
-    cap: float | None
+    cap: Cap
+
+
+def is_url(model: str | Path | None) -> bool:
+    """Whether what is given for a model are the URLs of servers."""
+    return str(model).startswith(("http://", "https://"))
 
 
 def parse_spec(spec: str) -> list[SpecPart]:
@@ -160,23 +175,27 @@ def parse_spec(spec: str) -> list[SpecPart]:
 
 
 _CHOICE = f"choose from {', '.join(REWARDS)}, or write FILE.py:FUNCTION"
+_COUNTS = r"(?::(?P<weight>[^:@\[\]]+))?(?:@(?P<cap>[^:@\[\]]+))?"
 _PART = re.compile(
-    rf"(?P<name>(?!(?:{'|'.join(REWARDS)}):){NAME.pattern}|[^\[\]:@]+)"
-    r"(?:\[(?P<model>[^\[\]]+)\])?(?::(?P<weight>[^:@\[\]]+))?(?:@(?P<cap>[^:@\[\]]+))?"
+    rf"(?P<name>(?!(?:{'|'.join(REWARDS)}|https?):){NAME.pattern}|[^\[\]:@]+)(?:\[(?P<model>[^\[\]]+)\])?{_COUNTS}"
 )
+_BEHIND_URL = re.compile(rf"(?P<model>https?://(?:\[[^\]/]*\])?[^\[\]\s?#]+)/(?P<name>\w[\w.-]*){_COUNTS}")
 
 
 def _parse_part(text: str, spec: str) -> SpecPart:
-    match = _PART.fullmatch(text)
+    match = (_BEHIND_URL if is_url(text) else _PART).fullmatch(text)
+    if not match and is_url(text):
+        raise ValueError(f"{text!r} names no reward of a server: write http://HOST:PORT/NAME, such as …:8808/hps")
     if not match or (match["model"] and ":" in match["name"]):
         shown = f"{text!r} in the reward spec {spec!r}" if text else f"an empty part of the reward spec {spec!r}"
         raise ValueError(f"cannot read {shown}: write name[model]:weight@cap, such as clip[ViT-L-14:openai]:0.5@0.28")
     name = match["name"].strip()
     if ":" in name:
         check_function(name)
-    elif name not in REWARDS:
+    elif name not in REWARDS and not is_url(match["model"]):
         raise ValueError(f"there is no reward {name!r} (in {text!r}): {_CHOICE}")
-    weight, cap = _number(match["weight"], "weight", text), _number(match["cap"], "cap", text)
+    weight = _number(match["weight"], "weight", text)
+    cap = PLAIN if match["cap"] == PLAIN else _number(match["cap"], "cap", text)
     return SpecPart(name, match["model"], 1.0 if weight is None else weight, cap)
 
 

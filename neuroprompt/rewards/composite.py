@@ -5,7 +5,7 @@ Where rewards read pictures through the same CLIP, it is held once and encodes a
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import torch
 from PIL import Image
@@ -19,17 +19,24 @@ if TYPE_CHECKING:
     from . import ImageReward
 
 
+PLAIN = "plain"
+"""The cap that is the plain prompt's own score: no credit above it, a price below."""
+
+Cap = float | Literal["plain"] | None
+
+
 class Component(NamedTuple):
     """A reward of a set.
 
     Attributes:
         weight: Factor of its score in the sum; with 0 it is measured and not counted.
-        cap: What of its score counts at most, in the score's own unit; None for all.
+        cap: What of its score counts at most, in the score's own unit; None for all, and ``plain`` for what the plain
+            prompt's picture with the same seed has.
     """
 
     reward: "ImageReward"
     weight: float = 1.0
-    cap: float | None = None
+    cap: Cap = None
 
 
 class RewardSet:
@@ -50,8 +57,11 @@ class RewardSet:
         if twice := [name for name, count in names.items() if count > 1]:
             raise ValueError(f"the reward {twice[0]!r} is there twice")
 
-    def __call__(self, prompts: Sequence[str], images: Tensor) -> dict[str, Tensor]:
-        """Every reward's own scores (n,), by name, of pictures (n, 3, H, W) in [0, 1] for a prompt each."""
+    def __call__(self, prompts: Sequence[str], images: Tensor, texts: Sequence[str] | None = None) -> dict[str, Tensor]:
+        """Every reward's own scores (n,), by name, of pictures (n, 3, H, W) in [0, 1] for a prompt each.
+
+        `texts` are what was drawn, for the rewards that read it; by default the prompts.
+        """
         check_batch(prompts, images)
         embeddings: dict[object, Tensor] = {}
         scores = {}
@@ -60,6 +70,8 @@ class RewardSet:
                 if reward.encoder not in embeddings:
                     embeddings[reward.encoder] = reward.encoder.encode_images(images)
                 scores[reward.name] = reward.score(prompts, embeddings[reward.encoder])
+            elif getattr(reward, "reads_text", False):
+                scores[reward.name] = reward(prompts, images, prompts if texts is None else texts)
             else:
                 scores[reward.name] = reward(prompts, images)
         return scores

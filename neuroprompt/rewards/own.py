@@ -4,6 +4,9 @@
     def brightness(prompts, images):        # a prompt for each picture; floats (n, 3, H, W) in [0, 1]
         return images.mean((1, 2, 3))       # a number for each, in a tensor or a list
 
+    def brevity(prompts, images, texts):    # `texts`, where it is asked for, is what was drawn
+        return [-len(text) for text in texts]
+
     load_rewards("pickscore:1.0,my_file.py:brightness:0.5")
 
 The file runs as any script of the user's would: it is named by them, and never by a model or a data set.
@@ -12,6 +15,7 @@ The file runs as any script of the user's would: it is named by them, and never 
 import difflib
 import importlib
 import importlib.util
+import inspect
 import os
 import re
 import sys
@@ -38,6 +42,7 @@ class OwnReward:
     Attributes:
         name: The function's name.
         fingerprint: A hash of that name and of the file's content; what the function reads besides does not count.
+        reads_text: Whether the function has a parameter `texts`.
 
     Raises:
         ValueError: There is no such file, module or function, or it cannot be loaded.
@@ -46,19 +51,21 @@ class OwnReward:
     def __init__(self, source: str):
         self._source, self._function = source, load_function(source)
         place, _, self.name = source.rpartition(":")
+        self.reads_text = "texts" in _parameters(self._function)
         self._file = _file(place) or getattr(sys.modules[place], "__file__", None)
         content = Path(self._file).read_bytes() if self._file else place.encode()
         self.fingerprint = blake2b(content + self.name.encode(), digest_size=16).hexdigest()
 
     @torch.no_grad()
-    def __call__(self, prompts: Sequence[str], images: Tensor) -> Tensor:
+    def __call__(self, prompts: Sequence[str], images: Tensor, texts: Sequence[str] | None = None) -> Tensor:
         """The function's scores (n,), float32, on the pictures' device.
 
         Raises:
             ValueError: It fails, or gives something else than a number for each picture.
         """
         try:
-            made = self._function(list(prompts), images)
+            given = {"texts": list(texts or prompts)} if self.reads_text else {}
+            made = self._function(list(prompts), images, **given)
         except Exception as error:
             raise ValueError(f"{self._source} fails{_told(error, self._file)}") from error
         try:
@@ -116,6 +123,13 @@ def check_function(source: str) -> None:
         found = None
     if found is None:
         raise ValueError(f"there is no module {place!r}")
+
+
+def _parameters(function: Callable[..., Any]) -> list[str]:
+    try:
+        return list(inspect.signature(function).parameters)
+    except (TypeError, ValueError):  # of what is built in
+        return []
 
 
 def _file(place: str) -> str | None:

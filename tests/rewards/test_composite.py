@@ -80,7 +80,7 @@ def test_a_reward_of_one_s_own(prompts, images):
             st.sampled_from(sorted(REWARDS)),
             st.none() | st.text("abcXYZ019:/.-_, @", min_size=1).filter(str.strip),
             st.floats(allow_nan=False, allow_infinity=False),
-            st.none() | st.floats(allow_nan=False, allow_infinity=False),
+            st.none() | st.just("plain") | st.floats(allow_nan=False, allow_infinity=False),
         ),
         min_size=1,
         unique_by=lambda part: part[:2],
@@ -88,15 +88,45 @@ def test_a_reward_of_one_s_own(prompts, images):
 )
 def test_a_spec_is_read_back_as_written(parts):
     written = [
-        name + (f"[{model}]" if model else "") + f":{weight!r}" + ("" if cap is None else f"@{cap!r}")
+        name + (f"[{model}]" if model else "") + f":{weight!r}" + ("" if cap is None else f"@{cap}")
         for name, model, weight, cap in parts
     ]
     assert [tuple(part) for part in parse_spec(" , ".join(written))] == parts
 
 
+def test_a_reward_behind_urls():
+    spec = "http://127.0.0.1:8808/hps:0.5@plain,https://[::1]:8808/a/vlm-2.score,any[http://a:1,http://b:2/x]:2"
+    assert [tuple(part) for part in parse_spec(spec)] == [
+        ("hps", "http://127.0.0.1:8808", 0.5, "plain"),
+        ("vlm-2.score", "https://[::1]:8808/a", 1.0, None),
+        ("any", "http://a:1,http://b:2/x", 2.0, None),
+    ]
+
+
+def test_statistics_of_a_picture_and_the_length_of_its_text():
+    rewards = load_rewards("artefacts,length", "embedded", "cpu")
+    grey = torch.full((3, 8, 8), 100 / 255)
+    cast, clipped, noisy = grey.clone(), grey.clone(), grey.clone()
+    cast[0] += 50 / 255
+    clipped[:, :2] = 1.0  # a quarter of it
+    noisy += torch.randn(3, 8, 8, generator=torch.Generator().manual_seed(0)) * 0.1
+    scores = rewards(["x"] * 4, torch.stack([grey, cast, clipped, noisy]), ["x", "a cat", "a cat", "a, b"])
+    artefacts = scores["artefacts"].tolist()
+    assert artefacts[0] == 0.0
+    assert artefacts[1] == pytest.approx(-((50**2 + 25**2) ** 0.5) / 255 / 2**0.5, abs=1e-5)
+    assert artefacts[2] == pytest.approx(-0.25, abs=1e-5)  # a straight edge is no noise
+    assert artefacts[3] == pytest.approx(-0.1, abs=0.03)
+    assert scores["length"].tolist() == [-3, -4, -4, -5]
+    with pytest.raises(ModelError, match="the reward length has no model"):
+        load_rewards("length[ViT-L-14:openai]")
+
+
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
+        ("http://127.0.0.1:8808", "names no reward of a server"),
+        ("http://h/hps?x=1", "names no reward of a server"),
+        ("clip@plainly", "cap in 'clip@plainly' must be a number"),
         ("", "an empty part of the reward spec ''"),
         ("clip,", "an empty part"),
         ("beauty:1", "no reward 'beauty'"),

@@ -24,6 +24,9 @@ def brightness(prompts, images):
 def length(prompts, images):
     return [len(prompt) for prompt in prompts]
 
+def brevity(prompts, images, texts):
+    return [-len(text) for text in texts]
+
 def fails(prompts, images):
     part = images[:, 0]
     return part / {}["nothing"]
@@ -69,6 +72,12 @@ def test_a_function_counts_as_any_reward(folder, prompts, images):
     assert load_reward(str(folder / "mine.py") + ":length")(prompts, images).tolist() == scores["length"].tolist()
 
 
+def test_a_function_may_read_what_was_drawn(folder, prompts, images):
+    rewards = load_rewards("mine.py:brevity")
+    assert rewards(prompts, images)["brevity"].tolist() == [-len(prompt) for prompt in prompts]
+    assert rewards(prompts, images, ["ab"] * len(prompts))["brevity"].tolist() == [-2] * len(prompts)
+
+
 def test_names_that_are_there_twice(folder, prompts, images):
     (folder / "other.py").write_text("def length(prompts, images): return [0.0] * len(prompts)\n")
     rewards = load_rewards("mine.py:length,other.py:length:2,mine.py:brightness", device="cpu")
@@ -111,7 +120,7 @@ def test_what_cannot_be_loaded(folder, spec, message):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("fails", "mine.py:fails fails in line 12: KeyError: 'nothing'"),
+        ("fails", "mine.py:fails fails in line 15: KeyError: 'nothing'"),
         ("none", "mine.py:none gives a NoneType for 4 pictures: it must give a tensor or list of shape (4,)"),
         ("one", "mine.py:one gives a Tensor of shape () for 4 pictures"),
         ("square", "mine.py:square gives a Tensor of shape (2, 4) for 4 pictures"),
@@ -150,7 +159,7 @@ def test_from_yaml_to_a_reward(folder):
         read_arguments([RewardArguments], "", ["--config", "my.yaml", "--rewards", "yours.py:brightness"])
     broken = build_reward(RewardArguments({"steps": 1}, rewards="mine.py:fails"), "cpu")
     with pytest.raises(
-        DrawingError, match=r"'a castle, night'.*: ValueError: mine.py:fails fails in line 12: KeyError"
+        DrawingError, match=r"'a castle, night'.*: ValueError: mine.py:fails fails in line 15: KeyError"
     ):
         broken.score(["a castle"], ["a castle, night"])
 
@@ -166,4 +175,4 @@ def test_from_the_command_line(folder, command):  # noqa: F811
     code, _, err = command("grid", "a cat", *words, "mine.py:brightnes")
     assert code == 2 and "error: mine.py has no function 'brightnes': 'brightness'?" in err and err.count("\n") == 1
     code, _, err = command("score", "a.png", "--rewards", "mine.py:fails")
-    assert code == 2 and "a.png: mine.py:fails fails in line 12: KeyError: 'nothing'" in err
+    assert code == 2 and "a.png: mine.py:fails fails in line 15: KeyError: 'nothing'" in err

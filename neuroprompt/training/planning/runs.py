@@ -38,7 +38,7 @@ from neuroprompt.ppo.config import GRPOConfig, PPOConfig, RLOOConfig
 from neuroprompt.ppo.model import disable_dropout
 from neuroprompt.ppo.rollouts import answer_budget
 from neuroprompt.prompts import CLIP_WINDOW, count_clip_tokens
-from neuroprompt.rewards import aesthetic, chosen_model, clip, parse_spec, pickscore
+from neuroprompt.rewards import PLAIN, aesthetic, chosen_model, clip, is_url, pickscore
 from neuroprompt.rewards.encoders import open_clip_name
 from neuroprompt.rewards.loading import pick_dtype
 from neuroprompt.scoring import RewardArguments
@@ -376,8 +376,10 @@ def _rewards(arguments: RewardArguments, dtype: torch.dtype) -> tuple[list[_Enco
             shown = Path(source).name if Path(source).is_dir() else name
             encoders[source] = _Encoder(shown, model, model.get_image_features)
 
-    for name, own_model, _, _ in parse_spec(arguments.preset.rewards):
+    for name, own_model, _, _ in arguments.parts:
         model = chosen_model(own_model, arguments.reward_model)
+        if is_url(model):  # its memory is the server's
+            continue
         if name == "pickscore":
             share(model or pickscore.MODEL, "pickscore")
         elif name == "clip":
@@ -447,7 +449,9 @@ def _schedule(
     }
     held_out = f"{arguments.eval_samples:,} prompts" if arguments.eval_samples else ""
     if not arguments.reward_func:
-        k, relative = rewards.images_per_prompt, rewards.preset.relative != "none"
+        k = rewards.images_per_prompt
+        capped = any(part.cap == PLAIN for part in rewards.parts)
+        relative = rewards.preset.relative != "none" or capped or rewards.judge
         plain = min(prompts * iterations, arguments.max_queries or prompts * iterations)
         held_out += f" and {arguments.eval_samples * k:,} pictures (thrice the first time)" if held_out else ""
         counts["pictures of an iteration"] = f"{config.rollouts * k:,}" + (
