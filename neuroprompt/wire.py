@@ -1,4 +1,4 @@
-"""One server over HTTP: JSON out, and JSON or a file back, each checked; to this host alone, with its key.
+"""One server over HTTP: JSON or a file out, and either back, each checked; to this host alone, with its key.
 
 Nothing is asked of anybody whom the user did not name: redirects are refused, loopback knows no proxy, and what lies in
 a ``.netrc`` stays there.
@@ -62,10 +62,20 @@ class Server:
         url: Up to where its API begins.
         key: Sent as a bearer token; as a password where it is ``user:password``.
         timeout: Seconds that an answer may take.
+        longest: Bytes of an answer that are read.
+        key_place: Where the user puts the key, which a server that wants one is answered with.
     """
 
-    def __init__(self, url: str, key: str | None = None, timeout: float = 300.0):
-        self.url, self.timeout = url, timeout
+    def __init__(
+        self,
+        url: str,
+        key: str | None = None,
+        timeout: float = 300.0,
+        *,
+        longest: int = 1 << 28,
+        key_place: str = "api_key=env:NAME to the variable that holds its key",
+    ):
+        self.url, self.timeout, self._longest, self._key_place = url, timeout, longest, key_place
         self._session = requests.Session()
         self._session.trust_env = False  # which would read a .netrc, and ask a proxy for 127.0.0.1
         self._session.proxies = {} if is_loopback(url) else get_environ_proxies(url)
@@ -85,8 +95,10 @@ class Server:
         """
         return self._json(*self._ask("GET", path, params=query))
 
-    def post(self, path: str, body: dict) -> Any:
-        """The JSON that it answers; raises as `get`."""
+    def post(self, path: str, body: dict | bytes) -> Any:
+        """The JSON that it answers to JSON, or to a file; raises as `get`."""
+        if isinstance(body, bytes):
+            return self._json(*self._ask("POST", path, data=body, headers={"Content-Type": "application/octet-stream"}))
         return self._json(*self._ask("POST", path, json=body))
 
     def read(self, path: str, **query: str) -> bytes:
@@ -100,7 +112,7 @@ class Server:
             RemoteError: It is another's; and as `get`.
         """
         if _origin(url) != _origin(self.url):
-            raise RemoteError(f"{self.url} wants a picture fetched from {url[:100]!r}: nothing is asked of other hosts")
+            raise RemoteError(f"{self.url} wants a file fetched from {url[:100]!r}: nothing is asked of other hosts")
         return self._ask("GET", url)[1]
 
     def find(self, path: str) -> dict | None:
@@ -165,8 +177,8 @@ class Server:
         while block := read(1 << 16, decode_content=True):
             blocks.append(block)
             size += len(block)
-            if size > _LONGEST:
-                raise Trouble(f"it answers with more than {_LONGEST >> 20} MB", lasting=True)
+            if size > self._longest:
+                raise Trouble(f"it answers with more than {self._longest >> 20} MB", lasting=True)
             if time.monotonic() > deadline:
                 raise Trouble(f"its answer took more than {self.timeout:g} s", lasting=True)
         return b"".join(blocks)
@@ -181,7 +193,7 @@ class Server:
             except urllib3.exceptions.HTTPError:
                 wait = None
             raise Trouble(shown, wait=wait)
-        hint = "; set api_key=env:NAME to the variable that holds its key" if status in (401, 403) else ""
+        hint = f"; set {self._key_place}" if status in (401, 403) else ""
         raise RemoteError(f"{self.url} says {shown}{hint}", code or str(status))
 
     def _json(self, kind: str, body: bytes) -> Any:
@@ -190,6 +202,18 @@ class Server:
         except (ValueError, RecursionError) as error:
             what = "a web page (HTML)" if "html" in kind or body.lstrip()[:1] == b"<" else "what is no JSON"
             raise Trouble(f"it answers with {what}", lasting=True) from ValueError(str(error))
+
+
+def read_key(variable: str) -> str | None:
+    """The key that is in the environment; None where there is none.
+
+    Raises:
+        ValueError: No HTTP header can hold it.
+    """
+    key = os.environ.get(variable)
+    if key and not (key.isascii() and key.isprintable()):
+        raise ValueError(f"the key in {variable} has characters that no HTTP header can hold")
+    return key or None
 
 
 def is_loopback(url: str) -> bool:
@@ -203,7 +227,6 @@ def is_loopback(url: str) -> bool:
 
 _PASSING = (408, 425, 429, 500, 502, 503, 504)
 _PROBE = 10.0  # seconds to reach a server, and for it to say what it is
-_LONGEST = 1 << 28  # bytes of an answer that are read
 
 
 def _origin(url: str) -> tuple[str, str | None, int | None]:

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from hashlib import blake2b
 from typing import Any, get_args
-from urllib.parse import urlsplit
 
 import yaml
 
+from neuroprompt import urls
 from neuroprompt.image_files import OLD_NAMES
 
 
@@ -180,24 +180,10 @@ def read_urls(name: str) -> tuple[str, ...]:
     Raises:
         ValueError: One is no URL, is there twice, or holds a password (which would be written into results).
     """
-    # As clients of these APIs are told the address, or without.
-    parts = [re.sub(r"(/sdapi)?(/v1)?/*$", "", part) for part in re.split(r"[,\s]+", name) if part]
+    parts = [part for part in re.split(r"[,\s]+", name) if part]
     if not any("://" in part for part in parts):
         return ()
-    for i, part in enumerate(parts):
-        shown = part.rpartition("@")[2]
-        try:
-            pieces = urlsplit(part)
-            good = pieces.scheme in ("http", "https") and pieces.hostname and (pieces.port is None or pieces.port > 0)
-        except ValueError:
-            good = False
-        if not good or pieces.query or pieces.fragment:
-            raise ValueError(f"{shown!r} is no URL of a generator: give one such as http://127.0.0.1:7860")
-        if "@" in pieces.netloc:
-            raise ValueError(f"the URL of {shown} holds a password: set api_key=env:NAME instead")
-        if part in parts[:i]:
-            raise ValueError(f"{part} is given twice")
-    return tuple(parts)
+    return urls.read_urls(parts, "a generator", "set api_key=env:NAME")
 
 
 def read_generator(given: str | Mapping[str, Any]) -> tuple[str, GeneratorConfig]:

@@ -1,33 +1,22 @@
-"""`Pool`: servers that draw with the same model share the work, and one that fails is left out for a while.
-
-Each server has a request at a time (or `RemoteConfig.connections`) and takes the next when that is answered, so faster
-ones do more. Where one fails, its request goes back to the others at once, and it pauses: 1, 2, 4, … seconds, or as
-long as it asks for. One that fails `RemoteConfig.retries` times in a row, hangs, or answers what is no picture is left
-out, and tried again after 30, 60, … seconds, when it must say the same model as before.
-"""
+"""`Pool`: servers that draw with the same model share the work, as `neuroprompt.pool` has it."""
 
 import json
-import os
-import random
-import time
 import warnings
-from collections import deque
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import replace
 from hashlib import blake2b
 from math import ceil
-from threading import Condition, Lock, Thread
-from typing import NamedTuple, TypeVar
+from threading import Lock
+from typing import NamedTuple
 
+from neuroprompt import pool
 from neuroprompt.images.config import RemoteConfig, config_of, read_urls, shown_size
 from neuroprompt.images.remote.a1111 import A1111
 from neuroprompt.images.remote.comfyui import ComfyUI, Workflow
 from neuroprompt.images.remote.dialect import Dialect, Model, Picture
 from neuroprompt.images.remote.openai import NeuroPrompt, OpenAI
-from neuroprompt.wire import RemoteError, Server, Trouble, Unavailable
+from neuroprompt.wire import RemoteError, Server, Trouble, read_key
 
-_T = TypeVar("_T")
 DIALECTS: dict[str, type[Dialect]] = {"neuroprompt": NeuroPrompt, "openai": OpenAI, "a1111": A1111, "comfyui": ComfyUI}
 """By the names of `RemoteConfig.api`, in the order in which a server is asked which it speaks."""
 
@@ -55,14 +44,13 @@ class Pool:
             Workflow(self.config.workflow)
         key = _read_key(self.config.api_key)
         self._given = self.config
-        self._members = [_Member(url, self.config, key) for url in self.urls]
+        self._servers = pool.Pool("image generator", [_Member(url, self.config, key) for url in self.urls], self._admit)
         self._size = self.config.size
-        self._lock = Lock()
 
     @property
     def left_out(self) -> dict[str, str]:
         """The servers that are left out now, and why."""
-        return {member.url: member.reason for member in self._members if member.reason}
+        return self._servers.left_out
 
     @property
     def fingerprint(self) -> str:
@@ -81,19 +69,9 @@ class Pool:
             RemoteError: One refuses, speaks no known API, or draws with another model than the others; or seeds are
                 not taken, and the config does not put up with that.
         """
-        with self._lock:
-            due = [member for member in self._members if member.dialect is None and member.due]
-            if due:
-                with ThreadPoolExecutor(len(due)) as threads:
-                    found = list(threads.map(_Member.connect, due))
-                first = self.model is None
-                for member, model in zip(due, found, strict=True):
-                    self._admit(member, model, first)
-                self._warn()
-            if not self._alive:
-                raise self._unavailable()
-            assert self.model is not None
-            return self.model
+        self._servers.connect()
+        assert self.model is not None
+        return self.model
 
     def draw(
         self,
@@ -114,115 +92,90 @@ class Pool:
         """
         self.connect()
         config = config or self.config
-        helpers = [member for member in self._alive for _ in range(config.connections or member.connections)]
-        if not helpers:  # another call has just lost the last one
-            raise self._unavailable()
-        most = min(ceil(len(texts) / len(helpers)), *(member.most for member in helpers))
         own = config is self.config
-        work = _Work(
-            _share(texts, negatives or [None] * len(texts), seeds, most),
-            self._size if own else config.size,
-            len(helpers),
-        )
-        for member in helpers:  # daemons: a process that ends does not wait for answers
-            Thread(target=_help, args=(work, member, config), daemon=True).start()
-        work.wait()
+        alive = self._servers.alive
+        helpers = sum(member.connections for member in alive)
+        most = min([ceil(len(texts) / max(1, helpers)), *(member.most for member in alive)])
+        jobs = _share(texts, negatives or [None] * len(texts), seeds, most)
+        size = _Size(self._size if own else config.size)
+
+        def ask(member: _Member, job: _Job) -> list[Picture]:
+            pictures = member.draw(job, config)
+            size.check(pictures)
+            return pictures
+
+        drawn = self._servers.share(jobs, ask)
         if own:
-            self._size = work.size
-        self._warn()
-        if work.error:
-            raise work.error
-        if work.left:
-            raise self._unavailable()
-        return [work.pictures[place] for place in range(len(texts))]
+            self._size = size.due
+        pictures = {
+            place: picture
+            for job, made in zip(jobs, drawn, strict=True)
+            for place, picture in zip(job.places, made, strict=True)
+        }
+        return [pictures[place] for place in range(len(texts))]
 
     # --- details ---------------------------------------------------------------------------------------------------
 
-    @property
-    def _alive(self) -> list["_Member"]:
-        return [member for member in self._members if member.dialect]
-
-    def _admit(self, member: "_Member", found: Model | RemoteError | None, first: bool) -> None:
-        """Let a server that was asked draw, if it draws with the model that the others have.
+    def _admit(self, member: "_Member", found: Model) -> None:
+        """Let a server draw, if it draws with the model that the others have.
 
         Raises:
-            RemoteError: It does not, or refuses; and nothing has been drawn yet.
+            RemoteError: It does not; or it takes no seeds, and the config does not put up with that.
         """
-        if found is None or self.model == found:  # it did not answer, and is left out; or it fits
+        if self.model == found:
             return
-        if isinstance(found, RemoteError):
-            wrong = found
-        elif self.model is not None:
+        if self.model is not None:
             other = f"another {found.name}" if found.name == self.model.name else found.name
-            wrong = RemoteError(f"{member.url} draws with {other}, and the others with {self.model.name}")
-        elif not found.seeded and self.config.seeds != "none":
-            wrong = RemoteError(
+            raise RemoteError(f"{member.url} draws with {other}, and the others with {self.model.name}")
+        if not found.seeded and self.config.seeds != "none":
+            raise RemoteError(
                 f"{member.url} takes no seeds, so that its pictures are not repeatable and no two are drawn from the "
                 "same noise: set seeds=none to put up with that"
             )
-        else:
-            self._adopt(found)
-            return
-        member.leave_out(str(wrong).removeprefix(member.url).strip())
-        if first:
-            raise wrong
+        self._adopt(found)
 
     def _adopt(self, model: Model) -> None:
         """Take the first server's model for that of all."""
         if not model.seeded:
-            warnings.warn(f"{model.name} takes no seeds: pictures are neither repeatable nor paired", stacklevel=4)
+            warnings.warn(f"{model.name} takes no seeds: pictures are neither repeatable nor paired", stacklevel=6)
         told = {name: value for name, value in model.defaults.items() if getattr(self.config, name) is None}
         self.model, self.config = model, replace(self.config, **told)
         self._size = self.config.size
 
-    def _unavailable(self) -> Unavailable:
-        reasons = "; ".join(f"{url} ({why})" for url, why in self.left_out.items())
-        now = time.monotonic()
-        wait = min((max(0.0, member.out_until - now) for member in self._members), default=0.0)
-        return Unavailable(f"no image generator answers: {reasons}", wait)
 
-    def _warn(self) -> None:
-        """Say once which servers are left out, while others go on."""
-        for member in self._members:
-            if member.reason and not member.told and self._alive:
-                member.told = True
-                warnings.warn(f"going on without {member.url}: {member.reason}", stacklevel=3)
-
-
-class _Member:
-    """A server of a pool, and how it has been doing.
-
-    Attributes:
-        dialect: How it is spoken to; None while it is left out, or has not been asked.
-        reason: Why it is left out; empty where it is not.
-        out_until: When it is tried again, by the monotonic clock.
-        failures: In a row.
-        told: Whether somebody was told that it is left out.
-    """
+class _Member(pool.Member):
+    """A server, and how it is spoken to."""
 
     def __init__(self, url: str, config: RemoteConfig, key: str | None):
-        self.url, self._config = url, config
-        self._server = Server(url, key, config.timeout)
-        self.dialect: Dialect | None = None
-        self.reason, self.out_until, self.failures, self.told = "", 0.0, 0, False
-        self._times_out, self._drew_with = 0, None
+        super().__init__(url, config.retries)
+        self._server, self._config = Server(url, key, config.timeout), config
+        self._dialect: Dialect | None = None
+        self._drew_with: str | None = None
+
+    def greet(self) -> Model:
+        dialect = self._kind()(self._server, self._config)
+        model = dialect.model()
+        self._dialect = dialect
+        return model
 
     @property
-    def due(self) -> bool:
-        return time.monotonic() >= self.out_until
+    def connections(self) -> int:
+        return self._config.connections or (self._dialect.connections if self._dialect else 1)
 
-    def connect(self) -> Model | RemoteError | None:
-        """What it draws with, or what it refuses; None where it does not answer, and is left out."""
-        try:
-            dialect = self._kind()(self._server, self._config)
-            model = _readable(dialect.model)
-        except RemoteError as error:
-            return error
-        except Trouble as trouble:
-            self.leave_out(str(trouble), trouble.wait)
-            return None
-        self.dialect, self.reason, self.told, self.failures = dialect, "", False, 0
-        return model
+    @property
+    def most(self) -> int:
+        return self._dialect.most if self._dialect else 1
+
+    def draw(self, job: "_Job", config: RemoteConfig) -> list[Picture]:
+        assert self._dialect is not None, "connect first"
+        if job.negative is not None:
+            config = replace(config, negative=job.negative)
+        pictures = self._dialect.draw(job.text, job.seeds, config)
+        for picture in pictures:
+            self._drew_with = self._drew_with or picture.model
+            if picture.model not in (None, self._drew_with):
+                raise Trouble("somebody has changed its model meanwhile", lasting=True)
+        return pictures
 
     def _kind(self) -> type[Dialect]:
         api = "comfyui" if self._config.workflow else self._config.api
@@ -235,60 +188,6 @@ class _Member:
             )
         return found
 
-    @property
-    def most(self) -> int:
-        return self.dialect.most if self.dialect else 1
-
-    @property
-    def connections(self) -> int:
-        return self.dialect.connections if self.dialect else 1
-
-    def draw(self, job: "_Job", config: RemoteConfig) -> list[Picture]:
-        dialect = self.dialect
-        if dialect is None:  # another of its connections has just failed
-            raise Trouble(self.reason, lasting=True)
-        if job.negative is not None:
-            config = replace(config, negative=job.negative)
-        pictures = _readable(lambda: dialect.draw(job.text, job.seeds, config))
-        for picture in pictures:
-            self._drew_with = self._drew_with or picture.model
-            if picture.model not in (None, self._drew_with):
-                raise Trouble("somebody has changed its model meanwhile", lasting=True)
-        return pictures
-
-    def stumble(self, trouble: Trouble) -> float | None:
-        """How many seconds it should pause after a failure; None where it is left out."""
-        self.failures += 1
-        if trouble.lasting or self.failures > self._config.retries:
-            self.leave_out(str(trouble), trouble.wait)
-            return None
-        if trouble.wait is not None:
-            return min(_LONGEST_PAUSE, trouble.wait)
-        return min(_LONGEST_PAUSE, 2.0 ** (self.failures - 1)) * random.uniform(0.75, 1.25)
-
-    def leave_out(self, reason: str, wait: float | None = None) -> None:
-        self.dialect, self.reason = None, reason
-        self.out_until = time.monotonic() + max(wait or 0.0, min(_LONGEST_OUT, 30.0 * 2**self._times_out))
-        self._times_out += 1
-
-
-def _help(work: "_Work", member: _Member, config: RemoteConfig) -> None:
-    """A server's part of the work; in a thread of its own."""
-    while (job := work.take()) is not None:
-        try:
-            work.finish(job, member.draw(job, config))
-            member.failures = 0
-        except Trouble as trouble:
-            pause = member.stumble(trouble)
-            work.give_back(job)
-            if pause is None:
-                break
-            work.pause(pause)
-        except BaseException as error:
-            work.fail(error)
-            break
-    work.leave()
-
 
 class _Job(NamedTuple):
     """A request: one text, and seeds that follow each other, for the pictures at these places."""
@@ -299,78 +198,24 @@ class _Job(NamedTuple):
     places: list[int]
 
 
-class _Work:
-    """The jobs of a call. Each helper, a thread that stands for a connection to a server, takes one after another."""
+class _Size:
+    """The size of all pictures of a call: what is asked for, or that of the first."""
 
-    def __init__(self, jobs: Sequence[_Job], size: tuple[int, int] | None, helpers: int):
-        self.pictures: dict[int, Picture] = {}
-        self.error: BaseException | None = None
-        self.size, self._helpers = size, helpers
-        self._open, self.left = deque(jobs), len(jobs)
-        self._stopped = False
-        self._changed = Condition()
+    def __init__(self, due: tuple[int, int] | None):
+        self.due = due
+        self._lock = Lock()
 
-    def take(self) -> _Job | None:
-        """The next job; None once nothing is left to do. While others are at the last ones, these may come back."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._open or self._over)
-            return None if self._over else self._open.popleft()
-
-    def finish(self, job: _Job, pictures: Sequence[Picture]) -> None:
-        """Keep a job's pictures.
-
-        Raises:
-            Trouble: One has another size than was asked for, or than its sisters.
-        """
-        with self._changed:
+    def check(self, pictures: Sequence[Picture]) -> None:
+        """Raise the `Trouble` of a picture that has another."""
+        with self._lock:
             for picture in filter(lambda picture: picture.image, pictures):
-                self.size = self.size or picture.image.size
-                if picture.image.size != self.size:
-                    drawn, due = shown_size(picture.image.size), shown_size(self.size)
+                self.due = self.due or picture.image.size
+                if picture.image.size != self.due:
+                    drawn, due = shown_size(picture.image.size), shown_size(self.due)
                     raise Trouble(f"it draws {drawn} pixels where {due} are due", lasting=True)
-            self.pictures |= zip(job.places, pictures, strict=True)
-            self.left -= 1
-            self._changed.notify_all()
-
-    def give_back(self, job: _Job) -> None:
-        """Leave a job to others."""
-        with self._changed:
-            self._open.appendleft(job)
-            self._changed.notify_all()
-
-    def pause(self, seconds: float) -> None:
-        """Wait, but not beyond the end."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._over, seconds)
-
-    def fail(self, error: BaseException) -> None:
-        """End it all with an error."""
-        with self._changed:
-            self.error = self.error or error
-            self._changed.notify_all()
-
-    def leave(self) -> None:
-        """A helper goes."""
-        with self._changed:
-            self._helpers -= 1
-            self._changed.notify_all()
-
-    def wait(self) -> None:
-        """Wait for the end; a Ctrl-C is one."""
-        with self._changed:
-            try:
-                self._changed.wait_for(lambda: self._over)
-            finally:
-                self._stopped = True
-                self._changed.notify_all()
-
-    @property
-    def _over(self) -> bool:
-        return self._stopped or self.error is not None or not self.left or not self._helpers
 
 
 _DECISIVE = ("steps", "guidance", "true_cfg", "size", "negative", "scheduler")
-_LONGEST_PAUSE, _LONGEST_OUT = 60.0, 600.0  # seconds
 
 
 def _share(texts: Sequence[str], negatives: Sequence[str | None], seeds: Sequence[int], most: int) -> list[_Job]:
@@ -391,18 +236,6 @@ def _share(texts: Sequence[str], negatives: Sequence[str | None], seeds: Sequenc
     return jobs
 
 
-def _readable(ask: Callable[[], _T]) -> _T:
-    """What a dialect reads of an answer, which may be anything.
-
-    Raises:
-        Trouble: It is not what the API says.
-    """
-    try:
-        return ask()
-    except (LookupError, TypeError, ValueError, AttributeError) as error:
-        raise Trouble(f"its answer is none ({type(error).__name__}: {error})", lasting=True) from error
-
-
 def _read_key(place: str | None) -> str | None:
     """The key that is in the environment.
 
@@ -410,9 +243,7 @@ def _read_key(place: str | None) -> str | None:
         ValueError: The variable that was named is not set, or no HTTP header can hold the key.
     """
     name = place.removeprefix("env:") if place else "NEUROPROMPT_GENERATOR_API_KEY"
-    key = os.environ.get(name)
+    key = read_key(name)
     if place and not key:
         raise ValueError(f"api_key is {place}, and there is no environment variable {name}")
-    if key and not (key.isascii() and key.isprintable()):
-        raise ValueError(f"the key in {name} has characters that no HTTP header can hold")
     return key

@@ -19,13 +19,13 @@ from hypothesis import strategies as st
 from PIL import Image
 from trl import ModelConfig
 
+from neuroprompt import pool as pool_module
 from neuroprompt.cli.commands import app
 from neuroprompt.evaluation.harness import evaluate
 from neuroprompt.evaluation.methods import parse_methods
 from neuroprompt.image_files import read_metadata
 from neuroprompt.images import ImageGenerator, RemoteConfig, config_of
 from neuroprompt.images.remote import Pool, RemoteError, Unavailable
-from neuroprompt.images.remote import pool as pool_module
 from neuroprompt.images.remote.comfyui import Workflow
 from neuroprompt.ppo import PPOConfig
 from neuroprompt.prompts import Window
@@ -286,7 +286,7 @@ def test_somebody_changes_the_model_meanwhile(start):
     server.model = "another"
     with pytest.raises(Unavailable, match="somebody has changed its model meanwhile"):
         remote(PROMPTS[:1], SEEDS[:1])
-    remote.pool._members[0].out_until = 0.0
+    remote.pool._servers.members[0].out_until = 0.0
     with pytest.raises(Unavailable, match="draws with another, and the others with embedded"):
         remote(PROMPTS[:1], SEEDS[:1])
 
@@ -306,7 +306,7 @@ def test_a_server_that_comes_back_is_taken_up_again(start, local):
     with serving("a1111", local, port=first.port) as again:
         with pytest.raises(Unavailable):  # it is not its turn yet
             remote(PROMPTS[:1], SEEDS[:1])
-        remote.pool._members[0].out_until = 0.0
+        remote.pool._servers.members[0].out_until = 0.0
         remote(PROMPTS[:1], SEEDS[:1])
         assert len(again.drawn) == 1 and not remote.pool.left_out
 
