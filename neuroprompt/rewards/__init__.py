@@ -53,7 +53,7 @@ class ImageReward(Protocol):
         ...
 
 
-_SHIPPED = ("pickscore", "clip", "aesthetic", "hps", "image_reward", "length", "artefacts")
+_SHIPPED = ("pickscore", "clip", "aesthetic", "hps", "image_reward", "vqa", "echo", "length", "artefacts")
 
 REWARDS: dict[str, Callable[..., ImageReward]] = {name: import_module(f"{__name__}.{name}").load for name in _SHIPPED}
 """What loads a reward: the `load` of the module of that name."""

@@ -27,6 +27,7 @@ from neuroprompt.policies import load_tokenizer
 
 from .loading import PROBE, fingerprint
 from .preprocessing import Preprocessing, check_batch
+from .vision_language import VisionLanguage
 
 REMEMBERED_TEXTS = 4096
 
@@ -198,7 +199,7 @@ class OpenClipEncoder(Encoder):
 
 
 class Encoders:
-    """Encoders by name, each loaded once.
+    """Encoders, and vision-language models, by name, each loaded once.
 
     Args:
         device, dtype: Where and how they are held.
@@ -207,6 +208,7 @@ class Encoders:
     def __init__(self, device: torch.device, dtype: torch.dtype):
         self.device, self.dtype = device, dtype
         self._loaded: dict[tuple[str, str], Encoder] = {}
+        self._vision_language: dict[str, VisionLanguage] = {}
 
     def load(self, name: str | Path, kind: str = "clip", processor: str | None = None) -> Encoder:
         """The encoder called `name`.
@@ -236,6 +238,20 @@ class Encoders:
                 else:
                     self._loaded[key] = self._load_open_clip(*tag)
             return self._loaded[key]
+
+    def vision_language(self, name: str | Path) -> VisionLanguage:
+        """The vision-language model called `name`: ``embedded``, a folder or a hub id.
+
+        Raises:
+            ModelError: It cannot be loaded; pickled weights are refused.
+        """
+        with reporting(f"the vision-language model {str(name)!r}"):
+            source = locate(name, "vlm")
+            if Path(source).is_dir():
+                source = str(Path(source).resolve())
+            if source not in self._vision_language:
+                self._vision_language[source] = VisionLanguage.load(source, self.device, self.dtype)
+            return self._vision_language[source]
 
     def _load_open_clip(self, name: str, tag: str | None) -> Encoder:
         schema, _, place = name.partition(":")

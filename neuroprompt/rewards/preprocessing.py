@@ -142,5 +142,10 @@ def check_batch(prompts: Sequence[str], images: Tensor) -> None:
             raise ValueError(f"the pictures have values from {low:.3g} to {high:.3g}: they must lie in [0, 1]")
 
 
+def to_bytes(images: Tensor) -> Tensor:
+    """Pictures in [0, 1] as the 8-bit values that a PNG of them holds; what is NaN becomes some number."""
+    return (images.float() * 255).round_().clamp_(0, 255).to(torch.uint8)
+
+
 def _to_eight_bit(images: Tensor) -> Tensor:
     return (images * 255).round_().clamp_(0, 255).div_(255)

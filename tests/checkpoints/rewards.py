@@ -39,7 +39,7 @@ def clip_weights(folder: Path, image_size: int = 32, seed: int = 0) -> Path:
         logit_scale_init_value=4.6052,
     )
     model = CLIPModel(config)
-    _spread(model)
+    spread(model)
     model.save_pretrained(folder)
     return Path(folder)
 
@@ -72,7 +72,7 @@ def open_clip_folder(folder: Path, seed: int = 0, resize_mode: str = "shortest",
 def open_clip_state(seed: int = 0, width: int = 24) -> dict[str, Tensor]:
     torch.manual_seed(seed)
     model = open_clip.CLIP(**OPEN_CLIP_CONFIG | {"embed_dim": width})
-    _spread(model)
+    spread(model)
     return {k: v.contiguous() for k, v in model.state_dict().items()}
 
 
@@ -190,7 +190,7 @@ def use_hub_cache(monkeypatch, cache: Path) -> Path:
     return cache
 
 
-def _spread(model: nn.Module) -> None:
+def spread(model: nn.Module) -> None:
     """Weights large enough that scores differ between pictures and between prompts."""
     with torch.no_grad():
         for name, parameter in model.named_parameters():
