@@ -1,0 +1,307 @@
+"""The gate: a rewrite comes back where pictures say that it gains, and else the user's own words do, and why.
+
+    gate = Gate(reward, pictures=4)
+    for verdict in gate(originals, [variants[0].text for variants in enhancer.rewrite(originals)]):
+        print(verdict.text, verdict.reason)
+
+Plain prompt and rewrite are drawn with the same seeds (common random numbers), pair by pair, for all prompts of a list
+at once. The rewrite is accepted where
+
+1. the reward gains: the differences, picture by picture, pass a `statistics.SequentialTest`, which noise alone does in
+   at most `level` of the cases; and
+2. no judge loses: another reward, of the same pictures and with no part in the first, has a mean that is not below the
+   plain prompt's; and
+3. none of the rewrite's pictures was flagged.
+
+A prompt is drawn no further as soon as its verdict is known: for the rewrite where the gain is beyond chance already,
+against it where nothing that could still be drawn would save it.
+
+What is guaranteed: of rewrites that do nothing, so that which of the two pictures scores higher is by chance, at most
+`level` come back, whatever the scores' distribution, with five pictures or more; what holds for two, three and four is
+with the test. It holds for each prompt by itself: no prompt's verdict depends on the others of its list. What is not:
+the judge's word is that of the few pictures drawn, with no error promised; a rewrite of which it thinks exactly as of
+the plain prompt is refused by it in about half of the cases. And a gain is one of the reward: where the reward is
+fooled, so is the gate, as far as the judge lets it.
+
+Of rewrites that do gain, by one standard deviation of the paired differences, the test accepts (the share that the
+best test of Gaussian noise would, Student's, in brackets) 46 % (46) with four pictures, 65 % (68) with six, 77 % (82)
+with eight; by two, 90 % (91), 99 % (99), 100 % (100). Five are no better than four. See ``benchmarks/gate.py``.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+from torch import Tensor
+
+from neuroprompt.scoring import PromptReward, combined
+from neuroprompt.statistics import SequentialTest
+from neuroprompt.terminal import counted
+
+JUDGE = "clip"
+"""Who is asked besides the reward, where there is a choice: how well the picture fits the user's words."""
+
+PICTURES = 4
+LEVEL = 0.05
+REWARD = "reward"
+_SEEDS = 0x67617465  # "gate", beside the user's own
+
+
+class Gain(NamedTuple):
+    """What the rewrite's pictures score above the plain prompt's: the mean over pairs, and its standard error.
+
+    Both are NaN where they are not known: of no pairs, and the error of one.
+    """
+
+    mean: float
+    error: float
+
+    @classmethod
+    def of(cls, differences: np.ndarray) -> "Gain":
+        known = differences[np.isfinite(differences)]
+        n = len(known)
+        mean = float(known.mean()) if n else math.nan
+        return cls(mean, float(known.std(ddof=1) / math.sqrt(n)) if n > 1 else math.nan)
+
+    def __str__(self) -> str:
+        return _number(self.mean) + ("" if math.isnan(self.error) else f" ± {_number(self.error)}")
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What became of one rewrite.
+
+    Attributes:
+        accepted: Whether it comes back.
+        text: The rewrite, or the user's own words.
+        reason: Why, in one line.
+        gains: By component, and of what the reward makes of them all as "reward": raw, in their own units.
+        pictures: How many were drawn of each of the two.
+    """
+
+    accepted: bool
+    text: str
+    reason: str
+    gains: Mapping[str, Gain] = field(default_factory=dict)
+    pictures: int = 0
+
+    def facts(self) -> dict[str, Any]:
+        """All but the text, as JSON types."""
+        made = asdict(self) | {"gains": {name: gain._asdict() for name, gain in self.gains.items()}}
+        del made["text"]
+        return made
+
+
+def decide(
+    test: SequentialTest, gains: np.ndarray, judged: Sequence[np.ndarray] = ()
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The decisions on prompts, of paired differences alone.
+
+    Args:
+        test: Of the gains.
+        gains: What the reward's pictures gain, pair by pair. (…, n)
+        judged: The same of each judge. (…, n) each
+
+    Returns:
+        Whether each rewrite gains (1), does not (-1), or needs more pairs (0); after how many pairs that was known (n
+        where it is not); and which judges lose over these, (judges, …).
+    """
+    answers = test(gains)
+    known = answers != 0
+    last = np.where(known.any(-1), known.argmax(-1), answers.shape[-1] - 1)[..., None]
+    drawn = np.arange(answers.shape[-1]) <= last
+    lost = [np.where(drawn, own, 0.0).sum(-1) < 0 for own in judged]
+    return (
+        np.take_along_axis(answers, last, -1)[..., 0],
+        last[..., 0] + 1,
+        np.array(lost).reshape(-1, *drawn.shape[:-1]),
+    )
+
+
+class Gate:
+    """Gives each rewrite back, or the prompt that it is of.
+
+    Args:
+        reward: Draws and scores. What it gives prompts is what has to gain; it may be relative or not.
+        judge: The components that must not lose, with commas; by default the reward's own judges, or else `JUDGE`, if
+            it is measured and counts nothing; "none" for none.
+        pictures: Seeds that plain prompt and rewrite are drawn with, at most.
+        level: How often noise alone may pass.
+        seeds: The seeds of a prompt, `pictures` of them; by default some that belong to it, and are others than those
+            that it is evaluated and its rewrites are chosen by.
+
+    Attributes:
+        judges: Names of the components that must not lose; there may be none.
+        counted: Names of those that the gain is made of.
+
+    Raises:
+        ValueError: Too few or too many pictures to decide by, no component counts, or the judge is none of them.
+    """
+
+    def __init__(
+        self,
+        reward: PromptReward,
+        judge: str | None = None,
+        pictures: int = PICTURES,
+        level: float = LEVEL,
+        seeds: Callable[[str], Sequence[int]] | None = None,
+    ):
+        check_pictures(pictures)
+        self.reward, self.test = reward, SequentialTest(pictures, level)
+        self.seeds = seeds or reward.replace(seed=reward.seed ^ _SEEDS, images_per_prompt=pictures).seeds
+        self.counted = tuple(name for name, term in reward.terms.items() if term.weight)
+        if not self.counted:
+            raise ValueError(f"none of {', '.join(reward.terms)} counts: give one a weight that is not 0")
+        self.judges = self._judges(judge)
+
+    def _judges(self, judge: str | None) -> tuple[str, ...]:
+        names = list(self.reward.terms)
+        if judge is None:
+            asked = [name for name in names if name.split("[")[0] == JUDGE and name not in self.counted]
+            return tuple(name for name in names if name in self.reward.judges) or tuple(asked[:1])
+        wanted = [] if judge == "none" else [name.strip() for name in judge.split(",")]
+        if unknown := next((name for name in wanted if name not in names), None):
+            raise ValueError(f"the judge {unknown!r} is no component: there are {', '.join(names)}")
+        return tuple(wanted)
+
+    def settings(self) -> dict[str, Any]:
+        """What verdicts depend on besides texts and `PromptReward.settings`, as JSON types."""
+        return {"judges": list(self.judges), "pictures": self.test.pairs, "level": self.test.level}
+
+    def __call__(
+        self,
+        originals: Sequence[str],
+        rewrites: Sequence[str],
+        negatives: Sequence[str | None] | None = None,
+        *,
+        plain_negatives: Sequence[str | None] | None = None,
+        on_progress: Callable[[int, int], None] | None = None,
+        on_picture: Callable[[int, str, int, Tensor], None] | None = None,
+    ) -> list[Verdict]:
+        """The verdicts on n rewrites, in order.
+
+        Args:
+            originals, rewrites: n of each.
+            negatives: The negative prompts that the rewrites are drawn with, or None (see `ImageGenerator.draw`).
+            plain_negatives: Those of the plain prompts; by default they are drawn without.
+            on_progress: Gets the numbers of pictures that are drawn, or need not be any more, and of all that may be.
+            on_picture: Gets each picture, (3, H, W) on the device, behind the index of its rewrite, its text and its
+                seed, so that it need not be drawn again.
+
+        Raises:
+            DrawingError: A prompt cannot be drawn or scored.
+            Unavailable: The generator or a reward is behind URLs, and nobody answers any more.
+        """
+        n = len(originals)
+        negatives, plain_negatives = negatives or [None] * n, plain_negatives or [None] * n
+        both = list(zip(originals, rewrites, negatives, plain_negatives, strict=True))
+        seeds = [list(self.seeds(original))[: self.test.pairs] for original in originals]
+        verdicts: dict[int, Verdict] = {
+            i: Verdict(False, original, "unchanged")
+            for i, (original, text, negative, plain_negative) in enumerate(both)
+            if text == original and negative == plain_negative
+        }
+        pairs = {i: _Pairs() for i in range(n) if i not in verdicts}
+        done, most = 0, self.test.pairs
+        while pending := [i for i in pairs if i not in verdicts]:
+            new = range(self.test.first) if not done else (done,)  # before the first answer there is nothing to look at
+            jobs = [(i, plain, seeds[i][k]) for i in pending for k in new for plain in (False, True)]
+            texts = [both[i][0 if plain else 1] for i, plain, _ in jobs]
+
+            def keep(job: int, image: Tensor, jobs=jobs, texts=texts) -> None:
+                on_picture(jobs[job][0], texts[job], jobs[job][2], image)
+
+            measured = self.reward.measure(
+                texts,
+                [originals[i] for i, *_ in jobs],
+                [seed for *_, seed in jobs],
+                [both[i][3 if plain else 2] for i, plain, _ in jobs],
+                on_image=keep if on_picture else None,
+                use_cache=False,  # a verdict is not to depend, by a last bit, on what was drawn before
+            )
+            columns = {name: values.reshape(len(pending), -1, 2) for name, values in measured.scores.items()}
+            flagged = measured.flagged.reshape(len(pending), -1, 2)
+            for row, i in enumerate(pending):
+                pairs[i].add({name: values[row] for name, values in columns.items()}, flagged[row])
+                if verdict := self._verdict(pairs[i], originals[i], rewrites[i]):
+                    verdicts[i] = verdict
+            done = new[-1] + 1
+            if on_progress:
+                going = sum(i not in verdicts for i in pairs)
+                on_progress(2 * (most * (len(pairs) - going) + done * going), 2 * most * len(pairs))
+        return [verdicts[i] for i in range(n)]
+
+    def _verdict(self, pairs: "_Pairs", original: str, text: str) -> Verdict | None:
+        """What the pairs so far say, if they say it."""
+        differences = pairs.differences(self.reward)
+        known = {name: np.nan_to_num(own, nan=0.0) for name, own in differences.items()}
+        outcome, used, lost = decide(self.test, known[REWARD], [known[name] for name in self.judges])
+        rewritten_flagged, plain_flagged = pairs.flagged.T
+        if not outcome and not rewritten_flagged.any():
+            return None
+        gains = {name: Gain.of(own[:used]) for name, own in differences.items()}
+        gain, over = gains[REWARD], f"over {counted(int(used), 'picture')}"
+        what = self.counted[0] if len(self.counted) == 1 else "the reward"
+        losing = next((name for name, loses in zip(self.judges, lost, strict=True) if loses), None)
+        if rewritten_flagged.any():
+            reason = "a picture of the rewrite was flagged"
+        elif plain_flagged.all():
+            reason = "the plain prompt's pictures were flagged: there is nothing to compare with"
+        elif outcome < 0 and gain.mean > 0:
+            reason = f"{what} gains {gain} {over}: not more than chance"
+        elif outcome < 0:
+            reason = f"{what} gains nothing {over} ({gain})"
+        elif losing:
+            reason = f"{losing} falls by {_number(-gains[losing].mean)} {over}, while {what} gains {gain}"
+        else:
+            others = "".join(f", and {name} does not fall ({_number(gains[name].mean)})" for name in self.judges)
+            reason = f"{what} gains {gain} {over}{others}"
+            return Verdict(True, text, reason, gains, int(used))
+        return Verdict(False, original, reason, gains, int(used))
+
+
+def check_pictures(pictures: int) -> None:
+    """Refuse a number of pictures that nothing can be decided by, before anything is loaded.
+
+    Raises:
+        ValueError: It is below 2, or above what `SequentialTest` takes.
+    """
+    if pictures < 2:
+        raise ValueError(
+            f"{counted(pictures, 'picture')} of each prompt cannot tell a gain from chance: give at least 2"
+        )
+    if pictures > SequentialTest.MOST:
+        raise ValueError(
+            f"{pictures} pictures of each prompt are more than a verdict takes: give at most {SequentialTest.MOST}"
+        )
+
+
+class _Pairs:
+    """One prompt's pictures so far: the rewrite's and the plain one's."""
+
+    def __init__(self):
+        self.scores: dict[str, np.ndarray] = {}  # each (pairs, 2), the rewrite's first
+        self.flagged = np.zeros((0, 2), bool)
+
+    def add(self, scores: Mapping[str, np.ndarray], flagged: np.ndarray) -> None:
+        self.scores = {name: np.concatenate([self.scores.get(name, own[:0]), own]) for name, own in scores.items()}
+        self.flagged = np.concatenate([self.flagged, flagged])
+
+    def differences(self, reward: PromptReward) -> dict[str, np.ndarray]:
+        """Rewrite less plain, by component, raw, and of the reward; NaN where the two cannot be compared. (pairs,)"""
+        plain, plain_flagged = {name: own[:, 1] for name, own in self.scores.items()}, self.flagged[:, 1]
+
+        def worth(scores: Mapping[str, np.ndarray]) -> np.ndarray:  # flagged ones are left out below
+            nothing = np.zeros_like(plain_flagged)
+            return combined(reward.terms, scores, nothing, plain, plain_flagged, reward.flagged_reward)
+
+        made = {REWARD: worth({name: own[:, 0] for name, own in self.scores.items()}) - worth(plain)}
+        made |= {name: own[:, 0] - own[:, 1] for name, own in self.scores.items()}
+        return {name: np.where(self.flagged.any(1) | ~np.isfinite(own), np.nan, own) for name, own in made.items()}
+
+
+def _number(value: float) -> str:
+    """To two digits that count; large ones whole."""
+    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.2g}".replace("-", "−")
