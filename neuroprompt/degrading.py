@@ -108,7 +108,7 @@ def head_noun(scene: str) -> str | None:
 def is_adjective(word: str) -> bool:
     """Whether a word is an adjective or an adverb, as far as a list and endings tell."""
     key = word.lower()
-    return key in _ADJECTIVES or key in _COLOURS or (len(key) > 5 and key.endswith(_ENDINGS) and key not in _NOUNS)
+    return key in _ADJECTIVES or key in COLOURS or (len(key) > 5 and key.endswith(_ENDINGS) and key not in _NOUNS)
 
 
 def share(text: str, question: str) -> float:
@@ -139,7 +139,7 @@ class _Scene:
 
 def _read(expert: str) -> _Scene:
     text = _BRACKETS.sub("", expert)
-    opener = _OPENER.match(text)
+    opener = OPENER.match(text)
     segments = Prompt.parse(_SENTENCE.split(text[opener.end() :] if opener else text)[0]).segments
     known = [categorise(segment) for segment in segments]
     first = 0 if opener else known.index(None) if None in known else len(segments)
@@ -165,17 +165,17 @@ def _parts(words: Sequence[str]) -> tuple[tuple[str, ...], ...]:
     for word, before, key, after in zip(words, keys, keys[1:], keys[2:], strict=False):
         if key in _AUXILIARIES and parts[-1]:
             continue
-        verb = _is_participle(key) and (
+        verb = is_participle(key) and (
             after in _PREPOSITIONS or after in _DETERMINERS or not (before in _DETERMINERS or is_adjective(before))
         )
         opens = (
             (key in _PREPOSITIONS and key != "of" and before not in _PREPOSITIONS)
             or key in _CONNECTIVES | _DROPPED
             or verb
-            or (_is_past(key) and after in _PREPOSITIONS and before not in _DETERMINERS)
+            or (is_past(key) and after in _PREPOSITIONS and before not in _DETERMINERS)
         )
         # "walking in", "covered with": the preposition goes with what stands before it.
-        follows = key in _PREPOSITIONS and len(parts[-1]) == 1 and (_is_participle(before) or _is_past(before))
+        follows = key in _PREPOSITIONS and len(parts[-1]) == 1 and (is_participle(before) or is_past(before))
         if opens and parts[-1] and not follows:
             parts.append([])
         parts[-1].append(word)
@@ -208,7 +208,7 @@ def _worsen(scene: _Scene, strength: Strength, text: str) -> str:
             return prepositions or key == "of"
         if is_last or not is_adjective(key):
             return True
-        return chance(place, strength.colours if key in _COLOURS else strength.adjectives)
+        return chance(place, strength.colours if key in COLOURS else strength.adjectives)
 
     parts: list[list[str]] = []
     for number, part in enumerate(scene.parts):
@@ -245,7 +245,7 @@ def _worsen(scene: _Scene, strength: Strength, text: str) -> str:
 
 def _is_acting(part: Sequence[str]) -> bool:
     """Whether a part is "sleeping under an old bridge"."""
-    return len(part) > 2 and _is_participle(part[0].lower()) and part[1].lower() in _PLACES
+    return len(part) > 2 and is_participle(part[0].lower()) and part[1].lower() in _PLACES
 
 
 def _is_place(words: Sequence[str]) -> bool:
@@ -257,11 +257,13 @@ def _words(text: str) -> list[str]:
     return [word.lower() for word in _WORD.findall(text)]
 
 
-def _is_past(key: str) -> bool:
+def is_past(key: str) -> bool:
+    """Whether a word in lower case is a past participle, likewise."""
     return key in _PAST or (len(key) > 4 and key.endswith("ed") and key not in _NOUNS)
 
 
-def _is_participle(key: str) -> bool:
+def is_participle(key: str) -> bool:
+    """Whether a word in lower case is a present participle, and no thing such as a building."""
     return len(key) > 4 and key.endswith("ing") and key not in _NOUNS_IN_ING
 
 
@@ -276,7 +278,7 @@ _MEDIA = (
     r"poster|view|close-up|closeup|still|print|engraving|etching|cartoon|panel|sculpture|scene|window|photography"
 )
 _GROUND = r"(?: on (?:canvas|paper|35mm film))?"
-_OPENER = re.compile(
+OPENER = re.compile(
     rf"\s*(?:((?:an? |the )?(?:[\w-]+ ){{0,4}}?(?:{_MEDIA}))s?{_GROUND} (?:of|showing|depicting) |"
     rf"(?:in )?th(?:is|e) ((?:[\w-]+ ){{0,4}}?(?:{_MEDIA}))s?{_GROUND}(?:,| shows| depicts) )",
     re.IGNORECASE,
@@ -304,7 +306,7 @@ _FUNCTION = (
     _DETERMINERS | _PREPOSITIONS | _CONNECTIVES | _AUXILIARIES | _DROPPED
     | frozenset("i you we me him them us it's not no do does did will would can could may might must than then".split())
 )  # fmt: skip
-_COLOURS = frozenset(
+COLOURS = frozenset(
     "red green blue yellow orange purple pink black white grey gray brown golden silver turquoise violet crimson "
     "magenta".split()
 )
