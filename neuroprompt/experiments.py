@@ -26,7 +26,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from hashlib import blake2b
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from neuroprompt import __version__
 from neuroprompt.completions import check_prompt
@@ -34,6 +34,9 @@ from neuroprompt.files import sole_writer, write_file
 from neuroprompt.image_files import current_settings
 from neuroprompt.pages.tables import Table, csv_text, markdown_text
 from neuroprompt.scoring import PromptReward
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 SETTINGS, RECORDS, RESULTS = "settings.json", "records.jsonl", "results.json"
 
@@ -225,9 +228,15 @@ def prompt_settings(prompts: Sequence) -> dict:
 
 
 def measure(
-    reward: PromptReward, originals: Sequence[str], texts: Sequence[str], negative: str | None = None
+    reward: PromptReward,
+    originals: Sequence[str],
+    texts: Sequence[str],
+    negative: str | None = None,
+    on_image: "Callable[[int, int, Tensor], None] | None" = None,
 ) -> tuple[dict[str, list[list[float | None]]], list[list[bool]]]:
     """Draw each text with its original's seeds, all with one negative prompt, and score the pictures.
+
+    `on_image` gets each picture, (3, height, width), with the places of its text and its seed.
 
     Returns:
         By each reward the raw scores, None where one is not finite; and which pictures are flagged. (texts, seeds)
@@ -238,6 +247,7 @@ def measure(
         [original for original in originals for _ in range(k)],
         [seed for original in originals for seed in reward.seeds(original)],
         [negative] * len(texts) * k,
+        on_image=(lambda i, image: on_image(*divmod(i, k), image)) if on_image else None,
         use_cache=False,
     )
 

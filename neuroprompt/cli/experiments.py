@@ -1,7 +1,6 @@
 """`neuroprompt evaluate` and `neuroprompt optimize`: experiments that draw many pictures."""
 
 import os
-import re
 import shlex
 import sys
 from contextlib import ExitStack
@@ -50,6 +49,7 @@ if TYPE_CHECKING:
     "neuroprompt evaluate --input prompts.txt --methods plain,policy:runs/ppo,file:human.txt "
     "--generator stabilityai/sd-turbo --rewards pickscore,aesthetic:0,hps:0 -o results/turbo",
     "neuroprompt evaluate --input prompts.txt --shard 2/4 -o results/mine",
+    "neuroprompt evaluate --input geneval:downloads/geneval --export --images-per-prompt 4 -o results/geneval",
     "accelerate launch -m neuroprompt.cli evaluate …",
     extras=["images"],
 )
@@ -61,6 +61,7 @@ def evaluate(
         "plain,suffix,random,enhanced", f"The methods, of which the first is what others are compared with: {METHODS}"
     ),
     against: str = option("", "Further methods that the others are compared with, with commas."),
+    export: bool = option(False, "Write the pictures as the set's own scorer reads them, to export in the folder."),
     images_per_prompt: ImagesPerPrompt = 4,
     seed: Seed = 0,
     shard: Shard = "1/1",
@@ -81,12 +82,13 @@ def evaluate(
     It says rewards with intervals, wins, diversity and drift. Stopped or killed, it goes on when the same command is
     given again.
     """
-    from neuroprompt.evaluation.prompt_sets import load_prompts
+    from neuroprompt.evaluation.prompt_sets import Source, load_entries, prompts_of
     from neuroprompt.files import refuse_same_file
 
     check_folder(output)
+    source = Source.parse(input)
     files = [
-        re.sub(r":\d+$", "", input),
+        source.path,
         *(m.strip()[5:] for m in methods.split(",") if m.strip().startswith("file:")),
     ]
     for file in files:
@@ -96,7 +98,15 @@ def evaluate(
     part = read_shard(shard)
     reads(generator, family)
     drawing.check(generator)
-    texts = load_prompts(input, seed=seed)
+    entries = load_entries(input, seed=seed)
+    texts = prompts_of(entries)
+    exported = None
+    if export:
+        from neuroprompt.evaluation.exports import Export
+
+        exported = Export(source.name, entries, images_per_prompt)
+        if exported.note:
+            say(exported.note, "warning:", "yellow")
     with ExitStack() as stack:
         work = stack.enter_context(working("picture", RESUMES))
         from neuroprompt.evaluation import harness
@@ -139,6 +149,7 @@ def evaluate(
             references=[name.strip() for name in against.split(",") if name.strip()],
             title=title,
             config={"command": shlex.join(["neuroprompt", *sys.argv[1:]])},
+            export=exported,
             on_progress=lambda done, total: work.update(done, total, "drawing"),
         )
     if results is None:
@@ -149,6 +160,8 @@ def evaluate(
     else:
         print_tables(tables(results), console)
     say(f"the report is {Path(output) / 'report.html'}")
+    if exported:
+        say(f"the pictures are in {Path(output) / 'export'}, a folder for each method")
 
 
 @command(

@@ -72,8 +72,9 @@ PromptSource = Annotated[
     str,
     option(
         ...,
-        "A .txt, .csv or .jsonl file of plain prompts, or a prompt set: partiprompts, drawbench, geneval, hpsv2, coco, "
-        "diffusiondb. With :200 at the end, so many of them.",
+        "A .txt, .csv or .jsonl file of plain prompts, or a prompt set: partiprompts, drawbench, geneval, geneval2, "
+        "dpg-bench, t2i-compbench, unigenbench, hpsv2, coco, diffusiondb; behind its name with a colon the folder or "
+        "file of a set that is here. With :200 at the end, so many of them.",
         "--input",
         "-i",
     ),

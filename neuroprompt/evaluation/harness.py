@@ -19,6 +19,7 @@ one that comes to its end last makes the results (see `experiments`).
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from torch import Tensor
 
 from neuroprompt.decoding import Constraints, check
 from neuroprompt.evaluation.examples import draw_examples
+from neuroprompt.evaluation.exports import FOLDER, Export
 from neuroprompt.evaluation.methods import Method
 from neuroprompt.evaluation.report import report_html
 from neuroprompt.evaluation.summary import csv_rows, summarise, tables, units
@@ -40,6 +42,7 @@ from neuroprompt.experiments import (
     write_whole,
 )
 from neuroprompt.files import BusyError, sole_writer
+from neuroprompt.image_files import PictureInfo
 from neuroprompt.prompts import Window, count_clip_tokens
 from neuroprompt.rewards.encoders import EmbeddingReward
 from neuroprompt.scoring import PromptReward
@@ -58,6 +61,7 @@ def evaluate(
     title: str = "",
     config: Mapping[str, Any] | None = None,
     log_history: Sequence[Mapping[str, Any]] | None = None,
+    export: Export | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> dict | None:
     """Compare methods on prompts.
@@ -77,6 +81,7 @@ def evaluate(
         title: The report's title.
         config: What else the results should say of their making, such as the command's arguments; JSON types.
         log_history: Of a training run (as in `trainer_state.json`), for the report's learning curves.
+        export: Writes the pictures as the scorer of the prompts' set reads them, to a folder ``export`` in `folder`.
         on_progress: Gets the numbers of pictures of this shard, drawn so far and in all.
 
     Returns:
@@ -100,7 +105,9 @@ def evaluate(
         "methods": {method.name: {**method.settings, **_negative(negatives[method.name])} for method in methods},
         **reward.settings(),
         "chunk_size": chunk_size,
+        **({"export": export.name} if export else {}),
     }
+    exported = Export.folders(negatives, folder / FOLDER) if export else {}
     check_settings(folder, settings, "evaluation")
     experiment = Experiment(folder, units(settings))
     wish = next((method.constraints for method in methods if method.constraints), None)
@@ -111,9 +118,16 @@ def evaluate(
         began = time.perf_counter()
         texts = written[method.name][start : start + chunk_size] if method.whole else method.rewrite(chunk)
         seconds = (time.perf_counter() - began) / len(chunk)
+        negative, generator = negatives[method.name], reward.generator
+
+        def keep(row: int, i: int, image: Tensor) -> None:
+            config = asdict(generator.config) | _negative(negative)
+            info = PictureInfo(chunk[row], texts[row], reward.seeds(chunk[row])[i], generator.name, config)
+            export.write(exported[method.name], info, i, image)
+
         return [
             record | {"index": start + i, "method": method.name, "seconds": seconds}
-            for i, record in enumerate(_measure(chunk, texts, reward, wish, negatives[method.name]))
+            for i, record in enumerate(_measure(chunk, texts, reward, wish, negative, keep if export else None))
         ]
 
     with experiment.shard(shard) as own:
@@ -134,6 +148,8 @@ def evaluate(
         return None
     with suppress(BusyError), sole_writer(folder / RESULTS):  # another process may have come to its end as well
         experiment.gather()
+        if export:
+            export.finish(exported.values())
         results = summarise(folder, _text_encoder(reward), references) | {"title": title, "config": dict(config or {})}
         draw_examples(results, folder, reward, examples)
         write_results(folder, results, title or "Evaluation", tables(results), csv_rows(results, folder))
@@ -143,12 +159,17 @@ def evaluate(
 
 
 def _measure(
-    chunk: list[str], texts: list[str], reward: PromptReward, wish: Constraints | None, negative: str | None
+    chunk: list[str],
+    texts: list[str],
+    reward: PromptReward,
+    wish: Constraints | None,
+    negative: str | None,
+    on_image: Callable[[int, int, Tensor], None] | None,
 ) -> Iterator[dict]:
     """A record for each prompt: its rewrite, drawn and scored."""
     if len(texts) != len(chunk) or not all(isinstance(text, str) and text.strip() for text in texts):
         raise ValueError(f"a method made {len(texts)} prompts of {len(chunk)}, or an empty one: one for each is wanted")
-    scores, flagged = measure(reward, chunk, texts, negative)
+    scores, flagged = measure(reward, chunk, texts, negative, on_image)
     window = Window.of(reward.window)
     for i, (prompt, text) in enumerate(zip(chunk, texts, strict=True)):
         yield {

@@ -155,7 +155,7 @@ def load_classes(spec: str) -> dict[str, str]:
         ValueError: A prompt has two classes, or the file is broken.
     """
     path = Path(re.sub(r":\d+$", "", spec.strip()))
-    if path.suffix.lower() not in (".csv", ".jsonl"):
+    if path.suffix.lower() not in (".csv", ".jsonl") or not path.is_file():  # but of a set by name, as geneval:x.jsonl
         return {}
     classes: dict[str, str] = {}
     table = path.suffix.lower() == ".csv"
