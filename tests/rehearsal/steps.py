@@ -65,6 +65,11 @@ def write_inputs(work: Path) -> None:
     (work / "my_style.txt").write_text("Describe it as the first line of a novel would.\n")
     (work / "my_file.py").write_text(documented_reward())
     pd.DataFrame({"prompt": SUBJECTS[:2], "class": ["animal", "thing"]}).to_csv(work / "prompts.csv", index=False)
+    (work / "downloads/geneval/prompts").mkdir(parents=True)
+    single = {"tag": "single_object", "include": [{"class": "boat", "count": 1}]}
+    pd.DataFrame([single | {"prompt": subject} for subject in SUBJECTS[:2]]).to_json(
+        work / "downloads/geneval/prompts/evaluation_metadata.jsonl", orient="records", lines=True
+    )
     scenes = [
         f"a {animal} sitting under an old {tree} in a valley, soft lighting, watercolor"
         for animal in ("fox", "cat", "dog", "swan")  # of which some are held out
@@ -511,6 +516,16 @@ def _commands() -> list[Step]:
             "neuroprompt evaluate --input prompts.txt --methods plain,suffix,random,enhanced,best-of-8 -o results/mine",
             DRAW,
             makes=("results/mine/report.html",),
+        ),
+        Step(
+            "evaluate: export",
+            "neuroprompt evaluate --input geneval:downloads/geneval --methods plain,enhanced --images-per-prompt 4 "
+            "--export -o results/geneval",
+            f"{DRAW} --methods plain",
+            makes=(
+                "results/geneval/export/plain/00000/metadata.jsonl",
+                "results/geneval/export/plain/00001/samples/00000.png",
+            ),
         ),
         Step(
             "rewards: own, score",
