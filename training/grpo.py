@@ -14,6 +14,7 @@ from neuroprompt.programs import wants
 wants("train")
 from trl import ModelConfig
 
+from neuroprompt.ppo import TrainingStopped
 from neuroprompt.ppo.config import GRPOConfig, RLOOConfig
 from neuroprompt.runs.arguments import read_arguments, run_training
 from neuroprompt.scoring import RewardArguments
@@ -21,13 +22,17 @@ from neuroprompt.training.grpo import train_grpo
 from neuroprompt.training.queries import QueryArguments
 
 
-def main() -> None:
+def main() -> str | None:
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     first.add_argument("--algorithm", choices=("grpo", "rloo"), default="grpo")
     chosen, rest = first.parse_known_args()  # it decides which arguments there are
     config_class = {"grpo": GRPOConfig, "rloo": RLOOConfig}[chosen.algorithm]
     classes = (QueryArguments, RewardArguments, config_class, ModelConfig)
-    train_grpo(*read_arguments(classes, __doc__.split("\n")[0], rest))
+    arguments = read_arguments(classes, __doc__.split("\n")[0], rest)
+    try:
+        train_grpo(*arguments)
+    except TrainingStopped as reason:
+        return f"stopped: {reason}"
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ each usable by itself. `neuroprompt.training.ppo` is what `training/ppo.py` call
 """
 
 from neuroprompt.ppo.config import PPOConfig
-from neuroprompt.ppo.trainer import PPOTrainer, TrainingStopped
+from neuroprompt.ppo.trainer import PPOTrainer
+from neuroprompt.runs.trainer import TrainingStopped
 
 __all__ = ["PPOConfig", "PPOTrainer", "TrainingStopped"]

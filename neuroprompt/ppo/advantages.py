@@ -28,6 +28,35 @@ def against_others(scores: Tensor, completions: int) -> Tensor:
     return ((groups - groups.mean(1, keepdim=True)) * (completions / (completions - 1))).view(-1)
 
 
+def win_rates(scores: Tensor, completions: int) -> Tensor:
+    """The share of the same prompt's other completions that each beats, a tie half (Pref-GRPO, arXiv 2508.20751).
+
+    It says who wins and not by how much, so that what is far ahead by some flaw of the reward earns no more for it.
+
+    Args:
+        scores: (rows,), those of a prompt side by side. What is not finite is no score: it has no win rate, NaN, and
+            is none of the others; a completion without others wins half.
+        completions: Of each prompt.
+    """
+    groups = scores.view(-1, completions)
+    known = groups.isfinite()
+    met = known[:, :, None] & known[:, None] & ~torch.eye(completions, dtype=torch.bool, device=scores.device)
+    difference = torch.where(met, groups[:, :, None] - groups[:, None], 0.0)  # (prompts, each, other)
+    others = met.sum(2)
+    rates = 0.5 + difference.sign().sum(2) / (2 * others.clamp_min(1))
+    return rates.masked_fill(~known, math.nan).view(-1).to(scores.dtype)
+
+
+def flat_groups(scores: Tensor, completions: int) -> Tensor:
+    """Whether all finite scores of a completion's prompt are the same, of (rows,) as in `win_rates`: then its group
+    says nothing of how to write."""
+    groups = scores.view(-1, completions)
+    known = groups.isfinite()
+    most = groups.masked_fill(~known, -math.inf).amax(1)
+    least = groups.masked_fill(~known, math.inf).amin(1)
+    return (most <= least).repeat_interleave(completions)
+
+
 def token_rewards(scores: Tensor, kl: Tensor, mask: Tensor, kl_coef: float) -> Tensor:
     """What each token earns: the penalty for leaving the reference, and on the last token the score of the whole text.
 

@@ -6,15 +6,15 @@ from pathlib import Path
 
 from transformers.trainer_utils import get_last_checkpoint
 
+from neuroprompt.ppo.guards import GuardedTrainer
 from neuroprompt.ppo.rollouts import Rollouts
 from neuroprompt.ppo.state import PPOState
-from neuroprompt.runs.trainer import RunTrainer
 
 STATE_FILE = "ppo_state.json"
 ROLLOUTS_FILE = "rollouts.safetensors"
 
 
-class PPOCheckpoints(RunTrainer):
+class PPOCheckpoints(GuardedTrainer):
     """A base for `PPOTrainer`, which keeps `ppo_state`, `rollouts` and `micro_step` here and reads them from here.
 
     A checkpoint holds, beside what the library puts there, adapters as they are and the critic, the state, and the
@@ -83,8 +83,10 @@ class PPOCheckpoints(RunTrainer):
         if (checkpoint / ROLLOUTS_FILE).is_file():
             self.rollouts = Rollouts.load(checkpoint / ROLLOUTS_FILE)
         half = self.micro_step % self.micro_steps_per_iteration
-        if bool(half) != (self.rollouts is not None) or (half and len(self.rollouts) != self.args.rollout_batch_size):
+        written = sum(self.args.wrote(self.args.rollout_batch_size))
+        if bool(half) != (self.rollouts is not None) or (half and len(self.rollouts) != written):
             raise ValueError(
-                f"{checkpoint} was written with other settings: rollout_batch_size, num_ppo_epochs, the batch size, "
-                "gradient accumulation and the number of processes must give the same steps per iteration"
+                f"{checkpoint} was written with other settings: rollout_batch_size, plain_completions, num_ppo_epochs, "
+                "the batch size, gradient accumulation and the number of processes must give the same steps per "
+                "iteration"
             )

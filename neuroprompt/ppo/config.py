@@ -8,7 +8,10 @@ from transformers import TrainingArguments
 
 from neuroprompt.ppo.kl import KL_ESTIMATORS
 from neuroprompt.prompts import CLIP_WINDOW
-from neuroprompt.runs.sizes import GlobalBatch
+from neuroprompt.runs.sizes import GlobalBatch, processes
+
+FEWEST_IN_WINDOW = 8
+"""Iterations that a trend takes: with fewer, a judge that falls each time would still be chance over a long run."""
 
 
 @dataclass
@@ -25,6 +28,15 @@ class Iterations(GlobalBatch):
         eval_iterations: Evaluate every so many iterations; sets `eval_steps`, and `eval_strategy` to steps.
         save_iterations: Write a checkpoint every so many iterations; sets `save_steps` likewise.
         logging_steps: Log every so many optimizer steps; by default once an iteration.
+
+        win_rates: Learn from the share of the prompt's other completions that a completion beats, and not from its
+            score (Pref-GRPO, arXiv 2508.20751). What is logged, and what chooses the best checkpoint, is the score.
+        skip_flat_groups: Leave prompts out of the update whose completions all have the same score.
+        plain_completions: How many of a prompt's completions are the plain prompt itself (PromptRL, arXiv 2602.01382):
+            the others are compared with them, too, and no token of theirs is learnt.
+        judge_window: Over how many iterations a judge must fall, while the reward rises, for the reward to count as
+            fooled.
+        stop_on_overoptimization: Stop then, and go back to the last checkpoint from before; do not only warn.
     """
 
     total_episodes: int | None = None
@@ -32,7 +44,13 @@ class Iterations(GlobalBatch):
     save_iterations: int | None = None
     logging_steps: float | None = None
 
-    _NAMES: ClassVar[dict[str, str]]  # what a trainer calls the arguments that the two properties below read
+    win_rates: bool = False
+    skip_flat_groups: bool = False
+    plain_completions: int = 0
+    judge_window: int = 20
+    stop_on_overoptimization: bool = False
+
+    _NAMES: ClassVar[dict[str, str]]  # what a trainer calls the arguments that the properties below read
 
     @property
     def rollouts(self) -> int:
@@ -45,9 +63,18 @@ class Iterations(GlobalBatch):
         return getattr(self, self._NAMES["passes"])
 
     @property
+    def group(self) -> int:
+        """Completions of a prompt, side by side in a batch of rollouts, the plain ones last."""
+        return getattr(self, self._NAMES["group"])
+
+    @property
     def steps_per_iteration(self) -> int:
         """Optimizer steps made from a batch of rollouts."""
         return self.passes * self.rollouts // self.minibatch_size
+
+    def wrote(self, rows: int) -> list[bool]:
+        """Which of so many rows of whole groups the policy writes; the others are plain prompts."""
+        return [row % self.group < self.group - self.plain_completions for row in range(rows)]
 
     def _derive(self) -> None:
         for name in ("rollouts", "passes"):
@@ -77,6 +104,31 @@ class Iterations(GlobalBatch):
             setattr(self, f"{event}_steps", steps)
         if self.max_steps <= 0 and self.total_episodes is not None:
             self.max_steps = -(-self.total_episodes // self.rollouts) * self.steps_per_iteration
+        self._check_guards()
+
+    def _check_guards(self) -> None:
+        name, group, plain = self._NAMES["group"], self.group, self.plain_completions
+        if group < 1 or self.rollouts % group:
+            raise ValueError(f"{name} is {group}: it must divide {self._NAMES['rollouts']}, {self.rollouts}")
+        if group < 2 and (guard := next((g for g in ("win_rates", "skip_flat_groups") if getattr(self, g)), None)):
+            raise ValueError(f"{guard} compares a prompt's completions, and {name} is {group}: set it to 2 at least")
+        if not 0 <= plain < group:
+            raise ValueError(f"plain_completions is {plain}: it must be below {name}, {group}, and not below 0")
+        if plain and self.rollouts % (group * processes()):
+            raise ValueError(
+                f"plain_completions is {plain}: each of {processes()} processes must have whole groups of {group} of "
+                f"the {self.rollouts} completions; set {self._NAMES['rollouts']} to a multiple of {group * processes()}"
+            )
+        if self.judge_window < FEWEST_IN_WINDOW:
+            raise ValueError(
+                f"judge_window is {self.judge_window}: a trend takes {FEWEST_IN_WINDOW} iterations at least"
+            )
+        if not self.stop_on_overoptimization:
+            return
+        if getattr(self.save_strategy, "value", self.save_strategy) == "no":
+            raise ValueError("stop_on_overoptimization goes back to a checkpoint, and save_strategy is no: write some")
+        if self.save_total_limit == 1:
+            raise ValueError("stop_on_overoptimization keeps a checkpoint beside the last: set save_total_limit to 2")
 
 
 @dataclass
@@ -177,15 +229,10 @@ class PPOConfig(Iterations, TrainingArguments):
 
     _VALID_DICT_FIELDS: ClassVar = [*TrainingArguments._VALID_DICT_FIELDS, "model_init_kwargs"]
 
-    _NAMES: ClassVar = {"rollouts": "rollout_batch_size", "passes": "num_ppo_epochs"}
+    _NAMES: ClassVar = {"rollouts": "rollout_batch_size", "passes": "num_ppo_epochs", "group": "completions_per_prompt"}
 
     def _derive(self) -> None:
         super()._derive()
-        if self.completions_per_prompt < 1 or self.rollout_batch_size % self.completions_per_prompt:
-            raise ValueError(
-                f"completions_per_prompt is {self.completions_per_prompt}: it must divide rollout_batch_size, "
-                f"{self.rollout_batch_size}"
-            )
         if self.temperature <= 0:
             raise ValueError(f"temperature is {self.temperature}: it must be above 0")
         if self.kl_estimator not in KL_ESTIMATORS:
@@ -200,7 +247,7 @@ class PPOConfig(Iterations, TrainingArguments):
 class _Generations(Iterations):
     """A base for the configs of TRL's trainers that generate."""
 
-    _NAMES: ClassVar = {"rollouts": "generation_batch_size", "passes": "num_iterations"}
+    _NAMES: ClassVar = {"rollouts": "generation_batch_size", "passes": "num_iterations", "group": "num_generations"}
 
     @property
     def rollouts(self) -> int:

@@ -1,7 +1,7 @@
 """What a policy makes of held-out prompts, beside the policy that training began with and the prompts as they are."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from neuroprompt.statistics import compare
@@ -15,6 +15,7 @@ class Rewrite(NamedTuple):
     reward: float
     length: int  # tokens
     ended: bool
+    judges: Mapping[str, float] = {}  # what they say of the batch that it was scored in
 
 
 class Sample(NamedTuple):
@@ -44,6 +45,17 @@ def evaluation_metrics(samples: Sequence[Sample]) -> dict[str, float]:
                 if value is not None:  # a few prompts have no interval
                     metrics[f"gain_over_{name}{end}"] = value
             metrics[f"win_rate_over_{name}"] = compared.win_rate
+    return metrics
+
+
+def judged(samples: Sequence[Sample]) -> dict[str, float]:
+    """What each judge says of the policy's rewrites, and as ``…_sft`` and ``…_plain`` of the others; it may have said
+    nothing of some batches."""
+    metrics = {}
+    for ending, rewrites in zip(("_plain", "_sft", ""), zip(*samples, strict=True), strict=True):
+        for name in sorted({name for rewrite in rewrites for name in rewrite.judges}):
+            said = [r.judges[name] for r in rewrites if math.isfinite(r.judges.get(name, math.nan))]
+            metrics[name + ending] = _mean(said) if said else math.nan
     return metrics
 
 

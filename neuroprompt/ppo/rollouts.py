@@ -250,7 +250,8 @@ class Rollouts:
 
     Attributes:
         prompt_ids, prompt_mask: (rows, prompt)
-        completion_ids, completion_mask: End token included. (rows, completion)
+        completion_ids, completion_mask: End token included; no token of a row that nothing is learnt from.
+            (rows, completion)
         closed: Where the end token was masked. (rows, completion)
         logprobs, values: Of the policy that wrote them. (rows, completion)
         advantages, returns: (rows, completion)
@@ -273,14 +274,21 @@ class Rollouts:
         """Completion tokens in these rows."""
         return int(self.completion_mask[rows].sum())
 
+    def learnt(self) -> Tensor:
+        """The rows that something is learnt from."""
+        return self.completion_mask.any(1).nonzero().squeeze(1)
+
     def minibatch(self, rows: Tensor) -> dict[str, Tensor]:
-        """What a forward pass and the losses need of these rows.
+        """What a forward pass and the losses need of these rows. Of no rows it is a prompt's and no token's, for the
+        process that has none to take part in the step.
 
         Returns:
             `input_ids`, `attention_mask` and `completion_mask` without columns that are padding in every row; the rest
             with the tokens of all completions in one row, (tokens,).
         """
         mask = self.completion_mask[rows].bool()
+        if not len(rows):
+            rows, mask = torch.zeros(1, dtype=torch.long), torch.zeros_like(self.completion_mask[:1], dtype=torch.bool)
         return {
             **model_inputs(self.prompt_ids[rows], self.prompt_mask[rows], self.completion_ids[rows], mask),
             "tokens": self.completion_ids[rows][mask],

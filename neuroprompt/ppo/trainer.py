@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 
+import numpy as np
 import torch
 from accelerate.logging import get_logger
 from accelerate.utils import gather_object
@@ -28,11 +29,20 @@ from neuroprompt.formats import CONTINUE, PromptFormat
 from neuroprompt.models import synchronize
 from neuroprompt.policies import load_policy, load_tokenizer, saved_format
 from neuroprompt.ppo.actor import Actor, Written
-from neuroprompt.ppo.advantages import against_others, explained_variance, gae, token_rewards, whiten
+from neuroprompt.ppo.advantages import (
+    against_others,
+    explained_variance,
+    flat_groups,
+    gae,
+    token_rewards,
+    whiten,
+    win_rates,
+)
 from neuroprompt.ppo.callbacks import COLUMNS, SamplePictures, sample_rows
 from neuroprompt.ppo.checkpoints import PPOCheckpoints
 from neuroprompt.ppo.config import PPOConfig
-from neuroprompt.ppo.evaluation import Rewrite, Sample, evaluation_metrics
+from neuroprompt.ppo.evaluation import Rewrite, Sample, evaluation_metrics, judged
+from neuroprompt.ppo.guards import JUDGE
 from neuroprompt.ppo.kl import estimate_kl, steer
 from neuroprompt.ppo.losses import ppo_loss, token_logprobs
 from neuroprompt.ppo.model import PolicyWithValue, disable_dropout
@@ -44,10 +54,6 @@ from neuroprompt.runs.samples import SampleTable
 logger = get_logger(__name__)
 
 _UPDATE_METRICS = ("policy_loss", "value_loss", "approx_kl", "clip_fraction", "value_clip_fraction")
-
-
-class TrainingStopped(RuntimeError):
-    """The run stopped itself; the message says why, and the last checkpoint is whole."""
 
 
 class PPOTrainer(PPOCheckpoints):
@@ -62,7 +68,7 @@ class PPOTrainer(PPOCheckpoints):
             that it takes), it returns a float for each completion, or None where it does not apply. A coroutine
             function is awaited. `completions` are what the policy wrote, without special tokens: what it added, or
             where its text replaces the prompt, this text as it is (`answers.OfAnswers` reads it). ``log_metric(name,
-            value)`` puts a number into the log.
+            value)`` puts a number into the log; one that is called ``judge/…`` is watched beside the reward (`guards`).
         args: See `PPOConfig`.
         train_dataset: Rows with a `prompt`, a text; further columns go to the reward functions.
         eval_dataset: Likewise, held out; or several, by name.
@@ -134,7 +140,6 @@ class PPOTrainer(PPOCheckpoints):
         self.rollouts: Rollouts | None = None
         self.micro_step = 0  # forward and backward passes so far
         self.samples: list[Sample] = []  # of the last evaluation
-        self.stopped: str | None = None
         self._baselines: dict[str, tuple[Dataset, list[Rewrite], list[Rewrite]]] = {}
         self._left_out = False  # whether this optimizer step is
         self._update_started = self._update_seconds = 0.0
@@ -160,18 +165,6 @@ class PPOTrainer(PPOCheckpoints):
             )
 
     # --- the loop ------------------------------------------------------------------------------------------------
-
-    def train(self, resume_from_checkpoint: str | bool | None = None, *args, **kwargs):
-        """As `Trainer.train`.
-
-        Raises:
-            TrainingStopped: A guard stopped the run; its last checkpoint is whole.
-        """
-        self.stopped = None
-        output = super().train(resume_from_checkpoint, *args, **kwargs)
-        if self.stopped:
-            raise TrainingStopped(self.stopped)
-        return output
 
     @property
     def iteration(self) -> int:
@@ -205,7 +198,7 @@ class PPOTrainer(PPOCheckpoints):
             self.rollouts = self._collect(inputs)
         if micro % self.args.gradient_accumulation_steps == 0:
             self._update_started = time.perf_counter()
-            self._left_out = self.ppo_state.skip_rest
+            self._left_out = self.ppo_state.skip_rest or not len(self._step_rows(micro))
             self.ppo_state.record(steps_left_out=float(self._left_out))
         loss = torch.zeros((), device=self.accelerator.device)
         if not self._left_out:  # if it is there are no gradients: optimizers do not touch a parameter without one
@@ -213,21 +206,23 @@ class PPOTrainer(PPOCheckpoints):
         self.micro_step += 1
         return loss
 
+    def _step_rows(self, micro: int) -> Tensor:
+        """The rows of an optimizer step, over all processes: those that something is learnt from, shared out equally to
+        the steps of a pass."""
+        args, learnt = self.args, self.rollouts.learnt()
+        steps = args.rollout_batch_size // args.minibatch_size
+        epoch, step = divmod(micro // args.gradient_accumulation_steps, steps)
+        order = generator(args.seed, MINIBATCHES, self.iteration, epoch).permutation(len(learnt))
+        rows = learnt[torch.from_numpy(np.array_split(order, steps)[step])]
+        # The step's gradient is a sum: rows of like length go together, for less padding.
+        return rows[self.rollouts.completion_mask[rows].sum(1).argsort(stable=True)]
+
     def _minibatch(self, micro: int) -> dict:
         """This process' part of an optimizer step's rows, or of the `micro`-th part of them under accumulation."""
-        args, size = self.args, self.args.minibatch_size
-        epoch, micro = divmod(micro, len(self.rollouts) // size * args.gradient_accumulation_steps)
-        step, part = divmod(micro, args.gradient_accumulation_steps)
-        order = generator(args.seed, MINIBATCHES, self.iteration, epoch).permutation(len(self.rollouts))
-        rows = torch.from_numpy(order[step * size : (step + 1) * size])
-        # The step's gradient is a sum: rows of like length go together, for less padding.
-        rows = rows[self.rollouts.completion_mask[rows].sum(1).argsort(stable=True)]
-        share = args.per_device_train_batch_size
-        first = (part * self.accelerator.num_processes + self.accelerator.process_index) * share
-        return {
-            **self.rollouts.minibatch(rows[first : first + share]),
-            "tokens_in_step": self.rollouts.tokens(rows),
-        }
+        rows, processes = self._step_rows(micro), self.accelerator.num_processes
+        place = micro % self.args.gradient_accumulation_steps * processes + self.accelerator.process_index
+        shares = rows.tensor_split(self.args.gradient_accumulation_steps * processes)
+        return {**self.rollouts.minibatch(shares[place]), "tokens_in_step": self.rollouts.tokens(rows)}
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         """The clipped objective with value loss and entropy bonus, per token of the whole optimizer step."""
@@ -298,14 +293,24 @@ class PPOTrainer(PPOCheckpoints):
     # --- rollouts ------------------------------------------------------------------------------------------------
 
     def _collect(self, rows: list[dict]) -> Rollouts:
-        """Let the policy continue this process' prompts, have them rewarded, and share everything."""
+        """Let the policy continue this process' prompts, have them rewarded, and share everything.
+
+        What belongs to the completions is of those that the policy wrote; scores are of the plain ones, too."""
         self.ppo_state.skip_rest = False
         first = self.accelerator.process_index * len(rows)
-        prompts, indices = [row["prompt"] for row in rows], range(first, first + len(rows))
+        wrote = torch.tensor(self.args.wrote(len(rows)))  # a process has whole groups where there are plain ones
+        plain = [row for row, written in zip(rows, wrote, strict=True) if not written]
+        rows = [row for row, written in zip(rows, wrote, strict=True) if written]
+        prompts, indices = [row["prompt"] for row in rows], (first + wrote.nonzero().squeeze(1)).tolist()
         with self._phase("generate"):
             queries, written = self.actor.write(self.model.policy, prompts, TRAINING, self.iteration, indices)
         with self._phase("reward"):
-            scores = self._reward(rows, written, log=True)
+            scores, measured = self._reward(rows, written)
+            self.ppo_state.record(**over_processes(measured))
+            if plain:
+                of_plain, _ = self._reward(plain, self.actor.nothing([row["prompt"] for row in plain]))
+                scores, of_written = scores.new_empty(len(wrote)), scores
+                scores[wrote], scores[~wrote] = of_written, of_plain
         with self._phase("logprobs"):
             measured = self.actor.measure(queries, written)
         shared = self._share(
@@ -339,25 +344,33 @@ class PPOTrainer(PPOCheckpoints):
 
         Args:
             prompt_ids, prompt_mask: (rows, prompt)
-            scores, ended: (rows,)
+            scores: Of the plain completions of each prompt, too. (rows and plain ones,)
+            ended: (rows,)
             others: (rows, completion)
         """
-        args, state, mask = self.args, self.ppo_state, completion_mask
+        args, state, mask, group = self.args, self.ppo_state, completion_mask, self.args.completions_per_prompt
         divergence = ((logprobs - reference) * mask).sum(1).mean().item()
         coef = state.kl_coef
+        wrote = torch.tensor(args.wrote(len(scores)), device=scores.device)
+        flat = flat_groups(scores, group)
+        left_out = flat if args.skip_flat_groups else torch.zeros_like(flat)
         if bool(scores.isfinite().all()):
-            earned = against_others(scores, args.completions_per_prompt)
-            state.moments.update(earned)
+            earned = against_others(win_rates(scores, group) if args.win_rates else scores, group)
+            if not bool(left_out.all()):
+                state.moments.update(earned[~left_out])
             earned = state.moments.normalise(earned) if args.normalize_rewards else earned
-            earned = earned - args.missing_eos_penalty * ~ended
+            earned = earned[wrote] - args.missing_eos_penalty * ~ended
             state.kl_coef = steer(coef, divergence, args.kl_target, args.kl_gain)
         else:
             self._skip(f"{int((~scores.isfinite()).sum())} of {len(scores)} rewards are not finite")
             state.skip_rest = True
-            earned = torch.zeros_like(scores)
+            earned = torch.zeros_like(scores[wrote])
         rewards = token_rewards(earned.float(), estimate_kl(logprobs, reference, args.kl_estimator), mask, coef)
         advantages, returns = gae(rewards, values, mask, args.gamma, args.lam)
-        keep, finite = mask.bool(), scores[scores.isfinite()]
+        learnt = mask * ~left_out[wrote][:, None]
+        keep, finite = mask.bool(), scores[wrote & scores.isfinite()]
+        if group > 1:
+            state.record(flat_groups=flat.float().mean().item())
         if len(finite):
             state.record(reward=finite.mean().item(), reward_std=finite.std(unbiased=False).item())
         state.record(
@@ -374,16 +387,17 @@ class PPOTrainer(PPOCheckpoints):
             prompt_ids=prompt_ids.cpu(),
             prompt_mask=prompt_mask.cpu(),
             completion_ids=completion_ids.cpu(),
-            completion_mask=mask.cpu(),
+            completion_mask=learnt.cpu(),
             closed=self.actor.closed(completion_ids).cpu(),
             logprobs=logprobs.cpu(),
             values=values.cpu(),
-            advantages=(whiten(advantages, mask) if args.whiten_advantages else advantages).cpu(),
+            advantages=(whiten(advantages, learnt) if args.whiten_advantages else advantages).cpu(),
             returns=returns.cpu(),
         )
 
-    def _reward(self, rows: list[dict], written: Written, log: bool = False) -> Tensor:
-        """The weighted sum of the reward functions, (rows,), not finite where none of them applies."""
+    def _reward(self, rows: list[dict], written: Written) -> tuple[Tensor, dict[str, list[float]]]:
+        """The weighted sum of the reward functions, (rows,), not finite where none of them applies; and what they have
+        measured by the way."""
         scores, measured = weighted_sum(
             self.reward_funcs,
             self.reward_weights,
@@ -393,9 +407,7 @@ class PPOTrainer(PPOCheckpoints):
             trainer_state=self.state,
             **{name: [row[name] for row in rows] for name in rows[0] if name != "prompt"},
         )
-        if log:
-            self.ppo_state.record(**over_processes(measured))
-        return scores.to(self.accelerator.device)
+        return scores.to(self.accelerator.device), measured
 
     def _share(self, **tensors: Tensor) -> dict[str, Tensor]:
         """Everybody's rows, in the order of the processes; prompts are padded on the left, the rest on the right."""
@@ -470,7 +482,7 @@ class PPOTrainer(PPOCheckpoints):
                 self._baselines[metric_key_prefix] = (data, self._rewrite(data, None), self._rewrite(data, reference))
         _, plain, sft = self._baselines[metric_key_prefix]
         samples = list(map(Sample, plain, sft, self._rewrite(data, self.model.policy)))
-        metrics = evaluation_metrics(samples) | {"runtime": time.perf_counter() - start}
+        metrics = evaluation_metrics(samples) | judged(samples) | {"runtime": time.perf_counter() - start}
         distinct = self._diversity([(sample.policy.prompt, sample.policy.completion) for sample in samples])
         metrics |= zip(("distinct_tails", "distinct_modifiers"), distinct, strict=True)
         metrics = {f"{metric_key_prefix}_{name}": value for name, value in metrics.items()}
@@ -491,8 +503,11 @@ class PPOTrainer(PPOCheckpoints):
                 written = self.actor.nothing(prompts)
             else:
                 _, written = self.actor.write(policy, prompts, EVALUATION, 0, indices)
-            rewards, lengths = self._reward(rows, written).tolist(), written.mask.sum(1).tolist()
-            rewrites = map(Rewrite, prompts, written.texts, rewards, lengths, written.ended.tolist())
+            (scores, measured), lengths = self._reward(rows, written), written.mask.sum(1).tolist()
+            # What a judge says is of a batch: the mean over its rows.
+            said = {name: sum(v) / len(v) for name, v in measured.items() if name.startswith(JUDGE)}
+            columns = prompts, written.texts, scores.tolist(), lengths, written.ended.tolist(), [said] * len(rows)
+            rewrites = map(Rewrite, *columns)
             done += zip(indices, rewrites, strict=True)
         return [rewrite for _, rewrite in sorted(gather_object(done))]
 

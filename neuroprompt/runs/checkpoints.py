@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from collections.abc import Collection
 from pathlib import Path
 
 from transformers import Trainer, TrainerState, TrainingArguments
@@ -24,18 +25,27 @@ class WholeCheckpoints(Trainer):
     """
 
     _staging: Path | None = None  # while a checkpoint is being written
-    _resumed_at = 0  # step
+    _resumed: TrainerState | None = None  # as the run was when it ended
 
     def train(self, resume_from_checkpoint: str | bool | None = None, *args, **kwargs):
         """As `Trainer.train`."""
         last = get_last_checkpoint(self.args.output_dir) if resume_from_checkpoint is True else resume_from_checkpoint
         state = Path(last or "", "trainer_state.json")
-        self._resumed_at = TrainerState.load_from_json(str(state)).global_step if last and state.is_file() else 0
+        self._resumed = TrainerState.load_from_json(str(state)) if last and state.is_file() else None
         return super().train(resume_from_checkpoint, *args, **kwargs)
 
     def set_initial_training_values(self, *args, **kwargs):
         epochs, *others, max_steps = super().set_initial_training_values(*args, **kwargs)
-        return (0 if self._resumed_at >= max_steps else epochs, *others, max_steps)
+        over = self._resumed is not None and self._is_over(self._resumed, max_steps)
+        return (0 if over else epochs, *others, max_steps)
+
+    def _is_over(self, resumed: TrainerState, max_steps: int) -> bool:
+        """Whether a run that is taken up here is at its end."""
+        return resumed.global_step >= max_steps
+
+    def _kept(self) -> set[Path]:
+        """Checkpoints of the run that `save_total_limit` leaves alone, beside the last one."""
+        return {Path(best)} if (best := self.state.best_model_checkpoint) else set()
 
     def _save_more(self, folder: Path) -> None:
         """What a checkpoint holds beside the library's; called on the process that saves."""
@@ -67,7 +77,7 @@ class WholeCheckpoints(Trainer):
             _put_in_place(written, final)
         if self.args.should_save:
             shutil.rmtree(run / STAGING, ignore_errors=True)
-            _rotate(run, self.args.save_total_limit, self.state.best_model_checkpoint)
+            _rotate(run, self.args.save_total_limit, self._kept())
 
     def _get_output_dir(self, trial) -> str:
         return str(self._staging or super()._get_output_dir(trial))
@@ -85,6 +95,12 @@ def save_policy(trainer: Trainer) -> None:
         (run / STAGING).rmdir()
     if trainer.accelerator.is_main_process:
         write_file(run / "log_history.json", json.dumps(trainer.state.log_history, indent=1).encode())
+
+
+def checkpoints(run: str | Path) -> dict[int, Path]:
+    """The checkpoints in a run's folder by their steps, the oldest first."""
+    there = {int(folder.name.rpartition("-")[2]): folder for folder in Path(run).glob("checkpoint-*[0-9]")}
+    return dict(sorted(there.items()))
 
 
 def checkpoint_to_resume(config: TrainingArguments) -> str | None:
@@ -112,16 +128,17 @@ def _put_in_place(written: Path, final: Path) -> None:
     os.replace(written, final)
 
 
-def _rotate(run: Path, limit: int | None, best: str | None) -> None:
-    """Delete the oldest checkpoints beyond `limit`, but not the best one; each loses its name before its files."""
+def _rotate(run: Path, limit: int | None, kept: Collection[Path]) -> None:
+    """Delete the oldest checkpoints beyond `limit`, but none that is `kept`; each loses its name before its files."""
     if not limit or limit < 0:
         return
-    there = sorted(run.glob("checkpoint-*[0-9]"), key=lambda folder: int(folder.name.rpartition("-")[2]))
+    there = list(checkpoints(run).values())
+    kept = {folder.resolve() for folder in kept}
     extra = len(there) - limit
     for folder in there[:-1]:
         if extra <= 0:
             break
-        if best is None or folder.resolve() != Path(best).resolve():
+        if folder.resolve() not in kept:
             doomed = run / STAGING / folder.name
             doomed.parent.mkdir(exist_ok=True)
             os.replace(folder, doomed)

@@ -1,5 +1,7 @@
 """`RunTrainer`: what a trainer of this project is beside the library's."""
 
+from pathlib import Path
+
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from transformers import ProgressCallback, TrainerCallback
 
@@ -7,6 +9,18 @@ from neuroprompt.formats import CONTINUE, PromptFormat
 from neuroprompt.runs.checkpoints import WholeCheckpoints
 from neuroprompt.runs.deepspeed import Float32Weights
 from neuroprompt.terminal import errors, say
+
+
+class TrainingStopped(RuntimeError):
+    """The run stopped itself; the message says why, and the last checkpoint is whole.
+
+    Attributes:
+        kept: The checkpoint that the trainer's model has gone back to, where it has.
+    """
+
+    def __init__(self, reason: str, kept: Path | None = None):
+        super().__init__(reason)
+        self.kept = kept
 
 
 class RunTrainer(Float32Weights, WholeCheckpoints):
@@ -84,13 +98,16 @@ class StepBar(TrainerCallback):
 def _shown(logs: dict[str, float]) -> str:
     """The few numbers of a log that say how a run goes; all of them are in the reports and in log_history.json."""
     names = _OF_REWARDS if any("reward" in key for key in logs) else _OF_PAIRS  # a loss of PPO says nothing
-    return "  ".join(f"{name} {logs[key]:.4g}" for key, name in names.items() if key in logs)
+    judges = {key: key.replace("eval_", "held-out ") for key in logs if key.startswith(("judge/", "eval_judge/"))}
+    names = names | {key: name for key, name in judges.items() if not key.endswith(("_sft", "_plain"))}
+    return "  ".join(f"{name} {logs[key]:.4g}" for key, name in names.items() if logs.get(key) is not None)
 
 
 _OF_REWARDS = {
     "reward": "reward",
     "kl": "KL",
     "distinct_tails": "distinct",
+    "flat_groups": "flat",
     "unparsed": "unparsed",
     "kept": "words kept",
     "images_per_s": "images/s",

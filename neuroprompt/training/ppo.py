@@ -9,7 +9,7 @@ from neuroprompt.ppo.trainer import PPOTrainer
 from neuroprompt.scoring import RewardArguments
 from neuroprompt.training.planning import plan_ppo
 from neuroprompt.training.queries import QueryArguments
-from neuroprompt.training.rewarded import load_data, load_reward_func, without_evaluation
+from neuroprompt.training.rewarded import check_judge, load_data, load_reward_func, without_evaluation
 from neuroprompt.training.run import load_model, run
 
 
@@ -21,6 +21,7 @@ def train_ppo(
     Raises:
         TrainingStopped: A guard stopped the run.
     """
+    check_judge(arguments, reward_arguments, config)
     if not arguments.eval_samples:
         without_evaluation(config)
     everything = arguments, reward_arguments, config, model_config

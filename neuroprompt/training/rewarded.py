@@ -5,6 +5,7 @@ from transformers import IntervalStrategy, PreTrainedTokenizerBase, TrainingArgu
 
 from neuroprompt.formats import CONTINUE, PromptFormat
 from neuroprompt.ppo.answers import OfAnswers
+from neuroprompt.ppo.config import Iterations
 from neuroprompt.ppo.reward_functions import RewardFunc
 from neuroprompt.prompts import CLIP_WINDOW, WindowLike
 from neuroprompt.rewards.own import load_function
@@ -23,6 +24,16 @@ def load_data(arguments: QueryArguments, config: TrainingArguments) -> tuple[Dat
 def without_evaluation(config: TrainingArguments) -> None:
     """Leave evaluation out, whatever else `config` says of it."""
     config.eval_strategy, config.load_best_model_at_end = IntervalStrategy.NO, False
+
+
+def check_judge(arguments: QueryArguments, reward_arguments: RewardArguments, config: Iterations) -> None:
+    """Refuse to watch what is not there; a reward function of one's own may log a judge by itself.
+
+    Raises:
+        ValueError: `stop_on_overoptimization` is set, and there is no judge.
+    """
+    if config.stop_on_overoptimization and not (reward_arguments.judge or arguments.reward_func):
+        raise ValueError("stop_on_overoptimization watches a judge, and there is none: name one, such as --judge clip")
 
 
 def load_reward_func(

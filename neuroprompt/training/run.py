@@ -17,6 +17,7 @@ from neuroprompt.policies import load_policy, load_tokenizer, saved_format
 from neuroprompt.programs import Stopped
 from neuroprompt.runs.checkpoints import checkpoint_to_resume, save_policy
 from neuroprompt.runs.start import check, quiet, writing
+from neuroprompt.runs.trainer import TrainingStopped
 from neuroprompt.training.planning import Plan, only_planned
 
 
@@ -37,6 +38,9 @@ def run(
         dry_run: Stop once the plan is shown.
         plan: Says what the run takes. It refuses what cannot be.
         make_trainer: Loads data and models; called while no other run can write to `config.output_dir`.
+
+    Raises:
+        TrainingStopped: A guard stopped the run; where its policy went back to a checkpoint, that one is saved.
     """
     quiet()
     check(config, model_config)
@@ -50,14 +54,21 @@ def run(
             f"{trainer.accelerator.num_processes} process(es) on {trainer.accelerator.device.type}, "
             f"{trained / 1e6:.1f} M trainable parameters, {len(trainer.train_dataset):,} examples"
         )
+        stopped = None
         try:
             trainer.train(resume_from_checkpoint=checkpoint_to_resume(config))
         except KeyboardInterrupt:
             _interrupted(config)
+        except TrainingStopped as reason:
+            if reason.kept is None:
+                raise
+            stopped = reason
         if trainer.eval_dataset is not None:
             say(_summary(trainer.evaluate()))
         save_policy(trainer)
         say(f"the policy is in {config.output_dir}")
+        if stopped:
+            raise stopped
     return trainer
 
 
