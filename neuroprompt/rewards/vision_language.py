@@ -23,7 +23,14 @@ import torch
 from PIL import Image
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
-from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor, PreTrainedModel, ProcessorMixin
+from transformers import (
+    MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING,
+    AutoConfig,
+    AutoModelForImageTextToText,
+    AutoProcessor,
+    PreTrainedModel,
+    ProcessorMixin,
+)
 
 from neuroprompt.models import ModelError, check_tokenizer, check_weights, has_bfloat16
 
@@ -80,15 +87,16 @@ class VisionLanguage:
         A model that was trained in bfloat16 overflows in float16, and is held in bfloat16 where that is asked for.
 
         Raises:
-            ModelError: It has no tokenizer or image processor, or its weights are not those of its config.
+            ModelError: It is of another kind, has no tokenizer or image processor, or its weights are not those of its
+                config.
         """
         what = f"the vision-language model {source!r}"
         config = AutoConfig.from_pretrained(source, trust_remote_code=False)
+        if type(config) not in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING:
+            raise ModelError(f"{source!r} is a {config.model_type} and no vision-language model: give a BLIP, LLaVA, …")
         if dtype == torch.float16 and config.dtype == torch.bfloat16 and has_bfloat16(device):
             dtype = torch.bfloat16
         processor = AutoProcessor.from_pretrained(source, trust_remote_code=False)
-        if not hasattr(processor, "image_processor"):
-            raise ModelError(f"{what} has no processor of pictures: copy preprocessor_config.json of its maker")
         check_tokenizer(what, processor.tokenizer)
         model, loading = AutoModelForImageTextToText.from_pretrained(
             source, dtype=dtype, use_safetensors=True, trust_remote_code=False, output_loading_info=True
@@ -146,7 +154,8 @@ class VisionLanguage:
         check_batch(questions, images)
         tokens = self.yes_tokens
         answers = [tokens[:1].tolist()] * len(questions)  # one token's place, whatever stands there
-        parts = [logs[:, tokens].logsumexp(1).exp() for logs, *_ in self._ask(images, questions, answers)]
+        texts = [self._plain(question) for question in questions]
+        parts = [logs[:, tokens].logsumexp(1).exp() for logs, *_ in self._ask(images, texts, answers)]
         return _joined(parts, images, self.device)
 
     @torch.no_grad()
@@ -167,9 +176,11 @@ class VisionLanguage:
         """
         check_batch(instructions, images)
         check_batch(answers, images)
-        tokens = [self._answer(*pair) for pair in zip(instructions, answers, strict=True)]
+        texts, answers = ([self._plain(text) for text in side] for side in (instructions, answers))
+        pairs = list(zip(texts, answers, strict=True))
+        known = {pair: self._answer(*pair) for pair in set(pairs)}
         parts = []
-        for logs, rows, targets, size in self._ask(images, instructions, tokens):
+        for logs, rows, targets, size in self._ask(images, texts, [known[pair] for pair in pairs]):
             values = logs.gather(1, targets[:, None]).squeeze(1)
             counts = rows.bincount(minlength=size)
             parts.append(torch.zeros(size, device=self.device).index_add_(0, rows, values) / counts)
@@ -184,7 +195,7 @@ class VisionLanguage:
             part = slice(start, start + BATCH)
             pictures = to_bytes(images[part]).to(self._prepared_on)
             inputs, kept = self._prepare(pictures, texts[part], answers[part])
-            targets = torch.tensor([token for answer in kept for token in answer], device=self.device)
+            targets = torch.tensor([t for answer in kept for t in answer], dtype=torch.long, device=self.device)
             logits, rows = (self._encoded if self._encodes else self._decoded)(inputs, kept, targets)
             yield logits.float().log_softmax(-1), rows, targets, len(kept)
 
@@ -205,15 +216,13 @@ class VisionLanguage:
         """The processor's tensors on the device, and how many tokens each prompt has."""
         inputs = self.processor(
             images=[[picture] for picture in pictures],
-            text=[self._before + self._control.sub(" ", text) + self._after for text in texts],
+            text=[self._before + text + self._after for text in texts],
             input_data_format="channels_first",
             add_special_tokens=self._adds_special,
             padding=True,
             return_tensors="pt",
         ).to(self.device, self.model.dtype)
-        if (
-            self.model.config.model_type == "blip"
-        ):  # whose decoder starts with a token that its tokenizer does not write
+        if self.model.config.model_type == "blip":  # its decoder starts with a token that the tokenizer does not write
             inputs["input_ids"][:, 0] = self.model.config.text_config.bos_token_id
         masks = [inputs[name].sum(1) for name in ("attention_mask", "qformer_attention_mask") if name in inputs]
         return dict(inputs), torch.stack(masks).amax(0).tolist()
@@ -245,9 +254,12 @@ class VisionLanguage:
         rows, columns = (labels != -100).nonzero(as_tuple=True)
         return self.model(**inputs, labels=labels).logits[rows, columns], rows
 
+    def _plain(self, text: str) -> str:
+        """A text without what the tokenizer takes for more than text, such as the place of a picture."""
+        return self._control.sub(" ", text).strip()
+
     def _answer(self, instruction: str, answer: str) -> list[int]:
         """The tokens of an answer behind what a prompt ends with, since tokenizers mind what is before a word."""
-        answer = self._control.sub(" ", answer).strip()
         context = "" if self._encodes else self._after or instruction
         before, whole = self._tokens(context), self._tokens(context + self._gap + answer)
         if not answer or not context or whole[: len(before)] != before:
@@ -273,9 +285,9 @@ class VisionLanguage:
             return (f"{picture}\n" if isinstance(picture, str) else ""), "", " "
         turn = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": _HERE}]}]
         reply = [{"role": "assistant", "content": [{"type": "text", "text": _HERE}]}]
-        # Templates without a way to think ignore the setting.
-        asked = self.processor.apply_chat_template(turn, add_generation_prompt=True, enable_thinking=False)
-        replied = self.processor.apply_chat_template(turn + reply, enable_thinking=False)
+        settings = {"enable_thinking": False} if "enable_thinking" in str(self.processor.chat_template) else {}
+        asked = self.processor.apply_chat_template(turn, add_generation_prompt=True, **settings)
+        replied = self.processor.apply_chat_template(turn + reply, **settings)
         before, found, after = asked.partition(_HERE)
         if not found:
             raise ModelError(

@@ -1,10 +1,15 @@
 """Vision-language models of five families, against plain float64 references, one picture at a time."""
 
+import math
+
 import pytest
 import torch
 from PIL import Image
 
+from neuroprompt.models import ModelError, locate
+from neuroprompt.rewards import load_reward, load_rewards
 from neuroprompt.rewards.encoders import Encoders
+from neuroprompt.rewards.preprocessing import to_bytes
 from tests.checkpoints import vision_language as checkpoints
 from tests.rewards.pictures import KINDS, as_tensor
 
@@ -98,3 +103,93 @@ def test_scores_are_those_of_a_plain_reference_alone_and_in_a_batch(model, array
         torch.testing.assert_close(model.yes(images[one], questions[one]), yes[one], rtol=TOLERANCE, atol=0)
         alone = model.likelihood(images[one], instructions[one], PROMPTS[one])
         torch.testing.assert_close(alone, likelihood[one], rtol=0, atol=TOLERANCE)
+
+
+def test_what_people_and_pictures_bring(model, arrays):
+    odd = torch.rand(2, 3, 1, 50, generator=torch.manual_seed(0)), torch.rand(1, 3, 300, 7)
+    for images in odd:
+        assert model.yes(images, [""] * len(images)).isfinite().all()
+    images = as_tensor(arrays[:2])
+    assert model.likelihood(images, ["", "how many?"], ["", "a cat"]).isfinite().tolist() == [False, True]
+    assert model.yes(images[:0], []).shape == model.likelihood(images[:0], [], []).shape == (0,)
+
+    # What a tokenizer would take for a picture's place, or for a turn's end, is left out.
+    marks = "".join(t.content for t in model.tokenizer.added_tokens_decoder.values())
+    assert model.likelihood(images, ["a", ""], ["", marks]).isnan().all()
+    plain, marked = (
+        model.yes(images, ["is there a dog?"] * 2),
+        model.yes(images, [f"{marks}is there a dog?{marks}"] * 2),
+    )
+    torch.testing.assert_close(marked, plain, rtol=1e-4, atol=0)
+
+    # A question that is too long keeps its ends, an answer that is its beginning; its neighbour sees nothing of it.
+    long, other = ("is there a dog? " + "a red cat, a horse, " * 99 + end for end in ("is it red?", "is it blue?"))
+    yes = model.yes(images, [long, "is there a dog?"])
+    assert yes[0] != model.yes(images, [other, "is there a dog?"])[0]
+    torch.testing.assert_close(yes[1], plain[1], rtol=1e-4, atol=0)
+    if not model._encodes:
+        first, second = model.likelihood(images[[0, 0]], ["how many?"] * 2, [long, other])
+        assert math.isfinite(first) and first == second
+    broken = images.clone()
+    broken[0, 1, 20, 20] = torch.nan
+    assert model.yes(broken, ["is there a dog?"] * 2).isnan().tolist() == [True, False]
+
+
+def test_a_picture_has_the_score_of_its_png(model, arrays, tmp_path):
+    """The processor makes the same of our tensors as of pictures, to the bit."""
+    images = as_tensor(arrays[:2])
+    Image.fromarray(arrays[0]).save(tmp_path / "0.png")
+    theirs = model.processor(
+        images=[[Image.open(tmp_path / "0.png")]], text=[model._before + "a" + model._after], return_tensors="pt"
+    )
+    ours, _ = model._process(to_bytes(images[:1] + 0.3 / 255), ["a"])
+    for name in ours.keys() & {"pixel_values", "pixel_attention_mask", "image_grid_thw"}:
+        assert torch.equal(ours[name], theirs[name])
+
+
+def test_rewards_share_a_model_and_say_what_they_depend_on(folder):
+    path = checkpoints.llava(folder / "shared")
+    rewards = load_rewards(f"vqa[{path}]:1,echo[{path}]:0.5", device="cpu")
+    vqa, echo = (component.reward for component in rewards.components)
+    assert vqa.model is echo.model
+    images, prompts = torch.rand(2, 3, 40, 40), ["a boy {prompt}", "a cat"]
+    scores = rewards(prompts, images)
+    questions = [QUESTION.format(prompt) for prompt in prompts]
+    assert torch.equal(scores["vqa"], vqa.model.yes(images, questions))
+    instructions = ["Describe this image in detail."] * 2
+    assert torch.equal(scores["echo"], vqa.model.likelihood(images, instructions, prompts))
+    other = load_reward("vqa", path, "cpu", template="is there {prompt}?")
+    half = load_reward("vqa", path, "cpu", "bf16")
+    again = load_reward("vqa", path, "cpu")
+    assert len({r.fingerprint for r in (vqa, echo, other, half)}) == 4 and again.fingerprint == vqa.fingerprint
+    torch.testing.assert_close(half(prompts, images).log(), scores["vqa"].log(), rtol=0, atol=0.2)
+    with pytest.raises(ValueError, match=r"has no \{prompt\}"):
+        load_reward("vqa", path, "cpu", template="is there?")
+
+
+def test_how_a_model_is_asked_is_its_template_s(folder, encoders):
+    thinking = "{% if enable_thinking is not defined or enable_thinking %}<think>{% endif %}"
+    thinks = encoders.vision_language(checkpoints.llava(folder / "thinks", template=checkpoints.LLAVA + thinking))
+    assert thinks._after == " ASSISTANT:" and thinks._gap == " "
+    plain = encoders.vision_language(checkpoints.llava(folder / "plain", template=None))
+    assert (plain._before, plain._after) == ("<image>\n", "")
+    assert plain.yes(torch.rand(1, 3, 9, 9), ["a dog? "]).isfinite().all()
+    with pytest.raises(ModelError, match="leaves out what the user says"):
+        encoders.vision_language(checkpoints.llava(folder / "deaf", template="USER: <image> ASSISTANT:"))
+
+
+def test_models_that_cannot_be_asked_are_one_line(folder):
+    mute = checkpoints.blip(folder / "mute", text="a boy on a horse")
+    eyeless = checkpoints.llava(folder / "eyeless")
+    (eyeless / "processor_config.json").unlink()
+    cases = {
+        mute: "has no token that says yes",
+        locate("embedded", "clip"): "is a clip and no vision-language model",
+        eyeless: "Can't load image processor",
+        folder / "nowhere": "there is no folder",
+    }
+    for path, message in cases.items():
+        with pytest.raises(ModelError, match=message) as error:
+            load_reward("vqa", path, "cpu")
+        assert "\n" not in str(error.value)
+    assert load_reward("echo", mute, "cpu")(["a boy"], torch.rand(1, 3, 20, 20)).isfinite().all()
