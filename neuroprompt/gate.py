@@ -9,8 +9,8 @@ at once. The rewrite is accepted where
 
 1. the reward gains: the differences, picture by picture, pass a `statistics.SequentialTest`, which noise alone does in
    at most `level` of the cases; and
-2. no judge loses: another reward, of the same pictures and with no part in the first, has a mean that is not below the
-   plain prompt's; and
+2. no judge loses: another reward, of the same pictures and with no part in the first, does not fall on average by more
+   than the standard error of that average; and
 3. none of the rewrite's pictures was flagged.
 
 A prompt is drawn no further as soon as its verdict is known: for the rewrite where the gain is beyond chance already,
@@ -19,9 +19,10 @@ against it where nothing that could still be drawn would save it.
 What is guaranteed: of rewrites that do nothing, so that which of the two pictures scores higher is by chance, at most
 `level` come back, whatever the scores' distribution, with five pictures or more; what holds for two, three and four is
 with the test. It holds for each prompt by itself: no prompt's verdict depends on the others of its list. What is not:
-the judge's word is that of the few pictures drawn, with no error promised; a rewrite of which it thinks exactly as of
-the plain prompt is refused by it in about half of the cases. And a gain is one of the reward: where the reward is
-fooled, so is the gate, as far as the judge lets it.
+the judge's word is that of the few pictures drawn. With four, it refuses a rewrite of which it thinks as of the plain
+prompt in 19 % of the cases, and lets one pass on which it loses a standard deviation of the paired differences in 16 %;
+a larger `tolerance` shifts the one towards the other. And a gain is one of the reward: where the reward is fooled, so
+is the gate, as far as the judge lets it.
 
 Of rewrites that do gain, by one standard deviation of the paired differences, the test accepts (the share that the
 best test of Gaussian noise would, Student's, in brackets) 46 % (46) with four pictures, 65 % (68) with six, 77 % (82)
@@ -30,14 +31,17 @@ with eight; by two, 90 % (91), 99 % (99), 100 % (100). Five are no better than f
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import numpy as np
 from torch import Tensor
 
+from neuroprompt.decoding import Constraints, check
+from neuroprompt.enhancer import EnhancedPrompt
+from neuroprompt.prompts import count_clip_tokens
 from neuroprompt.scoring import PromptReward, combined
-from neuroprompt.statistics import SequentialTest
+from neuroprompt.statistics import SequentialTest, student_t
 from neuroprompt.terminal import counted
 
 JUDGE = "clip"
@@ -45,6 +49,7 @@ JUDGE = "clip"
 
 PICTURES = 4
 LEVEL = 0.05
+TOLERANCE = 1.0
 REWARD = "reward"
 _SEEDS = 0x67617465  # "gate", beside the user's own
 
@@ -64,6 +69,9 @@ class Gain(NamedTuple):
         n = len(known)
         mean = float(known.mean()) if n else math.nan
         return cls(mean, float(known.std(ddof=1) / math.sqrt(n)) if n > 1 else math.nan)
+
+    def __neg__(self) -> "Gain":
+        return Gain(-self.mean, self.error)
 
     def __str__(self) -> str:
         return _number(self.mean) + ("" if math.isnan(self.error) else f" ± {_number(self.error)}")
@@ -89,35 +97,45 @@ class Verdict:
 
     def facts(self) -> dict[str, Any]:
         """All but the text, as JSON types."""
-        made = asdict(self) | {"gains": {name: gain._asdict() for name, gain in self.gains.items()}}
-        del made["text"]
-        return made
+        gains = {name: gain._asdict() for name, gain in self.gains.items()}
+        return {"accepted": self.accepted, "reason": self.reason, "gains": gains, "pictures": self.pictures}
+
+
+class Decision(NamedTuple):
+    """What paired differences say of rewrites, in arrays.
+
+    Attributes:
+        answer: Whether each gains (1), does not (-1), or needs more pairs (0).
+        pairs: After how many pairs that was known; where it is not, those that there are.
+        lost: Which judges lose over these. (judges, …)
+    """
+
+    answer: np.ndarray
+    pairs: np.ndarray
+    lost: np.ndarray
+
+    @property
+    def accepted(self) -> np.ndarray:
+        return (self.answer > 0) & ~self.lost.any(0)
 
 
 def decide(
-    test: SequentialTest, gains: np.ndarray, judged: Sequence[np.ndarray] = ()
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The decisions on prompts, of paired differences alone.
+    test: SequentialTest, gains: np.ndarray, judged: Sequence[np.ndarray] = (), tolerance: float = TOLERANCE
+) -> Decision:
+    """The decisions on rewrites, of paired differences alone.
 
     Args:
         test: Of the gains.
         gains: What the reward's pictures gain, pair by pair. (…, n)
         judged: The same of each judge. (…, n) each
-
-    Returns:
-        Whether each rewrite gains (1), does not (-1), or needs more pairs (0); after how many pairs that was known (n
-        where it is not); and which judges lose over these, (judges, …).
+        tolerance: By how many standard errors a judge's mean may be below zero.
     """
     answers = test(gains)
     known = answers != 0
     last = np.where(known.any(-1), known.argmax(-1), answers.shape[-1] - 1)[..., None]
     drawn = np.arange(answers.shape[-1]) <= last
-    lost = [np.where(drawn, own, 0.0).sum(-1) < 0 for own in judged]
-    return (
-        np.take_along_axis(answers, last, -1)[..., 0],
-        last[..., 0] + 1,
-        np.array(lost).reshape(-1, *drawn.shape[:-1]),
-    )
+    lost = np.array([student_t(own, drawn) < -tolerance for own in judged], bool).reshape(-1, *drawn.shape[:-1])
+    return Decision(np.take_along_axis(answers, last, -1)[..., 0], last[..., 0] + 1, lost)
 
 
 class Gate:
@@ -125,10 +143,11 @@ class Gate:
 
     Args:
         reward: Draws and scores. What it gives prompts is what has to gain; it may be relative or not.
-        judge: The components that must not lose, with commas; by default the reward's own judges, or else `JUDGE`, if
-            it is measured and counts nothing; "none" for none.
+        judges: The components that must not lose; by default the reward's own judges, or else `JUDGE`, if it is
+            measured and counts nothing.
         pictures: Seeds that plain prompt and rewrite are drawn with, at most.
         level: How often noise alone may pass.
+        tolerance: By how many standard errors a judge's mean may fall; 0 lets no fall pass, however small.
         seeds: The seeds of a prompt, `pictures` of them; by default some that belong to it, and are others than those
             that it is evaluated and its rewrites are chosen by.
 
@@ -143,32 +162,43 @@ class Gate:
     def __init__(
         self,
         reward: PromptReward,
-        judge: str | None = None,
+        judges: Sequence[str] | None = None,
         pictures: int = PICTURES,
         level: float = LEVEL,
+        tolerance: float = TOLERANCE,
         seeds: Callable[[str], Sequence[int]] | None = None,
     ):
         check_pictures(pictures)
-        self.reward, self.test = reward, SequentialTest(pictures, level)
+        self.reward, self.test, self.tolerance = reward, SequentialTest(pictures, level), tolerance
         self.seeds = seeds or reward.replace(seed=reward.seed ^ _SEEDS, images_per_prompt=pictures).seeds
         self.counted = tuple(name for name, term in reward.terms.items() if term.weight)
         if not self.counted:
             raise ValueError(f"none of {', '.join(reward.terms)} counts: give one a weight that is not 0")
-        self.judges = self._judges(judge)
+        self.judges = self._judges() if judges is None else tuple(judges)
+        if unknown := next((name for name in self.judges if name not in reward.terms), None):
+            raise ValueError(f"the judge {unknown!r} is no component: there are {', '.join(reward.terms)}")
+        if self.judges == self.counted:
+            raise ValueError(f"{self.judges[0]} is what has to gain: it cannot be its own judge")
 
-    def _judges(self, judge: str | None) -> tuple[str, ...]:
-        names = list(self.reward.terms)
-        if judge is None:
-            asked = [name for name in names if name.split("[")[0] == JUDGE and name not in self.counted]
-            return tuple(name for name in names if name in self.reward.judges) or tuple(asked[:1])
-        wanted = [] if judge == "none" else [name.strip() for name in judge.split(",")]
-        if unknown := next((name for name in wanted if name not in names), None):
-            raise ValueError(f"the judge {unknown!r} is no component: there are {', '.join(names)}")
-        return tuple(wanted)
+    @property
+    def _name(self) -> str:
+        """What the gain is of: the one component in whose own unit it is, or the reward."""
+        first = self.reward.terms[self.counted[0]]
+        return self.counted[0] if len(self.counted) == 1 and first.weight == first.scale else "the reward"
+
+    def _judges(self) -> tuple[str, ...]:
+        names = [name for name in self.reward.terms if name not in self.counted]
+        own = tuple(name for name in names if name in self.reward.judges)
+        return own or tuple(name for name in names if name.split("[")[0] == JUDGE)[:1]
 
     def settings(self) -> dict[str, Any]:
         """What verdicts depend on besides texts and `PromptReward.settings`, as JSON types."""
-        return {"judges": list(self.judges), "pictures": self.test.pairs, "level": self.test.level}
+        return {
+            "judges": list(self.judges),
+            "pictures": self.test.pairs,
+            "level": self.test.level,
+            "tolerance": self.tolerance,
+        }
 
     def __call__(
         self,
@@ -237,14 +267,15 @@ class Gate:
         """What the pairs so far say, if they say it."""
         differences = pairs.differences(self.reward)
         known = {name: np.nan_to_num(own, nan=0.0) for name, own in differences.items()}
-        outcome, used, lost = decide(self.test, known[REWARD], [known[name] for name in self.judges])
+        made = decide(self.test, known[REWARD], [known[name] for name in self.judges], self.tolerance)
+        outcome, used = int(made.answer), int(made.pairs)
         rewritten_flagged, plain_flagged = pairs.flagged.T
         if not outcome and not rewritten_flagged.any():
             return None
         gains = {name: Gain.of(own[:used]) for name, own in differences.items()}
-        gain, over = gains[REWARD], f"over {counted(int(used), 'picture')}"
-        what = self.counted[0] if len(self.counted) == 1 else "the reward"
-        losing = next((name for name, loses in zip(self.judges, lost, strict=True) if loses), None)
+        gain, over = gains[REWARD], f"over {counted(used, 'picture')}"
+        what = self._name
+        losing = next((name for name, loses in zip(self.judges, made.lost, strict=True) if loses), None)
         if rewritten_flagged.any():
             reason = "a picture of the rewrite was flagged"
         elif plain_flagged.all():
@@ -254,12 +285,31 @@ class Gate:
         elif outcome < 0:
             reason = f"{what} gains nothing {over} ({gain})"
         elif losing:
-            reason = f"{losing} falls by {_number(-gains[losing].mean)} {over}, while {what} gains {gain}"
+            reason = f"{losing} falls by {-gains[losing]} {over}, while {what} gains {gain}"
         else:
-            others = "".join(f", and {name} does not fall ({_number(gains[name].mean)})" for name in self.judges)
+            others = "".join(f", and {name} does not lose ({gains[name]})" for name in self.judges)
             reason = f"{what} gains {gain} {over}{others}"
-            return Verdict(True, text, reason, gains, int(used))
-        return Verdict(False, original, reason, gains, int(used))
+            return Verdict(True, text, reason, gains, used)
+        return Verdict(False, original, reason, gains, used)
+
+
+def kept(enhanced: EnhancedPrompt, verdict: Verdict, wish: Constraints | None = None) -> EnhancedPrompt:
+    """What a policy made of a prompt, after the verdict on it: the same, or the user's own words and why.
+
+    `wish` is what was asked of the rewrite; the user's words need not meet it.
+    """
+    if verdict.accepted or enhanced.text == enhanced.original:
+        return enhanced
+    words = enhanced.original
+    return replace(
+        enhanced,
+        text=words,
+        modifiers=(),
+        score=enhanced.score and 0.0,
+        clip_tokens=count_clip_tokens(words),
+        constraints=check(words, wish) if wish else None,
+        warning=f"left as it is: {verdict.reason}",
+    )
 
 
 def check_pictures(pictures: int) -> None:

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from neuroprompt.statistics import FEWEST, bootstrap, compare, sign_test
+from neuroprompt.statistics import FEWEST, SequentialTest, bootstrap, compare, sign_test, student_t
 
 
 @pytest.mark.parametrize(("size", "kind"), [(30, "normal"), (300, "skewed"), (12, "skewed")])
@@ -76,3 +76,74 @@ def test_bad_values(values, message):
 def test_different_prompts_cannot_be_paired():
     with pytest.raises(ValueError, match="2 values against 3"):
         compare([1, 2], [1, 2, 3])
+
+
+NOISE = {
+    "gaussian": lambda rng, shape: rng.standard_normal(shape),
+    "heavy-tailed": lambda rng, shape: rng.standard_cauchy(shape),
+    "skewed scores": lambda rng, shape: rng.lognormal(0, 1.5, shape) - rng.lognormal(0, 1.5, shape),
+    "ties": lambda rng, shape: rng.standard_normal(shape) * (rng.random(shape) < 0.6),
+    "no spread known": lambda rng, shape: rng.standard_normal(shape) * np.logspace(-2, 2, shape[1]),
+    "two values": lambda rng, shape: rng.choice([-1.0, 1.0], shape),
+    "three values": lambda rng, shape: rng.choice([-1.0, 0.0, 1.0], shape, p=[0.425, 0.15, 0.425]),
+    "it loses": lambda rng, shape: rng.standard_normal(shape) - 0.3,
+}
+
+
+def answered(test, differences):
+    """Whether the test said yes, and after how many pairs it said what it said."""
+    answers = test(differences)
+    assert (answers != 0).any(1).all()
+    first = (answers != 0).argmax(1)
+    return np.take_along_axis(answers, first[:, None], 1)[:, 0] > 0, first + 1
+
+
+@pytest.mark.parametrize("pairs", [2, 4, 5, 8])
+@pytest.mark.parametrize("noise", NOISE)
+def test_noise_passes_as_seldom_as_the_level_says(noise, pairs):
+    """Whatever its distribution, from five pairs on; with fewer, noise of a few values may pass in 2^-pairs."""
+    rng = np.random.default_rng(pairs)
+    size = 3000
+    yes, _ = answered(SequentialTest(pairs), NOISE[noise](rng, (size, pairs)))
+    level = 2.0**-pairs if pairs < 5 and "values" in noise else 0.05
+    assert stats.binomtest(int(yes.sum()), size, level, alternative="greater").pvalue > 1e-3
+
+
+@pytest.mark.parametrize(("pairs", "least", "pairs_of_noise"), [(4, 0.97, 1.95), (6, 0.92, 3.5), (8, 0.90, 5.5)])
+def test_gains_pass_about_as_often_as_the_best_test_of_gaussians_lets_them(pairs, least, pairs_of_noise):
+    """Of gains of a standard deviation, a share of what Student's test of all pairs finds; and noise costs few pairs."""
+    rng = np.random.default_rng(0)
+    differences = rng.standard_normal((8000, pairs))
+    yes, _ = answered(SequentialTest(pairs), differences + 1)
+    best = student_t(differences + 1) > stats.t.ppf(0.95, pairs - 1)
+    assert yes.mean() > least * best.mean() - 0.01
+    assert answered(SequentialTest(pairs), differences)[1].mean() < pairs_of_noise
+    if pairs > 6:  # what is plain to see does not take all of them
+        assert answered(SequentialTest(pairs), differences + 4)[1].mean() < pairs - 0.9
+
+
+def test_an_early_no_is_one_that_nothing_could_have_changed():
+    """With huge gains to come, all that is not settled yet is still a yes; and what is settled none."""
+    rng = np.random.default_rng(0)
+    for pairs in (4, 6, 8):
+        test, differences = SequentialTest(pairs), rng.standard_normal((200, pairs))
+        for k in range(1, pairs):
+            rescued = differences.copy()
+            rescued[:, k:] = 1e6 * 10.0 ** np.arange(pairs - k)
+            if pairs > 4:  # of four, Student's t asks besides that they are not too uneven
+                assert (test(rescued)[test(differences)[:, k - 1] == 0, -1] == 1).all()
+            assert (test(rescued)[test(differences)[:, k - 1] < 0, -1] == -1).all()
+
+
+def test_what_is_always_the_same_is_no_noise():
+    assert SequentialTest(4)(np.ones(4)).tolist() == [0, 0, 0, 1]
+    assert SequentialTest(8)(np.zeros(8)).tolist()[:4] == [0, 0, 0, -1]
+    assert SequentialTest(4)(np.array([[0.1] * 4, [-0.1] * 4]))[:, -1].tolist() == [1, -1]
+
+
+@pytest.mark.parametrize(
+    ("pairs", "level", "message"), [(1, 0.05, "2 to 16 pairs"), (17, 0.05, "2 to 16"), (4, 1.0, "between 0 and 1")]
+)
+def test_what_cannot_be_tested_is_refused(pairs, level, message):
+    with pytest.raises(ValueError, match=message):
+        SequentialTest(pairs, level)
