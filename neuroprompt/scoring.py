@@ -22,7 +22,7 @@ import inspect
 import sqlite3
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -36,7 +36,9 @@ from neuroprompt.images import ImageGenerator, read_generator
 from neuroprompt.images.remote import Unavailable
 from neuroprompt.models import synchronize
 from neuroprompt.prompts import CLIP_WINDOW, Window, WindowLike
-from neuroprompt.rewards import PLAIN, Cap, RewardSet, SpecPart, load_rewards, parse_spec
+from neuroprompt.questions import read_questions
+from neuroprompt.rewards import PLAIN, Cap, RewardSet, SpecPart, is_url, load_rewards, parse_spec
+from neuroprompt.rewards.atoms import Answers
 
 
 class Preset(NamedTuple):
@@ -74,6 +76,7 @@ class RewardArguments:
         flagged_reward: What a picture that the safety checker flagged is worth, beside the original prompt's pictures.
         score_cache: A file for the original prompts' scores; by default they are kept in memory.
         reward_dtype: The type of the rewards' weights: bfloat16, float16 or float32.
+        atoms: The question file of the reward or judge ``atoms``; by default rules make its questions.
 
     Raises:
         ValueError: The generator has no such setting, or it is out of range; or the rewards are no spec.
@@ -89,6 +92,7 @@ class RewardArguments:
     flagged_reward: float = -2.0
     score_cache: str | None = None
     reward_dtype: str | None = None
+    atoms: str | None = None
 
     def __post_init__(self):
         # What is wrong comes out before models are loaded.
@@ -96,6 +100,10 @@ class RewardArguments:
         trained = {(part.name, part.model) for part in parse_spec(self.preset.rewards)}
         if seen := next((part.name for part in self._judges if (part.name, part.model) in trained), None):
             raise ValueError(f"the judge {seen!r} is one of the rewards: choose one that is not trained on")
+        if self.atoms:
+            read_questions(self.atoms)
+            if not any(part.name == "atoms" and not is_url(part.model) for part in self.parts):
+                raise ValueError(f"{self.atoms} has questions of atoms, and neither rewards nor judge name it: add it")
 
     @property
     def preset(self) -> Preset:
@@ -126,7 +134,13 @@ def build_reward(
     """
     spec, relative = arguments.preset
     spec = f"{spec},{arguments.judge}" if arguments.judge else spec
-    rewards = load_rewards(spec, model=arguments.reward_model, device=device, dtype=arguments.reward_dtype)
+    rewards = load_rewards(
+        spec,
+        model=arguments.reward_model,
+        device=device,
+        dtype=arguments.reward_dtype,
+        atoms=arguments.atoms,
+    )
     judges = [component.reward.name for component in rewards.components[len(parse_spec(arguments.preset.rewards)) :]]
     name, config = read_generator(arguments.generator)
     return PromptReward(
@@ -257,12 +271,15 @@ class Measured:
         flagged: Whether the safety checker flagged the picture. (n,)
         seconds: Time spent in "draw" and in "score".
         images: Pictures drawn; prompts that were known or came twice need none.
+        answers: By each `Atoms` among the rewards the soft scores of the prompt's questions, for each picture that was
+            drawn now; None for the others. (n,)
     """
 
     scores: dict[str, np.ndarray]
     flagged: np.ndarray
     seconds: dict[str, float]
     images: int
+    answers: dict[str, list[list[float] | None]] = field(default_factory=dict)
 
 
 class PromptReward:
@@ -541,6 +558,7 @@ class PromptReward:
             self._known.read(keys, table)
         todo = np.flatnonzero(np.isnan(table[:, -1])).tolist()
         seconds = {"draw": 0.0, "score": 0.0}
+        answered: dict[str, dict[int, list[float]]] = {}  # by reward and row
 
         def make(part: list[int]) -> None:
             try:
@@ -549,7 +567,8 @@ class PromptReward:
                 images, flagged = self.generator.draw(list(texts), list(seeds), list(negatives))
                 synchronize(images.device)
                 drawn = time.perf_counter()
-                scores = self.rewards(list(originals), images, list(texts))
+                answers: dict[str, Answers] = {}
+                scores = self.rewards(list(originals), images, list(texts), answers)
                 columns = [*(scores[name].double() for name in names), flagged.double()]
                 table[part] = torch.stack(columns, 1).cpu().numpy()
                 seconds["draw"] += drawn - began
@@ -566,6 +585,9 @@ class PromptReward:
                 make(part[: len(part) // 2])
                 make(part[len(part) // 2 :])
                 return
+            for name, own in answers.items():
+                soft = ([score for _, score in pairs] for pairs in own)
+                answered.setdefault(name, {}).update(zip(part, soft, strict=True))
             self._known.write([keys[i] for i in part], table[part])
             if on_image:
                 drawn_as = {distinct[i]: image for i, image in zip(part, images, strict=True)}
@@ -579,7 +601,8 @@ class PromptReward:
         row = {job: i for i, job in enumerate(distinct)}
         table = table[[row[job] for job in jobs]]
         scores = {name: table[:, c] for c, name in enumerate(names)}
-        return Measured(scores, table[:, -1] > 0, seconds, images=len(todo))
+        answers = {name: [own.get(row[job]) for job in jobs] for name, own in answered.items()}
+        return Measured(scores, table[:, -1] > 0, seconds, images=len(todo), answers=answers)
 
     def _key(self, text: str, original: str, seed: int) -> str:
         """Names a picture and its scores by everything that they depend on."""

@@ -53,7 +53,7 @@ class ImageReward(Protocol):
         ...
 
 
-_SHIPPED = ("pickscore", "clip", "aesthetic", "hps", "image_reward", "vqa", "echo", "length", "artefacts")
+_SHIPPED = ("pickscore", "clip", "aesthetic", "hps", "image_reward", "vqa", "echo", "atoms", "length", "artefacts")
 
 REWARDS: dict[str, Callable[..., ImageReward]] = {name: import_module(f"{__name__}.{name}").load for name in _SHIPPED}
 """What loads a reward: the `load` of the module of that name."""
@@ -113,6 +113,7 @@ def load_rewards(
     model: str | Path | None = None,
     device: str | torch.device | None = None,
     dtype: str | torch.dtype | None = None,
+    atoms: str | Path | None = None,
 ) -> RewardSet:
     """Load the rewards of a spec such as ``pickscore:1.0,clip[ViT-L-14:openai]:0.5@0.28,my_file.py:my_reward:0.5``.
 
@@ -125,9 +126,10 @@ def load_rewards(
     Args:
         model: Of the rewards whose model the spec does not say.
         device, dtype: As for `load_reward`.
+        atoms: The question file of `atoms`.
 
     Raises:
-        ValueError: The spec is not one; the message shows the part that is wrong.
+        ValueError: The spec is not one, the message shows the part that is wrong; or the file is no question file.
         ModelError: A model cannot be loaded.
     """
     parts = parse_spec(spec)
@@ -139,7 +141,8 @@ def load_rewards(
     components = []
     for name, own_model, weight, cap in parts:
         chosen = chosen_model(own_model, model)
-        reward = own.get(name) or load_reward(name, chosen, encoders=encoders)
+        options = {"questions": atoms} if atoms and name == "atoms" and not is_url(chosen) else {}
+        reward = own.get(name) or load_reward(name, chosen, encoders=encoders, **options)
         if names[reward.name] > 1 and (name in own or chosen is not None):
             reward.name = name if name in own else f"{name}[{chosen}]"
         components.append(Component(reward, weight, cap))

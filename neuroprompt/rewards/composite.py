@@ -12,6 +12,7 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms.v2.functional import to_dtype, to_image
 
+from .atoms import Answers, Atoms
 from .encoders import EmbeddingReward
 from .preprocessing import check_batch
 
@@ -57,10 +58,18 @@ class RewardSet:
         if twice := [name for name, count in names.items() if count > 1]:
             raise ValueError(f"the reward {twice[0]!r} is there twice")
 
-    def __call__(self, prompts: Sequence[str], images: Tensor, texts: Sequence[str] | None = None) -> dict[str, Tensor]:
+    def __call__(
+        self,
+        prompts: Sequence[str],
+        images: Tensor,
+        texts: Sequence[str] | None = None,
+        answers: dict[str, Answers] | None = None,
+    ) -> dict[str, Tensor]:
         """Every reward's own scores (n,), by name, of pictures (n, 3, H, W) in [0, 1] for a prompt each.
 
-        `texts` are what was drawn, for the rewards that read it; by default the prompts.
+        Args:
+            texts: What was drawn, for the rewards that read it; by default the prompts.
+            answers: Gets, by the name of each `Atoms` among the rewards, what its scores are the means of.
         """
         check_batch(prompts, images)
         embeddings: dict[object, Tensor] = {}
@@ -70,13 +79,20 @@ class RewardSet:
                 if reward.encoder not in embeddings:
                     embeddings[reward.encoder] = reward.encoder.encode_images(images)
                 scores[reward.name] = reward.score(prompts, embeddings[reward.encoder])
+            elif isinstance(reward, Atoms):
+                own = reward.answers(prompts, images)
+                scores[reward.name] = reward.score(own)
+                if answers is not None:
+                    answers[reward.name] = own
             elif getattr(reward, "reads_text", False):
                 scores[reward.name] = reward(prompts, images, prompts if texts is None else texts)
             else:
                 scores[reward.name] = reward(prompts, images)
         return scores
 
-    def score_picture(self, prompt: str, picture: Image.Image) -> dict[str, float]:
-        """Every reward's own score, by name, of a picture in RGB."""
+    def score_picture(
+        self, prompt: str, picture: Image.Image, answers: dict[str, Answers] | None = None
+    ) -> dict[str, float]:
+        """Every reward's own score, by name, of a picture in RGB; `answers` as in `__call__`."""
         tensor = to_dtype(to_image(picture), torch.float32, scale=True)  # (3, height, width)
-        return {name: float(score) for name, score in self([prompt], tensor[None]).items()}
+        return {name: float(score) for name, score in self([prompt], tensor[None], None, answers).items()}
