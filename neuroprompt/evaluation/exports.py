@@ -122,8 +122,9 @@ class Export:
         if images_per_prompt != self._layout.pictures:
             more = images_per_prompt > self._layout.pictures
             self.note = (
-                f"{name}'s protocol has {counted(self._layout.pictures, 'picture')} of a prompt, and here are "
-                f"{images_per_prompt}: " + ("the first are exported" if more else "its scores compare with no others")
+                f"{name}'s protocol has {counted(self._layout.pictures, 'picture')} of a prompt, and this "
+                f"evaluation {images_per_prompt}: "
+                + ("the first are exported" if more else "its scores compare with no others")
             )
         self._places: dict[str, list[Entry]] = {}
         self._tiles: dict[Path, dict[int, tuple[Image.Image, int]]] = defaultdict(dict)
@@ -143,7 +144,7 @@ class Export:
         """
         found: dict[str, Path] = {}
         for method in methods:
-            place = folder / (re.sub(r"[^\w.+-]+", "-", method, flags=re.ASCII).strip("-.")[-100:] or "method")
+            place = folder / (re.sub(r"[^\w.+-]+", "-", method, flags=re.ASCII)[-100:].strip("-.") or "method")
             if twin := next((m for m, other in found.items() if other.name.casefold() == place.name.casefold()), None):
                 raise ValueError(f"the pictures of {twin!r} and {method!r} would both be in {place.name}: rename one")
             found[method] = place

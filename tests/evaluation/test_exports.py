@@ -128,7 +128,7 @@ def test_an_evaluation_exports_what_it_draws_and_takes_it_up(command, tmp_path, 
     arguments = ["evaluate", "--input", f"geneval:{tmp_path}", "--methods", "plain,suffix", "--images-per-prompt", 2,
                  "--steps", 1, "-o", tmp_path / "results"]  # fmt: skip
     code, _, err = command(*arguments, "--export")
-    assert code == 0 and "4 pictures of a prompt, and here are 2: its scores compare with no others" in err, err
+    assert code == 0 and "4 pictures of a prompt, and this evaluation 2: its scores compare with no others" in err, err
     out = tmp_path / "results" / "export"
     assert sorted(os.listdir(out)) == ["plain", "suffix"]
     assert files(out / "suffix") == [
