@@ -72,12 +72,12 @@ class Server:
 
 
 @contextmanager
-def run_server(*flags, key=None, **environment):
+def run_server(*flags, key=None, command="serve", **environment):
     """A server with these flags, at any free port; it is stopped, and has left nothing, afterwards."""
     environment = os.environ | {"NEUROPROMPT_API_KEY": key or ""} | environment
     with tempfile.NamedTemporaryFile("w+", suffix=".log") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "neuroprompt.cli", "serve", "--port", "0", *flags],
+            [sys.executable, "-m", "neuroprompt.cli", command, "--port", "0", *flags],
             env={name: value for name, value in environment.items() if value},
             stdin=subprocess.DEVNULL,
             stdout=log,

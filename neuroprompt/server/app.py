@@ -23,16 +23,16 @@ import neuroprompt
 from neuroprompt.server.errors import Problem
 from neuroprompt.server.limits import Limits
 from neuroprompt.server.metrics import Metrics
-from neuroprompt.server.routes import PROBES, ROUTERS
+from neuroprompt.server.routes import PROBES, REWARDS, ROUTERS
 from neuroprompt.server.schemas import ErrorAnswer
-from neuroprompt.server.settings import ServeSettings
+from neuroprompt.server.settings import ServerSettings, ServeSettings
 from neuroprompt.server.votes import Votes
 from neuroprompt.server.workers import Workers
 from neuroprompt.terminal import say
 
 
-def create_app(settings: ServeSettings) -> FastAPI:
-    """The application; its workers start and end with its lifespan.
+def create_app(settings: ServerSettings) -> FastAPI:
+    """The application, all of it or, by `RewardServerSettings`, rewards alone; its workers have its lifespan.
 
     Raises:
         ValueError: A file that the settings name cannot be read.
@@ -57,10 +57,11 @@ def create_app(settings: ServeSettings) -> FastAPI:
     )
     app.state.settings, app.state.metrics = settings, Metrics()
     app.state.workers = Workers(settings, app.state.metrics)
-    app.state.votes = Votes(settings.votes) if settings.votes else None
+    whole = isinstance(settings, ServeSettings)
+    app.state.votes = Votes(settings.votes) if whole and settings.votes else None
     bearer = [Depends(HTTPBearer(auto_error=False))] if settings.keys else []  # for OpenAPI; `Limits` asks for it
     app.include_router(PROBES)
-    for router in ROUTERS:
+    for router in ROUTERS if whole else REWARDS:
         app.include_router(router, dependencies=bearer)
     for kind in (Problem, RequestValidationError, HTTPException):
         app.add_exception_handler(kind, _answer)
@@ -75,7 +76,7 @@ def create_app(settings: ServeSettings) -> FastAPI:
     return app
 
 
-def run(settings: ServeSettings) -> None:
+def run(settings: ServerSettings) -> None:
     """Serve until SIGTERM or Ctrl-C, and answer what was asked until then.
 
     Raises:

@@ -7,7 +7,7 @@ A router of another dialect puts the function that writes its bodies into `DIALE
 
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 from starlette.responses import JSONResponse
@@ -54,6 +54,13 @@ DIALECTS: dict[str, Callable[[Problem], dict]] = {}
 def refusal(error: ValueError) -> Problem:
     """A request that cannot be met, as the library says why."""
     return Problem(422, " ".join(str(error).split()), "invalid_request")
+
+
+def refuse_excess(counts: Mapping[str, tuple[int, int]]) -> None:
+    """Refuse (422) where there is more of something than the operator allows: by its name how much, and at most."""
+    for what, (count, most) in counts.items():
+        if count > most:
+            raise refusal(ValueError(f"{count:,} {what} are too many: at most {most:,}"))
 
 
 @contextmanager

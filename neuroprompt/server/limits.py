@@ -21,7 +21,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from neuroprompt.server.errors import Problem, fault
 from neuroprompt.server.metrics import Metrics
-from neuroprompt.server.settings import ServeSettings, is_loopback
+from neuroprompt.server.settings import ServerSettings, is_loopback
 
 PROBES = ("/livez", "/readyz")
 """What an orchestrator asks, however busy the server is, and without a key."""
@@ -36,7 +36,7 @@ class Limits:
         app: What it lets requests through to.
     """
 
-    def __init__(self, app: ASGIApp, settings: ServeSettings, metrics: Metrics):
+    def __init__(self, app: ASGIApp, settings: ServerSettings, metrics: Metrics):
         self.app, self.settings, self.metrics = app, settings, metrics
         self.keys = [key.encode() for key in settings.keys]
         self.rate = _Rate(settings.rate_limit) if settings.rate_limit else None
@@ -196,7 +196,7 @@ def _hostname(host: str) -> str:
         return ""
 
 
-def _problem(error: Exception, settings: ServeSettings) -> Problem:
+def _problem(error: Exception, settings: ServerSettings) -> Problem:
     if isinstance(error, Problem):
         return error
     if isinstance(error, asyncio.TimeoutError):

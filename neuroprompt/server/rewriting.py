@@ -11,7 +11,7 @@ from neuroprompt.completions import append, check_prompt
 from neuroprompt.decoding import Constraints, check
 from neuroprompt.modifiers import categorise, frequent_phrases
 from neuroprompt.prompts import CLIP_WINDOW, count_clip_tokens, join_negatives
-from neuroprompt.server.errors import Problem, refusal, refusing
+from neuroprompt.server.errors import Problem, refusal, refuse_excess, refusing
 from neuroprompt.server.settings import ServeSettings
 from neuroprompt.server.work import Asking, Rewrite
 from neuroprompt.server.workers import Workers
@@ -89,17 +89,16 @@ def check_limits(
     if model is not None and model not in names:
         raise refusal(ValueError(f"model: {model!r} is not served here: choose from {', '.join(names)}"))
     phrases = [*wish.values(), decoding.get("keep")]
-    counts = {
-        "prompts": (len(prompts), settings.max_prompts),
-        "characters in a prompt": (max(map(len, prompts), default=0), settings.max_prompt_length),
-        "characters in phrases": (sum(map(len, _phrases(phrases))), settings.max_prompt_length),
-        "characters in the instruction": (len(asking.get("instruction") or ""), settings.max_prompt_length),
-        "variants": (decoding.get("num_return_sequences", 1), settings.max_variants),
-        "beams": (decoding.get("num_beams", 1), settings.max_variants),
-    }
-    for what, (count, most) in counts.items():
-        if count > most:
-            raise refusal(ValueError(f"{count:,} {what} are too many: at most {most:,}"))
+    refuse_excess(
+        {
+            "prompts": (len(prompts), settings.max_prompts),
+            "characters in a prompt": (max(map(len, prompts), default=0), settings.max_prompt_length),
+            "characters in phrases": (sum(map(len, _phrases(phrases))), settings.max_prompt_length),
+            "characters in the instruction": (len(asking.get("instruction") or ""), settings.max_prompt_length),
+            "variants": (decoding.get("num_return_sequences", 1), settings.max_variants),
+            "beams": (decoding.get("num_beams", 1), settings.max_variants),
+        }
+    )
 
 
 def _phrases(value: Any) -> Iterator[str]:

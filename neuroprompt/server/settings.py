@@ -1,4 +1,5 @@
-"""Everything that an operator sets, in one place: the options of `neuroprompt serve`, each also in the environment.
+"""Everything that an operator sets, in one place: the options of `neuroprompt serve`, and of
+`serve-rewards`, each also in the environment.
 
 A field is an option of its name, ``--max-prompts``, and the variable ``NEUROPROMPT_MAX_PROMPTS``.
 """
@@ -9,6 +10,8 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, ClassVar
 from urllib.parse import urlsplit
+
+import typer
 
 from neuroprompt.families import Family, family_of, find_family
 from neuroprompt.models import RETELLER
@@ -24,8 +27,8 @@ def setting(panel: str, default: Any, help: str, secret: bool = False, **others:
 
 
 @dataclass(frozen=True)
-class ServeSettings:
-    """How the server is run."""
+class ServerSettings:
+    """What every server has: an address, and who may ask what of it."""
 
     PANEL: ClassVar = "Server"
     ENVIRONMENT: ClassVar = "NEUROPROMPT_"
@@ -37,6 +40,58 @@ class ServeSettings:
     cors_origin: list[str] | None = setting(
         "Server", None, "A web page's origin that may ask, such as https://example.org. Repeatable."
     )
+
+    max_body: int = setting("Limits", 2_000_000, "The bytes of a request, at most.", min=1)
+    max_prompts: int = setting("Limits", 32, "The prompts of a request, at most.", min=1)
+    max_prompt_length: int = setting("Limits", 2_000, "The characters of a prompt, or of a phrase, at most.", min=1)
+    max_concurrent: int = setting("Limits", 512, "The requests that are in the house at once, at most.", min=1)
+    rate_limit: int = setting("Limits", 0, "The requests a minute of one key, or of one address; 0 is any.", min=0)
+    timeout: float = setting("Limits", 120, "The seconds that a request may take.", min=0.1)
+
+    def __post_init__(self):
+        if not self.loopback and not self.keys:
+            raise ValueError(
+                f"host {self.host} can be reached from other machines: set --api-key (or NEUROPROMPT_API_KEY), or "
+                "leave the host out"
+            )
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """Of `work.PARTS`, those that are served."""
+        raise NotImplementedError
+
+    @property
+    def dispensable(self) -> frozenset[str]:
+        """The parts without which the server is ready."""
+        return frozenset()
+
+    @property
+    def loopback(self) -> bool:
+        """Whether only this machine can reach the server."""
+        return self.host == "localhost" or is_loopback(self.host)
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The keys any of which a request must bear; none where whoever reaches the server may ask.
+
+        Raises:
+            ValueError: The file cannot be read or holds none, or a key is no word of ASCII.
+        """
+        keys = [] if self.api_key is None else [self.api_key]
+        if self.api_keys_file is not None:
+            keys += [line.strip() for line in Path(self.api_keys_file).read_text("utf-8").splitlines() if line.strip()]
+            if not keys:
+                raise ValueError(f"{self.api_keys_file} holds no keys: write one a line")
+        for key in keys:
+            if not key or not key.isascii() or not key.isprintable() or " " in key:
+                raise ValueError("a key must be ASCII without spaces: make one with `openssl rand -hex 32`")
+        return tuple(keys)
+
+
+@dataclass(frozen=True)
+class ServeSettings(ServerSettings):
+    """How `neuroprompt serve` is run."""
+
     votes: str | None = setting(
         "Server",
         None,
@@ -116,15 +171,9 @@ class ServeSettings:
         max=1,
     )
 
-    max_body: int = setting("Limits", 2_000_000, "The bytes of a request, at most.", min=1)
-    max_prompts: int = setting("Limits", 32, "The prompts of a request, at most.", min=1)
-    max_prompt_length: int = setting("Limits", 2_000, "The characters of a prompt, or of a phrase, at most.", min=1)
     max_variants: int = setting("Limits", 16, "The variants of a prompt, or the beams of its search, at most.", min=1)
     max_pictures: int = setting("Limits", 16, "The pictures of a request, at most.", min=1)
     max_pixels: int = setting("Limits", 2**22, "The pixels of a picture that is asked for, at most.", min=64)
-    max_concurrent: int = setting("Limits", 512, "The requests that are in the house at once, at most.", min=1)
-    rate_limit: int = setting("Limits", 0, "The requests a minute of one key, or of one address; 0 is any.", min=0)
-    timeout: float = setting("Limits", 120, "The seconds that a request may take.", min=0.1)
 
     def __post_init__(self):
         if not self.rewards:
@@ -136,11 +185,21 @@ class ServeSettings:
             find_family(self.family)
         if self.fallback not in FALLBACKS:
             raise ValueError(f"fallback is {self.fallback!r}: give one of {', '.join(FALLBACKS)}")
-        if not self.loopback and not self.keys:
-            raise ValueError(
-                f"host {self.host} can be reached from other machines: set --api-key (or NEUROPROMPT_API_KEY), or "
-                "leave the host out"
-            )
+        super().__post_init__()
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        drawn, judged = self.generator != "none", self.rewards != "none"
+        return ("policy", *["generator"] * drawn, *["rewards"] * judged)
+
+    @property
+    def dispensable(self) -> frozenset[str]:
+        return frozenset() if self.fallback == "none" else frozenset({"policy"})
+
+    @property
+    def reward_source(self) -> str:
+        """Where the rewards' models come from."""
+        return self.reward_model or ("embedded" if self.generator == "embedded" else "published")
 
     @property
     def policies(self) -> dict[str, str]:
@@ -154,27 +213,41 @@ class ServeSettings:
             return find_family(self.family)
         return None if "://" in self.generator else family_of(self.generator)
 
-    @property
-    def loopback(self) -> bool:
-        """Whether only this machine can reach the server."""
-        return self.host == "localhost" or is_loopback(self.host)
+
+@dataclass(frozen=True)
+class RewardServerSettings(ServerSettings):
+    """How `neuroprompt serve-rewards` is run; pictures come to it as they are, so that its requests are long."""
+
+    PANEL: ClassVar = "Serving rewards"
+
+    rewards: str = setting(
+        PANEL,
+        ...,
+        "The rewards, as `neuroprompt score` takes them, without weights: pickscore,hps,my_file.py:my_reward.",
+        make=typer.Argument,
+    )
+    reward_model: str | None = setting(
+        PANEL,
+        None,
+        "Where the rewards' models come from: embedded, or published.",
+        show_default="published",
+    )
+    device: str | None = setting(
+        PANEL, None, "The device of all models: cpu, cuda, cuda:1 …; by default the accelerator if there is one."
+    )
+    port: int = setting(PANEL, 8808, "The port; 0 is any that is free.", min=0, max=65535)
+    max_body: int = setting(PANEL, 64_000_000, "The bytes of a request, at most.", min=1)
+    max_prompts: int = setting(PANEL, 64, "The pictures of a request, at most, each with its prompt.", min=1)
+    max_concurrent: int = setting(PANEL, 32, "The requests that are in the house at once, at most.", min=1)
 
     @property
-    def keys(self) -> tuple[str, ...]:
-        """The keys any of which a request must bear; none where whoever reaches the server may ask.
+    def parts(self) -> tuple[str, ...]:
+        return ("rewards",)
 
-        Raises:
-            ValueError: The file cannot be read or holds none, or a key is no word of ASCII.
-        """
-        keys = [] if self.api_key is None else [self.api_key]
-        if self.api_keys_file is not None:
-            keys += [line.strip() for line in Path(self.api_keys_file).read_text("utf-8").splitlines() if line.strip()]
-            if not keys:
-                raise ValueError(f"{self.api_keys_file} holds no keys: write one a line")
-        for key in keys:
-            if not key or not key.isascii() or not key.isprintable() or " " in key:
-                raise ValueError("a key must be ASCII without spaces: make one with `openssl rand -hex 32`")
-        return tuple(keys)
+    @property
+    def reward_source(self) -> str:
+        """Where the rewards' models come from."""
+        return self.reward_model or "published"
 
 
 def shown_name(model: str) -> str:

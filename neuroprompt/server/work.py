@@ -6,9 +6,9 @@ It reads the settings and then batches from its standard input, and writes what 
 eight bytes of length and a pickle each, between processes of one server alone. It ends when its input does, and on
 Linux the moment that its parent dies, whatever it is doing.
 
-What the front may ask for is here, too: `Rewrite`, `Judging`; what it asks generators is in `generators`. This module
-imports no torch; a part imports what it takes where it is loaded. Another part is a request, a function in `PARTS`, and
-its line in `Workers`.
+What the front may ask for is here, too: `Rewrite`; what it asks generators is in `generators`, and what it asks of
+rewards in `rewards`. This module imports no torch; a part imports what it takes where it is loaded. Another part is a
+request, a function in `PARTS`, and its name in `ServerSettings.parts`.
 """
 
 import ctypes
@@ -29,6 +29,7 @@ from neuroprompt.models import ModelError, identify, locate
 from neuroprompt.programs import quiet_libraries
 from neuroprompt.server.errors import Problem, fault, refusal
 from neuroprompt.server.generators import Describe, generator
+from neuroprompt.server.rewards import rewards
 from neuroprompt.server.settings import ServeSettings
 
 if TYPE_CHECKING:
@@ -84,23 +85,6 @@ class Rewrite:
         variants, beams = self.decoding.get("num_return_sequences", 1), self.decoding.get("num_beams", 5)
         sampled = variants > 1 if (asked := self.decoding.get("do_sample")) is None else asked
         return (variants if sampled else 1) * (beams if self.constrained or not sampled else 1)
-
-
-@dataclass(frozen=True)
-class Judging:
-    """A picture to be judged for a prompt.
-
-    Attributes:
-        picture: A file, as bytes.
-
-    Answer:
-        dict[str, float]: The score of each reward.
-    """
-
-    prompt: str
-    picture: bytes
-    group: Hashable = None
-    size: int = 1
 
 
 # --- the parts: each is loaded once, and answers batches ---------------------------------------------------------
@@ -187,25 +171,7 @@ def _retells(model: str) -> bool | None:
         return None
 
 
-def rewards(settings: ServeSettings) -> Answers:
-    from neuroprompt.image_files import decode_image
-    from neuroprompt.rewards import load_rewards
-
-    source = settings.reward_model or ("embedded" if settings.generator == "embedded" else "published")
-    judge = load_rewards(settings.rewards, source, settings.device)
-
-    def score(asked: Judging) -> Any:
-        try:
-            check_prompt(asked.prompt)
-            picture = decode_image(asked.picture)
-        except ValueError as error:
-            return refusal(error)
-        return judge.score_picture(asked.prompt, picture)
-
-    return lambda batch: [score(asked) for asked in batch]
-
-
-PARTS: dict[str, Callable[[ServeSettings], Answers]] = {"policy": policy, "generator": generator, "rewards": rewards}
+PARTS: dict[str, Callable[[Any], Answers]] = {"policy": policy, "generator": generator, "rewards": rewards}
 """What loads a part, by its name."""
 
 

@@ -23,7 +23,7 @@ from neuroprompt.server.batching import Job, Queue, Request
 from neuroprompt.server.errors import Problem
 from neuroprompt.server.generators import Progress, RemotePart, drawing_config, is_remote
 from neuroprompt.server.safety import Safety
-from neuroprompt.server.settings import ServeSettings
+from neuroprompt.server.settings import ServerSettings, ServeSettings
 from neuroprompt.terminal import say
 
 if TYPE_CHECKING:
@@ -39,22 +39,15 @@ class Workers:
     """All parts that the settings name.
 
     Attributes:
-        parts: The `Part` of each name: policy, and generator and rewards where they are served.
+        parts: The `Part` of each name of `ServerSettings.parts`.
         safety: What the operator lets through.
         progress: Of the pictures.
     """
 
-    def __init__(self, settings: ServeSettings, metrics: "Metrics"):
-        self.settings, self.safety, self.progress = settings, Safety.of(settings), Progress()
-        self.parts: dict[str, Part | RemotePart] = {
-            "policy": Part("policy", settings, metrics, settings.workers, settings.batch_size)
-        }
-        if is_remote(settings):
-            self.parts["generator"] = RemotePart(settings, metrics)
-        elif settings.generator != "none":
-            self.parts["generator"] = Part("generator", settings, metrics, batch=drawing_config(settings).batch_size)
-        if settings.rewards != "none":
-            self.parts["rewards"] = Part("rewards", settings, metrics)
+    def __init__(self, settings: ServerSettings, metrics: "Metrics"):
+        self.settings, self.progress = settings, Progress()
+        self.safety = Safety.of(settings) if isinstance(settings, ServeSettings) else Safety()
+        self.parts: dict[str, Part | RemotePart] = {name: _part(name, settings, metrics) for name in settings.parts}
 
     def start(self) -> None:
         for part in self.parts.values():
@@ -96,7 +89,7 @@ class Part:
         states: Of each process: loading, ready, restarting, or failed.
     """
 
-    def __init__(self, name: str, settings: ServeSettings, metrics: "Metrics", processes: int = 1, batch: int = 1):
+    def __init__(self, name: str, settings: ServerSettings, metrics: "Metrics", processes: int = 1, batch: int = 1):
         self.name, self.settings, self.metrics = name, settings, metrics
         self.queue = Queue(batch)
         self.states = ["loading"] * processes
@@ -173,6 +166,16 @@ class Part:
             batch_taken.cancel()
             for job in jobs:  # that have none by now
                 job.settle(Problem(503, f"{self.name}: its process died meanwhile, ask again", "worker_died", 1))
+
+
+def _part(name: str, settings: Any, metrics: "Metrics") -> Part | RemotePart:
+    if name == "policy":
+        return Part(name, settings, metrics, settings.workers, settings.batch_size)
+    if name == "generator":
+        if is_remote(settings):
+            return RemotePart(settings, metrics)
+        return Part(name, settings, metrics, batch=drawing_config(settings).batch_size)
+    return Part(name, settings, metrics)
 
 
 class _Lost(Exception):

@@ -1,14 +1,11 @@
-"""The native routes: what `neuroprompt enhance`, `score` and `modifiers` do."""
+"""The native routes: what `neuroprompt enhance` and `modifiers` do."""
 
-import base64
-import binascii
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request
 
 from neuroprompt.modifiers import CATEGORIES, suggestions
-from neuroprompt.server.errors import refusal
-from neuroprompt.server.rewriting import check_limits, rewrite
+from neuroprompt.server.rewriting import rewrite
 from neuroprompt.server.schemas import (
     Asking,
     Category,
@@ -17,11 +14,8 @@ from neuroprompt.server.schemas import (
     EnhanceRequest,
     ModifierEntry,
     ModifiersAnswer,
-    ScoreAnswer,
-    ScoreRequest,
     Wish,
 )
-from neuroprompt.server.work import Judging
 
 router = APIRouter(prefix="/v1", tags=["rewriting"])
 
@@ -37,21 +31,6 @@ async def enhance(request: Request, asked: EnhanceRequest) -> EnhanceAnswer:
     workers = request.app.state.workers
     results = await rewrite(workers, prompts, wish, decoding, asked.seeds, asking=asking)
     return EnhanceAnswer(results=results)
-
-
-@router.post("/score")
-async def score(request: Request, asked: ScoreRequest) -> ScoreAnswer:
-    """Say what each reward makes of pictures."""
-    settings = request.app.state.settings
-    check_limits(settings, [asked.prompt])
-    if len(asked.pictures) > settings.max_prompts:
-        raise refusal(ValueError(f"{len(asked.pictures)} pictures are too many: at most {settings.max_prompts}"))
-    try:
-        pictures = [base64.b64decode(picture, validate=True) for picture in asked.pictures]
-    except (binascii.Error, ValueError):
-        raise refusal(ValueError("pictures: this is no base64")) from None
-    judged = [Judging(asked.prompt, picture) for picture in pictures]
-    return ScoreAnswer(results=await request.app.state.workers.ask_all("rewards", judged))
 
 
 @router.get("/modifiers")

@@ -15,6 +15,7 @@ from neuroprompt.server.pictures import describe
 from neuroprompt.server.settings import shown_name
 
 probes = APIRouter(tags=["health"])
+figures = APIRouter(tags=["health"])
 router = APIRouter(tags=["health"])
 
 LIMITS = (
@@ -36,14 +37,12 @@ async def readyz(request: Request) -> JSONResponse:
     """Each part by name; 503 until all are ready. A policy that failed where there is a fallback holds up nothing."""
     state = request.app.state
     parts = {name: part.state for name, part in state.workers.parts.items()}
-    enough = {name: ("ready",) for name in parts}
-    if state.settings.fallback != "none":
-        enough["policy"] = ("ready", "restarting", "failed")
-    ready = all(how in enough[name] for name, how in parts.items())
+    enough = {name: ("ready", "restarting", "failed") for name in state.settings.dispensable}
+    ready = all(how in enough.get(name, ("ready",)) for name, how in parts.items())
     return JSONResponse({"status": "ready" if ready else "not ready", "parts": parts}, 200 if ready else 503)
 
 
-@router.get("/metrics", response_class=Response)
+@figures.get("/metrics", response_class=Response)
 async def metrics(request: Request) -> Response:
     """For Prometheus."""
     return Response(request.app.state.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")

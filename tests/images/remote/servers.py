@@ -54,7 +54,8 @@ class StandIn:
                 self.answer(getattr(stand_in, f"get_{dialect}"))
 
             def do_POST(self):
-                self.body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                sent = self.rfile.read(int(self.headers["Content-Length"]))
+                self.body = json.loads(sent) if "json" in self.headers["Content-Type"] else sent
                 stand_in.bodies.append(self.body)
                 if not (stand_in.fault and stand_in.fault(self)):
                     self.answer(getattr(stand_in, f"post_{dialect}"))
@@ -191,3 +192,40 @@ def serving(dialect, generator, **settings):
         yield server
     finally:
         server.stop()
+
+
+# --- faults ------------------------------------------------------------------------------------------------------
+
+
+def html(handler):
+    handler.send(200, b"<!doctype html><title>Sign in</title>", "text/html")
+    return True
+
+
+def truncated(handler):
+    handler.send_response(200)
+    handler.send_header("Content-Length", "100000")
+    handler.end_headers()
+    handler.wfile.write(b'{"images": ["iVBOR')
+    handler.wfile.flush()
+    handler.close_connection = True
+    return True
+
+
+def says(content, status=200, **headers):
+    return lambda handler: handler.send(status, content, **headers) or True
+
+
+def hung(handler):
+    time.sleep(5)
+    return True
+
+
+def trickle(handler):
+    handler.send_response(200)
+    handler.send_header("Content-Length", "100000")
+    handler.end_headers()
+    for _ in range(50):
+        handler.wfile.write(b" ")
+        time.sleep(0.1)
+    return True

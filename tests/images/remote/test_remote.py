@@ -34,7 +34,7 @@ from neuroprompt.runs.arguments import read_arguments
 from neuroprompt.scoring import PromptReward, RewardArguments
 from neuroprompt.training.ppo import train_ppo
 from neuroprompt.training.queries import QueryArguments
-from tests.images.remote.servers import WORKFLOW, serving
+from tests.images.remote.servers import WORKFLOW, html, hung, says, serving, trickle, truncated
 
 PROMPTS, SEEDS = ["a castle", "a castle", "a cat, blue"], [3, 4, 2**40]
 HALF_A_STEP = 1 / 510 + 1e-6  # of 8 bits
@@ -167,40 +167,6 @@ def test_a_workflow_takes_any_prompt(tmp_path_factory, text, seed):
 
 
 # --- faults ------------------------------------------------------------------------------------------------------
-
-
-def html(handler):
-    handler.send(200, b"<!doctype html><title>Sign in</title>", "text/html")
-    return True
-
-
-def truncated(handler):
-    handler.send_response(200)
-    handler.send_header("Content-Length", "100000")
-    handler.end_headers()
-    handler.wfile.write(b'{"images": ["iVBOR')
-    handler.wfile.flush()
-    handler.close_connection = True
-    return True
-
-
-def says(content, status=200, **headers):
-    return lambda handler: handler.send(status, content, **headers) or True
-
-
-def hung(handler):
-    time.sleep(5)
-    return True
-
-
-def trickle(handler):
-    handler.send_response(200)
-    handler.send_header("Content-Length", "100000")
-    handler.end_headers()
-    for _ in range(50):
-        handler.wfile.write(b" ")
-        time.sleep(0.1)
-    return True
 
 
 def png(width, height, part=1.0):
