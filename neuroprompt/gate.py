@@ -97,7 +97,10 @@ class Verdict:
 
     def facts(self) -> dict[str, Any]:
         """All but the text, as JSON types."""
-        gains = {name: gain._asdict() for name, gain in self.gains.items()}
+        gains = {
+            name: {key: value if math.isfinite(value) else None for key, value in gain._asdict().items()}
+            for name, gain in self.gains.items()
+        }
         return {"accepted": self.accepted, "reason": self.reason, "gains": gains, "pictures": self.pictures}
 
 
@@ -181,7 +184,7 @@ class Gate:
             raise ValueError(f"{self.judges[0]} is what has to gain: it cannot be its own judge")
 
     @property
-    def _name(self) -> str:
+    def what(self) -> str:
         """What the gain is of: the one component in whose own unit it is, or the reward."""
         first = self.reward.terms[self.counted[0]]
         return self.counted[0] if len(self.counted) == 1 and first.weight == first.scale else "the reward"
@@ -227,17 +230,11 @@ class Gate:
         n = len(originals)
         negatives, plain_negatives = negatives or [None] * n, plain_negatives or [None] * n
         both = list(zip(originals, rewrites, negatives, plain_negatives, strict=True))
-        seeds = [list(self.seeds(original))[: self.test.pairs] for original in originals]
-        verdicts: dict[int, Verdict] = {
-            i: Verdict(False, original, "unchanged")
-            for i, (original, text, negative, plain_negative) in enumerate(both)
-            if text == original and negative == plain_negative
-        }
-        pairs = {i: _Pairs() for i in range(n) if i not in verdicts}
-        done, most = 0, self.test.pairs
-        while pending := [i for i in pairs if i not in verdicts]:
-            new = range(self.test.first) if not done else (done,)  # before the first answer there is nothing to look at
-            jobs = [(i, plain, seeds[i][k]) for i in pending for k in new for plain in (False, True)]
+        trials = [self.trial(*one) for one in both]
+        tried = sum(trial.verdict is None for trial in trials)
+        most = self.test.pairs
+        while pending := [i for i, trial in enumerate(trials) if not trial.verdict]:
+            jobs = [(i, plain, seed) for i in pending for seed in trials[i].due for plain in (False, True)]
             texts = [both[i][0 if plain else 1] for i, plain, _ in jobs]
 
             def keep(job: int, image: Tensor, jobs=jobs, texts=texts) -> None:
@@ -254,28 +251,65 @@ class Gate:
             columns = {name: values.reshape(len(pending), -1, 2) for name, values in measured.scores.items()}
             flagged = measured.flagged.reshape(len(pending), -1, 2)
             for row, i in enumerate(pending):
-                pairs[i].add({name: values[row] for name, values in columns.items()}, flagged[row])
-                if verdict := self._verdict(pairs[i], originals[i], rewrites[i]):
-                    verdicts[i] = verdict
-            done = new[-1] + 1
+                trials[i].add({name: values[row] for name, values in columns.items()}, flagged[row])
             if on_progress:
-                going = sum(i not in verdicts for i in pairs)
-                on_progress(2 * (most * (len(pairs) - going) + done * going), 2 * most * len(pairs))
-        return [verdicts[i] for i in range(n)]
+                going, done = sum(not trial.verdict for trial in trials), trials[pending[0]].pairs
+                on_progress(2 * (most * (tried - going) + done * going), 2 * most * tried)
+        return [trial.verdict for trial in trials]
 
-    def _verdict(self, pairs: "_Pairs", original: str, text: str) -> Verdict | None:
+    def trial(
+        self, original: str, text: str, negative: str | None = None, plain_negative: str | None = None
+    ) -> "Trial":
+        """The trial of one rewrite, for whoever draws and scores its pictures himself; the arguments as of a call."""
+        return Trial(self, original, text, text == original and negative == plain_negative)
+
+
+class Trial:
+    """One rewrite on trial.
+
+        while not trial.verdict:
+            trial.add(*of_pictures(trial.due))
+
+    Attributes:
+        verdict: None for as long as pictures are wanted.
+    """
+
+    def __init__(self, gate: Gate, original: str, text: str, unchanged: bool):
+        self.gate, self.original, self.text = gate, original, text
+        self.verdict = Verdict(False, original, "unchanged") if unchanged else None
+        self._seeds = list(gate.seeds(original))[: gate.test.pairs]
+        self._scores: dict[str, np.ndarray] = {}  # each (pairs, 2), the rewrite's first
+        self._flagged = np.zeros((0, 2), bool)
+
+    @property
+    def pairs(self) -> int:
+        """How many have been drawn."""
+        return len(self._flagged)
+
+    @property
+    def due(self) -> list[int]:
+        """The seeds of the pairs that are wanted next; before the first answer there is nothing to look at between."""
+        return [] if self.verdict else self._seeds[self.pairs : max(self.gate.test.first, self.pairs + 1)]
+
+    def add(self, scores: Mapping[str, np.ndarray], flagged: np.ndarray) -> None:
+        """Take what was measured of the pairs that were due, raw, each (pairs, 2): the rewrite's first."""
+        self._scores = {name: np.concatenate([self._scores.get(name, own[:0]), own]) for name, own in scores.items()}
+        self._flagged = np.concatenate([self._flagged, flagged])
+        self.verdict = self._verdict()
+
+    def _verdict(self) -> Verdict | None:
         """What the pairs so far say, if they say it."""
-        differences = pairs.differences(self.reward)
+        gate, differences = self.gate, self._differences()
         known = {name: np.nan_to_num(own, nan=0.0) for name, own in differences.items()}
-        made = decide(self.test, known[REWARD], [known[name] for name in self.judges], self.tolerance)
+        made = decide(gate.test, known[REWARD], [known[name] for name in gate.judges], gate.tolerance)
         outcome, used = int(made.answer), int(made.pairs)
-        rewritten_flagged, plain_flagged = pairs.flagged.T
+        rewritten_flagged, plain_flagged = self._flagged.T
         if not outcome and not rewritten_flagged.any():
             return None
         gains = {name: Gain.of(own[:used]) for name, own in differences.items()}
         gain, over = gains[REWARD], f"over {counted(used, 'picture')}"
-        what = self._name
-        losing = next((name for name, loses in zip(self.judges, made.lost, strict=True) if loses), None)
+        what = gate.what
+        losing = next((name for name, loses in zip(gate.judges, made.lost, strict=True) if loses), None)
         if rewritten_flagged.any():
             reason = "a picture of the rewrite was flagged"
         elif plain_flagged.all():
@@ -287,10 +321,23 @@ class Gate:
         elif losing:
             reason = f"{losing} falls by {-gains[losing]} {over}, while {what} gains {gain}"
         else:
-            others = "".join(f", and {name} does not lose ({gains[name]})" for name in self.judges)
+            others = "".join(f", and {name} does not lose ({gains[name]})" for name in gate.judges)
             reason = f"{what} gains {gain} {over}{others}"
-            return Verdict(True, text, reason, gains, used)
-        return Verdict(False, original, reason, gains, used)
+            return Verdict(True, self.text, reason, gains, used)
+        return Verdict(False, self.original, reason, gains, used)
+
+    def _differences(self) -> dict[str, np.ndarray]:
+        """Rewrite less plain, by component, raw, and of the reward; NaN where the two cannot be compared. (pairs,)"""
+        reward, flagged = self.gate.reward, self._flagged
+        plain, plain_flagged = {name: own[:, 1] for name, own in self._scores.items()}, flagged[:, 1]
+
+        def worth(scores: Mapping[str, np.ndarray]) -> np.ndarray:  # flagged ones are left out below
+            nothing = np.zeros_like(plain_flagged)
+            return combined(reward.terms, scores, nothing, plain, plain_flagged, reward.flagged_reward)
+
+        made = {REWARD: worth({name: own[:, 0] for name, own in self._scores.items()}) - worth(plain)}
+        made |= {name: own[:, 0] - own[:, 1] for name, own in self._scores.items()}
+        return {name: np.where(flagged.any(1) | ~np.isfinite(own), np.nan, own) for name, own in made.items()}
 
 
 def kept(enhanced: EnhancedPrompt, verdict: Verdict, wish: Constraints | None = None) -> EnhancedPrompt:
@@ -326,30 +373,6 @@ def check_pictures(pictures: int) -> None:
         raise ValueError(
             f"{pictures} pictures of each prompt are more than a verdict takes: give at most {SequentialTest.MOST}"
         )
-
-
-class _Pairs:
-    """One prompt's pictures so far: the rewrite's and the plain one's."""
-
-    def __init__(self):
-        self.scores: dict[str, np.ndarray] = {}  # each (pairs, 2), the rewrite's first
-        self.flagged = np.zeros((0, 2), bool)
-
-    def add(self, scores: Mapping[str, np.ndarray], flagged: np.ndarray) -> None:
-        self.scores = {name: np.concatenate([self.scores.get(name, own[:0]), own]) for name, own in scores.items()}
-        self.flagged = np.concatenate([self.flagged, flagged])
-
-    def differences(self, reward: PromptReward) -> dict[str, np.ndarray]:
-        """Rewrite less plain, by component, raw, and of the reward; NaN where the two cannot be compared. (pairs,)"""
-        plain, plain_flagged = {name: own[:, 1] for name, own in self.scores.items()}, self.flagged[:, 1]
-
-        def worth(scores: Mapping[str, np.ndarray]) -> np.ndarray:  # flagged ones are left out below
-            nothing = np.zeros_like(plain_flagged)
-            return combined(reward.terms, scores, nothing, plain, plain_flagged, reward.flagged_reward)
-
-        made = {REWARD: worth({name: own[:, 0] for name, own in self.scores.items()}) - worth(plain)}
-        made |= {name: own[:, 0] - own[:, 1] for name, own in self.scores.items()}
-        return {name: np.where(self.flagged.any(1) | ~np.isfinite(own), np.nan, own) for name, own in made.items()}
 
 
 def _number(value: float) -> str:
