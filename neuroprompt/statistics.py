@@ -99,7 +99,7 @@ class SequentialTest:
     each is as likely as its negative, so all ways to flip their signs are equally likely, whatever their sizes. The
     answer is yes where the sum is among the largest of those flips, `level` of all in the end, and before that the
     share level · (k / pairs)³ after k pairs (Kim and DeMets 1987; flips that have had a yes count for good). It is no
-    as soon as no further pairs, however they came out, could lead to a yes: that costs no power at all.
+    where no further pairs, however they came out, could lead to a yes: that costs no power at all.
 
     Guaranteed: where the differences are symmetric about zero, or about anything below it, a yes comes with a
     probability of at most `level`, whatever their distribution, ties included; they need not even be alike. That holds
