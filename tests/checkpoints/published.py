@@ -14,7 +14,7 @@ from pathlib import Path
 
 import open_clip
 
-from tests.checkpoints import datasets, diffusion, policies, rewards
+from tests.checkpoints import datasets, diffusion, policies, rewards, vision_language
 
 WIDTHS = {"ViT-B-32": 512, "ViT-L-14": 768, "ViT-H-14": 1024}  # of the embeddings, which heads are made for
 
@@ -56,6 +56,7 @@ MODELS: dict[str, Callable[[Path], Path]] = {
     "trl-lib/ddpo-aesthetic-predictor": lambda folder: rewards.laion_v2_head(folder / "aesthetic-model.pth", 768),
     "xswu/HPSv2": lambda folder: rewards.hps_checkpoint(folder / "HPS_v2.1_compressed.pt", width=WIDTHS["ViT-H-14"]),
     "THUDM/ImageReward": lambda folder: rewards.image_reward_checkpoint(folder / "ImageReward.pt"),
+    "Qwen/Qwen3-VL-4B-Instruct": vision_language.qwen3_vl,
     "google-bert/bert-base-uncased": rewards.image_reward_tokenizer,
 }
 DATASETS: dict[str, Callable[[Path], Path]] = {

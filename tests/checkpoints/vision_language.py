@@ -1,4 +1,4 @@
-"""Tiny random vision-language models of five families, with processors as the hub has them."""
+"""Tiny random vision-language models of six families, with processors as the hub has them."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -23,11 +23,13 @@ from transformers import (
     LlavaForConditionalGeneration,
     LlavaProcessor,
     PreTrainedTokenizerFast,
-    Qwen2VLConfig,
     Qwen2VLForConditionalGeneration,
     Qwen2VLImageProcessor,
     Qwen2VLProcessor,
     Qwen2VLVideoProcessor,
+    Qwen3VLForConditionalGeneration,
+    Qwen3VLProcessor,
+    Qwen3VLVideoProcessor,
     SmolVLMConfig,
     SmolVLMForConditionalGeneration,
     T5Config,
@@ -119,27 +121,39 @@ def llava(folder: Path, text: str = TEXT, template: str | None = LLAVA) -> Path:
 
 def qwen2_vl(folder: Path, text: str = TEXT) -> Path:
     """As Qwen/Qwen2-VL-2B-Instruct: pictures of any size, and positions in three dimensions."""
+    vision = {"depth": 2, "embed_dim": 32, "hidden_size": 32, "num_heads": 2, "mlp_ratio": 2, "patch_size": 8}
+    return _qwen(folder, text, Qwen2VLForConditionalGeneration, vision, Qwen2VLProcessor, Qwen2VLVideoProcessor)
+
+
+def qwen3_vl(folder: Path, text: str = TEXT) -> Path:
+    """As Qwen/Qwen3-VL-4B-Instruct: what the first layers see is added to the first layers that read."""
+    vision = {"depth": 2, "hidden_size": 32, "intermediate_size": 48, "num_heads": 2, "patch_size": 8}
+    vision |= {"out_hidden_size": 32, "num_position_embeddings": 64, "deepstack_visual_indexes": [0]}
+    return _qwen(folder, text, Qwen3VLForConditionalGeneration, vision, Qwen3VLProcessor, Qwen3VLVideoProcessor)
+
+
+def _qwen(folder: Path, text: str, kind: type, vision: dict, processor: type, videos: type) -> Path:
     special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>",
                "<|video_pad|>"]  # fmt: skip
     tokenizer = _bytes(text, special, eos_token="<|im_end|>", pad_token="<|endoftext|>")
     ids = dict(zip(special, tokenizer.convert_tokens_to_ids(special), strict=True))
-    config = Qwen2VLConfig(
+    config = kind.config_class(
         text_config=TOWER
         | {
             "vocab_size": len(tokenizer),
             "num_key_value_heads": 1,
+            "head_dim": 16,
             "max_position_embeddings": 160,
             "rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [2, 3, 3]},
         },
-        vision_config={"depth": 2, "embed_dim": 32, "hidden_size": 32, "num_heads": 2, "mlp_ratio": 2, "patch_size": 8},
+        vision_config=vision,
         image_token_id=ids["<|image_pad|>"],
         video_token_id=ids["<|video_pad|>"],
         vision_start_token_id=ids["<|vision_start|>"],
         vision_end_token_id=ids["<|vision_end|>"],
     )
     prepare = Qwen2VLImageProcessor(patch_size=8, size={"shortest_edge": 16 * 16, "longest_edge": 80 * 80})
-    processor = Qwen2VLProcessor(prepare, tokenizer, Qwen2VLVideoProcessor(), chat_template=CHATML)
-    return _save(folder, Qwen2VLForConditionalGeneration(config), processor)
+    return _save(folder, kind(config), processor(prepare, tokenizer, videos(), chat_template=CHATML))
 
 
 def smolvlm(folder: Path, text: str = TEXT) -> Path:
@@ -158,7 +172,7 @@ def smolvlm(folder: Path, text: str = TEXT) -> Path:
 
 
 FAMILIES: dict[str, Callable[..., Path]] = {
-    make.__name__: make for make in (blip, instructblip, llava, qwen2_vl, smolvlm)
+    make.__name__: make for make in (blip, instructblip, llava, qwen2_vl, qwen3_vl, smolvlm)
 }
 
 

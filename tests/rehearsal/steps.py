@@ -528,6 +528,17 @@ def _commands() -> list[Step]:
             ),
         ),
         Step(
+            "rewards: that read the picture",
+            'neuroprompt score --prompt "a red cube on a blue sphere" out.png --rewards vqa,echo,pickscore',
+            after=("README: image",),
+        ),
+        Step(
+            "rewards: that read the picture, embedded",
+            'neuroprompt score --prompt "a castle at night" out.png --rewards vqa,echo,pickscore '
+            "--reward-model embedded",
+            after=("README: image",),
+        ),
+        Step(
             "rewards: own, score",
             'neuroprompt score --prompt "boy on a horse" --rewards my_file.py:colourful out.png',
             after=("README: image",),

@@ -9,15 +9,33 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 from torchvision.transforms.functional import center_crop
-from transformers import CLIPImageProcessor, CLIPImageProcessorPil, CLIPModel, CLIPProcessor
+from transformers import (
+    BlipImageProcessor,
+    BlipImageProcessorPil,
+    CLIPImageProcessor,
+    CLIPImageProcessorPil,
+    CLIPModel,
+    CLIPProcessor,
+    Idefics3ImageProcessor,
+    Idefics3ImageProcessorPil,
+    Qwen2VLImageProcessor,
+    Qwen2VLImageProcessorPil,
+)
 
 from neuroprompt.models import locate
 from neuroprompt.rewards import load_reward
-from neuroprompt.rewards.preprocessing import Preprocessing
+from neuroprompt.rewards.preprocessing import Preprocessing, to_bytes
 from tests.rewards.pictures import KINDS, as_tensor
 
 SIZES = [(64, 64), (512, 512), (768, 512)]
 SIDES = [64, 224]
+# A vision-language model's own processor, the one that works with Pillow, and its settings.
+PROCESSORS = {
+    "LLaVA": (CLIPImageProcessor, CLIPImageProcessorPil, {"size": {"shortest_edge": 336}, "crop_size": 336}),
+    "BLIP": (BlipImageProcessor, BlipImageProcessorPil, {}),
+    "Qwen2-VL": (Qwen2VLImageProcessor, Qwen2VLImageProcessorPil, {}),
+    "SmolVLM": (Idefics3ImageProcessor, Idefics3ImageProcessorPil, {}),
+}
 
 
 def settings(side: int) -> dict:
@@ -46,6 +64,21 @@ def one_float_pass(side: int) -> Callable[[Tensor], Tensor]:
         return center_crop(resized, [side, side])
 
     return prepare
+
+
+def processor_differences(arrays: list[np.ndarray], family: str) -> tuple[float, float, float]:
+    """In levels, how far what `VisionLanguage` gives to a family's processor is from pictures given to it (greatest),
+    and to the one that works with Pillow (mean, greatest)."""
+    own, of_pillow, changes = PROCESSORS[family]
+    plain = changes | {"image_mean": [0.0] * 3, "image_std": [1.0] * 3}
+
+    def levels(kind: type, pictures: list) -> Tensor:
+        return kind(**plain)(pictures, return_tensors="pt")["pixel_values"] * 255
+
+    pictures = [Image.fromarray(a) for a in arrays]
+    ours = levels(own, list(to_bytes(as_tensor(arrays))))
+    same, pillow = ((ours - levels(kind, pictures)).abs() for kind in (own, of_pillow))
+    return same.max().item(), pillow.mean().item(), pillow.max().item()
 
 
 @torch.no_grad()
@@ -84,6 +117,12 @@ def main() -> None:
             scores = reward(prompts, as_tensor(arrays))
             difference = (scores - theirs).abs().max().item()
             print(f"| {kind}, {size[0]} x {size[1]} | {difference:.5f} | {scores.std().item():.2f} |")
+
+    print("\n| processor | its own: greatest | with Pillow: mean | greatest |\n|---|---|---|---|")
+    for family in PROCESSORS:
+        each = [processor_differences([draw(*size, 0)], family) for draw in KINDS.values() for size in SIZES]
+        same, mean, greatest = zip(*each, strict=True)
+        print(f"| {family} | {max(same):.1f} | {sum(mean) / len(mean):.4f} | {max(greatest):.0f} |")
 
     print("\n| dtype | pickscore | clip | aesthetic |\n|---|---|---|---|")
     images = as_tensor([KINDS["shapes"](64, 64, seed) for seed in range(count)])

@@ -1,4 +1,4 @@
-"""Vision-language models of five families, against plain float64 references, one picture at a time."""
+"""Vision-language models of six families, against plain float64 references, one picture at a time."""
 
 import math
 
