@@ -43,7 +43,7 @@ class PromptSet:
         keys: What every record must have besides its prompt.
         name: The key whose value names a prompt, of sets that number them themselves. Records with the same one belong
             to one prompt.
-        questions: Whether the files say what to ask of its pictures (see `question_files`).
+        questions: Whether its file says what to ask of the pictures, too (see `question_file`).
         about: What it is, where its prompts come from, and their licence where that is known.
     """
 
@@ -237,14 +237,14 @@ def subset(prompts: Iterable[str], count: int, seed: int = 0) -> list[str]:
     return [prompt for i, prompt in enumerate(prompts) if i in chosen]
 
 
-def question_files(spec: str) -> list[Path]:
-    """The files of a set that say what to ask of its pictures, for `questions.read_questions`; none where it has none.
+def question_file(spec: str) -> Path | None:
+    """The file of a set that says what to ask of its pictures, for `questions.read_questions`; None where none does.
 
     Raises:
-        ValueError: They cannot be read.
+        ValueError: It cannot be read.
     """
     name, path, _ = Source.parse(spec)
-    return _files(PROMPT_SETS[name], name, path) if name and PROMPT_SETS[name].questions else []
+    return _files(PROMPT_SETS[name], name, path)[0] if name and PROMPT_SETS[name].questions else None
 
 
 def read_prompt_set(prompt_set: PromptSet, name: str, path: str | None = None) -> list[Entry]:

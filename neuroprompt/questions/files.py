@@ -15,8 +15,8 @@
   Of these only ``questions`` must be there. ``answers`` has what is wanted where that is not "yes", and ``tuples`` is
   read, as DSG has it ("attribute - color (fox, red)"), where there are no ``kinds``.
 
-Where a prompt is there twice, its first questions count. An id that is its own parent, of which DSG-1k has many, waits
-for nothing more than itself, and so for nothing.
+A prompt is known without what surrounds it. Where it is there twice, its first questions count. An id that is its own
+parent, of which DSG-1k has many, waits for nothing more than itself, and so for nothing.
 """
 
 import csv
@@ -61,7 +61,7 @@ def read_questions(path: str | Path, on_fault: Callable[[str], None] | None = No
         for prompt, questions in read(text):
             if isinstance(questions, list):
                 questions = _resolved(prompt, questions, path, on_fault)
-            found.setdefault(prompt, questions)
+            found.setdefault(prompt.strip(), questions)
     except _BrokenError as error:
         raise ValueError(f"{path}, {error}") from error
     if not found:
@@ -304,5 +304,5 @@ def _question(text: Any, kind: str, answer: Any, place: str) -> Question:
     return Question(" ".join(text.split()), kind, answer=answer.strip().lower())
 
 
-_LONGEST = 1000
-"""Characters of a question."""
+_LONGEST = 1 << 16
+"""Characters of a question, which may hold all of a prompt."""

@@ -12,10 +12,11 @@ from neuroprompt.evaluation.prompt_sets import (
     load_entries,
     load_prompts,
     prompts_of,
-    question_files,
+    question_file,
     read_prompt_set,
     subset,
 )
+from neuroprompt.questions import read_questions
 
 BENCH = {"tag": "single_object", "include": [{"class": "bench", "count": 1}], "prompt": "a photo of a bench"}
 COWS = {
@@ -42,7 +43,7 @@ def write_sets(folder):
         "question_natural_language\n"
         'partiprompts1,"a cat, on ""a"" mat",,1,0,entity,whole,entity - whole (cat),Is there a cat?\n'
         'partiprompts1,"a cat, on ""a"" mat",,2,0,entity,whole,entity - whole (mat),Is there a mat?\n'
-        "stanford3,a dog,,1,0,entity,whole,entity - whole (dog),Is there a dog?\n",
+        "stanford3,a dog ,,1,0,entity,whole,entity - whole (dog),Is there a dog?\n",
         "test_prompts_en.csv": 'index,prompt_en,sub_dims_en\n7,"a panda, asleep","{""Testpoints"": [""Style""]}"\n',
         "anime.json": json.dumps(["A cat, anime.", "A dog."]),
         "concept-art.json": json.dumps(["An owl."]),
@@ -112,7 +113,9 @@ def test_sets_that_are_files_are_read_as_they_are_published(tmp_path, monkeypatc
         entries = load_entries(f"{name}:{tmp_path}")
         for place in places:
             assert any(all(mine in (..., own) for mine, own in zip(place, e, strict=False)) for e in entries), entries
-        assert bool(question_files(f"{name}:{tmp_path}")) == (name in ("geneval", "geneval2", "dpg-bench"))
+        asked = question_file(f"{name}:{tmp_path}")
+        assert bool(asked) == (name in ("geneval", "geneval2", "dpg-bench"))
+        assert asked is None or read_questions(asked).keys() == set(prompts_of(entries))
     assert load_entries(f"geneval:{tmp_path / 'prompts'}")[1].record == COWS  # nothing added, nothing lost
     assert load_prompts(f"hpsv2:{tmp_path}") == ["A cat, anime.", "A dog.", "An owl."]
     # A subset keeps places and all that belongs to them.
