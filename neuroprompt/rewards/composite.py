@@ -91,8 +91,9 @@ class RewardSet:
         return scores
 
     def score_picture(
-        self, prompt: str, picture: Image.Image, answers: dict[str, Answers] | None = None
+        self, prompt: str, picture: Image.Image, answers: dict[str, Answers] | None = None, text: str | None = None
     ) -> dict[str, float]:
-        """Every reward's own score, by name, of a picture in RGB; `answers` as in `__call__`."""
+        """Every reward's own score, by name, of a picture in RGB; `answers` and `text` as in `__call__`."""
         tensor = to_dtype(to_image(picture), torch.float32, scale=True)  # (3, height, width)
-        return {name: float(score) for name, score in self([prompt], tensor[None], None, answers).items()}
+        texts = None if text is None else [text]
+        return {name: float(score) for name, score in self([prompt], tensor[None], texts, answers).items()}
