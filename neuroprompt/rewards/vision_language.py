@@ -41,6 +41,7 @@ BATCH = 8
 """Pictures that are read at once; a call may have any number."""
 
 _ALIGNED = ("input_ids", "attention_mask", "token_type_ids", "mm_token_type_ids", "cross_attention_mask")
+_NONE = -100  # what is no label
 _HERE = "THETEXT"  # stands for a text in what a template renders
 
 
@@ -74,7 +75,9 @@ class VisionLanguage:
         self._adds_special = not (start and self._before.startswith(start))
         special, ids = set(self.tokenizer.all_special_ids), self._tokens("a", special=self._adds_special)
         self._closing = 0 if self._encodes else len(list(takewhile(special.__contains__, reversed(ids))))
-        control = {t.content for t in self.tokenizer.added_tokens_decoder.values() if t.special or t.content[0] == "<"}
+        control = {
+            t.content for t in self.tokenizer.added_tokens_decoder.values() if t.special or t.content.startswith("<")
+        }
         self._control = re.compile("|".join(map(re.escape, sorted(control, key=len, reverse=True))) or r"(?!)")
         # Torch has Lanczos on the CPU alone, and takes another elsewhere.
         lanczos = getattr(processor.image_processor, "resample", None) == Image.Resampling.LANCZOS
@@ -112,9 +115,10 @@ class VisionLanguage:
     def fingerprint(self) -> str:
         """Hash of all that answers depend on besides pictures and texts: weights, dtype, preparation, template and
         tokens."""
-        preparation = sorted(self.processor.image_processor.to_dict().items())
+        configs = [self.model.config.to_dict(), self.processor.image_processor.to_dict()]
+        facts = [sorted((key, value) for key, value in config.items() if key != "_name_or_path") for config in configs]
         template = self._before, self._after, self._gap
-        return fingerprint(self.model, self.model.dtype, preparation, template, [self._tokens(text) for text in PROBE])
+        return fingerprint(self.model, self.model.dtype, facts, template, [self._tokens(text) for text in PROBE])
 
     @cached_property
     def yes_tokens(self) -> Tensor:
@@ -174,30 +178,30 @@ class VisionLanguage:
         Raises:
             ValueError: The shapes or values are not those (see `check_batch`).
         """
-        check_batch(instructions, images)
-        check_batch(answers, images)
+        for side in (instructions, answers):
+            check_batch(side, images)
         texts, answers = ([self._plain(text) for text in side] for side in (instructions, answers))
         pairs = list(zip(texts, answers, strict=True))
         known = {pair: self._answer(*pair) for pair in set(pairs)}
         parts = []
-        for logs, rows, targets, size in self._ask(images, texts, [known[pair] for pair in pairs]):
+        for logs, targets, lengths in self._ask(images, texts, [known[pair] for pair in pairs]):
             values = logs.gather(1, targets[:, None]).squeeze(1)
-            counts = rows.bincount(minlength=size)
-            parts.append(torch.zeros(size, device=self.device).index_add_(0, rows, values) / counts)
+            parts.append(torch.stack([own.mean() for own in values.split(lengths)]))  # NaN where there is none
         return _joined(parts, images, self.device)
 
     def _ask(
         self, images: Tensor, texts: Sequence[str], answers: list[list[int]]
-    ) -> Iterator[tuple[Tensor, Tensor, Tensor, int]]:
-        """By parts of the batch, for each token of its answers: the log-probabilities (tokens, vocabulary) of what may
-        stand in its place, its row (tokens,) and itself; and the number of rows."""
+    ) -> Iterator[tuple[Tensor, Tensor, list[int]]]:
+        """By parts of the batch: the log-probabilities (tokens, vocabulary) of what may stand where each token of the
+        answers does, those tokens (tokens,), and how many each answer has."""
         for start in range(0, len(images), BATCH):
             part = slice(start, start + BATCH)
             pictures = to_bytes(images[part]).to(self._prepared_on)
             inputs, kept = self._prepare(pictures, texts[part], answers[part])
             targets = torch.tensor([t for answer in kept for t in answer], dtype=torch.long, device=self.device)
-            logits, rows = (self._encoded if self._encodes else self._decoded)(inputs, kept, targets)
-            yield logits.float().log_softmax(-1), rows, targets, len(kept)
+            lengths = list(map(len, kept))
+            logits = self._encoded(inputs, kept) if self._encodes else self._decoded(inputs, targets, lengths)
+            yield logits.float().log_softmax(-1), targets, lengths
 
     def _prepare(
         self, pictures: Tensor, texts: Sequence[str], answers: list[list[int]]
@@ -227,32 +231,31 @@ class VisionLanguage:
         masks = [inputs[name].sum(1) for name in ("attention_mask", "qformer_attention_mask") if name in inputs]
         return dict(inputs), torch.stack(masks).amax(0).tolist()
 
-    def _decoded(self, inputs: dict, answers: list[list[int]], targets: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits (tokens, vocabulary) and rows (tokens,) where the answers follow the prompts."""
-        lengths = inputs["attention_mask"].sum(1, keepdim=True) - self._closing  # (n, 1)
-        ends = lengths + torch.tensor([[len(answer)] for answer in answers], device=self.device)
+    def _decoded(self, inputs: dict, targets: Tensor, lengths: list[int]) -> Tensor:
+        """Logits (tokens, vocabulary) where the answers follow the prompts."""
+        starts = inputs["attention_mask"].sum(1, keepdim=True) - self._closing  # (n, 1)
+        ends = starts + torch.tensor(lengths, device=self.device)[:, None]
         places = torch.arange(int(ends.max()), device=self.device)[None]  # (1, length)
         # What belongs to tokens besides themselves is, for an answer's, as for the last of its prompt.
-        source = places.minimum(lengths - 1)
+        source = places.minimum(starts - 1)
         for name in inputs.keys() & set(_ALIGNED):
             tensor = inputs[name]
             inputs[name] = tensor.take_along_dim(source.view(*source.shape, *[1] * (tensor.ndim - 2)), 1)
-        answered = (places >= lengths) & (places < ends)
+        answered = (places >= starts) & (places < ends)
         inputs["input_ids"][answered] = targets
         inputs["input_ids"][places >= ends] = self.tokenizer.pad_token_id
         inputs["attention_mask"] = (places < ends).long()
         rows, columns = answered.nonzero(as_tuple=True)
         columns = columns - 1  # a token is told by what is before it
         if not self._takes_positions:
-            return self.model(**inputs).logits[rows, columns], rows
+            return self.model(**inputs).logits[rows, columns]
         kept, columns = columns.unique(return_inverse=True)
-        return self.model(**inputs, logits_to_keep=kept).logits[rows, columns], rows
+        return self.model(**inputs, logits_to_keep=kept).logits[rows, columns]
 
-    def _encoded(self, inputs: dict, answers: list[list[int]], targets: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits (tokens, vocabulary) and rows (tokens,) where a decoder writes the answers."""
-        labels = pad_sequence([torch.tensor(a or [-100]) for a in answers], True, -100).to(self.device)
-        rows, columns = (labels != -100).nonzero(as_tuple=True)
-        return self.model(**inputs, labels=labels).logits[rows, columns], rows
+    def _encoded(self, inputs: dict, answers: list[list[int]]) -> Tensor:
+        """Logits (tokens, vocabulary) where a decoder writes the answers."""
+        labels = pad_sequence([torch.tensor(a or [_NONE]) for a in answers], True, _NONE).to(self.device)
+        return self.model(**inputs, labels=labels).logits[labels != _NONE]
 
     def _plain(self, text: str) -> str:
         """A text without what the tokenizer takes for more than text, such as the place of a picture."""

@@ -1,6 +1,8 @@
 """Vision-language models of six families, against plain float64 references, one picture at a time."""
 
+import json
 import math
+import shutil
 
 import pytest
 import torch
@@ -160,8 +162,11 @@ def test_rewards_share_a_model_and_say_what_they_depend_on(folder):
     assert torch.equal(scores["echo"], vqa.model.likelihood(images, instructions, prompts))
     other = load_reward("vqa", path, "cpu", template="is there {prompt}?")
     half = load_reward("vqa", path, "cpu", "bf16")
-    again = load_reward("vqa", path, "cpu")
-    assert len({r.fingerprint for r in (vqa, echo, other, half)}) == 4 and again.fingerprint == vqa.fingerprint
+    again = load_reward("vqa", shutil.copytree(path, folder / "copy"), "cpu")
+    config = json.loads((path / "config.json").read_text())
+    (path / "config.json").write_text(json.dumps(config | {"vision_feature_layer": -1}))
+    last = load_reward("vqa", path, "cpu")
+    assert len({r.fingerprint for r in (vqa, echo, other, half, last)}) == 5 and again.fingerprint == vqa.fingerprint
     torch.testing.assert_close(half(prompts, images).log(), scores["vqa"].log(), rtol=0, atol=0.2)
     with pytest.raises(ValueError, match=r"has no \{prompt\}"):
         load_reward("vqa", path, "cpu", template="is there?")
