@@ -6,7 +6,8 @@ their files as they came.
 
 import asyncio
 import math
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from threading import Thread
@@ -80,6 +81,23 @@ class Progress:
 
     def __init__(self):
         self.asked = self.drawn = 0
+
+    @contextmanager
+    def expecting(self, count: int) -> Iterator[Callable[[], None]]:
+        """Count so many as asked for meanwhile; what it gives is called for each that is drawn."""
+        done = 0
+
+        def drawn() -> None:
+            nonlocal done
+            done += 1
+            self.drawn += 1
+
+        self.asked += count
+        try:
+            yield drawn
+        finally:
+            self.asked -= count
+            self.drawn -= done
 
 
 def is_remote(settings: ServeSettings) -> bool:

@@ -8,14 +8,15 @@ import secrets
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 from PIL import Image
 
 from neuroprompt.completions import check_prompt
 from neuroprompt.prompts import split_negative
 from neuroprompt.server.errors import Problem, refusing
-from neuroprompt.server.generators import Describe, Draw, Drawn
+from neuroprompt.server.gating import admit_gate, gate_all
+from neuroprompt.server.generators import Describe, Draw
 from neuroprompt.server.rewriting import admit, rewrite
 from neuroprompt.server.safety import refused
 from neuroprompt.server.workers import Workers
@@ -39,6 +40,8 @@ class Order:
         asking: Fields of `work.Asking`: which policy rewrites, and how.
         fallback: Whether the operator's fallback will do where there is no policy to rewrite it.
         original: What the prompt was rewritten from, if it was before; the file says it.
+        if_better: The pictures, of each of the two at most, that decide whether the rewrite is drawn or the prompt; 0
+            for no such decision.
     """
 
     prompt: str
@@ -51,6 +54,14 @@ class Order:
     asking: Mapping[str, Any] = field(default_factory=dict)
     fallback: bool = True
     original: str | None = None
+    if_better: int = 0
+
+
+class Wording(NamedTuple):
+    """What is drawn, and of `Order.if_better` the verdict (`Verdict.facts`)."""
+
+    text: str
+    if_better: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -83,8 +94,8 @@ class Picture:
         return str(self.opened.info.get("parameters", self.text))
 
 
-async def drawn(workers: Workers, order: Order) -> AsyncIterator[str | Picture]:
-    """The prompt that is drawn, as soon as it is known; then each picture, in the order of the seeds.
+async def drawn(workers: Workers, order: Order) -> AsyncIterator[Wording | Picture]:
+    """What is drawn, as soon as it is known; then each picture, in the order of the seeds.
 
     Raises:
         Problem: Nothing draws here, or it is down; it is more than the operator allows, or what he does not let
@@ -93,35 +104,31 @@ async def drawn(workers: Workers, order: Order) -> AsyncIterator[str | Picture]:
     prompt, negative = split_negative(order.prompt)
     order = replace(order, prompt=prompt)
     await _check(workers, order)
-    text = prompt
+    settings = tuple(sorted((name, value) for name, value in order.settings.items() if value is not None))
+    text, verdict = prompt, None
     if order.enhance:
         decoding = {**order.decoding, "negative": negative}
-        ((made,),) = await rewrite(
-            workers, [prompt], order.wish, decoding, fallback=order.fallback, asking=order.asking
-        )
-        text, negative = made["text"], made["negative"]
-    yield text
+        results = await rewrite(workers, [prompt], order.wish, decoding, fallback=order.fallback, asking=order.asking)
+        if order.if_better:
+            results = await gate_all(workers, results, order.if_better, order.wish, settings)
+        ((made,),) = results
+        text, negative, verdict = made["text"], made["negative"], made.get("if_better")
+    yield Wording(text, verdict)
     seed = secrets.randbelow(SEEDS - order.count) if order.seed is None else order.seed
-    settings = tuple(sorted((name, value) for name, value in order.settings.items() if value is not None))
     original = order.original or prompt
     asked = [
-        asyncio.ensure_future(workers.ask("generator", Draw(original, text, seed + i, settings, negative)))
+        asyncio.ensure_future(workers.draw(Draw(original, text, seed + i, settings, negative)))
         for i in range(order.count)
     ]
-    progress = workers.progress
-    progress.asked += order.count
-    done = 0
-    try:
-        for i, answer in enumerate(asked):
-            picture = await _checked(workers, await answer, text, seed + i)
-            done += 1
-            progress.drawn += 1
-            yield picture
-    finally:
-        progress.asked -= order.count
-        progress.drawn -= done
-        for answer in asked:
-            answer.cancel()
+    with workers.progress.expecting(order.count) as count_one:
+        try:
+            for i, answer in enumerate(asked):
+                file, flagged = await answer
+                count_one()
+                yield Picture(text, seed + i, file, flagged)
+        finally:
+            for answer in asked:
+                answer.cancel()
 
 
 def sendable(picture: Picture) -> Picture:
@@ -154,6 +161,8 @@ async def _check(workers: Workers, order: Order) -> None:
         await describe(workers)  # which says why, and when to come again
     admit(workers, [order.prompt], order.wish, order.decoding, order.asking)
     admit(workers, [order.original or order.prompt])
+    if order.if_better and order.enhance:
+        admit_gate(workers, order.if_better, 1, order.count)
     with refusing():
         check_prompt(order.prompt)
         check_prompt(order.original or order.prompt)
@@ -162,11 +171,3 @@ async def _check(workers: Workers, order: Order) -> None:
         for what, (count, most) in counts.items():
             if count > most:
                 raise ValueError(f"{count:,} {what} are too many: at most {most:,}")
-
-
-async def _checked(workers: Workers, made: Drawn, text: str, seed: int) -> Picture:
-    picture = Picture(text, seed, made.file, made.flagged)
-    if workers.safety.pictures and not picture.flagged:
-        flagged = await asyncio.to_thread(lambda: workers.safety.pictures.flags(picture.opened))
-        return Picture(text, seed, made.file, flagged)
-    return picture

@@ -1,13 +1,19 @@
-"""What judges pictures, as a part of `Workers`: files for a prompt by all rewards, and batches of tensors by one."""
+"""What judges pictures, as a part of `Workers`: files for a prompt by all rewards, rewrites by what their pictures
+scored, and batches of tensors by one reward."""
 
-from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from neuroprompt.completions import check_prompt
 from neuroprompt.server.errors import Problem, refusal, refuse_excess
 from neuroprompt.server.generators import Describe
 from neuroprompt.server.settings import RewardServerSettings, ServeSettings
+
+if TYPE_CHECKING:
+    from neuroprompt.gate import Gate
+    from neuroprompt.rewards import RewardSet
 
 
 @dataclass(frozen=True)
@@ -16,13 +22,52 @@ class Judging:
 
     Attributes:
         picture: A file, as bytes.
+        text: What was drawn, for rewards that read it; None is the prompt.
 
     Answer:
-        dict[str, float]: The score of each reward.
+        `Judged`.
     """
 
     prompt: str
     picture: bytes
+    text: str | None = None
+    group: Hashable = None
+    size: int = 1
+
+
+class Judged(NamedTuple):
+    """What is said of a picture.
+
+    Attributes:
+        scores: Of each reward.
+        answers: By the name of each reward that asks questions, ``question``, wanted ``answer`` and soft ``score`` of
+            each.
+    """
+
+    scores: dict[str, float]
+    answers: dict[str, list[dict[str, Any]]]
+
+
+@dataclass(frozen=True)
+class Weighing:
+    """A rewrite on trial (`gate.Trial`), and what its pictures scored so far.
+
+    Attributes:
+        made: The variant, as `rewriting.rewrite` gives it.
+        wish: Fields of `Constraints` that it was made for.
+        pictures: How many may be drawn of each of the two, with the same negative prompt.
+        scores, flagged: Of each pair so far: the rewrite's, and the plain prompt's.
+
+    Answer:
+        list[int]: The seeds of the pairs that are due. Or dict: the variant after the verdict (`gate.kept`), which
+        stands in it as ``if_better`` (`Verdict.facts`).
+    """
+
+    made: Mapping[str, Any]
+    wish: Mapping[str, Any]
+    pictures: int
+    scores: Sequence[tuple[Mapping[str, float], ...]] = ()
+    flagged: Sequence[tuple[bool, ...]] = ()
     group: Hashable = None
     size: int = 1
 
@@ -63,9 +108,17 @@ def rewards(settings: ServeSettings | RewardServerSettings) -> Callable[[Sequenc
         for name, own in ((component.reward.name, component.reward) for component in judge.components)
     }
 
-    def judged(asked: Judging) -> Any:
+    weighed = _weighing(judge)
+
+    def judged(asked: Judging) -> Judged:
         check_prompt(asked.prompt)
-        return judge.score_picture(asked.prompt, decode_image(asked.picture))
+        answers: dict[str, Any] = {}
+        scores = judge.score_picture(asked.prompt, decode_image(asked.picture), answers, asked.text)
+        said = {
+            name: [{"question": question.text, "answer": question.answer, "score": score} for question, score in own]
+            for name, (own,) in answers.items()
+        }
+        return Judged(scores, said)
 
     def scored(asked: Scoring) -> Any:
         if asked.reward not in sets:
@@ -89,10 +142,45 @@ def rewards(settings: ServeSettings | RewardServerSettings) -> Callable[[Sequenc
         try:
             if isinstance(asked, Describe):
                 return [{"name": name, **description} for name, description in said.items()]
-            return scored(asked) if isinstance(asked, Scoring) else judged(asked)
+            does = {Scoring: scored, Weighing: weighed, Judging: judged}[type(asked)]
+            return does(asked)
         except Problem as problem:
             return problem
         except ValueError as error:
             return refusal(error)
 
     return lambda batch: [answer(asked) for asked in batch]
+
+
+def _weighing(judge: "RewardSet") -> Callable[[Weighing], Any]:
+    """What answers `Weighing`."""
+
+    @lru_cache
+    def gate_of(pictures: int, seed: int) -> "Gate":
+        from neuroprompt.gate import Gate
+        from neuroprompt.scoring import PromptReward
+
+        return Gate(PromptReward(None, judge, seed=seed), pictures=pictures)  # the front has them drawn
+
+    def weighed(asked: Weighing) -> Any:
+        import numpy as np
+
+        from neuroprompt.decoding import Constraints
+        from neuroprompt.enhancer import EnhancedPrompt, Modifier
+        from neuroprompt.gate import kept
+
+        made = asked.made
+        trial = gate_of(asked.pictures, made["seed"]).trial(made["original"], made["text"])
+        if asked.scores:
+            names = asked.scores[0][0]
+            scores = {name: np.array([[own[name] for own in pair] for pair in asked.scores]) for name in names}
+            trial.add(scores, np.array(asked.flagged))
+        if not trial.verdict:
+            return trial.due
+        own = {field.name: made[field.name] for field in fields(EnhancedPrompt)}
+        own |= {"modifiers": tuple(Modifier(**modifier) for modifier in made["modifiers"])}
+        left = kept(EnhancedPrompt(**own), trial.verdict, Constraints(**asked.wish)).to_dict()
+        spans = made["kept"] if left["text"] == made["text"] else None
+        return left | {"kept": spans, "if_better": trial.verdict.facts()}
+
+    return weighed

@@ -6,6 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from neuroprompt.families import FAMILIES
 from neuroprompt.modifiers import CATEGORIES
+from neuroprompt.statistics import SequentialTest
 
 Text = Annotated[str, StringConstraints(min_length=1)]
 AnyText = Annotated[str, StringConstraints(min_length=0)]  # `str` alone takes half a character, which JSON can spell
@@ -14,6 +15,15 @@ Phrase = Annotated[Clause | None, Field(description='A phrase of this kind; "a|b
 Category = Literal[CATEGORIES]
 Family = Literal[tuple(FAMILIES)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
+IfBetter = Annotated[
+    int,
+    Field(
+        ge=0,
+        le=SequentialTest.MOST,
+        description="The pictures, of the prompt and of its rewrite each, at most, that decide whether the rewrite "
+        "comes back or the prompt itself, and why: 4, 6, 8 …; 0 takes the rewrite as it is.",
+    ),
+]
 
 
 class Strict(BaseModel):
@@ -87,6 +97,7 @@ class EnhanceRequest(Wish, DecodingSettings, Asking):
 
     prompts: Text | Annotated[list[Text], Field(min_length=1)]
     seeds: list[Seed] | None = Field(None, description="One for each prompt, in the place of `seed`.")
+    if_better: IfBetter = 0
 
 
 class EnhanceAnswer(BaseModel):
@@ -94,7 +105,7 @@ class EnhanceAnswer(BaseModel):
 
     results: list[list[dict[str, Any]]] = Field(
         description="Each is `EnhancedPrompt.to_dict()`; and `kept`, of a policy that retells: [start, end] of each "
-        "part of `text` that is the prompt's, or null."
+        "part of `text` that is the prompt's, or null; and, where it was asked for, `if_better`, the verdict."
     )
 
 
@@ -138,10 +149,31 @@ class ScoreRequest(Strict):
     pictures: list[Text] = Field(min_length=1, description="PNG, JPEG or WebP files in base64.")
 
 
+class Verdict(BaseModel):
+    """What pictures said of a rewrite."""
+
+    accepted: bool
+    reason: str = Field(description="One line.")
+    gains: dict[str, dict[str, float | None]] = Field(
+        description="Of each reward, and of what they come to together (`reward`): `mean` and standard `error` of the "
+        "rewrite's pictures over the prompt's."
+    )
+    pictures: int = Field(description="How many were drawn of each of the two.")
+
+
+class Atom(BaseModel):
+    """A question about a picture."""
+
+    question: str
+    answer: str = Field(description="The one that is wanted.")
+    score: float = Field(description="Its probability; 0 where a question that this one hangs on went wrong.")
+
+
 class ScoreAnswer(BaseModel):
     """What each reward makes of each picture, in order."""
 
     results: list[dict[str, float]]
+    answers: list[dict[str, list[Atom]]] = Field(description="Of each reward that asks questions, such as `atoms`.")
 
 
 class ModifierEntry(BaseModel):

@@ -11,17 +11,20 @@ part is being loaded, requests wait; where it could not be loaded they get 503 a
 """
 
 import asyncio
+import io
 import os
 import pickle
 import signal
 import sys
-from collections.abc import Iterable
+from collections.abc import Awaitable, Iterable
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from PIL import Image
 
 from neuroprompt.server.batching import Job, Queue, Request
 from neuroprompt.server.errors import Problem
-from neuroprompt.server.generators import Progress, RemotePart, drawing_config, is_remote
+from neuroprompt.server.generators import Draw, Drawn, Progress, RemotePart, drawing_config, is_remote
 from neuroprompt.server.safety import Safety
 from neuroprompt.server.settings import ServerSettings, ServeSettings
 from neuroprompt.terminal import say
@@ -31,6 +34,7 @@ if TYPE_CHECKING:
 
     from neuroprompt.server.metrics import Metrics
 
+_T = TypeVar("_T")
 LONGEST_PAUSE = 60
 """Seconds between two attempts to load a part, at most."""
 
@@ -68,12 +72,25 @@ class Workers:
 
     async def ask_all(self, part: str, requests: Iterable[Request]) -> list[Any]:
         """The answers, in order. Where one has none, or whoever asked is gone, the others are dropped."""
-        asked = [asyncio.ensure_future(self.ask(part, request)) for request in requests]
-        try:
-            return await asyncio.gather(*asked)
-        finally:
-            for one in asked:
-                one.cancel()
+        return await together(self.ask(part, request) for request in requests)
+
+    async def draw(self, wanted: Draw) -> Drawn:
+        """A picture; one that the operator does not let through is flagged, too. Raises what `ask` does."""
+        made = await self.ask("generator", wanted)
+        check = self.safety.pictures
+        if made.flagged or not check:
+            return made
+        return Drawn(made.file, await asyncio.to_thread(lambda: check.flags(Image.open(io.BytesIO(made.file)))))
+
+
+async def together(wanted: Iterable[Awaitable[_T]]) -> list[_T]:
+    """What each gives, in order. Where one fails, or whoever waits is gone, the others are cancelled."""
+    begun = [asyncio.ensure_future(one) for one in wanted]
+    try:
+        return await asyncio.gather(*begun)
+    finally:
+        for one in begun:
+            one.cancel()
 
 
 class Part:

@@ -14,9 +14,9 @@ from pydantic import BaseModel, Field
 
 from neuroprompt.image_files import SAMPLERS, encode_png
 from neuroprompt.server.errors import DIALECTS, Problem
-from neuroprompt.server.pictures import Order, Picture, describe, drawn
+from neuroprompt.server.pictures import Order, describe, drawn
 from neuroprompt.server.rewriting import admit
-from neuroprompt.server.schemas import AnyText
+from neuroprompt.server.schemas import AnyText, IfBetter
 
 PREFIX = "/sdapi/v1"
 
@@ -45,6 +45,7 @@ class Txt2ImgRequest(BaseModel):
     n_iter: int | None = Field(1, ge=1, le=1000)
     send_images: bool | None = True
     enhance: bool = Field(True, description="Rewrite the prompt first; A1111 has no such field.")
+    if_better: IfBetter = 0
 
 
 class Txt2ImgAnswer(BaseModel):
@@ -71,14 +72,14 @@ async def txt2img(request: Request, asked: Txt2ImgRequest) -> Txt2ImgAnswer:
     }
     count = (asked.batch_size or 1) * (asked.n_iter or 1)
     seed = None if asked.seed in (None, -1) else asked.seed
-    order = Order(asked.prompt, count, seed, settings, asked.enhance)
-    pictures = [made async for made in drawn(workers, order) if isinstance(made, Picture)]
+    order = Order(asked.prompt, count, seed, settings, asked.enhance, if_better=asked.if_better)
+    wording, *pictures = [made async for made in drawn(workers, order)]
     blank = settings["size"] or own["size"] or (512, 512)
     images = [encode_png(Image.new("RGB", blank)) if picture.flagged else picture.file for picture in pictures]
     said = [_WITHHELD if picture.flagged else picture.infotext for picture in pictures]
     width, height = Image.open(io.BytesIO(images[0])).size
     info = {
-        "prompt": pictures[0].text,
+        "prompt": wording.text,
         "original_prompt": asked.prompt,
         "all_prompts": [picture.text for picture in pictures],
         "negative_prompt": settings["negative"] or "",
@@ -94,7 +95,7 @@ async def txt2img(request: Request, asked: Txt2ImgRequest) -> Txt2ImgAnswer:
         "sd_model_name": generator["name"],
         "sd_model_hash": generator["fingerprint"][:10],
         "infotexts": said,
-    }
+    } | ({"if_better": wording.if_better} if wording.if_better else {})
     sent = images if asked.send_images is not False else []
     return Txt2ImgAnswer(
         images=[base64.b64encode(image).decode() for image in sent],

@@ -5,6 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request
 
 from neuroprompt.modifiers import CATEGORIES, suggestions
+from neuroprompt.server.gating import admit_gate, gate_all
 from neuroprompt.server.rewriting import rewrite
 from neuroprompt.server.schemas import (
     Asking,
@@ -29,7 +30,11 @@ async def enhance(request: Request, asked: EnhanceRequest) -> EnhanceAnswer:
         for part in (Wish, DecodingSettings, Asking)
     )
     workers = request.app.state.workers
+    if asked.if_better:
+        admit_gate(workers, asked.if_better, len(prompts) * asked.num_return_sequences)
     results = await rewrite(workers, prompts, wish, decoding, asked.seeds, asking=asking)
+    if asked.if_better:
+        results = await gate_all(workers, results, asked.if_better, wish)
     return EnhanceAnswer(results=results)
 
 

@@ -12,8 +12,8 @@ from pydantic import BaseModel, Field
 
 from neuroprompt.images.config import shown_size
 from neuroprompt.server.errors import Problem, fault
-from neuroprompt.server.pictures import Order, Picture, describe, drawn, sendable
-from neuroprompt.server.schemas import Drawing, Text
+from neuroprompt.server.pictures import Order, Picture, Wording, describe, drawn, sendable
+from neuroprompt.server.schemas import Drawing, IfBetter, Text, Verdict
 from neuroprompt.server.workers import Workers
 
 router = APIRouter(prefix="/v1", tags=["pictures"])
@@ -27,6 +27,7 @@ class ImagesRequest(Drawing):
     response_format: Literal["b64_json", "url"] | None = Field(None, description="A url is a data: URL.")
     stream: bool | None = Field(None, description="Send events: the rewrite, then each picture. As with Accept.")
     enhance: bool = Field(True, description="Rewrite the prompt first.")
+    if_better: IfBetter = 0
     original: Text | None = Field(None, description="What `prompt` was rewritten from, if it was: files say both.")
 
 
@@ -42,6 +43,7 @@ class ImagesAnswer(BaseModel):
     data: list[ImageEntry]
     output_format: str
     size: str
+    if_better: Verdict | None = None
 
 
 @router.post(
@@ -56,18 +58,20 @@ async def generate(request: Request, asked: ImagesRequest) -> ImagesAnswer:
         asked.settings,
         asked.enhance,
         original=asked.original,
+        if_better=asked.if_better,
         **asked.rewriting,
     )
     making = drawn(request.app.state.workers, order)
     if asked.stream or "text/event-stream" in request.headers.get("accept", ""):
-        text = await anext(making)  # what is wrong with the request is said as ever
-        return StreamingResponse(_events(text, making, order.count), media_type="text/event-stream")
-    pictures = [sendable(made) async for made in making if isinstance(made, Picture)]
+        wording = await anext(making)  # what is wrong with the request is said as ever
+        return StreamingResponse(_events(wording, making, order.count), media_type="text/event-stream")
+    wording, *pictures = [made if isinstance(made, Wording) else sendable(made) async for made in making]
     return ImagesAnswer(
         created=int(time.time()),
         data=[_entry(picture, asked.response_format == "url") for picture in pictures],
         output_format=_format(pictures[0]),
         size=shown_size(pictures[0].opened.size),
+        if_better=wording.if_better,
     )
 
 
@@ -92,16 +96,17 @@ async def models(request: Request) -> ModelsAnswer:
     return ModelsAnswer(data=[ModelEntry(id=(await describe(workers))["name"])])
 
 
-async def _events(text: str, making: AsyncIterator[str | Picture], count: int) -> AsyncIterator[str]:
+async def _events(wording: Wording, making: AsyncIterator[Wording | Picture], count: int) -> AsyncIterator[str]:
     """Server-sent events: OpenAI's for a picture that is done, and one for the rewrite before them."""
-    yield _event("image_generation.rewritten", revised_prompt=text, pictures=count)
+    verdict = {"if_better": wording.if_better} if wording.if_better else {}
+    yield _event("image_generation.rewritten", revised_prompt=wording.text, pictures=count, **verdict)
     index = 0
     try:
         async for picture in making:
             yield _event(
                 "image_generation.completed",
                 b64_json=sendable(picture).base64,
-                revised_prompt=text,
+                revised_prompt=wording.text,
                 seed=picture.seed,
                 index=index,
                 pictures=count,

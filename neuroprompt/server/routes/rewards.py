@@ -53,7 +53,8 @@ async def score(request: Request, asked: ScoreRequest) -> ScoreAnswer:
     except (binascii.Error, ValueError):
         raise refusal(ValueError("pictures: this is no base64")) from None
     judged = [Judging(asked.prompt, picture) for picture in pictures]
-    return ScoreAnswer(results=await request.app.state.workers.ask_all("rewards", judged))
+    made = await request.app.state.workers.ask_all("rewards", judged)
+    return ScoreAnswer(results=[one.scores for one in made], answers=[one.answers for one in made])
 
 
 @router.get("/rewards")

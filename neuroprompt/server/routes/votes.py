@@ -15,7 +15,7 @@ from neuroprompt.image_files import decode_image, encode_png
 from neuroprompt.prompts import split_negative
 from neuroprompt.server.errors import Problem
 from neuroprompt.server.generators import Describe
-from neuroprompt.server.pictures import SEEDS, Order, Picture, describe, drawn, sendable
+from neuroprompt.server.pictures import SEEDS, Order, Picture, Wording, describe, drawn, sendable
 from neuroprompt.server.schemas import Drawing, Strict, Text
 from neuroprompt.server.votes import Choice, Duel, Side, Votes
 
@@ -59,7 +59,7 @@ async def duel(request: Request, asked: DuelRequest) -> DuelAnswer:
     seed = secrets.randbelow(SEEDS) if asked.seed is None else asked.seed
     order = Order(asked.prompt, 1, seed, asked.settings, fallback=False, **asked.rewriting)
     making = drawn(workers, order)
-    text = await anext(making)
+    text, _ = await anext(making)
     if text == split_negative(asked.prompt)[0]:
         raise Problem(422, "the rewrite of this prompt is the prompt itself: there is nothing to compare", "no_rewrite")
     pictures = await asyncio.gather(_bare(drawn(workers, replace(order, enhance=False))), _bare(making))
@@ -101,7 +101,7 @@ def _votes(request: Request) -> Votes:
     return votes
 
 
-async def _bare(making: AsyncIterator[str | Picture]) -> str:
+async def _bare(making: AsyncIterator[Wording | Picture]) -> str:
     """The picture that comes, as a PNG that says nothing of itself: its file had the prompt in it."""
     (picture,) = [made async for made in making if isinstance(made, Picture)]
     return await asyncio.to_thread(_encoded, sendable(picture).file)
