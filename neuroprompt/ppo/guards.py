@@ -37,7 +37,7 @@ class Parting(NamedTuple):
         tau, p: Kendall's τ of the judge against time, and how likely a τ as low is without a trend.
         reward_tau: Kendall's τ of the reward.
         window: Over so many iterations.
-        since: The step of the first of them.
+        peak: The step at the end of that one of them whose completions the judge liked best.
     """
 
     judge: str
@@ -45,7 +45,7 @@ class Parting(NamedTuple):
     p: float
     reward_tau: float
     window: int
-    since: int
+    peak: int
 
     def __str__(self) -> str:
         return (
@@ -75,20 +75,23 @@ def parting(log_history: Sequence[Mapping], window: int, looks: int) -> Parting 
         if len(rows) < window:
             continue
         fall = kendalltau(range(window), [row[judge] for row in rows], alternative="less")
+        if not fall.pvalue * looks * len(judges) <= LEVEL:  # NaN of a judge that is constant
+            continue
         rise = kendalltau(range(window), [row["reward"] for row in rows])
-        if fall.pvalue * looks * len(judges) <= LEVEL and rise.statistic > 0:  # neither with NaN, of what is constant
-            name, step = judge.removeprefix(JUDGE), rows[0]["step"]
-            found.append(Parting(name, float(fall.statistic), float(fall.pvalue), float(rise.statistic), window, step))
+        if rise.statistic > 0:
+            peak = max(rows, key=lambda row: (row[judge], row["step"]))["step"]
+            numbers = float(fall.statistic), float(fall.pvalue), float(rise.statistic)
+            found.append(Parting(judge.removeprefix(JUDGE), *numbers, window, peak))
     return min(found, key=lambda parted: parted.p, default=None)
 
 
 class GuardedTrainer(RunTrainer):
     """A base for trainers that learn from rewards, whose arguments are `Iterations`: it watches the judges.
 
-    With `stop_on_overoptimization` a run ends where one parts from the reward, and its model is then that of the last
-    checkpoint from before the window in which the judge fell: in none of the windows up to there did it. So that there
-    is one, the run begins with a checkpoint, and `save_total_limit` leaves those alone that may be gone back to. A run
-    that is taken up after it has stopped so is at its end.
+    With `stop_on_overoptimization` a run ends where one parts from the reward. Its model is then that of the last
+    checkpoint from before the judge's highest iteration in the window in which it fell: up to there the reward rose and
+    the judge did not mind. So that there is one, the run begins with a checkpoint, and `save_total_limit` leaves those
+    alone that may be gone back to. A run that is taken up after it has stopped so is at its end.
 
     Attributes:
         stopped: Why the run stops itself, for another reason.
@@ -123,13 +126,13 @@ class GuardedTrainer(RunTrainer):
 
     def _go_back(self, parted: Parting) -> TrainingStopped:
         """Load the checkpoint that is kept, and say so."""
-        earlier = [folder for step, folder in checkpoints(self.args.output_dir).items() if step < parted.since]
+        earlier = [folder for step, folder in checkpoints(self.args.output_dir).items() if step < parted.peak]
         if not earlier:
             return TrainingStopped(f"{parted}; no checkpoint from before is left to go back to")
         self.state.best_model_checkpoint = str(earlier[-1])
         self._load_best_model()
         return TrainingStopped(
-            f"{parted}. {self.args.output_dir} holds the policy of {earlier[-1].name}, from before. Hold the policy "
+            f"{parted}. {self.args.output_dir} holds the policy of {earlier[-1].name}, from before that. Hold it "
             "closer (kl_coef; GRPO: beta), cap rewards at the plain prompt's (@plain), or reward what the judge sees. "
             "Resumed, the run stays stopped, unless with --stop_on_overoptimization false",
             earlier[-1],
