@@ -233,13 +233,10 @@ def measure(
     texts: Sequence[str],
     negative: str | None = None,
     on_image: "Callable[[int, int, Tensor], None] | None" = None,
-) -> tuple[dict[str, list[list[float | None]]], list[list[bool]]]:
+) -> "Pictures":
     """Draw each text with its original's seeds, all with one negative prompt, and score the pictures.
 
     `on_image` gets each picture, (3, height, width), with the places of its text and its seed.
-
-    Returns:
-        By each reward the raw scores, None where one is not finite; and which pictures are flagged. (texts, seeds)
     """
     k = reward.images_per_prompt
     measured = reward.measure(
@@ -254,11 +251,28 @@ def measure(
     def by_text(values: list) -> list[list]:
         return [values[i : i + k] for i in range(0, len(values), k)]
 
-    scores = {
-        name: by_text([value if math.isfinite(value) else None for value in raw.tolist()])
-        for name, raw in measured.scores.items()
-    }
-    return scores, by_text(measured.flagged.tolist())
+    def finite(values: Iterable[float]) -> list[float | None]:
+        return [value if math.isfinite(value) else None for value in values]
+
+    return Pictures(
+        {name: by_text(finite(raw.tolist())) for name, raw in measured.scores.items()},
+        by_text(measured.flagged.tolist()),
+        {name: by_text([finite(soft) for soft in own]) for name, own in measured.answers.items()},
+    )
+
+
+class Pictures(NamedTuple):
+    """What is known of pictures, as records have it: (texts, seeds), and None for a number that is not finite.
+
+    Attributes:
+        scores: The raw scores, by reward.
+        flagged: Whether the safety checker flagged the picture.
+        answers: The soft scores of the prompt's questions, by each reward that asks some. (texts, seeds, questions)
+    """
+
+    scores: dict[str, list[list[float | None]]]
+    flagged: list[list[bool]]
+    answers: dict[str, list[list[list[float | None]]]]
 
 
 # --- settings ----------------------------------------------------------------------------------------------------

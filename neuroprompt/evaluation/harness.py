@@ -6,7 +6,8 @@ The folder gets
 
 - ``settings.json``: what the numbers depend on. A folder takes up its own evaluation and no other.
 - ``records.jsonl``: a line for each prompt and method, as they are made: the rewritten text, and of each seed the raw
-  score by every reward and whether the picture was flagged.
+  score by every reward and whether the picture was flagged; where a reward asks questions about the prompts, their
+  soft scores, and ``questions.json`` has the questions.
 - ``results.json``, ``results.csv`` (a row for each prompt and method), ``table.md``, ``report.html``, and the
   pictures that it shows: ``examples.png`` and for each method ``examples-….png`` (see `examples.draw_examples`).
 
@@ -26,6 +27,7 @@ from typing import Any
 from torch import Tensor
 
 from neuroprompt.decoding import Constraints, check
+from neuroprompt.evaluation.atoms import QUESTIONS
 from neuroprompt.evaluation.examples import draw_examples
 from neuroprompt.evaluation.exports import FOLDER, Export
 from neuroprompt.evaluation.methods import Method
@@ -44,6 +46,8 @@ from neuroprompt.experiments import (
 from neuroprompt.files import BusyError, sole_writer
 from neuroprompt.image_files import PictureInfo
 from neuroprompt.prompts import Window, count_clip_tokens
+from neuroprompt.questions import Question, write_questions
+from neuroprompt.rewards.atoms import Atoms
 from neuroprompt.rewards.encoders import EmbeddingReward
 from neuroprompt.scoring import PromptReward
 
@@ -100,15 +104,19 @@ def evaluate(
     # Files whose lines belong to the prompts' places are read whole; a wrong number comes out before anything is drawn.
     written = {method.name: method.rewrite(prompts) for method in methods if method.whole}
     negatives = {method.name: method.negative(reward.generator) for method in methods}
+    asked = _questions(reward, prompts)
     settings = {
         "prompts": prompt_settings(prompts),
         "methods": {method.name: {**method.settings, **_negative(negatives[method.name])} for method in methods},
         **reward.settings(),
         "chunk_size": chunk_size,
         **({"export": export.name} if export else {}),
+        **({"questions": prompt_settings([*map(repr, asked.values())])} if asked else {}),
     }
     exported = Export.folders(negatives, folder / FOLDER) if export else {}
     check_settings(folder, settings, "evaluation")
+    if asked:
+        write_questions(folder / QUESTIONS, asked)
     experiment = Experiment(folder, units(settings))
     wish = next((method.constraints for method in methods if method.constraints), None)
 
@@ -169,7 +177,7 @@ def _measure(
     """A record for each prompt: its rewrite, drawn and scored."""
     if len(texts) != len(chunk) or not all(isinstance(text, str) and text.strip() for text in texts):
         raise ValueError(f"a method made {len(texts)} prompts of {len(chunk)}, or an empty one: one for each is wanted")
-    scores, flagged = measure(reward, chunk, texts, negative, on_image)
+    scores, flagged, answers = measure(reward, chunk, texts, negative, on_image)
     window = Window.of(reward.window)
     for i, (prompt, text) in enumerate(zip(chunk, texts, strict=True)):
         yield {
@@ -177,11 +185,18 @@ def _measure(
             "text": text,
             "scores": {name: raw[i] for name, raw in scores.items()},
             "flagged": flagged[i],
+            **({"answers": {name: soft[i] for name, soft in answers.items()}} if answers else {}),
             "clip_tokens": count_clip_tokens(text),
             **({} if window == Window() else {"too_long": not window.holds(text)}),
             "satisfied": bool(check(text, wish)) if wish else None,
             **_negative(negative),
         }
+
+
+def _questions(reward: PromptReward, prompts: Sequence[str]) -> dict[str, tuple[Question, ...]]:
+    """What is asked about each prompt; nothing where no reward asks."""
+    asks = next((c.reward for c in reward.rewards.components if isinstance(c.reward, Atoms)), None)
+    return {prompt: asks.questions(prompt) for prompt in prompts} if asks else {}
 
 
 def _negative(negative: str | None) -> dict[str, str]:

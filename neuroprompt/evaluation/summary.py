@@ -14,10 +14,12 @@ import numpy as np
 from torch import Tensor
 
 from neuroprompt.decoding import Constraints, check
+from neuroprompt.evaluation.atoms import QUESTIONS, against_plain, atom_tables, lost_and_gained, read_answers
 from neuroprompt.experiments import REWARD, Experiment, read_settings, results_head
 from neuroprompt.judge import Faults, faults
 from neuroprompt.pages.tables import Table, format_interval
 from neuroprompt.prompts import CLIP_WINDOW
+from neuroprompt.questions import Question, read_questions
 from neuroprompt.scoring import combined, known_mean, read_terms
 from neuroprompt.statistics import FEWEST, bootstrap, compare
 from neuroprompt.terminal import counted
@@ -45,7 +47,8 @@ def summarise(
           plain prompt's words that are still there; ``faults``: share of prompts in which the rewrite has each of
           `judge.Faults`; ``distinct_1`` and ``distinct_2`` (Li et al. 2016): different words
           and pairs of words per word and pair that was added; ``distinct_tails``: different additions per addition;
-          ``spread``: mean cosine distance between the embeddings of two prompts' rewrites.
+          ``spread``: mean cosine distance between the embeddings of two prompts' rewrites; ``atoms``: for each reward
+          that asks questions what is lost and gained against ``plain`` (see `atoms.against_plain`), None without.
         - ``references``: for each of these methods, what ``against`` is for the first, by method.
         - ``latency``: seconds of rewriting per prompt; all that two runs may differ in.
 
@@ -54,6 +57,7 @@ def summarise(
     """
     settings = read_settings(folder, "evaluation")
     data = {name: _MethodData(settings, embed is not None) for name in settings["methods"]}
+    asked, questions = _asked(folder), {}
     pending: list[dict] = []
     wishes = _wishes(settings)
 
@@ -68,6 +72,7 @@ def summarise(
         if pending and (record["method"] != pending[0]["method"] or len(pending) == settings["chunk_size"]):
             embed_pending()
         data[record["method"]].add(record | {"faults": _faults(record, wishes)})
+        questions[record["index"]] = asked.get(record["original"].strip(), ())
         pending.append(record)
     embed_pending()
     values = {name: own.values(data.get("plain"), settings) for name, own in data.items()}
@@ -76,7 +81,9 @@ def summarise(
         "prompts": settings["prompts"]["count"],
         "baseline": first,
         "methods": {
-            name: _summary(own, values[name], values[first] if name != first else None) for name, own in data.items()
+            name: _summary(own, values[name], values[first] if name != first else None)
+            | {"atoms": _atoms(own, data.get("plain"), questions)}
+            for name, own in data.items()
         },
         "references": {
             reference: {name: _against(own, values[reference]) for name, own in values.items() if name != reference}
@@ -101,15 +108,23 @@ def csv_rows(results: Mapping, folder: str | Path) -> Iterator[list]:
     """The columns' names, and a row for each prompt and method: texts, and means over the seeds."""
     scores, wishes = list(results["settings"]["rewards"]), _wishes(results["settings"])
     differences = {name: dict(map(tuple, method["ranked"])) for name, method in results["methods"].items()}
+    asked, plain = _asked(folder), {}
+    if asked:
+        plain = {record["index"]: _answers(record) for record in read_records(folder) if record["method"] == "plain"}
     head = ["index", "original", "method", "text", "clip_tokens", "satisfied"]
-    yield [*head, *Faults._fields, "flagged", *scores, "reward_difference"]
+    atoms = ["atoms_lost", "atoms_gained"] if plain else []
+    yield [*head, *Faults._fields, "flagged", *scores, "reward_difference", *atoms]
     for record in read_records(folder):
         flagged = np.array(record["flagged"])
         raw = np.array([record["scores"][name] for name in scores], np.float64)  # (rewards, seeds); None becomes NaN
         means = ["" if np.isnan(mean) else mean.item() for mean in known_mean(np.where(flagged, np.nan, raw))]
         found = ["; ".join(map(_listed, fault)) for fault in _faults(record, wishes).values()]
         row = [record[key] for key in head]
-        yield [*row, *found, int(flagged.sum()), *means, differences[record["method"]].get(record["index"], "")]
+        row += [*found, int(flagged.sum()), *means, differences[record["method"]].get(record["index"], "")]
+        if plain:
+            changes = lost_and_gained(_answers(record), plain[record["index"]], asked[record["original"].strip()])
+            row += [" ".join(texts) for texts in changes]
+        yield row
 
 
 # --- tables ------------------------------------------------------------------------------------------------------
@@ -156,6 +171,7 @@ def tables(results: Mapping) -> list[Table]:
             [[name, *(_cell(method[key], form) for key, _, form in shown)] for name, method in methods.items()],
         ),
         *_fault_table(methods),
+        *atom_tables(methods),
         Table(
             "Latency",
             "Rewriting only, pictures not counted but those of a search.",
@@ -222,6 +238,7 @@ class _MethodData:
         self.bigrams: Counter[tuple[str, str]] = Counter()
         self.tails: Counter[str] = Counter()
         self.faults = Counter(dict.fromkeys(Faults._fields, 0))
+        self.answers: dict[str, dict[int, np.ndarray]] = {}  # by reward and index, each (seeds, questions)
         self.embedding_sum = 0.0 if embedded else None
 
     def add(self, record: Mapping) -> None:
@@ -229,6 +246,8 @@ class _MethodData:
         for name, values in record["scores"].items():
             self.scores[name][i] = np.array(values, np.float64)  # None becomes NaN
         self.flagged[i] = record["flagged"]
+        for name, soft in read_answers(record).items():
+            self.answers.setdefault(name, {})[i] = soft
         self.count += 1
         self.seconds += record["seconds"]
         self.tokens += record["clip_tokens"]
@@ -258,6 +277,25 @@ class _MethodData:
         return {
             REWARD: combined(read_terms(settings), self.scores, self.flagged, *against, settings["flagged_reward"])
         } | own
+
+
+def _asked(folder: str | Path) -> dict[str, tuple[Question, ...]]:
+    """What was asked about each prompt; nothing where no reward asks, or the folder is older."""
+    path = Path(folder, QUESTIONS)
+    return read_questions(path) if path.exists() else {}
+
+
+def _answers(record: Mapping) -> np.ndarray:
+    """The soft scores of the first reward that asks. (seeds, questions)"""
+    return next(iter(read_answers(record).values()))
+
+
+def _atoms(
+    data: "_MethodData", plain: "_MethodData | None", questions: Mapping[int, tuple[Question, ...]]
+) -> dict[str, dict] | None:
+    if plain is None or data is plain or not data.answers:
+        return None
+    return {name: against_plain(own, plain.answers[name], questions) for name, own in data.answers.items()}
 
 
 def _wishes(settings: Mapping) -> dict[str, Constraints]:

@@ -59,7 +59,7 @@ class Atoms:
 
     def questions(self, prompt: str) -> tuple[Question, ...]:
         """What is asked about a prompt."""
-        return tuple(self.known.get(prompt) or rules(prompt))
+        return tuple(self.known.get(prompt.strip()) or rules(prompt))
 
     def __call__(self, prompts: Sequence[str], images: Tensor) -> Tensor:
         """Scores (n,), float32, of pictures (n, 3, H, W) in [0, 1] for a prompt each.

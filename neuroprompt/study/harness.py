@@ -176,7 +176,7 @@ def _measure(prompt: str, design: Design, reward: PromptReward) -> dict:
     """A prompt's record: of each combination, and of each seed, the raw scores; None where it is not drawn."""
     texts = design.texts(prompt, reward.window)
     drawn = [text for text in texts if text is not None]
-    scores, flagged = measure(reward, [prompt] * len(drawn), drawn)
+    scores, flagged, _ = measure(reward, [prompt] * len(drawn), drawn)
 
     def by_combination(rows: list) -> list:
         left = iter(rows)
