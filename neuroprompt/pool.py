@@ -30,7 +30,7 @@ class Member(ABC):
     """A server of a pool, and how it has been doing.
 
     Args:
-        url: Its address, for messages.
+        url: Its address.
         retries: How often in a row it may fail before it is left out.
 
     Attributes:
@@ -134,14 +134,8 @@ class Pool(Generic[_M]):
         """
         with self._lock:
             self._greet([member for member in self.members if member.due])
-            pause = 1.0
-            while not self.alive:
-                rest = until - time.monotonic()
-                if rest <= 0 or all(member.refuses for member in self.members):
-                    raise self._unavailable()
-                time.sleep(min(pause, rest))
-                pause = min(_LONGEST_PAUSE, 2 * pause)
-                self._greet(self.members)
+            if not self.alive:
+                self._wait(until)
 
     def share(self, jobs: Sequence[_Job], ask: Callable[[_M, _Job], _Answer]) -> list[_Answer]:
         """What `ask`, called in threads, answers to each job, in order.
@@ -193,6 +187,20 @@ class Pool(Generic[_M]):
                     raise
         for member in members if self.alive else ():
             member.tell()
+
+    def _wait(self, until: float) -> None:
+        """Ask all, again and again, until one answers."""
+        pause, rest = 1.0, until - time.monotonic()
+        while not self.alive:
+            if rest <= 0 or all(member.refuses for member in self.members):
+                raise self._unavailable()
+            if pause == 1.0:
+                warnings.warn(f"{self._unavailable()}; waiting for one, for {rest:.0f} s at most", stacklevel=4)
+            time.sleep(min(pause, rest))
+            pause, rest = min(_LONGEST_WAIT, 2 * pause), until - time.monotonic()
+            self._greet(self.members)
+        for member in self.members:  # the others may be about to come back, too
+            member.out_until = min(member.out_until, time.monotonic() + _LONGEST_WAIT)
 
     def _unavailable(self) -> Unavailable:
         reasons = "; ".join(f"{url} ({why})" for url, why in self.left_out.items())
@@ -297,4 +305,4 @@ class _Work:
         return self.error is not None or not self.left or not self._helpers
 
 
-_LONGEST_PAUSE, _LONGEST_OUT = 60.0, 600.0  # seconds
+_LONGEST_PAUSE, _LONGEST_OUT, _LONGEST_WAIT = 60.0, 600.0, 30.0  # seconds

@@ -215,7 +215,8 @@ class _Member(Member):
             had = len(scores) if isinstance(scores, list) else "none"
             raise Trouble(f"it answers with {had} scores where {count} are due", lasting=True)
         if answer["fingerprint"] != fingerprint:
-            raise Trouble("somebody has changed the reward meanwhile", lasting=True)
+            self.leave_out("somebody has changed the reward meanwhile", refuses=True)
+            raise Trouble(self.reason)
         return [math.nan if score is None else float(score) for score in scores]
 
 

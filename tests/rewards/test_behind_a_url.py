@@ -210,8 +210,13 @@ def test_all_must_have_the_same_reward(start, images, prompts):
         on(one, other)
     reward = on(one, patience=60)
     one.changes = {"fingerprint": "another"}
-    with pytest.raises(Unavailable, match=r"\(somebody has changed the reward meanwhile\)|has another brightness"):
+    with pytest.raises(Unavailable, match=r"\(somebody has changed the reward meanwhile\)$"):
         reward(prompts, images)  # at once: there is nothing to wait for
+    with pytest.raises(Unavailable, match=r"\(somebody has changed the reward meanwhile\)$"):
+        reward(prompts, images)
+    reward._pool.members[0].out_until = 0.0
+    with pytest.raises(Unavailable, match=r"\(has another brightness than the others, or than before\)$"):
+        reward(prompts, images)
 
 
 @pytest.mark.parametrize(
@@ -303,7 +308,8 @@ def test_a_training_goes_on_when_servers_die(tokenizer, tmp_path, start, answer,
             only.stop()
             threading.Timer(0.7, lambda: again.append(start(port=only.port))).start()
 
-    returned = train("returned", on(only, name="rich", retries=0, patience=60), die)
+    with pytest.warns(UserWarning, match=f"no server of .*{only.url} .*; waiting for one, for 60 s at most$"):
+        returned = train("returned", on(only, name="rich", retries=0, patience=60), die)
     assert only.bodies and again[0].bodies
     for name, expected in undisturbed.items():
         assert torch.equal(of_two[name], expected) and torch.equal(returned[name], expected), name
