@@ -176,6 +176,8 @@ and a YAML file, and these beat the defaults. A setting has the same name in eac
 _VARIABLES = [
     ("`NEUROPROMPT_TRACEBACK`", "set to anything: an error is Python's traceback, not one line"),
     ("`NEUROPROMPT_GENERATOR_API_KEY`", "the key that a generator behind a URL wants"),
+    ("`NEUROPROMPT_REWARDS_API_KEY`", "the key that a reward behind a URL wants"),
+    ("`NEUROPROMPT_REWARDS_PATIENCE`", "the seconds for which a run waits while none answers; 600"),
     ("`HF_HUB_OFFLINE`", "`1`: no hub is asked (`huggingface_hub`)"),
     ("`OMP_WAIT_POLICY`", "`passive`, unless you say otherwise: how threads wait (docs/benchmarks.md)"),
 ]

@@ -37,7 +37,8 @@ NOT_REHEARSED = {
     "python -m training.embedded.images": "the suite runs it in small: tests/training/test_embedded_images.py",
     "python training/embedded/images/build_images.py": "wants npm packages: tests/training/test_embedded_images.py",
     "python scripts/rehearse.py": "this is it",
-    "neuroprompt serve": "runs until it is stopped: tests/server starts it by the command line",
+    "neuroprompt serve": "runs until it is stopped: tests/server starts it by the command line, tests/rewards "
+    "serve-rewards",
     "neuroprompt votes export": "wants votes that people cast: tests/server/test_votes.py",
     "neuroprompt mcp": "runs until its client ends it: tests/test_mcp.py",
     "neuroprompt enhance 'ohwx woman, a sign that says \"OPEN\"' --model retell": "its adapter fits the real model "
@@ -52,6 +53,9 @@ NOT_REHEARSED = {
     "policies of the README's table; its parts are rehearsed",
     "neuroprompt grid 'boy on a horse' --generator http": "servers that draw: tests/images/remote/test_remote.py",
     "neuroprompt image 'a castle' --generator http": "likewise",
+    "neuroprompt score --prompt 'boy on a horse' --rewards http": "servers that judge: "
+    "tests/rewards/test_behind_a_url.py",
+    "accelerate launch training/ppo.py --config configs/ppo/gpt2_sd15_pickscore.yaml --rewards http": "likewise",
     "accelerate launch training/ppo.py --config configs/ppo/gpt2_sd15_pickscore.yaml --generator http": "likewise",
 }
 """Beginnings of documented commands that are left out, and why."""
