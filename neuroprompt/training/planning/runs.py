@@ -120,7 +120,7 @@ def plan_ppo(
     positions = getattr(policy.config, "max_position_embeddings", None) or 10**9
     prompt, completion = _lengths(arguments, config, positions, _asked(arguments, model_config))
     rows, autocast = config.per_device_train_batch_size, _autocast(config)
-    written = config.rollouts // layout.processes
+    written = sum(config.wrote(config.rollouts)) // layout.processes
     measured = min(written, config.rows_at_once)
 
     @cache
@@ -436,14 +436,16 @@ def _image_reward(dtype: torch.dtype) -> tuple[nn.Module, Callable]:
 def _schedule(
     arguments: "QueryArguments", rewards: RewardArguments, config: PPOConfig | GRPOConfig | RLOOConfig, of_a_prompt: int
 ) -> dict[str, str]:
-    """Iterations, rewrites and pictures; those of a plain prompt are drawn once, where the reward is a gain on them."""
+    """Iterations, rewrites and pictures; those of plain prompts are drawn once, where rewrites are compared to them."""
     steps, prompts = config.steps_per_iteration, config.rollouts // of_a_prompt
+    written = sum(config.wrote(config.rollouts))
+    beside = f", beside {config.plain_completions:,} plain of each" if config.plain_completions else ""
     known = config.max_steps > 0  # else by passes over the data, whose size is not known here
     iterations = math.ceil(config.max_steps / steps) if known else 0
     counts = {
-        "an iteration": f"{config.rollouts:,} rewrites of {prompts:,} prompts, {steps:,} optimizer steps of "
-        f"{config.minibatch_size:,} rewrites",
-        "on each process": f"{config.rollouts // config.world_size:,} rewrites; of a step "
+        "an iteration": f"{written:,} rewrites of {prompts:,} prompts{beside}, {steps:,} optimizer steps of "
+        f"{written * config.minibatch_size // config.rollouts:,} rewrites",
+        "on each process": f"{written // config.world_size:,} rewrites; of a step "
         f"{config.gradient_accumulation_steps:,} x {config.per_device_train_batch_size:,}",
         "iterations": f"{iterations:,}, {config.max_steps:,} optimizer steps" if known else "by num_train_epochs",
     }
@@ -451,14 +453,15 @@ def _schedule(
     if not arguments.reward_func:
         k = rewards.images_per_prompt
         capped = any(part.cap == PLAIN for part in rewards.parts)
-        relative = rewards.preset.relative != "none" or capped or rewards.judge
+        relative = rewards.preset.relative != "none" or capped or rewards.judge or config.plain_completions
         plain = min(prompts * iterations, arguments.max_queries or prompts * iterations)
         held_out += f" and {arguments.eval_samples * k:,} pictures (thrice the first time)" if held_out else ""
-        counts["pictures of an iteration"] = f"{config.rollouts * k:,}" + (
+        fewer = f" ({(config.rollouts - written) * k:,} fewer for the plain ones)" if config.plain_completions else ""
+        counts["pictures of an iteration"] = f"{written * k:,}{fewer}" + (
             f", and up to {prompts * k:,} of plain prompts that are new" if relative else ""
         )
         if known:
-            counts["pictures"] = f"{config.rollouts * iterations * k:,}" + (
+            counts["pictures"] = f"{written * iterations * k:,}" + (
                 f", and up to {plain * k:,} of plain prompts" if relative else ""
             )
     return counts | _events(config, config.max_steps, held_out, steps)
@@ -493,6 +496,9 @@ def _saves(config: TrainingArguments, steps: int) -> int:
     if config.save_strategy.value == "no":
         return 0
     most = config.save_total_limit + 1 if config.save_total_limit else None
+    if most and getattr(config, "stop_on_overoptimization", False) and config.save_steps >= 1:
+        # Those of the judges' window stay, and the one before it.
+        most += math.ceil(config.judge_window * config.steps_per_iteration / config.save_steps) + 1
     if config.save_strategy.value == "steps" and steps > 0 and config.save_steps >= 1:
         made = math.ceil(steps / config.save_steps)
         return min(made, most) if most else made

@@ -115,12 +115,16 @@ def test_the_trainers_of_trl(kind, tmp_path):
         max_steps=16,
         max_completion_length=16,
         beta=0.05,
+        plain_completions=2,
         report_to="none",
     )
     rewards = RewardArguments(images_per_prompt=3, reward_model="embedded")
     made = plan_grpo(QueryArguments(), rewards, config, ModelConfig(model_name_or_path="embedded"))
-    assert made.schedule["an iteration"] == "32 rewrites of 4 prompts, 8 optimizer steps of 8 rewrites"
-    assert made.schedule["pictures"] == "192, and up to 24 of plain prompts"
+    iteration = "24 rewrites of 4 prompts, beside 2 plain of each, 8 optimizer steps of 6 rewrites"
+    assert made.schedule["an iteration"] == iteration
+    pictures = "72 (24 fewer for the plain ones), and up to 12 of plain prompts that are new"
+    assert made.schedule["pictures of an iteration"] == pictures
+    assert made.schedule["pictures"] == "144, and up to 24 of plain prompts"
     assert "reference" in [part.name for part in made.held]
 
 
