@@ -116,7 +116,7 @@ def evaluate(
         from neuroprompt.pages.tables import print_tables
         from neuroprompt.scoring import PromptReward
 
-        rewards.check()
+        rewards.check(texts)
         check_methods(methods, constraints)
         stack.enter_context(hold_shard(output, part))
         device = own_device(device)

@@ -5,7 +5,7 @@ What is wrong with an option comes out before PyTorch is loaded, which takes sec
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
@@ -16,6 +16,7 @@ from neuroprompt.families import FAMILIES, family_of, find_family
 from neuroprompt.models import TUNED, locate
 from neuroprompt.modifiers import CATEGORIES
 from neuroprompt.prompts import CLIP_WINDOW, Window, WindowLike
+from neuroprompt.terminal import counted, say
 
 if TYPE_CHECKING:
     from neuroprompt import families
@@ -356,29 +357,44 @@ class RewardOptions:
 
     rewards: str = option(
         "pickscore:1,aesthetic:0,clip:0",
-        "The rewards: pickscore, clip, aesthetic, hps, image_reward, or FILE.py:FUNCTION, with commas; each as "
-        "NAME[MODEL]:WEIGHT@CAP, where a weight of 0 only measures.",
+        "The rewards: pickscore, clip, aesthetic, hps, image_reward, vqa, echo, atoms, length, artefacts, or "
+        "FILE.py:FUNCTION, with commas; each as NAME[MODEL]:WEIGHT@CAP, where a weight of 0 only measures.",
     )
     reward_model: str | None = option(
         None,
         "Where the rewards' models come from: embedded, or published.",
         show_default="embedded with the embedded generator",
     )
+    atoms: str | None = option(
+        None,
+        "A question file (.json, or a benchmark's .csv or .jsonl) for the reward atoms, which is then measured where "
+        "it is not named; by default rules ask.",
+    )
 
     def source(self, generators: Iterable[str]) -> str:
         """Where the models come from, for pictures that these generators draw."""
         return self.reward_model or ("embedded" if set(generators) == {"embedded"} else "published")
 
-    def check(self) -> None:
-        """What is wrong with the rewards' names, weights and files."""
+    def check(self, prompts: Sequence[str] = ()) -> None:
+        """What is wrong with the rewards' names, weights and files, and with the questions about these prompts."""
+        from neuroprompt.questions import read_questions
         from neuroprompt.rewards import parse_spec
 
         parse_spec(self.rewards)
+        if self.atoms:
+            known = read_questions(self.atoms)
+            missing = [prompt for prompt in prompts if prompt.strip() not in known]
+            if prompts and len(missing) == len(prompts):
+                raise ValueError(f"{self.atoms} has no questions about {prompts[0][:60]!r}, or any other of the prompts")
+            if missing:
+                say(f"rules ask about {counted(len(missing), 'prompt')} that {self.atoms} has not", "note:", "yellow")
 
     def load(self, generators: Iterable[str], device: str | None) -> "RewardSet":
-        from neuroprompt.rewards import load_rewards
+        from neuroprompt.rewards import is_url, load_rewards, parse_spec
 
-        return load_rewards(self.rewards, self.source(generators), device)
+        asks = any(part.name == "atoms" and not is_url(part.model) for part in parse_spec(self.rewards))
+        rewards = self.rewards if asks or not self.atoms else f"{self.rewards},atoms:0"
+        return load_rewards(rewards, self.source(generators), device, atoms=self.atoms)
 
 
 # --- what is read of them ----------------------------------------------------------------------------------------

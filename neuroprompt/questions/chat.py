@@ -59,7 +59,7 @@ def ask(
         raise ValueError(f"{path}: questions are written to a .json file")
     known = read_questions(path) if Path(path).exists() else {}
     server = Server(url.rstrip("/"), key, timeout, longest=1 << 20, key_place="OPENAI_API_KEY to its key")
-    todo = [prompt for prompt in dict.fromkeys(prompts) if prompt not in known]
+    todo = [prompt for prompt in dict.fromkeys(prompt.strip() for prompt in prompts) if prompt not in known]
     for done, prompt in enumerate(todo, 1):
         found = _ask(server, model, prompt)
         if found is None and on_fault:
