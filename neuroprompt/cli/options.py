@@ -385,7 +385,7 @@ class RewardOptions:
             known = read_questions(self.atoms)
             missing = [prompt for prompt in prompts if prompt.strip() not in known]
             if prompts and len(missing) == len(prompts):
-                raise ValueError(f"{self.atoms} has no questions about {prompts[0][:60]!r}, or any other of the prompts")
+                raise ValueError(f"{self.atoms} has no questions about {prompts[0][:60]!r}, nor any other prompt here")
             if missing:
                 say(f"rules ask about {counted(len(missing), 'prompt')} that {self.atoms} has not", "note:", "yellow")
 

@@ -2,7 +2,7 @@
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import typer
 from rich.table import Column, Table
@@ -30,6 +30,10 @@ from neuroprompt.cli.options import (
 )
 from neuroprompt.cli.progress import working
 from neuroprompt.terminal import console, say, show_json, visible
+
+if TYPE_CHECKING:
+    from neuroprompt.rewards import RewardSet
+    from neuroprompt.rewards.atoms import Answers
 
 
 @command(
@@ -128,20 +132,25 @@ def score(
     if not rewards.reward_model and rewards.source(generators) == "published":
         hint = "--reward-model embedded needs no hub, and knows the embedded generator's pictures alone"
         say(f"the published rewards judge ({hint})")
+    rewards.check([origin.wish for _, origin in origins])
     scores: dict[str, dict[str, float]] = {}
+    answers: dict[str, dict[str, Answers]] = {}
     with working("picture") as work:
         judge = rewards.load(generators, device)
         for done, (path, origin) in enumerate(origins, 1):
             try:
-                scores[path] = _scores(judge, path, origin.wish)
+                scores[path], answers[path] = _scores(judge, path, origin.wish)
             except ValueError as error:
                 _cannot_score(path, error)
                 continue
             if json_lines:
-                show_json({"picture": path, "original": origin.wish, "scores": scores[path]})
+                shown = {"picture": path, "original": origin.wish, "scores": scores[path]}
+                show_json(shown | ({"answers": _as_json(answers[path])} if answers[path] else {}))
             work.update(done, len(origins), "scoring")
     if scores and not json_lines:
         console.print(_table(scores))
+        for path, own in answers.items():
+            _print_answers(path, own)
     if len(scores) < len(images):
         raise typer.Exit(1 if scores else 2)
 
@@ -167,10 +176,27 @@ def _origin(path: str, prompt: str | None) -> _Origin | None:
     return _Origin(wish, str(made.get("model")))
 
 
-def _scores(judge, path: str, wish: str) -> dict[str, float]:
+def _scores(judge: "RewardSet", path: str, wish: str) -> "tuple[dict[str, float], dict[str, Answers]]":
+    """A picture's scores, and what the rewards that ask were answered."""
     from neuroprompt.image_files import load_images
 
-    return judge.score_picture(wish, load_images([path])[0])
+    answers: dict[str, Answers] = {}
+    return judge.score_picture(wish, load_images([path])[0], answers=answers), answers
+
+
+def _as_json(answers: "dict[str, Answers]") -> dict[str, list[dict]]:
+    return {
+        name: [{"question": asked.text, "kind": asked.kind, "answer": asked.answer, "score": soft} for asked, soft in own]
+        for name, (own,) in answers.items()
+    }
+
+
+def _print_answers(path: str, answers: "dict[str, Answers]") -> None:
+    """Each question with the probability of the wanted answer, under the picture that it is of."""
+    for name, (own,) in answers.items():
+        console.print_line(f"\n{name}: {path}")
+        for asked, soft in own:
+            console.print_line(f"  {soft:.2f}  {asked.text}" + f" ({asked.answer})" * (asked.answer != "yes"))
 
 
 def _cannot_score(path: str, error: ValueError) -> None:
