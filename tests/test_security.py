@@ -103,6 +103,18 @@ def test_of_a_clip(safe, trick):
     safe(lambda: plan(str(name), torch.float32))
 
 
+@pytest.mark.parametrize("trick", malicious.VLMS)
+def test_of_a_vision_language_model(safe, trick):
+    malicious.vlm(safe.folder, safe.canary, trick)
+
+    def ask():
+        return load_reward("vqa", safe.folder, "cpu")(["a castle"], torch.rand(1, 3, 32, 32))
+
+    safe(ask)
+    if trick == "a kernel":
+        assert ask().isfinite()  # with the attention of torch, whatever is named
+
+
 def test_the_canary_sings(safe):
     """What the other tests plant does run where it is trusted."""
     malicious.policy(safe.folder, safe.canary, "own tokenizer")

@@ -102,7 +102,13 @@ class VisionLanguage:
         processor = AutoProcessor.from_pretrained(source, trust_remote_code=False)
         check_tokenizer(what, processor.tokenizer)
         model, loading = AutoModelForImageTextToText.from_pretrained(
-            source, dtype=dtype, use_safetensors=True, trust_remote_code=False, output_loading_info=True
+            source,
+            config=config,
+            dtype=dtype,
+            use_safetensors=True,
+            trust_remote_code=False,
+            attn_implementation=None,  # a config could name a kernel of the hub, which is code from there
+            output_loading_info=True,
         )
         check_weights(what, model.to(device), loading)
         return cls(model, processor, source)

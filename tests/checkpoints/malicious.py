@@ -6,7 +6,7 @@ from pathlib import Path
 
 from safetensors.torch import save_file
 
-from tests.checkpoints import diffusion, policies, rewards
+from tests.checkpoints import diffusion, policies, rewards, vision_language
 
 MODULE = "planted"  # a Python file in the model's folder
 
@@ -28,6 +28,13 @@ def generator(folder: Path, canary: Path, trick: str) -> Path:
 def clip(folder: Path, canary: Path, trick: str) -> Path:
     """A CLIP with one of `CLIPS`."""
     CLIPS[trick](folder, canary)
+    return folder
+
+
+def vlm(folder: Path, canary: Path, trick: str) -> Path:
+    """A LLaVA with one of `VLMS`."""
+    vision_language.llava(folder)
+    VLMS[trick](folder, canary)
     return folder
 
 
@@ -190,4 +197,33 @@ CLIPS: dict[str, Callable[[Path, Path], None]] = {
     "a tokenizer that asks": _open_clip_that_asks,
     "a text encoder from elsewhere": _open_clip_text,
     "a picture encoder from elsewhere": _open_clip_vision,
+}
+
+
+def _vlm_classes(folder: Path, canary: Path) -> None:
+    _own_classes(folder, canary)
+    classes = {name: f"{MODULE}.Planted" for name in ("AutoConfig", "AutoModelForImageTextToText", "AutoProcessor")}
+    _change(folder / "config.json", auto_map=classes)
+
+
+def _vlm_processor(folder: Path, canary: Path) -> None:
+    """Processor and image processor are classes of its own."""
+    _plant(folder, canary)
+    classes = {name: f"{MODULE}.Planted" for name in ("AutoProcessor", "AutoImageProcessor")}
+    _change(folder / "processor_config.json", processor_class="Planted", auto_map=classes)
+    _change(folder / "preprocessor_config.json", image_processor_type="Planted", auto_map=classes)
+
+
+def _vlm_kernel(folder: Path, canary: Path) -> None:
+    """In the config of each part."""
+    config = json.loads((folder / "config.json").read_text())
+    named = {"attn_implementation": "planted/kernel", "_attn_implementation": "planted/kernel"}
+    parts = {part: config[part] | named for part in ("text_config", "vision_config")}
+    _change(folder / "config.json", **named, **parts)
+
+
+VLMS: dict[str, Callable[[Path, Path], None]] = {
+    "own classes": _vlm_classes,
+    "own processor": _vlm_processor,
+    "a kernel": _vlm_kernel,
 }
