@@ -185,16 +185,14 @@ def _scores(judge: "RewardSet", path: str, wish: str) -> "tuple[dict[str, float]
 
 
 def _as_json(answers: "dict[str, Answers]") -> dict[str, list[dict]]:
-    return {
-        name: [{"question": asked.text, "kind": asked.kind, "answer": asked.answer, "score": soft} for asked, soft in own]
-        for name, (own,) in answers.items()
-    }
+    return {name: [asdict(asked) | {"score": soft} for asked, soft in own] for name, (own,) in answers.items()}
 
 
 def _print_answers(path: str, answers: "dict[str, Answers]") -> None:
     """Each question with the probability of the wanted answer, under the picture that it is of."""
     for name, (own,) in answers.items():
-        console.print_line(f"\n{name}: {path}")
+        console.print()
+        console.print_line(f"{name}: {path}")
         for asked, soft in own:
             console.print_line(f"  {soft:.2f}  {asked.text}" + f" ({asked.answer})" * (asked.answer != "yes"))
 
