@@ -17,11 +17,12 @@ from trl import GRPOTrainer, ModelConfig, RLOOTrainer
 from neuroprompt.files import sole_writer
 from neuroprompt.formats import CONTINUE, CONTROLS
 from neuroprompt.policies import load_tokenizer
+from neuroprompt.ppo import TrainingStopped
 from neuroprompt.ppo.config import GRPOConfig, PPOConfig, RLOOConfig
 from neuroprompt.programs import Stopped
 from neuroprompt.runs.arguments import read_arguments
 from neuroprompt.scoring import RewardArguments
-from neuroprompt.training.grpo import number_positions, train_grpo
+from neuroprompt.training.grpo import _PlainPolicies, number_positions, train_grpo
 from neuroprompt.training.queries import QueryArguments, load_queries
 from neuroprompt.training.rewarded import load_reward_func
 from tests import forks
@@ -30,7 +31,8 @@ from tests.ppo.conftest import tiny_policy, tokenizer  # noqa: F401
 
 ROOT = Path(__file__).parents[2]
 
-# How often each word of a completion is worth something; kills its process when and where it is told to.
+# How often each word of a completion is worth something; kills its process when and where it is told to. The judge is
+# one that falls after the third call.
 REWARD = """
 import os, signal, torch
 
@@ -49,6 +51,13 @@ def save(thing, file, *arguments, **keywords):
 
 if "KILL_IN_SAVE" in os.environ:
     torch.save = save
+
+
+def fooled(prompts, completions, log_metric, **columns):
+    global calls
+    calls += 1
+    log_metric("judge/mood", -float(abs(calls - 3)))
+    return [calls + 0.1 * len(c) for c in completions]
 
 
 def words(prompts, completions, completion_ids):
@@ -101,6 +110,9 @@ SETTINGS = {
 }
 
 
+GUARDS = {"completions_per_prompt": 4, "win_rates": "true", "skip_flat_groups": "true", "plain_completions": 1}
+
+
 def flags(**changes):
     return [str(part) for name, value in (SETTINGS | changes).items() for part in (f"--{name}", value)]
 
@@ -122,14 +134,14 @@ def here(**changes):
 def test_killed_twice_and_still_the_same(workspace):
     """Checkpoints lie in the middle of a buffer (4 steps an iteration, one every 3). A kill while one is written leaves
     the one before; a kill between two leaves the last; and the weights are those of a run that was never touched."""
-    one_go = here(output_dir="one_go")
-    killed = start(workspace, *flags(output_dir="killed"), KILL_IN_SAVE="checkpoint-6/optimizer.pt")
+    one_go = here(output_dir="one_go", **GUARDS)
+    killed = start(workspace, *flags(output_dir="killed", **GUARDS), KILL_IN_SAVE="checkpoint-6/optimizer.pt")
     assert killed.returncode == -signal.SIGKILL, killed.stderr[-3000:]
     run = workspace / "killed"
     assert (run / "unfinished" / "checkpoint-6" / "optimizer.pt").read_bytes() == b"half"
     assert [f.name for f in run.glob("checkpoint-*")] == ["checkpoint-3"]
-    resume = {"output_dir": "killed", "resume_from_checkpoint": "true"}
-    killed = start(workspace, *flags(**resume), KILL_AT_CALL="2")  # in the third iteration
+    resume = {"output_dir": "killed", "resume_from_checkpoint": "true", **GUARDS}
+    killed = start(workspace, *flags(**resume), KILL_AT_CALL="4")  # in the third iteration, at the plain prompts
     assert killed.returncode == -signal.SIGKILL, killed.stderr[-3000:]
     assert {f.name for f in run.glob("checkpoint-*")} == {"checkpoint-3", "checkpoint-6"}
     assert (run / "checkpoint-6" / "rollouts.safetensors").is_file() and not (run / "unfinished").exists()
@@ -144,15 +156,15 @@ def test_killed_twice_and_still_the_same(workspace):
 
 def test_two_processes_do_what_one_does(workspace):
     """The same settings give the same run, up to the order of float32 sums (1e-5 on weights of order 0.2), and each
-    process scores its own half."""
-    one = here(output_dir="one")
+    process scores its own half: what the policy wrote, and then what is plain."""
+    one = here(output_dir="one", **GUARDS)
     scored = (workspace / "scored-0.txt").read_text().split()
-    assert scored == ["16"] * 3
+    assert scored == ["12", "4"] * 3
     (workspace / "scored-0.txt").unlink()
-    done = start(workspace, *flags(output_dir="two"), processes=2)
+    done = start(workspace, *flags(output_dir="two", **GUARDS), processes=2)
     assert done.returncode == 0, done.stderr[-3000:]
     assert "2 process(es) on cpu" in done.stdout
-    assert all((workspace / f"scored-{rank}.txt").read_text().split() == ["8"] * 3 for rank in (0, 1))
+    assert all((workspace / f"scored-{rank}.txt").read_text().split() == ["6", "2"] * 3 for rank in (0, 1))
     two = load_file(workspace / "two" / "model.safetensors")
     expected = load_file(workspace / "one" / "model.safetensors")
     assert max((two[k] - expected[k]).abs().max() for k in expected) < 1e-5
@@ -189,6 +201,26 @@ def test_a_run_that_fails_at_once_leaves_no_folder(workspace):
     assert not Path("run").exists()
 
 
+def test_what_is_left_after_a_stop_is_from_before(workspace, capsys):
+    """By PPO and by GRPO: the run's policy is that of the kept checkpoint, which is what was evaluated."""
+    guards = {"judge_window": 8, "max_steps": 12, "save_steps": 1, "save_total_limit": 2}
+    with pytest.raises(TrainingStopped, match="the judge mood falls while the reward rises") as of_ppo:
+        more = {"eval_samples": 8, "stop_on_overoptimization": "true", "reward_func": "my_rewards:fooled"}
+        here(output_dir="run", minibatch_size=16, num_ppo_epochs=1, **guards | more)
+    assert "held-out reward" in capsys.readouterr().out
+    sys.modules.pop("my_rewards")
+    arguments = QueryArguments(queries="prompts.txt", reward_func="my_rewards:fooled", eval_samples=0)
+    config = small(GRPOConfig, stop_on_overoptimization=True, win_rates=True, **guards)
+    with pytest.raises(TrainingStopped, match="the judge mood falls while the reward rises") as of_grpo:
+        train_grpo(arguments, RewardArguments(), config, ModelConfig("policy", dtype="float32"))
+    for run, stop in (("run", of_ppo), ("trl", of_grpo)):
+        assert stop.value.kept == Path(run, "checkpoint-2")
+        left, kept, first = (load_file(f"{f}/model.safetensors") for f in (run, stop.value.kept, "policy"))
+        assert all(torch.equal(value, left[name]) for name, value in kept.items())
+        assert any(not torch.equal(value, left[name]) for name, value in first.items())
+        assert Path(run, "reward_and_judge.html").is_file()
+
+
 def test_without_evaluation(workspace):
     """Whatever the config says about it: the samples decide."""
     settings = {"eval_iterations": 1, "save_steps": 4, "load_best_model_at_end": "true"}
@@ -197,13 +229,13 @@ def test_without_evaluation(workspace):
 
 
 def small(config_class, **settings):
-    """Two steps of one of TRL's trainers, on a CPU."""
+    """A few steps of one of TRL's trainers, on a CPU; two by default."""
+    settings = {"max_steps": 2} | settings
     return config_class(
         "trl",
         per_device_train_batch_size=8,
         num_generations=4,
         max_completion_length=6,
-        max_steps=2,
         use_cpu=True,
         bf16=False,
         gradient_checkpointing=False,
@@ -254,6 +286,40 @@ def test_trls_trainers_tell_the_medium(workspace, monkeypatch, trainer, config_c
     assert "<|any|>" in first and not any("<|" in prompt for prompt in seen.prompts_seen)
     controls = set(reader.convert_tokens_to_ids(list(CONTROLS.values())))
     assert not controls & {token for ids in seen.ids_seen for token in ids}
+
+
+@pytest.mark.parametrize("config_class", [GRPOConfig, RLOOConfig])
+def test_trls_trainers_have_the_guards(workspace, monkeypatch, config_class):
+    """Of a prompt's four completions one is plain, without a token; win rates are learnt from, and the scores of what
+    was written are logged; a group whose scores are all alike is left out."""
+    (workspace / "guarded.py").write_text(
+        "calls = []\n\n\n"
+        "def worth(prompts, completions, completion_ids, log_metric, **columns):\n"
+        "    scores = [0.0 if p == prompts[0] else 100.0 * len(c) for p, c in zip(prompts, completions)]\n"
+        "    calls.append((list(completions), list(completion_ids), scores))\n"
+        "    log_metric('judge/length', sum(map(len, completions)) / len(completions))\n"
+        "    return scores\n"
+    )
+    batches, make = [], _PlainPolicies._generate_and_score_completions
+    monkeypatch.setattr(
+        _PlainPolicies,
+        "_generate_and_score_completions",
+        lambda self, rows: batches.append(make(self, rows)) or batches[-1],
+    )
+    guards = {"win_rates": True, "skip_flat_groups": True, "plain_completions": 1, "beta": 0.1, "logging_steps": 1}
+    arguments = QueryArguments(queries="prompts.txt", reward_func="guarded:worth", eval_samples=0)
+    config = small(config_class, max_steps=1, **guards)
+    run = train_grpo(arguments, RewardArguments(), config, ModelConfig("policy", dtype="float32"))
+    (written, _, scores), (plain, ids, _) = sys.modules.pop("guarded").calls
+    assert len(written) == 6 and all(written) and plain == ["", ""] and ids == [[0], [0]]
+    (batch,) = batches
+    left_out, learnt = batch["completion_mask"].view(2, 4, -1).any(2).tolist()
+    assert left_out == [False] * 4 and learnt == [True] * 3 + [False]
+    rates = (batch["advantages"].view(2, 4)[1]).argsort(descending=True)[:3]
+    assert [*rates] == sorted(range(3), key=lambda i: -scores[3 + i])
+    (log,) = [entry for entry in run.state.log_history if "reward" in entry]
+    assert log["reward"] == log["rewards/worth/mean"] == pytest.approx(sum(scores) / 6) and log["reward"] > 100
+    assert log["judge/length"] == pytest.approx(sum(map(len, written)) / 6) and log["flat_groups"] == 0.5
 
 
 def test_positions_are_counted_from_the_first_token():
