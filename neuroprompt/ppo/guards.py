@@ -180,8 +180,9 @@ class JudgePage(TrainerCallback):
         if not state.is_world_process_zero or not judges:
             return
         shown = ["reward", "eval_reward", *(key for key in judges if not key.endswith(("_sft", "_plain")))]
-        curves = {k: [(e["step"], e[k]) for e in state.log_history if _known(e, k)] for k in shown}
-        plots = [curve_plot(key, points) for key, points in curves.items() if len(points) > 1]
+        # Of a step that was evaluated twice the first: the policy was the run's then, and not what it went back to.
+        curves = {k: {e["step"]: e[k] for e in reversed(state.log_history) if _known(e, k)} for k in shown}
+        plots = [curve_plot(key, sorted(points.items())) for key, points in curves.items() if len(points) > 1]
         page = render("reward_and_judge.html", title=f"{Path(args.output_dir).name}: reward and judge", plots=plots)
         write_file(Path(args.output_dir, PAGE), page.encode())
 

@@ -107,7 +107,6 @@ _OF_REWARDS = {
     "reward": "reward",
     "kl": "KL",
     "distinct_tails": "distinct",
-    "flat_groups": "flat",
     "unparsed": "unparsed",
     "kept": "words kept",
     "images_per_s": "images/s",

@@ -484,10 +484,11 @@ def _events(config: TrainingArguments, steps: int, held_out: str, iteration: int
 
     evaluated = ", and ".join(filter(None, (when(config.eval_strategy, config.eval_steps), "at the end")))
     saved = when(config.save_strategy, config.save_steps)
+    window = ", and those of the judge's window" if getattr(config, "stop_on_overoptimization", False) else ""
     return {
         "evaluation": f"{held_out}: {evaluated}" if held_out else "none",
         "checkpoints": (saved or ("at the end" if config.save_strategy.value == "steps" else "never"))
-        + (f", the last {config.save_total_limit} stay" if saved and config.save_total_limit else ""),
+        + (f", the last {config.save_total_limit} stay{window}" if saved and config.save_total_limit else ""),
     }
 
 
