@@ -217,37 +217,37 @@ class Gate:
 
         Args:
             originals, rewrites: n of each.
-            negatives: The negative prompts that the rewrites are drawn with, or None (see `ImageGenerator.draw`).
-            plain_negatives: Those of the plain prompts; by default they are drawn without.
+            negatives: The negative prompts that both are drawn with, or None (see `ImageGenerator.draw`).
+            plain_negatives: Those of the plain prompts, where they are others.
             on_progress: Gets the numbers of pictures that are drawn, or need not be any more, and of all that may be.
-            on_picture: Gets each picture, (3, H, W) on the device, behind the index of its rewrite, its text and its
-                seed, so that it need not be drawn again.
+            on_picture: Gets each picture that is not flagged, (3, H, W) on the device, behind the index of its rewrite,
+                its text and its seed, so that it need not be drawn again.
 
         Raises:
             DrawingError: A prompt cannot be drawn or scored.
             Unavailable: The generator or a reward is behind URLs, and nobody answers any more.
         """
         n = len(originals)
-        negatives, plain_negatives = negatives or [None] * n, plain_negatives or [None] * n
-        both = list(zip(originals, rewrites, negatives, plain_negatives, strict=True))
+        negatives = list(negatives or [None] * n)
+        both = list(zip(originals, rewrites, negatives, plain_negatives or negatives, strict=True))
         trials = [self.trial(*one) for one in both]
         tried = sum(trial.verdict is None for trial in trials)
         most = self.test.pairs
         while pending := [i for i, trial in enumerate(trials) if not trial.verdict]:
             jobs = [(i, plain, seed) for i in pending for seed in trials[i].due for plain in (False, True)]
             texts = [both[i][0 if plain else 1] for i, plain, _ in jobs]
-
-            def keep(job: int, image: Tensor, jobs=jobs, texts=texts) -> None:
-                on_picture(jobs[job][0], texts[job], jobs[job][2], image)
-
+            drawn: dict[int, Tensor] = {}
             measured = self.reward.measure(
                 texts,
                 [originals[i] for i, *_ in jobs],
                 [seed for *_, seed in jobs],
                 [both[i][3 if plain else 2] for i, plain, _ in jobs],
-                on_image=keep if on_picture else None,
+                on_image=drawn.__setitem__ if on_picture else None,
                 use_cache=False,  # a verdict is not to depend, by a last bit, on what was drawn before
             )
+            for job, image in drawn.items():
+                if not measured.flagged[job]:
+                    on_picture(jobs[job][0], texts[job], jobs[job][2], image)
             columns = {name: values.reshape(len(pending), -1, 2) for name, values in measured.scores.items()}
             flagged = measured.flagged.reshape(len(pending), -1, 2)
             for row, i in enumerate(pending):

@@ -3,6 +3,7 @@
 import os
 import shlex
 import sys
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from neuroprompt.cli.options import (
     Device,
     DrawingOptions,
     Family,
+    GateOptions,
     Generator,
     ImagesPerPrompt,
     Json,
@@ -40,6 +42,7 @@ from neuroprompt.programs import Stopped
 from neuroprompt.terminal import console, counted, say, show, show_json
 
 if TYPE_CHECKING:
+    from neuroprompt.gate import Gate
     from neuroprompt.search import SearchResult
 
 
@@ -48,6 +51,7 @@ if TYPE_CHECKING:
     "neuroprompt evaluate --input partiprompts:200 --methods plain,suffix,enhanced,best-of-8 -o results/parti",
     "neuroprompt evaluate --input prompts.txt --methods plain,policy:runs/ppo,file:human.txt "
     "--generator stabilityai/sd-turbo --rewards pickscore,aesthetic:0,hps:0 -o results/turbo",
+    "neuroprompt evaluate --input prompts.txt --methods plain,enhanced,enhanced+gate --if-better 8 -o results/gate",
     "neuroprompt evaluate --input prompts.txt --shard 2/4 -o results/mine",
     "neuroprompt evaluate --input geneval:downloads/geneval --export --images-per-prompt 4 -o results/geneval",
     "accelerate launch -m neuroprompt.cli evaluate …",
@@ -76,13 +80,14 @@ def evaluate(
     drawing: DrawingOptions,
     rewards: RewardOptions,
     wish: ConstraintOptions,
+    gating: GateOptions,
 ) -> None:
     """Compare methods on many prompts, with a report.
 
     It says rewards with intervals, wins, diversity and drift. Stopped or killed, it goes on when the same command is
     given again.
     """
-    from neuroprompt.evaluation.prompt_sets import Source, load_entries, prompts_of
+    from neuroprompt.evaluation.prompt_sets import Source, load_entries, prompts_of, question_file
     from neuroprompt.files import refuse_same_file
 
     check_folder(output)
@@ -110,12 +115,15 @@ def evaluate(
     with ExitStack() as stack:
         work = stack.enter_context(working("picture", RESUMES))
         from neuroprompt.evaluation import harness
-        from neuroprompt.evaluation.methods import check_methods, parse_methods
+        from neuroprompt.evaluation.methods import GATE, check_methods, parse_methods
         from neuroprompt.evaluation.summary import tables
         from neuroprompt.experiments import hold_shard
         from neuroprompt.pages.tables import print_tables
         from neuroprompt.scoring import PromptReward
 
+        rewards = gating.check(rewards, gates=GATE in methods)
+        if rewards.ask and not rewards.atoms:
+            rewards = replace(rewards, atoms=question_file(input))
         rewards.check(texts)
         check_methods(methods, constraints)
         stack.enter_context(hold_shard(output, part))
@@ -139,6 +147,7 @@ def evaluate(
             coherent=wish.coherent,
             device=device,
             reward=reward,
+            gate=gating.load(reward, rewards) if GATE in methods else None,
         )
         results = harness.evaluate(
             texts,
@@ -167,6 +176,7 @@ def evaluate(
 @command(
     'neuroprompt optimize "boy on a horse" --budget 64 -o best.png',
     "neuroprompt optimize --input prompts.txt --state search.json -o finds.jsonl --to-pairs data/finds",
+    'neuroprompt optimize "boy on a horse" --budget 64 --if-better 8',
     'neuroprompt optimize "a castle" --chat-url http://localhost:8080/v1 --chat-model qwen3',
     extras=["images"],
 )
@@ -194,11 +204,13 @@ def optimize(
     drawing: DrawingOptions,
     rewards: RewardOptions,
     wish: ConstraintOptions,
+    gating: GateOptions,
 ) -> None:
     """Search for the rewrite whose pictures are worth most.
 
     Real pictures decide, and nothing is trained. Ctrl-C keeps the best so far; with --state the same command goes on
-    from there.
+    from there. With --if-better the find is set against the prompt once more, on pictures that had no part in the
+    search.
     """
     from neuroprompt.files import refuse_same_file
     from neuroprompt.image_files import SUFFIXES, PictureInfo, save_image
@@ -214,6 +226,7 @@ def optimize(
     if bool(chat_url) != bool(chat_model):
         raise ValueError("a chat model needs both --chat-url and --chat-model")
     constraints = wish.read()
+    gated, rewards = gating.if_better is not None, gating.check(rewards)
     texts = prompts.read(constraints, window=reads(generator, family)[1])
     draws = output is not None and Path(output).suffix.lower() in SUFFIXES
     if draws and len(texts) > 1:
@@ -250,9 +263,11 @@ def optimize(
         draw = drawing.load(generator, device)
         reader, window = reads(draw, family)
         judge = rewards.load([draw.name], device)
+        reward = PromptReward(draw, judge, images_per_prompt=images_per_prompt, window=window, seed=seed)
+        gate = gating.load(reward, rewards) if gated else None
         results = search(
             texts,
-            PromptReward(draw, judge, images_per_prompt=images_per_prompt, window=window, seed=seed),
+            reward,
             load_policy(model, device).asked(family=reader),
             replace(config, window=window),
             constraints=constraints,
@@ -260,10 +275,13 @@ def optimize(
             state=state,
             on_round=lambda r: work.update(r.images, r.budget, f"searching, {r.improvement:+.2f} so far"),
         )
+        facts: list[dict] = [{}] * len(results)
+        if gate and all(result.complete for result in results):
+            results, facts = _judged(gate, results, lambda drawn, most: work.update(drawn, most, "drawing once more"))
         work.hide()
-        for result in results:
+        for result, more in zip(results, facts, strict=True):
             if json_lines:
-                show_json(result.to_dict())
+                show_json(result.to_dict() | more)
             else:
                 _print(result)
         if draws:
@@ -272,12 +290,32 @@ def optimize(
             info = PictureInfo(texts[0], best.text, seed, draw.name, asdict(draw.config) | against)
             save_image(draw.draw([best.text], [seed], [best.negative]).images[0], output, info)
         elif output:
-            write_file(output, "".join(json_line(result.to_dict()) for result in results).encode())
+            write_file(
+                output, "".join(json_line(r.to_dict() | more) for r, more in zip(results, facts, strict=True)).encode()
+            )
         if to_pairs:
             write_pairs(results, to_pairs)
     if not all(result.complete for result in results):
         drawn = counted(sum(result.images for result in results), "picture")
         raise Stopped(f"stopped after {drawn}; this is the best so far" + f"; {RESUMES}" * bool(state))
+
+
+def _judged(
+    gate: "Gate", results: "list[SearchResult]", on_progress: Callable[[int, int], None]
+) -> "tuple[list[SearchResult], list[dict]]":
+    """The finds that come back, the others as the prompts that they are of; and what the records say of that."""
+    verdicts = gate(
+        [result.original for result in results],
+        [result.text for result in results],
+        [result.negative for result in results],
+        plain_negatives=[None] * len(results),
+        on_progress=on_progress,
+    )
+    came_back = [
+        result if verdict.accepted or result.text == result.original else result.refused(verdict.reason)
+        for result, verdict in zip(results, verdicts, strict=True)
+    ]
+    return came_back, [{"if_better": verdict.facts()} for verdict in verdicts]
 
 
 def _print(result: "SearchResult") -> None:

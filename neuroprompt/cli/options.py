@@ -6,7 +6,7 @@ What is wrong with an option comes out before PyTorch is loaded, which takes sec
 import os
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
@@ -22,8 +22,10 @@ if TYPE_CHECKING:
     from neuroprompt import families
     from neuroprompt.decoding import Constraints
     from neuroprompt.enhancer import PromptEnhancer
+    from neuroprompt.gate import Gate
     from neuroprompt.images import GeneratorConfig, ImageGenerator
-    from neuroprompt.rewards import RewardSet
+    from neuroprompt.rewards import RewardSet, SpecPart
+    from neuroprompt.scoring import PromptReward
 
 # --- single options ----------------------------------------------------------------------------------------------
 
@@ -91,7 +93,7 @@ Json = Annotated[bool, option(..., "Print the results as JSON, one object a line
 
 METHODS = (
     "plain, enhanced, policy:NAME, suffix, random, best-of-N, search-N, file:PATH, template:FILE.yaml, with commas; "
-    "a policy also with +constraints."
+    "a policy also with +constraints, and what rewrites with +gate."
 )
 
 # --- groups of options -------------------------------------------------------------------------------------------
@@ -271,9 +273,15 @@ class AskingOptions:
             find_family(self.family)
         self._instruction()
 
-    def ask(self, enhancer: "PromptEnhancer") -> "PromptEnhancer":
+    def reader(self, generator: str | None) -> "families.Family | None":
+        """The family of generators that will read the results: that which the user says, or that of what draws them."""
+        if self.family:
+            return find_family(self.family)
+        return family_of(generator) if generator else None
+
+    def ask(self, enhancer: "PromptEnhancer", reader: "families.Family | None") -> "PromptEnhancer":
         """The policy, asked in this way."""
-        return enhancer.asked(self._instruction(), find_family(self.family) if self.family else None)
+        return enhancer.asked(self._instruction(), reader)
 
     def settings(self) -> dict[str, Any]:
         """Those of `enhancer.Decoding`."""
@@ -368,12 +376,19 @@ class RewardOptions:
     atoms: str | None = option(
         None,
         "A question file (.json, or a benchmark's .csv or .jsonl) for the reward atoms, which is then measured where "
-        "it is not named; by default rules ask.",
+        "it is not named; by default the prompt set's own, or rules ask.",
     )
 
     def source(self, generators: Iterable[str]) -> str:
         """Where the models come from, for pictures that these generators draw."""
         return self.reward_model or ("embedded" if set(generators) == {"embedded"} else "published")
+
+    @property
+    def ask(self) -> bool:
+        """Whether the reward atoms is named, to be asked here."""
+        from neuroprompt.rewards import is_url, parse_spec
+
+        return any(part.name == "atoms" and not is_url(part.model) for part in parse_spec(self.rewards))
 
     def check(self, prompts: Sequence[str] = ()) -> None:
         """What is wrong with the rewards' names, weights and files, and with the questions about these prompts."""
@@ -390,11 +405,71 @@ class RewardOptions:
                 say(f"rules ask about {counted(len(missing), 'prompt')} that {self.atoms} has not", "note:", "yellow")
 
     def load(self, generators: Iterable[str], device: str | None) -> "RewardSet":
-        from neuroprompt.rewards import is_url, load_rewards, parse_spec
+        from neuroprompt.rewards import load_rewards
 
-        asks = any(part.name == "atoms" and not is_url(part.model) for part in parse_spec(self.rewards))
-        rewards = self.rewards if asks or not self.atoms else f"{self.rewards},atoms:0"
+        rewards = self.rewards if self.ask or not self.atoms else f"{self.rewards},atoms:0"
         return load_rewards(rewards, self.source(generators), device, atoms=self.atoms)
+
+
+@dataclass(frozen=True)
+class GateOptions:
+    """Whether pictures decide if a rewrite comes back: see `neuroprompt.gate`."""
+
+    PANEL: ClassVar = "If better"
+
+    if_better: int | None = option(
+        None,
+        "Give a rewrite back only where its pictures gain, beyond chance, and no judge loses; else the prompt itself. "
+        "Both are drawn with the same seeds, so many pictures each at most: 4, 6 or 8.",
+    )
+    judge: str | None = option(
+        None,
+        "The rewards that must not lose where the others gain, with commas; or none.",
+        show_default="clip, if it is among --rewards and does not count",
+    )
+
+    def check(self, rewards: RewardOptions, gates: bool | None = None) -> RewardOptions:
+        """The rewards, with the judges among them; what is wrong with either comes out now.
+
+        `gates` says whether something asks for the gate, where that is not the option's to say.
+        """
+        from neuroprompt.gate import check_pictures
+        from neuroprompt.rewards import parse_spec
+
+        if not (self.if_better is not None if gates is None else gates):
+            if self.judge or self.if_better is not None:
+                raise ValueError(
+                    "--judge is for --if-better: add it" if gates is None else "no method has +gate, to be judged"
+                )
+            return rewards
+        check_pictures(self.pictures)
+        known = {part[:2] for part in parse_spec(rewards.rewards)}
+        more = [f"{part.name}{f'[{part.model}]' * bool(part.model)}:0" for part in self._parts if part[:2] not in known]
+        return replace(rewards, rewards=",".join([rewards.rewards, *more]))
+
+    @property
+    def pictures(self) -> int:
+        from neuroprompt.gate import PICTURES
+
+        return PICTURES if self.if_better is None else self.if_better
+
+    def load(self, reward: "PromptReward", rewards: RewardOptions, **settings: Any) -> "Gate":
+        """The gate on a reward that `rewards`, of `check`, have loaded; `settings` are others of `Gate`."""
+        from neuroprompt.gate import Gate
+        from neuroprompt.rewards import parse_spec
+
+        places = {part[:2]: place for place, part in enumerate(parse_spec(rewards.rewards))}
+        named = [reward.rewards.components[places[part[:2]]].reward.name for part in self._parts]
+        gate = Gate(reward, named if self.judge else None, self.pictures, **settings)
+        if not gate.judges and self.judge != "none":
+            say(f"{' and '.join(gate.counted)} alone decides: nothing else is measured (--judge)", "note:", "yellow")
+        return gate
+
+    @property
+    def _parts(self) -> "list[SpecPart]":
+        from neuroprompt.rewards import parse_spec
+
+        return parse_spec(self.judge) if self.judge not in (None, "none") else []
 
 
 # --- what is read of them ----------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from neuroprompt.cli.options import (
     Device,
     DrawingOptions,
     Family,
+    GateOptions,
     Generator,
     ImagesPerPrompt,
     Json,
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 @command(
     'neuroprompt image "boy on a horse" -o out.png',
     'neuroprompt image "boy on a horse" --enhance --style watercolor -o out.png',
+    'neuroprompt image "boy on a horse" --enhance --if-better 4 -o out.png',
     'neuroprompt image "a castle" --generator stabilityai/sd-turbo -o castle.png',
     'neuroprompt image "a castle" --size 768x512 --seed 7 -o castle.webp --json',
 )
@@ -55,11 +57,14 @@ def image(
     family: Family = None,
     drawing: DrawingOptions,
     wish: ConstraintOptions,
+    gating: GateOptions,
+    rewards: RewardOptions,
 ) -> None:
     """Draw one picture; the file says how it was made.
 
     That is A1111's text `parameters`, and the same as JSON. What is forbidden goes into the negative prompt, as does
-    what stands behind "Negative prompt:" below the prompt.
+    what stands behind "Negative prompt:" below the prompt. With --if-better pictures decide whether the rewrite is
+    drawn, or the prompt as it was.
     """
     from neuroprompt.completions import check_prompt
     from neuroprompt.image_files import SUFFIXES, PictureInfo, save_image
@@ -70,6 +75,9 @@ def image(
     constraints = wish.read()
     if (constraints or not wish.coherent) and not enhance:
         raise ValueError("constraints are for the policy: add --enhance")
+    gated, rewards = gating.if_better is not None, gating.check(rewards)
+    if gated and not enhance:
+        raise ValueError("--if-better is about what the policy writes: add --enhance")
     prompt, negative = split_negative(prompt)
     check_prompt(prompt, constraints, reads(generator, family)[1])
     drawing.check(generator)
@@ -77,30 +85,45 @@ def image(
     if enhance:
         find(model, "policy")
     with working("picture", "nothing is written") as work:
-        draw = drawing.load(generator, device, seeds="none")  # one picture is compared with no other
+        draw = drawing.load(generator, device, seeds=None if gated else "none")  # one alone is compared with no other
         (reader, window), text = reads(draw, family), prompt
+        facts, drawn = {}, {}  # what the gate says, and its pictures by text and seed
         if enhance:
             work.stage("rewriting")
             settings = {"coherent": wish.coherent, "window": window, "negative": negative}
             made = load_policy(model, device).asked(family=reader)(prompt, constraints, **settings)
             text, negative = made.text, made.negative
-            say(text)
         negative = draw.negative_for(negative)
+        if gated:
+            from neuroprompt.scoring import PromptReward
+
+            work.stage("drawing")
+            reward = PromptReward(draw, rewards.load([draw.name], device), window=window)
+            # The picture's own seed is the first, so that it is drawn when the verdict is there.
+            gate = gating.load(reward, rewards, seeds=lambda _: range(seed, seed + gating.pictures))
+            (verdict,) = gate([prompt], [text], [negative], on_picture=lambda _, *of: drawn.update({of[:2]: of[2]}))
+            if not verdict.accepted and text != prompt:
+                say(f"{prompt[:60]}: left as it is: {verdict.reason}", "warning:", "yellow")
+            text, facts = verdict.text, {"if_better": verdict.facts()}
+        if enhance:
+            say(text)
         if (draw.window or family) and not window.holds(text):
             tokens = f"{window.count(text)} {window.counter} tokens"
             say(f"the prompt has {tokens}, of which {draw.name} reads the first {window.tokens}", "warning:", "yellow")
         work.stage("drawing")
-        try:
-            drawn = draw.draw([text], [seed], [negative])
-        except RuntimeError as error:  # such as a size that no memory holds
-            raise ValueError(f"cannot draw {text[:60]!r}: {reason(error)}") from error
-    if drawn.flagged[0]:
-        raise ValueError(f"the safety checker flagged the picture of {text[:60]!r}: try another seed or prompt")
+        picture = drawn.get((text, seed))
+        if picture is None:
+            try:
+                (picture,), (flagged,) = draw.draw([text], [seed], [negative])
+            except RuntimeError as error:  # such as a size that no memory holds
+                raise ValueError(f"cannot draw {text[:60]!r}: {reason(error)}") from error
+            if flagged:
+                raise ValueError(f"the safety checker flagged the picture of {text[:60]!r}: try another seed or prompt")
     config = asdict(draw.config) | ({"negative": negative} if negative else {})
     info = PictureInfo(prompt, text, seed, draw.name, config)
-    save_image(drawn.images[0], output, info)
+    save_image(picture, output, info)
     if json_lines:
-        show_json({"output": output} | asdict(info))
+        show_json({"output": output} | asdict(info) | facts)
 
 
 @command(

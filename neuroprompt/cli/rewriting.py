@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,15 +17,18 @@ from neuroprompt.cli.options import (
     ConstraintOptions,
     DecodingOptions,
     Device,
+    DrawingOptions,
+    GateOptions,
+    Generator,
     Json,
     Model,
     PromptOptions,
+    RewardOptions,
     check_file,
     find,
     load_policy,
 )
 from neuroprompt.cli.progress import RESUMES, working
-from neuroprompt.families import find_family
 from neuroprompt.modifiers import CATEGORIES
 from neuroprompt.prompts import CLIP_WINDOW
 from neuroprompt.terminal import console, counted, say, show_json
@@ -33,6 +36,7 @@ from neuroprompt.terminal import console, counted, say, show_json
 if TYPE_CHECKING:
     from neuroprompt.decoding import Constraints
     from neuroprompt.enhancer import EnhancedPrompt
+    from neuroprompt.gate import Gate
     from neuroprompt.prompt_files import Line
     from neuroprompt.prompts import WindowLike
 
@@ -57,6 +61,7 @@ CATEGORY_STYLES = {
     'neuroprompt enhance "a red fox asleep under an old bridge" --model Qwen/Qwen3-0.6B --for flux',
     "neuroprompt enhance 'ohwx woman, a sign that says \"OPEN\"' --model retell --keep 'ohwx woman'",
     'neuroprompt enhance "boy on a horse" --model configs/peers/promptist.yaml',
+    'neuroprompt enhance "boy on a horse" --generator stabilityai/sd-turbo --if-better 4',
 )
 def enhance(
     *,
@@ -65,17 +70,19 @@ def enhance(
     json_lines: Json = False,
     model: Model = "embedded",
     device: Device = None,
-    negative: str | None = option(
-        None, "What the pictures must not show; what is forbidden is there, too.", rich_help_panel="Constraints"
-    ),
+    generator: Generator = "embedded",
     asking: AskingOptions,
     decoding: DecodingOptions,
     wish: ConstraintOptions,
+    gating: GateOptions,
+    drawing: DrawingOptions,
+    rewards: RewardOptions,
 ) -> None:
     """Rewrite plain prompts: the user's words, then modifiers; or, by a chat model, told again in full.
 
     A policy writes them. Lines of a pipe are rewritten as soon as they are there. A file appears when it is whole;
-    stopped or killed, it goes on when the same command is given again.
+    stopped or killed, it goes on when the same command is given again. With --if-better pictures decide whether a
+    rewrite comes back, or the prompt as it was.
     """
     from neuroprompt.files import refuse_same_file
     from neuroprompt.models import identify
@@ -90,8 +97,14 @@ def enhance(
         raise ValueError(f"--json is for standard output, and results go to {output}: leave one of the two out")
     asking.check()
     constraints = wish.read()
-    settings = decoding.settings() | asking.settings() | {"coherent": wish.coherent, "negative": negative}
-    window = decoding.window or (find_family(asking.family).window if asking.family else CLIP_WINDOW)
+    settings = decoding.settings() | asking.settings() | {"coherent": wish.coherent, "negative": drawing.negative}
+    gated, rewards = gating.if_better is not None, gating.check(rewards)
+    if gated:
+        drawing.check(generator)
+    elif generator != "embedded":
+        raise ValueError(f"{generator} would have nothing to draw: --generator is for --if-better")
+    reader = asking.reader(generator if gated else None)
+    window = decoding.window or (reader.window if reader else CLIP_WINDOW)
     if prompts.input:
         total = _count_lines(prompts.input)
         chunks = read_chunks(prompts.input, decoding.batch_size)
@@ -106,10 +119,12 @@ def enhance(
         results = None
         if to_file:
             depends = [identify(model, "policy"), settings | {"batch_size": None}, vars(asking), repr(constraints)]
+            depends += [generator, *map(vars, (gating, drawing, rewards))] if gated else []
             results = stack.enter_context(ResultFile(output, json.dumps(depends), decoding.num_return_sequences))
         from neuroprompt.enhancer import Decoding
 
-        enhancer = asking.ask(load_policy(model, device))
+        enhancer = asking.ask(load_policy(model, device), reader)
+        gate = _gate(generator, device, window, decoding.seed, gating, drawing, rewards) if gated else None
         retells = enhancer.format.replaces
         sampled = Decoding(**enhancer.decoding | settings).of_policy(enhancer.model.generation_config).do_sample
         way, other = ("samples", "--search") if sampled else ("searches", "--sample")
@@ -123,12 +138,19 @@ def enhance(
             if todo and not made and results and results.taken_up:
                 say(f"taking up {output} after {counted(results.taken_up, 'prompt')}")
             enhanced = [e for variants in enhancer.rewrite(todo, constraints, **settings) for e in variants]
+            facts: list[dict] = [{}] * len(enhanced)
+            if gate:
+                enhanced, facts = _judged(
+                    gate, enhanced, constraints, lambda drawn, most: work.stage(f"drawing, {drawn} of {most} pictures")
+                )
+                work.stage("rewriting")
+            records = [e.to_dict() | more for e, more in zip(enhanced, facts, strict=True)]
             if results:
-                results.write(e.to_dict() for e in enhanced)
+                results.write(records)
             else:
                 if sys.stdout.isatty():
                     work.hide()
-                _show(enhanced, json_lines)
+                _show(enhanced, records if json_lines else None)
             for e in enhanced:
                 if e.warning:
                     say(f"{e.original[:60]}: {e.warning}", "warning:", "yellow")
@@ -200,14 +222,46 @@ def _parts(chunks: "Iterable[list[Line]]", size: int) -> "Iterator[list[Line]]":
         yield from (lines[start : start + size] for start in range(0, len(lines), size))
 
 
-def _show(enhanced: "Iterable[EnhancedPrompt]", json_lines: bool) -> None:
-    """On standard output: as objects, for a person, or as lines of text for a pipe."""
+def _gate(
+    generator: str,
+    device: str | None,
+    window: "WindowLike",
+    seed: int,
+    gating: GateOptions,
+    drawing: DrawingOptions,
+    rewards: RewardOptions,
+) -> "Gate":
+    from neuroprompt.scoring import PromptReward
+
+    draw = drawing.load(generator, device)
+    reward = PromptReward(draw, rewards.load([draw.name], device), window=window, seed=seed)
+    return gating.load(reward, rewards)
+
+
+def _judged(
+    gate: "Gate",
+    enhanced: "list[EnhancedPrompt]",
+    wish: "Constraints | None",
+    on_progress: "Callable[[int, int], None]",
+) -> "tuple[list[EnhancedPrompt], list[dict]]":
+    """The prompts that come back, and what the records say of that."""
+    from neuroprompt.gate import kept
+
+    negatives = [gate.reward.generator.negative_for(e.negative) for e in enhanced]
+    originals, texts = [e.original for e in enhanced], [e.text for e in enhanced]
+    verdicts = gate(originals, texts, negatives, on_progress=on_progress)
+    came_back = [kept(e, verdict, wish) for e, verdict in zip(enhanced, verdicts, strict=True)]
+    return came_back, [{"if_better": verdict.facts()} for verdict in verdicts]
+
+
+def _show(enhanced: "Iterable[EnhancedPrompt]", records: Iterable[dict] | None) -> None:
+    """On standard output: the records as JSON, or the prompts for a person, or as lines of text for a pipe."""
     from neuroprompt.prompt_files import one_line
 
-    for e in enhanced:
-        if json_lines:
-            show_json(e.to_dict())
-        elif sys.stdout.isatty():
+    for record in records or ():
+        show_json(record)
+    for e in enhanced if records is None else ():
+        if sys.stdout.isatty():
             console.print_line(_coloured(e))
         else:
             print(one_line(e.text))

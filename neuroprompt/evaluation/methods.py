@@ -12,7 +12,7 @@ A new method is a function here that makes a `Method`, with its line in `_KINDS`
 import random
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 from hashlib import blake2b
 from itertools import accumulate
@@ -34,6 +34,7 @@ from neuroprompt.search import SearchConfig, optimize
 from neuroprompt.terminal import counted
 
 if TYPE_CHECKING:
+    from neuroprompt.gate import Gate, Verdict
     from neuroprompt.images import ImageGenerator
     from neuroprompt.scoring import PromptReward
 
@@ -41,7 +42,10 @@ METHODS = (
     *("plain", "enhanced", "policy:NAME", "suffix", "random", "file:PATH"),
     *("best-of-N", "best-of-N:NAME", "search-N", "search-N:NAME", "template:PATH"),
 )
-"""What `parse_methods` reads; those that are policies also as METHOD+constraints."""
+"""What `parse_methods` reads; those that are policies also as METHOD+constraints, all but plain as METHOD+gate."""
+
+CONSTRAINTS, GATE = "+constraints", "+gate"
+"""What may stand behind a method's name, in any order."""
 
 MODIFIERS = 10
 """How many modifiers the baselines `suffix` and `random` add, where the window has room for them."""
@@ -59,6 +63,7 @@ class Method:
         window: What the results fit.
         whole: Whether it must get all prompts at once, since their places count; the others may get them in parts.
         prepare: Loads what takes a while, so that it is not counted as time for rewriting.
+        gate: What decides, prompt by prompt, whether the rewrite is drawn or the plain prompt; None where all are.
     """
 
     name: str
@@ -68,6 +73,7 @@ class Method:
     window: WindowLike = CLIP_WINDOW
     whole: bool = False
     prepare: Callable[[], object] = lambda: None
+    gate: "Gate | None" = None
 
     def check(self, prompts: Sequence[str]) -> None:
         """Raise what `__call__` would raise for a prompt, before anything is loaded."""
@@ -86,7 +92,12 @@ class Method:
             ModelError: The policy cannot be loaded (it is loaded on first use, once for all its columns).
         """
         self.check(prompts)
-        return self.rewrite(prompts)
+        texts = self.rewrite(prompts)
+        return [verdict.text for verdict in self.judge(prompts, texts)] if self.gate else texts
+
+    def judge(self, prompts: Sequence[str], texts: Sequence[str]) -> "list[Verdict]":
+        """What the gate says of its rewrites; all are drawn with what they are drawn with afterwards."""
+        return self.gate(prompts, texts, [self.negative(self.gate.reward.generator)] * len(texts))
 
 
 def parse_methods(
@@ -99,6 +110,7 @@ def parse_methods(
     coherent: bool = True,
     device: str | None = None,
     reward: "PromptReward | None" = None,
+    gate: "Gate | None" = None,
     rows: int | None = None,
     **decoding,
 ) -> list[Method]:
@@ -119,7 +131,8 @@ def parse_methods(
       those of ``embedded``, or with ``search-64:NAME`` another policy's.
     - ``template:PATH``: somebody else's language model, asked as a YAML file says (see `policies.PolicyConfig`).
 
-    A policy with ``+constraints`` obeys `constraints`; where no method says so, all policies do.
+    A policy with ``+constraints`` obeys `constraints`; where no method says so, all policies do. Of a method with
+    ``+gate`` a rewrite is drawn where `gate` accepts it, and else the plain prompt.
 
     Args:
         specs: The methods, in the order of the columns.
@@ -131,12 +144,13 @@ def parse_methods(
             baselines and other people's rewriters are taken as they are.
         device: For the policies and peers.
         reward: Chooses for ``best-of-N`` and ``search-N``; what it draws with decides who ``enhanced`` is.
+        gate: Decides for ``+gate``.
         rows: Of a ``file:``, take only the first so many prompts, as was done with the plain ones.
         decoding: Further settings of `enhancer.Decoding`, such as `num_beams`.
 
     Raises:
         ValueError: An unknown method, one that is given twice, a file that cannot be read, constraints that nothing
-            obeys, or no reward where one has to choose.
+            obeys, or no reward or gate where one has to choose.
         ModelError: There is no such policy.
     """
     names = [name.strip() for name in (specs.split(",") if isinstance(specs, str) else specs)]
@@ -144,27 +158,34 @@ def parse_methods(
         raise ValueError(f"no method is given: choose from {', '.join(METHODS)}")
     if twice := next((name for i, name in enumerate(names) if name in names[:i]), None):
         raise ValueError(f"the method {twice!r} is given twice")
-    marked = any(name.endswith(_MARK) for name in names)
+    marked = any(CONSTRAINTS in _unmarked(name)[1] for name in names)
     load = cache(lambda source: PromptEnhancer.from_pretrained(source, device=device).asked(family=family))
 
     def make(name: str) -> Method:
-        base = name.removesuffix(_MARK)
+        base, marks = _unmarked(name)
         if base in _RENAMED:
             raise ValueError(f"the method {name!r} is called {_RENAMED[base]}{name[len(base) :]} now")
         kinds = ((re.fullmatch(pattern, base), kind) for pattern, kind in _KINDS.items())
         match, kind = next(((match, kind) for match, kind in kinds if match), (None, None))
         if match is None:
-            raise ValueError(f"unknown method {name!r}: choose from {', '.join(METHODS)}, and policies with {_MARK}")
-        if name != base and kind not in _POLICIES:
+            raise ValueError(
+                f"unknown method {name!r}: choose from {', '.join(METHODS)}, and policies with {CONSTRAINTS}"
+            )
+        if CONSTRAINTS in marks and kind not in _POLICIES:
             raise ValueError(f"{name}: only policies take constraints, and {base!r} is none")
-        if name != base and not constraints:
+        if CONSTRAINTS in marks and not constraints:
             raise ValueError(f"{name}: no constraints are given")
-        wish = constraints if kind in _POLICIES and (name != base or not marked) else None
-        return kind(
+        if GATE in marks and kind is _plain:
+            raise ValueError(f"{name}: plain prompts come back as they are, with or without a gate")
+        if GATE in marks and gate is None:
+            raise ValueError(f"{name}: pictures decide here what comes back, and there is no gate")
+        wish = constraints if kind in _POLICIES and (CONSTRAINTS in marks or not marked) else None
+        method = kind(
             name,
             _Making(load, seed, Window.of(window), coherent, device, reward, rows, decoding, wish or None),
             *match.groups(),
         )
+        return replace(method, gate=gate) if GATE in marks else method
 
     methods = [make(name) for name in names]
     if constraints and not any(method.constraints for method in methods):
@@ -176,11 +197,18 @@ def check_methods(
     specs: str | Sequence[str], constraints: Constraints | None = None, *, rows: int | None = None
 ) -> None:
     """Raise what `parse_methods` would, before there is a reward."""
-    parse_methods(specs, constraints, rows=rows, reward=_LATER)
+    parse_methods(specs, constraints, rows=rows, reward=_LATER, gate=_LATER)
 
 
-_LATER: Any = object()  # a reward that is loaded once the methods are known to be right
-_MARK = "+constraints"
+def _unmarked(name: str) -> tuple[str, set[str]]:
+    """The method's name without what may stand behind it, and what does."""
+    marks: set[str] = set()
+    while mark := next((mark for mark in (CONSTRAINTS, GATE) if name.endswith(mark)), None):
+        name, marks = name.removesuffix(mark), marks | {mark}
+    return name, marks
+
+
+_LATER: Any = object()  # a reward or a gate that is loaded once the methods are known to be right
 _RENAMED = {"sft": "policy:embedded", "ppo": "policy:embedded-ppo"}
 _CHOSEN_FROM = "embedded"  # a choice wants samples that differ: see docs/search.md
 

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -57,7 +57,7 @@ class SearchResult:
         axes: The components that `front` is about.
         measured: Everything that was drawn, the best reward first.
         complete: False where the search was stopped early.
-        warning: Why nothing was searched, if nothing was.
+        warning: Why nothing was searched, or the find was refused, if that is so.
         negative: The winner's negative prompt; None for none but the generator's own.
     """
 
@@ -81,6 +81,20 @@ class SearchResult:
     def improvement(self) -> float:
         """`held_out` where it is known, else `selected`."""
         return self.selected if self.held_out is None else self.held_out
+
+    def refused(self, reason: str) -> "SearchResult":
+        """The original in the winner's place, which gains nothing over itself; what was measured stays."""
+        found = None if self.held_out is None else 0.0
+        return replace(
+            self,
+            text=self.original,
+            modifiers=(),
+            negative=None,
+            selected=0.0,
+            held_out=found,
+            held_out_error=None,
+            warning=f"left as it is: {reason}",
+        )
 
     def to_dict(self) -> dict:
         """As plain JSON types; None for what is no number."""
