@@ -122,7 +122,7 @@ def evaluate(
         from neuroprompt.scoring import PromptReward
 
         rewards = gating.check(rewards, gates=GATE in methods)
-        if rewards.ask and not rewards.atoms:
+        if rewards.asks and not rewards.atoms:
             rewards = replace(rewards, atoms=question_file(input))
         rewards.check(texts)
         check_methods(methods, constraints)

@@ -384,7 +384,7 @@ class RewardOptions:
         return self.reward_model or ("embedded" if set(generators) == {"embedded"} else "published")
 
     @property
-    def ask(self) -> bool:
+    def asks(self) -> bool:
         """Whether the reward atoms is named, to be asked here."""
         from neuroprompt.rewards import is_url, parse_spec
 
@@ -407,7 +407,7 @@ class RewardOptions:
     def load(self, generators: Iterable[str], device: str | None) -> "RewardSet":
         from neuroprompt.rewards import load_rewards
 
-        rewards = self.rewards if self.ask or not self.atoms else f"{self.rewards},atoms:0"
+        rewards = self.rewards if self.asks or not self.atoms else f"{self.rewards},atoms:0"
         return load_rewards(rewards, self.source(generators), device, atoms=self.atoms)
 
 

@@ -17,6 +17,7 @@ from neuroprompt.evaluation.prompt_sets import (
     subset,
 )
 from neuroprompt.questions import read_questions
+from tests.test_cli import command  # noqa: F401 (a fixture)
 
 BENCH = {"tag": "single_object", "include": [{"class": "bench", "count": 1}], "prompt": "a photo of a bench"}
 COWS = {
@@ -192,3 +193,20 @@ def test_without_a_network_the_error_says_what_to_do(monkeypatch):
     ) as caught:
         load_prompts("drawbench")
     assert "\n" not in str(caught.value)
+
+
+def test_a_sets_own_questions_are_those_of_atoms(command, tmp_path, monkeypatch):  # noqa: F811
+    write_sets(tmp_path)
+    known, mine = tmp_path / "geneval2_data.jsonl", tmp_path / "mine.jsonl"
+    mine.write_text(known.read_text())
+    asked = []
+
+    def load(spec, model, device, atoms):
+        asked.append(atoms and str(atoms))
+        raise ValueError("enough")
+
+    monkeypatch.setattr("neuroprompt.rewards.load_rewards", load)
+    for rewards, *more in (["pickscore,atoms:0"], ["pickscore"], ["atoms", "--atoms", mine]):
+        arguments = ["--input", f"geneval2:{known}", "--methods", "plain", "-o", tmp_path / "r", "--rewards", rewards]
+        assert "enough" in command("evaluate", *arguments, *more)[2]
+    assert asked == [str(known), None, str(mine)]
