@@ -51,6 +51,7 @@ NOT_REHEARSED = {
     "torchrun --nproc_per_node 2 scripts/study.py": "the suite runs shards: tests/evaluation/test_study.py",
     "neuroprompt evaluate --input configs/ppo/queries/test.txt:200 --methods plain,suffix,random,": "wants the six "
     "policies of the README's table; its parts are rehearsed",
+    "neuroprompt questions --input prompts.txt --ask": "wants a chat model: tests/questions/test_question_chat.py",
     "neuroprompt grid 'boy on a horse' --generator http": "servers that draw: tests/images/remote/test_remote.py",
     "neuroprompt image 'a castle' --generator http": "likewise",
     "neuroprompt score --prompt 'boy on a horse' --rewards http": "servers that judge: "
@@ -61,6 +62,13 @@ NOT_REHEARSED = {
 """Beginnings of documented commands that are left out, and why."""
 
 
+DSG = """\
+item_id,text,keywords,proposition_id,dependency,category_broad,category_detailed,tuple,question_natural_language
+x_1,a red fox,fox,1,0,entity,whole,entity - whole (fox),Is there a fox?
+x_1,a red fox,"fox, red",2,1,attribute,color,"attribute - color (fox, red)",Is the fox red?
+"""
+
+
 def write_inputs(work: Path) -> None:
     """The files of a user that documented commands name."""
     import pandas as pd
@@ -68,6 +76,7 @@ def write_inputs(work: Path) -> None:
     (work / "prompts.txt").write_text("\n".join(SUBJECTS[:2]) + "\n")
     (work / "my_style.txt").write_text("Describe it as the first line of a novel would.\n")
     (work / "my_file.py").write_text(documented_reward())
+    (work / "dsg-1k-anns.csv").write_text(DSG)
     pd.DataFrame({"prompt": SUBJECTS[:2], "class": ["animal", "thing"]}).to_csv(work / "prompts.csv", index=False)
     (work / "downloads/geneval/prompts").mkdir(parents=True)
     single = {"tag": "single_object", "include": [{"class": "boat", "count": 1}]}
@@ -541,6 +550,31 @@ def _commands() -> list[Step]:
             'neuroprompt score --prompt "a castle at night" out.png --rewards vqa,echo,pickscore '
             "--reward-model embedded",
             after=("README: image",),
+        ),
+        Step(
+            "faithfulness: score",
+            'neuroprompt score --prompt "a red cube on a blue sphere" out.png --rewards atoms',
+            after=("README: image",),
+        ),
+        Step("faithfulness: rules", 'neuroprompt questions "two red foxes under a bridge"'),
+        Step(
+            "faithfulness: a question file",
+            "neuroprompt questions --input prompts.txt -o questions.json",
+            makes=("questions.json",),
+        ),
+        Step(
+            "faithfulness: evaluate",
+            "neuroprompt evaluate --input prompts.txt --methods plain,enhanced --rewards pickscore,echo "
+            "--atoms questions.json -o results/faithful",
+            DRAW,
+            after=("faithfulness: a question file",),
+            makes=("results/faithful/report.html", "results/faithful/questions.json"),
+        ),
+        Step(
+            "faithfulness: a benchmark's questions",
+            "neuroprompt questions --known dsg-1k-anns.csv -o questions.json",
+            "-o mended.json",
+            makes=("mended.json",),
         ),
         Step(
             "rewards: own, score",
