@@ -94,11 +94,13 @@ class GuardedTrainer(RunTrainer):
     alone that may be gone back to. A run that is taken up after it has stopped so is at its end.
 
     Attributes:
+        parted: The judge for which the run stops.
         stopped: Why the run stops itself, for another reason.
     """
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
+        self.parted: Parting | None = None
         self.stopped: str | None = None
         self.add_callback(_Watch(self))
         self.add_callback(JudgePage())
@@ -109,11 +111,10 @@ class GuardedTrainer(RunTrainer):
         Raises:
             TrainingStopped: A guard stopped the run; its last checkpoint is whole.
         """
-        self.stopped = None
+        self.parted = self.stopped = None
         output = super().train(resume_from_checkpoint, *args, **kwargs)
-        parted = self.parting(self.state) if self.args.stop_on_overoptimization else None
-        if parted is not None:
-            raise self._go_back(parted)
+        if self.parted:
+            raise self._go_back(self.parted)
         if self.stopped:
             raise TrainingStopped(self.stopped)
         return output
@@ -139,8 +140,9 @@ class GuardedTrainer(RunTrainer):
         )
 
     def _is_over(self, resumed: TrainerState, max_steps: int) -> bool:
-        stays = self.args.stop_on_overoptimization and self.parting(resumed) is not None
-        return stays or super()._is_over(resumed, max_steps)
+        if self.args.stop_on_overoptimization:
+            self.parted = self.parting(resumed)
+        return self.parted is not None or super()._is_over(resumed, max_steps)
 
     def _kept(self) -> set[Path]:
         kept = super()._kept()
@@ -162,9 +164,15 @@ class _Watch(TrainerCallback):
             self.trainer._save_checkpoint(self.trainer.model, None)
 
     def on_log(self, args, state, control, logs=None, **kwargs):
-        if not _known(logs, "reward") or (parted := self.trainer.parting(state)) is None:
+        if not _known(logs, "reward"):
+            return
+        first = sum(_known(entry, "reward") for entry in state.log_history) == 1
+        if args.stop_on_overoptimization and first and not any(key.startswith(JUDGE) for key in logs):
+            logger.warning('no judge is logged, by log_metric("judge/NAME", value): overoptimization is not watched')
+        if (parted := self.trainer.parting(state)) is None:
             return
         if args.stop_on_overoptimization:
+            self.trainer.parted = parted
             control.should_training_stop = control.should_save = True
         elif self.trainer.parting(state, before=1) is None:  # said once, not at every iteration
             logger.warning(f"step {state.global_step}: {parted}; stop_on_overoptimization would stop the run")

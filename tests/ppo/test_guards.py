@@ -81,8 +81,8 @@ def test_the_run_stops_and_goes_back(tokenizer, tmp_path):
     assert {kept, tmp_path / "run" / f"checkpoint-{stopped_at}"} <= checkpoints_in(tmp_path)  # whatever the limit says
     held_out, policy = run.evaluate(), weights(run)
     assert held_out["eval_reward"] < 3 and held_out["eval_judge/quality"] > held_out["eval_judge/quality_sft"] > 0
-    # Taken up again it stays where it was, whether it is to have more steps or not.
-    again = hackable(tokenizer, tmp_path, max_steps=64, **guarded)
+    # Taken up again it stays where it was, though it is to have more steps.
+    again = hackable(tokenizer, tmp_path, max_steps=4000, **guarded)
     with pytest.raises(TrainingStopped, match=kept.name):
         again.train(resume_from_checkpoint=True)
     assert again.state.global_step == stopped_at

@@ -240,8 +240,9 @@ def test_the_reward_of_the_answers_rises(queries, settings, changes):
 
 
 def test_two_processes_of_ppo_do_what_one_does(queries):
-    one = reinforce(PPO, output_dir="one", max_steps=4)
-    on_two_processes(queries, "training/ppo.py", PPO | {"output_dir": "two", "max_steps": 4})
+    settings = {"max_steps": 4, "plain_completions": 1}  # of which `kept` and `unparsed` say nothing
+    one = reinforce(PPO, output_dir="one", **settings)
+    on_two_processes(queries, "training/ppo.py", PPO | {"output_dir": "two", **settings})
     expected, found = (load_file(queries / name / "model.safetensors") for name in ("one", "two"))
     assert max((expected[name] - found[name]).abs().max() for name in expected) < 1e-5
     history = json.loads((queries / "two" / "log_history.json").read_text())
@@ -252,6 +253,7 @@ def test_two_processes_of_ppo_do_what_one_does(queries):
 
 
 def test_two_processes_of_grpo(queries):
-    on_two_processes(queries, "training/grpo.py", GRPO | {"output_dir": "grpo-two", "max_steps": 2})
+    guards = {"win_rates": "true", "plain_completions": 1}
+    on_two_processes(queries, "training/grpo.py", GRPO | guards | {"output_dir": "grpo-two", "max_steps": 2})
     assert "unparsed" in (queries / "grpo-two" / "log_history.json").read_text()
     assert saved_format(queries / "grpo-two", load_tokenizer(queries / "grpo-two")) == ASKED
