@@ -41,7 +41,7 @@ from neuroprompt.families import Family, find_family
 from neuroprompt.image_files import decode_image, on_white
 from neuroprompt.modifiers import CATEGORIES, suggestions
 from neuroprompt.programs import mendable, quiet_libraries
-from neuroprompt.server.schemas import Category, ModifierEntry, ModifiersAnswer, Rewriter, Wish
+from neuroprompt.server.schemas import Category, IfBetter, ModifierEntry, ModifiersAnswer, Rewriter, Verdict, Wish
 
 if TYPE_CHECKING:
     from neuroprompt.enhancer import PromptEnhancer
@@ -91,7 +91,8 @@ class Rewrite(BaseModel):
     negative: str | None = Field(description="What to give the generator as the negative prompt, if it takes one.")
     modifiers: list[Modifier]
     clip_tokens: int = Field(description="Its length in the tokens of CLIP, which reads 77.")
-    warning: str | None = Field(description="Why nothing was added, if nothing was.")
+    warning: str | None = Field(description="Why nothing was added, or the user's words came back, if so.")
+    if_better: Verdict | None = Field(None, description="What pictures said of the rewrite, where they were asked.")
 
 
 class Rewrites(BaseModel):
@@ -197,18 +198,33 @@ def create_server(models: Models, folder: Path | None = None) -> MCPServer:
         constraints: Limits = None,
         rewriter: How = None,
         negative: Annotated[str | None, Field(max_length=2000, description="What the picture must not show.")] = None,
+        if_better: IfBetter = 0,
     ) -> Rewrites:
         """Rewrite a plain prompt for an image generator: the user's words stay, and modifiers follow them (artists,
         styles, formats, perspectives, boosters, vibes), as expert users choose them; or, by a model that retells, prose
-        has them. Takes a second, and a model that retells some more."""
+        has them. Takes a second, and a model that retells some more; with `if_better` as long as the generator does."""
 
-        def task(_: Report) -> Rewrites:
+        def task(report: Report) -> Rewrites:
+            reward = _reward(models, if_better, seed) if if_better else None
             enhancer, settings = _asked(models, rewriter)
             settings |= {"num_return_sequences": variants, "seed": seed, "negative": negative}
-            made = enhancer(prompt, _wish(constraints), **settings)
-            return Rewrites(results=[_rewrite(one) for one in (made if variants > 1 else [made])])
+            made = enhancer(prompt, wish := _wish(constraints), **settings)
+            made = made if variants > 1 else [made]
+            if not reward:
+                return Rewrites(results=[_rewrite(one) for one in made])
+            from neuroprompt.gate import Gate, kept
 
-        return await work(context, 1, task)
+            negatives = [reward.generator.negative_for(one.negative) for one in made]
+            verdicts = Gate(reward, pictures=if_better)(
+                [prompt] * len(made),
+                [one.text for one in made],
+                negatives,
+                on_progress=lambda done, _: report(done, "drawing"),
+            )
+            results = [_rewrite(kept(one, verdict, wish), verdict) for one, verdict in zip(made, verdicts, strict=True)]
+            return Rewrites(results=results)
+
+        return await work(context, 2 * if_better * variants or 1, task)
 
     @tool("Find modifiers", reads)
     def modifiers(
@@ -384,13 +400,14 @@ def _asked(models: Models, rewriter: Rewriter | None) -> "tuple[PromptEnhancer, 
     return enhancer, {"keep": how.keep, "keep_words": how.keep_words}
 
 
-def _rewrite(made: Any) -> Rewrite:
+def _rewrite(made: Any, verdict: Any = None) -> Rewrite:
     return Rewrite(
         text=made.text,
         negative=made.negative,
         modifiers=[Modifier(**one._asdict()) for one in made.modifiers],
         clip_tokens=made.clip_tokens,
         warning=made.warning,
+        if_better=verdict and Verdict(**verdict.facts()),
     )
 
 

@@ -15,6 +15,7 @@ DEFAULT_URL = "http://127.0.0.1:8765"
 START = "neuroprompt serve --generator none --rewards none"
 TIMEOUT = 130.0  # seconds; the server itself gives up after 120
 AT_ONCE = 32  # prompts of a request, which is what a server takes by default
+PICTURES = 16  # and what it draws for one
 FAMILIES = (
     *("sd15", "sd21", "sd-turbo", "sdxl", "sdxl-turbo", "sd35", "sd35-turbo", "flux", "flux-schnell", "flux2"),
     *("qwen-image", "z-image", "z-image-turbo"),
@@ -40,8 +41,10 @@ def enhance(
         ServerError: It is not there, or refuses.
     """
     results = []
-    for start in range(0, len(prompts), AT_ONCE):
-        part = slice(start, start + AT_ONCE)
+    drawn = 2 * wish.get("if_better", 0) * wish.get("num_return_sequences", 1)  # for a prompt, at most
+    at_once = min(AT_ONCE, max(1, PICTURES // drawn)) if drawn else AT_ONCE
+    for start in range(0, len(prompts), at_once):
+        part = slice(start, start + at_once)
         body = {"prompts": list(prompts[part]), **({"seeds": list(seeds[part])} if seeds else {}), **wish}
         results += _post(url.strip().rstrip("/"), key, body)
     return results
@@ -61,7 +64,13 @@ def read_wish(require: str = "", forbid: str = "", **categories: str) -> dict[st
 
 
 def read_asking(
-    model: str = "", family: str = "", keep: str = "", free: bool = False, negative: str = "", instruction: str = ""
+    model: str = "",
+    family: str = "",
+    keep: str = "",
+    free: bool = False,
+    negative: str = "",
+    instruction: str = "",
+    if_better: float | None = 0,
 ) -> dict[str, Any]:
     """Who is asked, and how, as fields of a request; what is blank is left to the server.
 
@@ -69,12 +78,15 @@ def read_asking(
         family: One of `FAMILIES`; "any" is blank, too.
         keep: Phrases that stay to the letter, as in `read_wish`.
         free: Whether a model that retells may leave out words of the prompt.
+        if_better: The pictures, of prompt and rewrite each, that decide at most whether the rewrite comes back; 0 for
+            no such decision.
     """
     family = "" if family == "any" else family
     typed = {"model": model, "for": family, "negative": negative, "instruction": instruction}
     asked: dict[str, Any] = {name: text.strip() for name, text in typed.items() if text.strip()}
     phrases = _phrases(keep)
-    return asked | ({"keep": phrases} if phrases else {}) | ({"keep_words": False} if free else {})
+    asked |= ({"keep": phrases} if phrases else {}) | ({"keep_words": False} if free else {})
+    return asked | ({"if_better": int(if_better)} if if_better else {})
 
 
 # --- details -----------------------------------------------------------------------------------------------------
@@ -98,8 +110,11 @@ def _post(url: str, key: str, body: dict[str, Any]) -> list[list[dict[str, Any]]
             raise ValueError
         return results
     except urllib.error.HTTPError as error:
+        said = _said(error)
         hint = "; its key belongs in the variable NEUROPROMPT_API_KEY" if error.code in (401, 403) else ""
-        raise ServerError(f"{url} says {error.code}: {_said(error)}{hint}") from None
+        if "Extra inputs are not permitted" in said:
+            hint = "; it is older than this: update neuroprompt there, or leave that out"
+        raise ServerError(f"{url} says {error.code}: {said}{hint}") from None
     except (OSError, http.client.HTTPException) as error:
         why = getattr(error, "reason", None) or error
         raise ServerError(

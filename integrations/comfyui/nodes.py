@@ -19,6 +19,7 @@ EXAMPLES = {
     "vibe": "cinematic",
 }
 MOST_VARIANTS = 16  # of a server, by default
+MOST_PICTURES = 16  # that a verdict takes
 SEEDS = 2**53 - 1  # whole numbers beyond, ComfyUI's page cannot spell
 
 
@@ -126,6 +127,16 @@ class EnhancePrompt(io.ComfyNode):
                     placeholder="instruction: Rewrite the prompt as one paragraph.",
                     tooltip="What a chat model is told; or, with {prompt} in it, what any model reads.",
                 ),
+                io.Int.Input(
+                    "if_better",
+                    default=0,
+                    min=0,
+                    max=MOST_PICTURES,
+                    optional=True,
+                    tooltip="Your words come back, and the warning says why, unless the rewrite's pictures are better: "
+                    "at most so many of each (4, 6, 8) are drawn and judged by the server, whose generator must be "
+                    "another than this ComfyUI, which waits for it. 0 asks no pictures.",
+                ),
             ],
             outputs=[
                 io.String.Output("enhanced", display_name="prompt", is_output_list=True),
@@ -134,7 +145,7 @@ class EnhancePrompt(io.ComfyNode):
                     "warning",
                     display_name="warning",
                     is_output_list=True,
-                    tooltip="Why nothing was added, if nothing was.",
+                    tooltip="Why nothing was added, or your words came back.",
                 ),
                 io.String.Output(
                     "unwanted",
@@ -160,11 +171,13 @@ class EnhancePrompt(io.ComfyNode):
         free: bool = False,
         negative: str = "",
         instruction: str = "",
+        if_better: int = 0,
         **kinds: str,
     ) -> io.NodeOutput:
         own = os.environ.get("NEUROPROMPT_URL") or DEFAULT_URL
         key = "" if server else os.environ.get("NEUROPROMPT_API_KEY", "")
-        wish = read_wish(require, forbid, **kinds) | read_asking(model, family, keep, free, negative, instruction)
+        asking = read_asking(model, family, keep, free, negative, instruction, if_better)
+        wish = read_wish(require, forbid, **kinds) | asking
         seed %= 2**63  # a seed that another node gives may be longer than the server's
         (made,) = enhance([prompt], server or own, key, [seed], num_return_sequences=variants, **wish)
         added = [", ".join(modifier["text"] for modifier in one["modifiers"]) for one in made]

@@ -33,6 +33,7 @@ class EnhancePrompt(ModularPipelineBlocks):
         InputParam("constraints", description="`neuroprompt.Constraints`: one for all prompts, or one for each."),
         InputParam("keep", default=(), description="Phrases that a model that retells leaves to the letter."),
         InputParam("prompt_seed", default=0, description="Of the rewrites."),
+        InputParam("gate", description="`neuroprompt.gate.Gate`: where its pictures gain nothing, the prompt stays."),
     )
     intermediate_outputs = (OutputParam("prompt"), OutputParam("original_prompt"))
 
@@ -40,7 +41,10 @@ class EnhancePrompt(ModularPipelineBlocks):
         block = self.get_block_state(state)
         block.original_prompt = block.prompt
         settings = {"seed": block.prompt_seed, "keep": block.keep}
-        made = _load(*self.policy)(block.prompt, block.constraints, **settings)
-        block.prompt = made.text if isinstance(block.prompt, str) else [one.text for one in made]
+        plain = [block.prompt] if isinstance(block.prompt, str) else block.prompt
+        made = [one.text for one in _load(*self.policy)(plain, block.constraints, **settings)]
+        if block.gate:
+            made = [verdict.text for verdict in block.gate(plain, made)]
+        block.prompt = made[0] if isinstance(block.prompt, str) else made
         self.set_block_state(state, block)
         return components, state

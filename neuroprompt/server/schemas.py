@@ -147,6 +147,9 @@ class ScoreRequest(Strict):
 
     prompt: Text
     pictures: list[Text] = Field(min_length=1, description="PNG, JPEG or WebP files in base64.")
+    texts: list[Text] | None = Field(
+        None, description="What each was drawn of, for rewards that read it (`length`); by default the prompt."
+    )
 
 
 class Verdict(BaseModel):

@@ -7,7 +7,7 @@ import pytest
 
 from tests.integrations.hosts import A1111, INTEGRATIONS, Control, Processing, load, planted
 
-ASKING = ["", "", "", False, ""]
+ASKING = ["", "", "", False, "", 0]
 BLANK = ["", "", "", "", "", "", "", "", False, *ASKING]
 """Of the controls behind the switch and the seed, all as they are at first."""
 
@@ -106,7 +106,7 @@ def test_a_hires_prompt_is_rewritten_with_its_pictures_seed(host, enhancer):
 
 def test_pasting_a_picture_brings_back_what_was_typed_and_draws_it_again(host):
     settings = [True, -1, "", "art nouveau", "", "", "", "auto", "fog", "8k, hdr", True]
-    settings += ["embedded", "sdxl", "castle", True, ""]
+    settings += ["embedded", "sdxl", "castle", True, "", 0]
     p = Processing(["a castle, at night, ink drawing"] * 2, [8, 9], ["people"] * 2)
     host.script.process(p, *settings)
     params = p.infotext(1)

@@ -1,6 +1,7 @@
 """What ComfyUI's node and A1111's script share: the client, and that they need nothing but their host."""
 
 import ast
+import json
 import sys
 
 import pytest
@@ -42,6 +43,17 @@ def test_many_prompts_are_asked_in_the_servers_portions_each_with_its_seed():
     assert {body["style"] for _, body in asked} == {"baroque"}
 
 
+def test_prompts_whose_pictures_decide_are_as_many_at_once_as_a_server_draws():
+    with answering() as (url, asked):
+        client.enhance(["a cat"] * 5, url, num_return_sequences=2, **client.read_asking(if_better=2.0))
+        client.enhance(["a cat"], url, **client.read_asking(if_better=16))
+    assert [len(body["prompts"]) for _, body in asked] == [2, 2, 1, 1]
+    assert {body["if_better"] for _, body in asked} == {2, 16}
+    old = json.dumps({"error": {"message": "if_better: Extra inputs are not permitted"}})
+    with answering(422, body=old) as (url, _), pytest.raises(client.ServerError, match="older than this: update"):
+        client.enhance(["a cat"], url, if_better=4)
+
+
 def test_what_a_person_typed_is_read():
     wish = client.read_wish("golden hour|sunset, fog\nmist,", " ", style=" baroque ", vibe="Auto", artist="")
     assert wish == {
@@ -55,7 +67,7 @@ def test_what_a_person_typed_is_read():
 
 def test_the_families_are_the_servers_and_what_is_blank_is_left_to_it(server):
     assert client.FAMILIES == tuple(FAMILIES)
-    assert client.read_asking(" ", "any", ", ", False, "", "") == {}
+    assert client.read_asking(" ", "any", ", ", False, "", "", None) == {}
     asked = client.read_asking("embedded", "sdxl", "a cat", True, "people")
     ((made,),) = client.enhance(["a cat"], server.url, server.key, **asked)
     assert made["negative"] == "people"

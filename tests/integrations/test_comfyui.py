@@ -64,14 +64,19 @@ def test_comfyuis_own_syntax_stays_as_it_is(node, prompt):
 def test_who_is_asked_and_what_is_kept_is_the_requests(node):
     made = {"text": "A castle of stone.", "modifiers": [], "warning": None, "negative": "fog"}
     wanted = {"model": "retell", "family": "flux", "keep": "ohwx, old bridge", "free": True, "instruction": " Say it. "}
+    wanted |= {"if_better": 6}
     with answering(body=json.dumps({"results": [[made]]})) as (url, asked):
         assert node.execute("a castle", 0, server=url, **wanted).args == (["A castle of stone."], [""], [""], ["fog"])
     ((_, body),) = asked
-    sent = {"model": "retell", "for": "flux", "keep": ["ohwx", "old bridge"], "keep_words": False}
+    sent = {"model": "retell", "for": "flux", "keep": ["ohwx", "old bridge"], "keep_words": False, "if_better": 6}
     assert body.items() >= (sent | {"instruction": "Say it."}).items() and "negative" not in body
 
 
 def test_why_nothing_was_added_is_said(node):
+    (text,), (added,), (warning,), _ = node.execute("robot playing guitar", 1, if_better=4).args
+    assert (text, added) == ("robot playing guitar", "") and warning.startswith(
+        "left as it is: pickscore gains nothing"
+    )
     assert node.execute("<lora:ink:1>", 0).args == (
         ["<lora:ink:1>"],
         [""],

@@ -121,6 +121,7 @@ def test_a_stream_says_how_far_it_is(server):
     "asked, message",
     [
         ({"n": 17}, "17 pictures are too many: at most 16"),
+        ({"n": 9, "extra_body": {"if_better": 4}}, "17 pictures, with those of if_better, are too many: at most 16"),
         ({"size": "4096x4096"}, "16,777,216 pixels are too many"),
         ({"size": "60x60"}, "multiples of 8 pixels, such as 64x64"),
         ({"size": "big"}, "size: "),
@@ -215,4 +216,8 @@ def test_a_server_that_draws_nothing_says_so():
     for path in ("/v1/images/generations", "/sdapi/v1/txt2img"):
         answer = server.post(path, json={"prompt": "a cat"})
         assert answer.status_code == 503 and "start it with --generator" in answer.text
+    for lacks, generator in (("--generator", "none"), ("--rewards", "embedded")):
+        unable = TestClient(create_app(ServeSettings(generator=generator, rewards="none")), "http://127.0.0.1")
+        answer = unable.post("/v1/enhance", json={"prompts": "a cat", "if_better": 4})
+        assert answer.status_code == 503 and f"pictures: start it with {lacks}" in answer.json()["error"]["message"]
     assert server.get("/v1/models").json() == {"object": "list", "data": []}

@@ -236,6 +236,55 @@ def test_write_constrain_leave_out_draw_compare_vote_reload_and_link(browser, se
         assert not any("enhance" in url or "images" in url for url in page.asked)
 
 
+@in_browser
+def test_only_if_better_the_pictures_decide_and_why_is_said_and_what_judges_read_in_them(browser, server):
+    note = "#rewrites-shown .note >> nth=0"
+    with opened(browser, server, "#seed=1&pictures=1") as page:
+        page.wait_for_selector("#server[data-state=ready]")
+        page.check("#if-better")
+        page.fill("#if-better-pictures", "9")
+        page.fill("#prompt", "robot playing guitar")
+        page.click("#rewrite")
+        assert page.inner_text("#if-better-problem") == "A whole number from 2 to 8."
+        page.fill("#if-better-pictures", "4")
+        page.fill("#variants", "3")
+        page.click("#rewrite")
+        page.wait_for_selector("text=24 pictures are too many: at most 16.")
+        page.fill("#variants", "1")
+        page.click("#rewrite")
+        assert page.inner_text("#doing") == "Drawing both, to see which is better…"
+        page.wait_for_selector("#rewrites:not([aria-busy=true]) .manuscript")
+        back = page.inner_text(note)
+        assert back.startswith("Your words came back: PickScore gains nothing over 1 picture (−")
+        assert page.inner_text("#announce") == back and copied(page, "Text") == "robot playing guitar"
+        link = copied(page, "Link")
+        rewrite(page, "a house")
+        assert page.inner_text(note).startswith("Better by its pictures: PickScore gains ")
+        page.route("**/v1/score", reading)
+        draw(page)
+        labels = page.locator(".scores >> nth=0").locator("tbody th span")
+        assert labels.all_inner_texts()[-3:] == ["Match by question", "Match by description", "Details"]
+        assert all(label.get_attribute("title") for label in labels.all())
+        rows = page.locator(".scores >> nth=1").locator("tbody tr").all_inner_texts()
+        assert [row.split("\t") for row in rows] == [["Is there a house?", "93\u00a0%", "93\u00a0%"],
+                                                     ["How many houses? (one)", "0\u00a0%", "0\u00a0%"]]  # fmt: skip
+        page.goto("about:blank")
+        page.goto(link)
+        assert page.inner_text(note) == back and page.is_checked("#if-better")
+
+
+def reading(asked):
+    """The session's judges read nothing in pictures; these do."""
+    answer = (response := asked.fetch()).json()
+    atoms = [
+        {"question": "Is there a house?", "answer": "yes", "score": 0.93},
+        {"question": "How many houses?", "answer": "one", "score": 0.0},
+    ]
+    for scores in answer["results"]:
+        scores |= {"vqa": 0.4, "echo": -2.5, "atoms": 0.465}
+    asked.fulfill(response=response, json=answer | {"answers": [{"atoms": atoms} for _ in answer["results"]]})
+
+
 def metadata(page, save, folder):
     with page.expect_download() as download:
         page.get_by_role("link", name=save).click()
@@ -340,6 +389,7 @@ def test_a_server_that_lacks_something_is_used_for_the_rest_and_says_how_it_woul
             page.route("**/info", answering(json=answer))
             page.goto(f"{server.url}/")
             page.wait_for_selector("#server[data-state=ready]")
+            assert page.is_disabled("#if-better") and "pictures" in page.get_attribute(".if-better", "title")
             rewrite(page)
             if "rewards" in models:
                 page.get_by_role("button", name="Draw both").click()
@@ -396,12 +446,21 @@ def test_script_tags_in_prompts_links_and_votes_do_nothing(browser, server):
 @in_browser
 def test_any_fragment_is_read_and_what_was_read_is_written_the_same(browser, server):
     state = {"prompt": "a cat", "style": "any", "require": "fog", "seed": "7", "variants": "3"}
-    state |= {"model": "chat", "for": "flux", "keep": "ohwx", "free": "1", "negative": "fog", "instruction": "Say it."}
+    state |= {
+        "ifBetter": "6",
+        "model": "chat",
+        "for": "flux",
+        "keep": "ohwx",
+        "free": "1",
+        "negative": "fog",
+        "instruction": "Say it.",
+    }
     rows = json.dumps([5, "a cat", 7, 0, [["", [", ", "8k", "booster", 1], [", ", "fog", "", 0]]]])
     with opened(browser, server) as page:
         turn = "async text => { const s = await import('./page/state.js'); return s.write(s.read(text)) }"
         retold = json.dumps([5, "a cat", 7, 0, [[["", "fog", 1], ["", "A ", "", 0], ["", "cat", "own", 0]]]])
-        for field, value in (*state.items(), ("made", rows), ("made", retold)):
+        judged = json.dumps([5, "a cat", 7, 0, [[["", "", 0, [0, "it gains nothing"]]]]])
+        for field, value in (*state.items(), ("made", rows), ("made", retold), ("made", judged)):
             fragment = f"{field}={quote(value, safe='').replace('%20', '+')}"
             again = page.evaluate(turn, fragment)
             assert page.evaluate("text => Object.fromEntries(new URLSearchParams(text))", again) == {

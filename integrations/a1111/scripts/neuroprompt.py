@@ -29,7 +29,8 @@ EXAMPLES = {
     "require": "golden hour|sunset, fog",
     "forbid": "blurry",
 }
-ASKING = ("model", "family", "keep", "free", "instruction")
+ASKING = ("model", "family", "keep", "free", "instruction", "if_better")
+BLANK = {"seed": "-1", "negative": "False", "free": "False", "if_better": "0"}  # of controls that hold no text
 
 
 class Neuroprompt(scripts.Script):
@@ -50,7 +51,9 @@ class Neuroprompt(scripts.Script):
             keep = gr.Textbox("", label="Kept to the letter by a model that retells", placeholder="ohwx woman")
             free = gr.Checkbox(False, label="A model that retells may leave words out")
             instruction = gr.Textbox("", label="Instruction", placeholder="Rewrite the prompt as one paragraph.")
-        asking = dict(zip(ASKING, (model, family, keep, free, instruction), strict=True))
+            better = "Only if better, by so many pictures of each that the server draws (0: as it is)"
+            if_better = gr.Number(0, label=better, precision=0)
+        asking = dict(zip(ASKING, (model, family, keep, free, instruction, if_better), strict=True))
         controls = {"": enabled, "seed": seed, **texts, "negative": negative, **asking}
         self.infotext_fields = [(control, _key(name)) for name, control in controls.items()]
         self.paste_field_names = [key for _, key in self.infotext_fields]
@@ -121,7 +124,7 @@ def restore(_infotext, params):
     if PLAIN not in params:
         return
     for name in ("seed", *EXAMPLES, "negative", *ASKING):
-        params.setdefault(_key(name), {"seed": "-1", "negative": "False", "free": "False"}.get(name, ""))
+        params.setdefault(_key(name), BLANK.get(name, ""))
     prompt, negative = params.pop(PLAIN), params.get("Negative prompt", "")
     hires, hires_negative = params.pop(PLAIN_HIRES, ""), params.get("Hires negative prompt", "")
     if params[_key("negative")] == "True":

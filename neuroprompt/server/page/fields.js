@@ -30,6 +30,7 @@ export class Form {
     find("phrases").prepend(...Object.values(this.phrases).map(({ root }) => root));
     this.asking = new Asking(changed);
     this.numbers = Object.fromEntries(["variants", "pictures", "seed"].map((name) => [name, find(name)]));
+    this.ifBetter = { wanted: find("if-better"), pictures: find("if-better-pictures") };
     this.root.addEventListener("input", changed);
     this.root.addEventListener("input", (event) => clearProblem(event.target));
     this.prompt.addEventListener("keydown", (event) => {
@@ -49,7 +50,9 @@ export class Form {
     const numbers = Object.fromEntries(
       Object.entries(this.numbers).map(([name, input]) => [name, input.valueAsNumber]),
     );
-    return { prompt: this.prompt.value, wish, asking: this.asking.read(), ...numbers };
+    const { wanted, pictures } = this.ifBetter;
+    const ifBetter = wanted.checked ? pictures.valueAsNumber : 0;
+    return { prompt: this.prompt.value, wish, asking: this.asking.read(), ...numbers, ifBetter };
   }
 
   write({ prompt, wish, asking, ...others }) {
@@ -58,7 +61,20 @@ export class Form {
     for (const [name, phrases] of Object.entries(this.phrases)) phrases.write(wish[name]);
     this.asking.write(asking);
     for (const [name, input] of Object.entries(this.numbers)) input.value = others[name];
+    this.ifBetter.wanted.checked = others.ifBetter > 0;
+    this.ifBetter.pictures.value = others.ifBetter || this.ifBetter.pictures.defaultValue;
     this.clear();
+  }
+
+  /** Whether pictures can decide, on a server that draws and judges so many of a request; otherwise what it lacks. */
+  offerIfBetter({ draws, judges, limits }) {
+    const most = Math.min(16, Math.floor((limits.max_pictures ?? 16) / 2));
+    const able = draws && judges && most >= 2;
+    this.ifBetter.pictures.max = most;
+    for (const input of Object.values(this.ifBetter)) input.disabled = !able;
+    const lacks = !draws ? "draws no pictures" : !judges ? "judges no pictures" : "draws too few pictures at once";
+    const say = able ? find("if-better-hint").textContent.replace(/\s+/g, " ") : `This server ${lacks}.`;
+    this.root.querySelector(".if-better").title = say;
   }
 
   clear() {
@@ -70,7 +86,8 @@ export class Form {
     this.clear();
     for (const phrases of [...Object.values(this.phrases), this.asking.keep]) phrases.add();
     if (!this.prompt.value.trim()) return this.object("prompt", "write what the picture shows");
-    for (const [name, input] of Object.entries(this.numbers)) {
+    const { wanted, pictures } = this.ifBetter;
+    for (const [name, input] of Object.entries({ ...this.numbers, ...(wanted.checked && { if_better: pictures }) })) {
       if (!input.checkValidity()) return this.object(name, `a whole number from ${input.min} to ${input.max}`);
     }
     return true;
@@ -79,7 +96,7 @@ export class Form {
   /** Say what is wrong next to the field that it is about; the first line of `message` may name it. */
   object(name, message) {
     const field = this.root.querySelector(`[data-field="${name}"]`);
-    const input = field.querySelector("input, textarea, select");
+    const input = field.querySelector("input:not([type=checkbox]), textarea, select");
     if (field.closest("details")) field.closest("details").open = true;
     field.querySelector(".field-problem").textContent = sentence(message);
     input.setAttribute("aria-invalid", "true");
@@ -91,7 +108,8 @@ export class Form {
 /** The field that a refusal (400, 422) of the server is about. */
 export function fieldOf(message) {
   const [, name, rest] = /^(?:constraints\.)?(\w+)(?:\.\d+)*: (.*)/s.exec(message) ?? [null, null, message];
-  if ([...CATEGORIES, ...ASKED, "require", "forbid", "seed"].includes(name)) return [name, rest];
+  if ([...CATEGORIES, ...ASKED, "require", "forbid", "seed", "if_better"].includes(name)) return [name, rest];
+  if (/\bif_better\b/.test(message)) return ["if_better", message.replace(", with those of if_better,", "")];
   if (/\binstruction\b/.test(message)) return ["instruction", message];
   if (/\bvariants\b|^num_return_sequences|\bbeams\b/.test(message)) return ["variants", message];
   if (/\bpictures\b.*too many/.test(message)) return ["pictures", message];

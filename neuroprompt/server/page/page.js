@@ -5,7 +5,7 @@ import { announce, el, find, showProblem } from "./dom.js";
 import { askingOf } from "./asking.js";
 import { Form, fieldOf } from "./fields.js";
 import { Pictures } from "./pictures.js";
-import { Rewrites } from "./rewrites.js";
+import { Rewrites, told } from "./rewrites.js";
 import { entries, forget, piecesOf, read, remember, wishOf, write } from "./state.js";
 import { Votes } from "./votes.js";
 
@@ -25,20 +25,23 @@ let saving = 0;
 async function rewrite() {
   if (asking) return asking.abort();
   if (!form.check()) return;
-  const { prompt, wish, asking: how, variants, seed } = form.read();
+  const { prompt, wish, asking: how, variants, seed, ifBetter } = form.read();
+  const pictures = server.draws && server.judges ? ifBetter : 0;
   asking = new AbortController();
-  busy(true);
+  busy(true, pictures ? "Drawing both, to see which is better…" : "");
   showProblem(problem, null);
   try {
     const asked = askingOf(how, form.asking.retells);
-    const body = { prompts: prompt, seed, num_return_sequences: variants, ...wishOf(wish), ...asked };
+    const better = pictures && { if_better: pictures };
+    const body = { prompts: prompt, seed, num_return_sequences: variants, ...wishOf(wish), ...asked, ...better };
     const [found] = (await ask("v1/enhance", body, asking.signal)).results;
     const made = { at: Date.now(), original: prompt, seed, chosen: 0, rewrites: found.map(piecesOf) };
     show(made, wish, how, true);
     save();
     flush(true);
-    const { retold, pieces } = made.rewrites[0];
-    announce(retold ? "Retold" : `Rewritten: ${pieces.length} ${pieces.length === 1 ? "phrase" : "phrases"} added`);
+    const { retold, verdict, pieces } = made.rewrites[0];
+    const added = `Rewritten: ${pieces.length} ${pieces.length === 1 ? "phrase" : "phrases"} added`;
+    announce(verdict && !verdict.accepted ? told(verdict) : retold ? "Retold" : added);
     find("rewrites").scrollIntoView({ block: "nearest", behavior: "smooth" });
   } catch (error) {
     if (error.name === "AbortError") announce("Stopped");
@@ -50,7 +53,9 @@ async function rewrite() {
   }
 }
 
-function busy(isBusy) {
+function busy(isBusy, doing = "") {
+  find("doing").textContent = doing;
+  if (doing) announce(doing);
   button.textContent = isBusy ? "Stop" : "Rewrite";
   find("rewrites").setAttribute("aria-busy", String(isBusy));
 }
@@ -156,6 +161,7 @@ async function meet() {
     form.numbers.variants.max = Math.min(16, info.limits.max_variants);
     form.numbers.pictures.max = Math.min(8, info.limits.max_pictures);
     form.asking.offer(info);
+    form.offerIfBetter(server);
     if (rewrites.made) show(rewrites.made, rewrites.wish, rewrites.asking, false);
     await watch();
     const unknown = info.policies.some(({ retells }) => retells === null);

@@ -2,9 +2,8 @@
 
 import { ask } from "./api.js";
 import { announce, el, find, replace, showProblem } from "./dom.js";
+import { labelOf, titleOf } from "./judges.js";
 import { negativeFor } from "./state.js";
-
-const NAMES = { pickscore: "PickScore", aesthetic: "Aesthetic", clip: "CLIP" };
 
 export class Pictures {
   /** @param server `{ draws, judges, limits, generator }`, as it says itself */
@@ -71,8 +70,10 @@ export class Pictures {
     showProblem(this.problem, null);
     try {
       const pictures = drawn.pairs.flatMap(({ before, after }) => [before, after]);
-      const scores = await judged(drawn.original, pictures, this.server.limits);
-      drawn.scores = drawn.pairs.map((_, i) => ({ before: scores[2 * i], after: scores[2 * i + 1] }));
+      const texts = drawn.pairs.flatMap(() => [drawn.original, drawn.text]);
+      const said = await judged(drawn.original, pictures, texts, this.server.limits);
+      const paired = (all) => drawn.pairs.map((_, i) => ({ before: all[2 * i], after: all[2 * i + 1] }));
+      [drawn.scores, drawn.answers] = [paired(said.scores), paired(said.answers)];
     } catch (error) {
       if (drawn === this.drawn) showProblem(this.problem, error, () => this.judge());
     }
@@ -220,12 +221,13 @@ export class Pictures {
       const digits = Math.abs(before[name]) < 2 ? 3 : 2;
       const mean = scores.reduce((sum, pair) => sum + pair.after[name] - pair.before[name], 0) / scores.length;
       const cells = [
-        before[name].toFixed(digits),
-        after[name].toFixed(digits),
+        number(before[name], digits),
+        number(after[name], digits),
         signed(after[name] - before[name], digits),
         ...(many ? [signed(mean, digits)] : []),
       ];
-      return el("tr", {}, el("th", { scope: "row" }, NAMES[name] ?? name), ...cells.map((cell) => el("td", {}, cell)));
+      const label = el("span", { title: titleOf(name) }, labelOf(name));
+      return el("tr", {}, el("th", { scope: "row" }, label), ...cells.map((cell) => el("td", {}, cell)));
     });
     this.table.replaceChildren(
       el(
@@ -235,7 +237,30 @@ export class Pictures {
         el("thead", {}, el("tr", {}, ...head.map((text) => (text ? el("th", { scope: "col" }, text) : el("td"))))),
         el("tbody", {}, ...rows),
       ),
+      ...this.details(),
     );
+  }
+
+  /** What a judge asked about the pair that is seen, and how sure it is of the answers that are wanted. */
+  details() {
+    const { answers, chosen } = this.drawn;
+    const { before, after } = answers[chosen];
+    const sure = (score) => el("td", {}, `${Math.round(100 * score)}\u00a0%`);
+    const table = ([name, asked]) => {
+      const rows = asked.map(({ question, answer, score }, i) => {
+        const wanted = answer === "yes" ? question : `${question} (${answer})`;
+        return el("tr", {}, el("th", { scope: "row" }, wanted), sure(score), sure(after[name][i].score));
+      });
+      const head = ["plain", "rewritten"].map((text) => el("th", { scope: "col" }, text));
+      return el(
+        "table.scores",
+        {},
+        el("caption", {}, `${labelOf(name)}, one by one`),
+        el("thead", {}, el("tr", {}, el("td"), ...head)),
+        el("tbody", {}, ...rows),
+      );
+    };
+    return Object.entries(before).map(table);
   }
 }
 
@@ -249,8 +274,8 @@ class Picture {
   }
 }
 
-/** The scores of pictures, in as few requests as the server's limits allow. */
-async function judged(prompt, pictures, { max_body, max_prompts }) {
+/** The scores of pictures, and the answers about them, in as few requests as the server's limits allow. */
+async function judged(prompt, pictures, texts, { max_body, max_prompts }) {
   const most = 0.9 * max_body;
   const files = await Promise.all(
     pictures.map(({ base64, file }) => (base64.length > most / 2 ? smaller(file) : base64)),
@@ -265,9 +290,14 @@ async function judged(prompt, pictures, { max_body, max_prompts }) {
     groups.at(-1).push(file);
     size += file.length;
   }
-  const scores = [];
-  for (const group of groups) scores.push(...(await ask("v1/score", { prompt, pictures: group })).results);
-  return scores;
+  const said = { scores: [], answers: [] };
+  for (const group of groups) {
+    const body = { prompt, pictures: group, texts: texts.splice(0, group.length) };
+    const { results, answers } = await ask("v1/score", body);
+    said.scores.push(...results);
+    said.answers.push(...answers);
+  }
+  return said;
 }
 
 /** The picture as JPEG, in base64: one that is too large for a request. */
@@ -280,6 +310,8 @@ async function smaller(file) {
   for (const byte of made) text += String.fromCharCode(byte);
   return btoa(text);
 }
+
+const number = (value, digits) => value.toFixed(digits).replace("-", "−");
 
 function signed(value, digits) {
   const rounded = Number(value.toFixed(digits));

@@ -1,10 +1,16 @@
 // What was rewritten: the user's words, and behind them each phrase that was added, marked by its kind. A phrase is a
 // button that leaves it out and puts it back; nothing is asked anew. In what was retold the user's words are marked.
 
-import { announce, copy, el, find } from "./dom.js";
+import { announce, copy, el, find, sentence } from "./dom.js";
+import { named } from "./judges.js";
 import { OWN, a1111, textOf } from "./state.js";
 
 const EXAMPLES = ["boy on a horse", "a castle", "robot playing guitar", "a bowl of strawberries"];
+
+/** What pictures said of a rewrite, for a person. */
+export function told({ accepted, reason }) {
+  return sentence(`${accepted ? "Better by its pictures" : "Your words came back"}: ${named(reason)}`);
+}
 
 export class Rewrites {
   /**
@@ -61,11 +67,14 @@ export class Rewrites {
 
   showChosen() {
     const { original, rewrites, chosen } = this.made;
-    const { pieces, warning, negative, retold } = rewrites[chosen];
+    const { pieces, warning, negative, retold, verdict } = rewrites[chosen];
     const text = retold ? this.retold(pieces) : this.added(original, pieces);
     const how = retold ? "Your words are marked." : "Press a phrase to leave it out, again to put it back.";
     const unwanted = negative && el("dl.negative", {}, el("dt", {}, "Negative prompt"), el("dd", {}, negative));
-    const note = el("p.note", {}, warning ?? (pieces.length ? how : "Nothing was added."));
+    const usual = pieces.length ? how : "Nothing was added.";
+    const plain = warning ?? usual;
+    const judged = verdict && (verdict.accepted ? `${told(verdict)} ${usual}` : told(verdict));
+    const note = el("p.note", {}, judged ?? plain);
     this.manuscript.replaceChildren(...[text, unwanted, note].filter(Boolean));
   }
 
@@ -150,8 +159,8 @@ export class Rewrites {
 
   toJSON() {
     const { original, seed, rewrites, chosen } = this.made;
-    const told = (pieces) => pieces.map(({ text, category }) => ({ text, category }));
-    const { pieces, negative, retold } = rewrites[chosen];
+    const listed = (pieces) => pieces.map(({ text, category }) => ({ text, category }));
+    const { pieces, negative, retold, verdict } = rewrites[chosen];
     const asked = Object.fromEntries(Object.entries(this.asking).filter(([, said]) => said === true || said.length));
     const wish = Object.fromEntries(Object.entries(this.wish).filter(([, value]) => value.length));
     return {
@@ -159,10 +168,11 @@ export class Rewrites {
       text: this.text,
       ...(negative && { negative }),
       ...(!retold && {
-        modifiers: told(pieces.filter(({ off }) => !off)),
-        left_out: told(pieces.filter(({ off }) => off)),
+        modifiers: listed(pieces.filter(({ off }) => !off)),
+        left_out: listed(pieces.filter(({ off }) => off)),
       }),
       seed,
+      ...(verdict && { if_better: verdict }),
       constraints: wish,
       ...(Object.keys(asked).length && { asked }),
     };

@@ -1,9 +1,11 @@
 // What is on the page, as plain data, and as the address's fragment, which no browser sends: the same text is the link
 // that is shared, what a reload comes back to, and an entry of the history.
 //
-//   state = { prompt, wish: { artist: "", …, require: [], forbid: [] }, asking, variants, pictures, seed, made }
+//   state = { prompt, wish: { artist: "", …, require: [], forbid: [] }, asking, variants, pictures, seed, ifBetter,
+//     made }
 //   asking = { model: "", for: "", negative: "", instruction: "", keep: [], free: false }
-//   made = { at, original, seed, chosen, rewrites: [{ warning, negative, retold, pieces }] }
+//   made = { at, original, seed, chosen, rewrites: [{ warning, negative, retold, verdict, pieces }] }
+//   verdict = { accepted, reason }, or null where pictures were not asked
 //   pieces = [{ gap, text, category, off }]
 //
 // The pieces of a rewrite follow the prompt; where it is retold they are all of it, and those of the category OWN are
@@ -20,7 +22,8 @@ export const MOST_SEED = 2 ** 32 - 1;
 const HISTORY = "neuroprompt.history";
 const MOST_ENTRIES = 50;
 const MOST_CHARACTERS = 500_000;
-const NUMBERS = { variants: [1, 16, 1], pictures: [1, 8, 2], seed: [0, MOST_SEED, 0] }; // least, most, otherwise
+/** Of each number the least, the most, and what it is otherwise. */
+const NUMBERS = { variants: [1, 16, 1], pictures: [1, 8, 2], seed: [0, MOST_SEED, 0], ifBetter: [2, 16, 0] };
 
 /** The wish as the server's routes take it. */
 export function wishOf({ require, forbid, ...selected }) {
@@ -36,9 +39,10 @@ export function wishOf({ require, forbid, ...selected }) {
 // --- a rewrite ---------------------------------------------------------------------------------------------------
 
 /** A variant that the server answered, in pieces: each a phrase, and what stands before it. */
-export function piecesOf({ original, text, modifiers, warning, negative, kept }) {
+export function piecesOf({ original, text, modifiers, warning, negative, kept, if_better }) {
   const pieces = kept ? retoldPieces(text, kept) : addedPieces(original, text, modifiers);
-  return { warning, negative, retold: Boolean(kept), pieces };
+  const verdict = if_better?.pictures ? { accepted: if_better.accepted, reason: if_better.reason } : null;
+  return { warning, negative, retold: Boolean(kept), verdict, pieces };
 }
 
 function addedPieces(original, text, modifiers) {
@@ -120,8 +124,8 @@ export function write(state) {
     if (state[name] !== otherwise) fields.set(name, state[name]);
   if (state.made) {
     const { at, original, seed, chosen, rewrites } = state.made;
-    const rows = rewrites.map(({ warning, negative, retold, pieces }) => [
-      negative || retold ? [warning ?? "", negative ?? "", Number(retold)] : (warning ?? ""),
+    const rows = rewrites.map(({ warning, negative, retold, verdict, pieces }) => [
+      writeSaid(warning ?? "", negative ?? "", Number(retold), verdict),
       ...pieces.map(({ gap, text, category, off }) => [gap, text, category ?? "", Number(off)]),
     ]);
     fields.set("made", JSON.stringify([at, original, seed, chosen, rows]));
@@ -165,9 +169,19 @@ function readMade(json) {
 }
 
 /** What is said of a rewrite: its warning alone, in old links and of most. */
+function writeSaid(warning, negative, retold, verdict) {
+  if (verdict) return [warning, negative, retold, [Number(verdict.accepted), verdict.reason]];
+  return negative || retold ? [warning, negative, retold] : warning;
+}
+
 function readSaid(said) {
-  const [warning, negative, retold] = Array.isArray(said) ? said : [said, "", 0];
-  return { warning: string(warning) || null, negative: string(negative) || null, retold: Boolean(retold) };
+  const [warning, negative, retold, verdict] = Array.isArray(said) ? said : [said, "", 0];
+  return {
+    warning: string(warning) || null,
+    negative: string(negative) || null,
+    retold: Boolean(retold),
+    verdict: Array.isArray(verdict) ? { accepted: Boolean(verdict[0]), reason: string(verdict[1]) } : null,
+  };
 }
 
 function string(value) {

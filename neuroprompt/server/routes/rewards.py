@@ -44,7 +44,8 @@ class RewardAnswer(BaseModel):
 async def score(request: Request, asked: ScoreRequest) -> ScoreAnswer:
     """Say what each reward makes of pictures."""
     settings = request.app.state.settings
-    length, count = len(asked.prompt), len(asked.pictures)
+    count, texts = len(asked.pictures), asked.texts or [asked.prompt] * len(asked.pictures)
+    length = max(map(len, [asked.prompt, *texts]))
     refuse_excess(
         {"characters in a prompt": (length, settings.max_prompt_length), "pictures": (count, settings.max_prompts)}
     )
@@ -52,7 +53,9 @@ async def score(request: Request, asked: ScoreRequest) -> ScoreAnswer:
         pictures = [base64.b64decode(picture, validate=True) for picture in asked.pictures]
     except (binascii.Error, ValueError):
         raise refusal(ValueError("pictures: this is no base64")) from None
-    judged = [Judging(asked.prompt, picture) for picture in pictures]
+    if len(texts) != count:
+        raise refusal(ValueError(f"{len(texts)} texts for {count} pictures: give one for each"))
+    judged = [Judging(asked.prompt, *one) for one in zip(pictures, texts, strict=True)]
     made = await request.app.state.workers.ask_all("rewards", judged)
     return ScoreAnswer(results=[one.scores for one in made], answers=[one.answers for one in made])
 
