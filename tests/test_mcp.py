@@ -18,6 +18,7 @@ from PIL import Image
 from neuroprompt import Constraints
 from neuroprompt.enhancer import PromptEnhancer
 from neuroprompt.families import FAMILIES
+from neuroprompt.gate import Gate
 from neuroprompt.image_files import decode_image
 from neuroprompt.images import ImageGenerator
 from neuroprompt.mcp import BYTES, SIDE, Models, create_server
@@ -84,6 +85,21 @@ def test_enhance_is_the_librarys(models, enhancer):
     many, _ = call(server, "enhance", prompt="boy on a horse", variants=3, seed=7)
     variants = enhancer("boy on a horse", num_return_sequences=3, seed=7)
     assert [result["text"] for result in many["results"]] == [variant.text for variant in variants]
+
+
+def test_with_if_better_the_users_words_come_back_where_the_library_says_so(models, enhancer):
+    steps = []
+
+    async def on_progress(done, total, message):
+        steps.append((done, total))
+
+    found, _ = call(create_server(models), "enhance", on_progress, prompt="a fox", if_better=2, seed=3)
+    made = enhancer("a fox", seed=3)
+    (verdict,) = Gate(PromptReward(models.generator(), models.rewards(), seed=3), pictures=2)(["a fox"], [made.text])
+    (one,) = found["results"]
+    assert one["text"] == verdict.text and one["if_better"] == verdict.facts()
+    assert one["warning"] == (None if verdict.accepted else f"left as it is: {verdict.reason}")
+    assert steps[0] == (0, 4) and steps[-1] == (4, 4)
 
 
 def test_another_model_is_asked_for_a_family_and_keeps_what_it_is_told_to(models, enhancer, tmp_path):
@@ -170,9 +186,10 @@ def test_what_cannot_be_is_the_tools_error_in_a_line(models):
     server = create_server(models)
     assert "the prompt is empty" in error(server, "enhance", prompt=" , ")
     assert error(server, "enhance", promt="a cat") == (
-        "enhance takes no 'promt': it takes prompt, variants, seed, constraints, rewriter, negative"
+        "enhance takes no 'promt': it takes prompt, variants, seed, constraints, rewriter, negative, if_better"
     )
     assert error(server, "enhance") == "prompt: Field required"
+    assert "1 picture of each prompt cannot tell a gain" in error(server, "enhance", prompt="a cat", if_better=1)
     assert error(server, "enhance", prompt="a cat", constraints={"colour": "red"}).startswith("constraints.colour: ")
     assert "is also forbidden" in error(server, "enhance", prompt="a", constraints={"style": "8k", "forbid": ["8k"]})
     assert "give one for each" in error(server, "grid", prompts=["a", "b"], rewrites=["a, 8k"])

@@ -268,9 +268,9 @@ def test_only_if_better_the_pictures_decide_and_why_is_said_and_what_judges_read
         rows = page.locator(".scores >> nth=1").locator("tbody tr").all_inner_texts()
         assert [row.split("\t") for row in rows] == [["Is there a house?", "93\u00a0%", "93\u00a0%"],
                                                      ["How many houses? (one)", "0\u00a0%", "0\u00a0%"]]  # fmt: skip
-        page.goto("about:blank")
         page.goto(link)
-        assert page.inner_text(note) == back and page.is_checked("#if-better")
+        page.wait_for_selector(f"text={back}")
+        assert page.is_checked("#if-better") and page.input_value("#if-better-pictures") == "4"
 
 
 def reading(asked):
@@ -446,15 +446,8 @@ def test_script_tags_in_prompts_links_and_votes_do_nothing(browser, server):
 @in_browser
 def test_any_fragment_is_read_and_what_was_read_is_written_the_same(browser, server):
     state = {"prompt": "a cat", "style": "any", "require": "fog", "seed": "7", "variants": "3"}
-    state |= {
-        "ifBetter": "6",
-        "model": "chat",
-        "for": "flux",
-        "keep": "ohwx",
-        "free": "1",
-        "negative": "fog",
-        "instruction": "Say it.",
-    }
+    state |= {"model": "chat", "for": "flux", "keep": "ohwx", "free": "1", "negative": "fog", "instruction": "Say it."}
+    state |= {"ifBetter": "6"}
     rows = json.dumps([5, "a cat", 7, 0, [["", [", ", "8k", "booster", 1], [", ", "fog", "", 0]]]])
     with opened(browser, server) as page:
         turn = "async text => { const s = await import('./page/state.js'); return s.write(s.read(text)) }"
