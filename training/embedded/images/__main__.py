@@ -152,6 +152,90 @@ def aesthetic(work: Work, steps: Steps = 3000, batch_size: Batch = 256, learning
     _say(train_aesthetic(work / "data", work / "diffusion", work / "clip", work / "aesthetic", config, device))
 
 
+_Table = Annotated[Path, typer.Option(help="The pictures' table, whose icons are composed.")]
+
+
+@app.command()
+def vlm_warm_up(
+    work: Work,
+    pictures: _Table,
+    clip: Annotated[Path, typer.Option(help="The exported CLIP whose vision tower it begins with.")],
+    steps: Steps = 600,
+    batch_size: Batch = 96,
+    learning_rate: Rate = 2e-3,
+    device: Device = "auto",
+    threads: Threads = 1,
+    workers: Workers = 0,
+) -> None:
+    """11. The vision-language model learns to look: captions alone, with the tower as it is."""
+    from .vlm import train_vlm
+
+    torch.set_num_threads(threads)
+    config = _vlm_config(steps, batch_size, learning_rate, workers, cooldown=0.0, sheet_steps=0)
+    train_vlm(work / "data", pictures, clip, work / "vlm_warm_up", config, device)
+
+
+@app.command()
+def vlm(
+    work: Work,
+    pictures: _Table,
+    freeze_tower: Annotated[bool, typer.Option(help="With the vision tower as it is, at a constant rate.")] = False,
+    steps: Steps = 1150,
+    batch_size: Batch = 64,
+    learning_rate: Rate = 1.2e-3,
+    device: Device = "auto",
+    threads: Threads = 1,
+    workers: Workers = 0,
+) -> None:
+    """12. The vision-language model: captions, and questions whose answer is yes or no."""
+    from .vlm import train_vlm
+
+    torch.set_num_threads(threads)
+    cooldown = 0.0 if freeze_tower else 0.35
+    config = _vlm_config(steps, batch_size, learning_rate, workers, cooldown=cooldown, sheet_steps=200)
+    warm_up = work / "vlm_warm_up"
+    train_vlm(work / "data", pictures, None, work / "vlm", config, device, warm_up, freeze_tower)
+
+
+def _vlm_config(steps: int, batch_size: int, learning_rate: float, workers: int, **more) -> LoopConfig:
+    # Products this small are slower in bfloat16 on CPUs that have it.
+    return LoopConfig(
+        steps, batch_size, learning_rate, warmup=60, weight_decay=0.05, ema=0.99, log_steps=20, workers=workers,
+        bfloat16=torch.cuda.is_available(), **more,
+    )  # fmt: skip
+
+
+@app.command()
+def export_vlm(work: Work, output: Annotated[Path, typer.Option(help="Folder for the model.")]) -> None:
+    """13. A folder that `from_pretrained` loads, in fp16; prints its bytes."""
+    from .vlm import export_vlm
+
+    _say(export_vlm(work / "vlm", output))
+
+
+@app.command()
+def judge_vlm(
+    work: Work,
+    exported: Annotated[Path, typer.Option(help="Folder of the embedded models, `vlm` among them.")],
+    pictures: Annotated[Path, typer.Option(help="The pictures' table.")],
+    prompts: Annotated[Path, typer.Option(help="Plain prompts to draw, one a line.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="JSON file.")],
+    number: Annotated[int, typer.Option(help="Pictures to compose of each kind, and to draw.")] = 400,
+    seed: int = 0,
+    threads: Threads = 1,
+) -> None:
+    """14. Right captions above others, answers to questions; then the card with a contact sheet."""
+    from .judge_vlm import answer_sheet, judge, write_card
+
+    torch.set_num_threads(threads)
+    folder = exported / "vlm"
+    figures = judge(folder, work / "data", pictures, exported / "stable-diffusion", prompts, number, seed)
+    output.write_text(json.dumps(figures, indent=2) + "\n")
+    answer_sheet(folder, work / "data", pictures).save(folder / "sheet.webp", quality=70, method=6)
+    write_card(figures, folder, work / "vlm" / "log.jsonl")
+    _say(figures)
+
+
 @app.command()
 def sheet(work: Work, output: Annotated[Path, typer.Option("--output", "-o", help="PNG file.")],
           seed: int = 0, zoom: int = 1, threads: Threads = 1) -> None:  # fmt: skip

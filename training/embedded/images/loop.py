@@ -32,6 +32,7 @@ class LoopConfig:
     ema: decay of the exponential moving average at the end; it grows with the step, so early averages are not stale.
     save_seconds: between checkpoints. sheet_steps: between contact sheets (0: none).
     workers: processes that draw the batches to come (0: this one, when it needs them).
+    bfloat16: whether to multiply so where the device can.
     """
 
     steps: int
@@ -45,6 +46,7 @@ class LoopConfig:
     sheet_steps: int = 500
     log_steps: int = 50
     workers: int = 0
+    bfloat16: bool = True
     seed: int = 0
 
 
@@ -126,7 +128,7 @@ def fit(
         left = (config.steps - step) / max(1.0, config.cooldown * config.steps)
         for group in optimizer.param_groups:
             group["lr"] = config.learning_rate * min(1.0, (step + 1) / config.warmup, left)
-        with torch.autocast(device.type, torch.bfloat16, enabled=has_bfloat16(device)):
+        with torch.autocast(device.type, torch.bfloat16, enabled=config.bfloat16 and has_bfloat16(device)):
             value, numbers = loss(batch)
         value.backward()
         norm = nn.utils.clip_grad_norm_(trained.values(), 1.0)

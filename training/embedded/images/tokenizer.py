@@ -14,8 +14,8 @@ PATTERN = r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[
 START, END = "<|startoftext|>", "<|endoftext|>"
 
 
-def train_tokenizer(texts: Iterable[str], vocab_size: int = 4096) -> CLIPTokenizer:
-    """Learn merges from `texts`, and hand them to CLIPTokenizer."""
+def learn_bpe(texts: Iterable[str], size: int) -> tuple[Tokenizer, list[str], list[tuple[str, str]]]:
+    """A tokenizer that splits text as CLIP's does; and at most `size` entries with their merges, from `texts`."""
     bpe = Tokenizer(models.BPE(end_of_word_suffix="</w>", unk_token=None))
     bpe.normalizer = normalizers.Sequence(
         [normalizers.NFC(), normalizers.Replace(Regex(r"\s+"), " "), normalizers.Lowercase()]
@@ -30,7 +30,7 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int = 4096) -> CLIPTokeniz
     # Every byte in both forms must be there, or some text would not be representable.
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     trainer = trainers.BpeTrainer(
-        vocab_size=vocab_size - len(alphabet) - 2,
+        vocab_size=size - len(alphabet),
         initial_alphabet=alphabet,
         end_of_word_suffix="</w>",
         show_progress=False,
@@ -41,10 +41,16 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int = 4096) -> CLIPTokeniz
     tokens = dict.fromkeys([*alphabet, *(c + "</w>" for c in alphabet)])
     kept = []
     for left, right in merges:
-        if len(tokens) >= vocab_size - 2:
+        if len(tokens) >= size:
             break
         kept.append((left, right))
         tokens.setdefault(left + right)
+    return bpe, list(tokens), kept
+
+
+def train_tokenizer(texts: Iterable[str], vocab_size: int = 4096) -> CLIPTokenizer:
+    """Learn merges from `texts`, and hand them to CLIPTokenizer."""
+    _, tokens, kept = learn_bpe(texts, vocab_size - 2)
     vocab = {token: i for i, token in enumerate([*tokens, START, END])}
     tokenizer = CLIPTokenizer(vocab=vocab, merges=kept, model_max_length=MAX_LENGTH, pad_token=END)
     with tempfile.TemporaryDirectory() as folder:  # as users will load it
