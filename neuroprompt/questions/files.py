@@ -1,6 +1,6 @@
 """Question files: those of the benchmarks, as their authors publish them, and our own.
 
-- ``.csv`` of DSG-1k, TIFA-160 and DPG-Bench: a row a question, with the columns ``text`` (the prompt),
+- ``.csv`` of DSG-1k and DPG-Bench: a row a question, with the columns ``text`` (the prompt),
   ``proposition_id``, ``dependency`` ("0", or ids with commas), ``category_broad``, ``category_detailed`` and
   ``question_natural_language``. (Cho et al. 2024, github.com/j-min/DSG; Hu et al. 2024, github.com/TencentQQGYLab/ELLA)
 - ``.jsonl`` of GenEval: a line a prompt, with ``include``: objects with ``class``, ``count``, ``color`` and

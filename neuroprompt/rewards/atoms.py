@@ -18,12 +18,13 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from neuroprompt import __version__
 from neuroprompt.questions import Question, prune, read_questions, rules
 
 from .encoders import Encoders
 from .loading import fingerprint
 from .preprocessing import check_batch
-from .vision_language import VisionLanguage
+from .vision_language import BATCH, VisionLanguage
 from .vqa import MODEL
 
 LEAST = 1e-6
@@ -54,8 +55,9 @@ class Atoms:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Hash of the model, the mean and the known questions; those of rules change with the version alone."""
-        return fingerprint(nn.Module(), self.name, self.mean, sorted(self.known.items()), self.model.fingerprint)
+        """Hash of the model, the mean and the known questions; and the version, with which those of rules change."""
+        known = sorted(self.known.items())
+        return fingerprint(nn.Module(), "atoms", self.mean, known, __version__, self.model.fingerprint)
 
     def questions(self, prompt: str) -> tuple[Question, ...]:
         """What is asked about a prompt."""
@@ -78,8 +80,7 @@ class Atoms:
         check_batch(prompts, images)
         asked = [self.questions(prompt) for prompt in prompts]
         places = [place for place, own in enumerate(asked) for _ in own]
-        flat = [question for own in asked for question in own]
-        scores = iter(self._probabilities(images[places], flat).tolist())
+        scores = iter(self._probabilities(images, places, [question for own in asked for question in own]).tolist())
         return [list(zip(own, prune(own, [next(scores) for _ in own]), strict=True)) for own in asked]
 
     def score(self, answers: Answers) -> Tensor:
@@ -90,21 +91,26 @@ class Atoms:
             means.append(scores.clamp_min(LEAST).log().mean().exp() if self.mean == "geometric" else scores.mean())
         return torch.tensor(means, dtype=torch.float32, device=self.model.device)
 
-    def _probabilities(self, images: Tensor, questions: Sequence[Question]) -> Tensor:
-        """That of each question's wanted answer, of a picture (m, 3, H, W) for each. (m,)"""
+    def _probabilities(self, images: Tensor, places: Sequence[int], questions: Sequence[Question]) -> Tensor:
+        """That of each question's wanted answer, of the picture at its place. (m,)"""
         wanted = torch.zeros(len(questions), device=self.model.device)
-        yes = [place for place, question in enumerate(questions) if question.answer in ("yes", "no")]
-        others = [place for place, question in enumerate(questions) if question.answer not in ("yes", "no")]
-        if yes:
-            asked = [f"{questions[place].text} Please answer yes or no." for place in yes]
-            found = self.model.yes(images[yes], asked)
-            denied = torch.tensor([questions[place].answer == "no" for place in yes], device=found.device)
-            wanted[yes] = torch.where(denied, 1 - found, found)
-        if others:
-            asked = [f"{questions[place].text} Answer in one word." for place in others]
-            answers = [questions[place].answer for place in others]
-            wanted[others] = self.model.likelihood(images[others], asked, answers).exp()
+        for ask, said in ((self._said, True), (self._spoken, False)):
+            chosen = [i for i, question in enumerate(questions) if (question.answer in ("yes", "no")) == said]
+            for start in range(0, len(chosen), BATCH):  # no more copies of pictures at once than the model reads
+                part = chosen[start : start + BATCH]
+                wanted[part] = ask(images[[places[i] for i in part]], [questions[i] for i in part])
         return wanted
+
+    def _said(self, images: Tensor, questions: Sequence[Question]) -> Tensor:
+        """Of questions that want yes or no."""
+        yes = self.model.yes(images, [f"{question.text} Please answer yes or no." for question in questions])
+        denied = torch.tensor([question.answer == "no" for question in questions], device=yes.device)
+        return torch.where(denied, 1 - yes, yes)
+
+    def _spoken(self, images: Tensor, questions: Sequence[Question]) -> Tensor:
+        """Of questions that want another answer."""
+        asked = [f"{question.text} Answer in one word." for question in questions]
+        return self.model.likelihood(images, asked, [question.answer for question in questions]).exp()
 
 
 def load(

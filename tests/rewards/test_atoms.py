@@ -5,10 +5,12 @@ import math
 import pytest
 import torch
 
+from neuroprompt.cli.options import RewardOptions
 from neuroprompt.questions import SHOWN, Question, rules, write_questions
 from neuroprompt.rewards import Component, RewardSet, load_rewards
 from neuroprompt.rewards.atoms import LEAST, Atoms, load
 from neuroprompt.rewards.encoders import Encoders
+from neuroprompt.scoring import RewardArguments
 from tests.checkpoints.vision_language import smolvlm
 
 KNOWN = {
@@ -76,3 +78,15 @@ def test_a_set_measures_it_once_and_tells_the_answers(encoders, folder, known, i
 def test_what_is_wrong_comes_before_the_model(encoders, wrong):
     with pytest.raises(ValueError, match=r"harmonic|missing\.json"):
         load("no/model", encoders, **wrong)
+
+
+def test_a_question_file_without_its_reward_or_its_prompts_is_a_mistake(known, folder, capsys):
+    assert RewardArguments(rewards="pickscore", judge="atoms", atoms=str(known))
+    with pytest.raises(ValueError, match="neither rewards nor judge name it"):
+        RewardArguments(rewards="pickscore", atoms=str(known))
+    with pytest.raises(ValueError, match=r"questions\.json has no questions about 'an owl'"):
+        RewardOptions(atoms=str(known)).check(["an owl", "a fox"])
+    RewardOptions(atoms=str(known)).check(["an owl", " a castle"])
+    assert "rules ask about 1 prompt" in capsys.readouterr().err
+    measured = RewardOptions(rewards="vqa", atoms=str(known), reward_model=str(folder)).load(["embedded"], "cpu")
+    assert [(c.reward.name, c.weight) for c in measured.components] == [("vqa", 1.0), ("atoms", 0.0)]
