@@ -231,12 +231,12 @@ class _Clause:
 
         `article` says that one thing without an article lacks it, and is no mass.
         """
-        begin = place
-        while self._key(place) in _DETERMINERS:
-            place += 1
-        typed = self._key(place - 1) if place > begin else ""
-        if self._key(place) in _PARTS and self._key(place + 1) == "of":  # "a pair of shoes"
-            return self._thing(place + 2)
+        begin, typed = place, ""
+        while self._key(place) in _DETERMINERS or self._is_part(place):
+            if self._is_part(place):  # "a pair of shoes"
+                typed, article, place = "", False, place + 2
+            else:
+                typed, place = self._key(place), place + 1
         count = _number(self._key(place))
         place += bool(count)
         start, name = place, self._name(place)
@@ -274,6 +274,9 @@ class _Clause:
         shown = "" if len(colours) > 2 else " ".join(colours)
         return _Thing(phrase, several, count if many else "", shown, tuple(looks), spoken, False, end, takes)
 
+    def _is_part(self, place: int) -> bool:
+        return self._key(place) in _PARTS and self._key(place + 1) == "of"
+
     def _describes(self, place: int) -> bool:
         """Whether the word there says of what kind the noun behind it is."""
         key, after = self._key(place), self._key(place + 1)
@@ -285,7 +288,8 @@ class _Clause:
         if key in _CLOSED or not follows or (place and self.words[place][0].isupper()):
             return False
         kinds = _parts_of_speech(key)
-        return is_adjective(key) or is_participle(key) or is_past(key) or bool(kinds and kinds <= {"ADJ", "ADV"})
+        described = "NOUN" not in kinds and bool(kinds & {"ADJ", "ADV"})
+        return described or is_adjective(key) or is_participle(key) or is_past(key)
 
     def _is_noun(self, place: int, article: str, inside: bool) -> bool:
         """Whether the word there is a noun of the phrase; `inside`, whether one stands before it."""
@@ -298,7 +302,7 @@ class _Clause:
             return key == "orange" and not inside
         kinds = _parts_of_speech(key)
         if is_adjective(key) or is_past(key):
-            return "NOUN" in kinds and after in _CLOSED - {"of"}
+            return "NOUN" in kinds and (after in _CLOSED - {"of"} or is_participle(after))
         named = article and not inside and kinds == {"VERB"} and after in _CLOSED  # "a log", which the dictionary lacks
         return bool("NOUN" in kinds or not kinds or named)
 
