@@ -259,6 +259,11 @@ class _Generations(Iterations):
             * (self.steps_per_generation or self.gradient_accumulation_steps)
         )
 
+    def _check_guards(self) -> None:
+        super()._check_guards()
+        if self.plain_completions and self.mask_truncated_completions:
+            raise ValueError("mask_truncated_completions reads each completion's last token, and plain ones have none")
+
 
 @dataclass
 class GRPOConfig(_Generations, trl.GRPOConfig):

@@ -70,7 +70,7 @@ class _PlainPolicies(GuardedTrainer):
     asked as everywhere (`neuroprompt.formats`).
 
     The guards stand between what TRL's trainers call one after another: completions are written (and those that are to
-    be plain emptied), scored (and the scores made win rates), and made a batch (from which flat groups go).
+    be plain emptied), scored (and the scores made win rates), and made a batch (in which flat groups get no weight).
     """
 
     _TEXTS: int  # where in what `_generate` returns
@@ -127,9 +127,11 @@ class _PlainPolicies(GuardedTrainer):
             for name, value in (("reward", scores.nanmean()), ("reward_std", nanstd(scores))):
                 of_it = f"{of_function}/{'std' if name.endswith('std') else 'mean'}"
                 logged[name][-1] = logged[of_it][-1] = value.item()
-        if args.skip_flat_groups:
+        if args.plain_completions or args.skip_flat_groups:
             here = self.accelerator.process_index * len(inputs)
-            kept = ~flat[here : here + len(inputs)]
+            kept = torch.tensor(self._wrote(len(inputs)), device=flat.device)
+            if args.skip_flat_groups:
+                kept &= ~flat[here : here + len(inputs)]
             batch["completion_mask"] = batch["completion_mask"] * kept[:, None]
             for name in {"advantages", "old_logps"}.intersection(batch):
                 batch[name] = batch[name] * kept
