@@ -259,6 +259,7 @@ def grid(
     drawing: DrawingOptions,
     rewards: RewardOptions,
     wish: ConstraintOptions,
+    gating: GateOptions,
 ) -> None:
     """Draw prompts side by side, as several methods write them.
 
@@ -276,13 +277,14 @@ def grid(
     drawing.check(generator)
     with working("picture", "nothing is written") as work:
         from neuroprompt.evaluation.comparison import compare_pictures
-        from neuroprompt.evaluation.methods import check_methods, parse_methods
+        from neuroprompt.evaluation.methods import GATE, check_methods, parse_methods
         from neuroprompt.pages.grid import save_grid
         from neuroprompt.scoring import PromptReward
 
+        rewards = gating.check(rewards, gates=GATE in methods)
         rewards.check()
         check_methods(methods, constraints, rows=rows)
-        draw = drawing.load(generator, device, seeds="none")
+        draw = drawing.load(generator, device, seeds=None if GATE in methods else "none")
         judge = rewards.load([draw.name], device)
         reader, window = reads(draw, family)
         reward = PromptReward(draw, judge, images_per_prompt=images_per_prompt, window=window, seed=seed)
@@ -294,6 +296,7 @@ def grid(
             coherent=wish.coherent,
             device=device,
             reward=reward,
+            gate=gating.load(reward, rewards) if GATE in methods else None,
             rows=rows,
         )
         total = len(texts) * len(columns) * images_per_prompt

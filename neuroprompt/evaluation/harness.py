@@ -7,7 +7,8 @@ The folder gets
 - ``settings.json``: what the numbers depend on. A folder takes up its own evaluation and no other.
 - ``records.jsonl``: a line for each prompt and method, as they are made: the rewritten text, and of each seed the raw
   score by every reward and whether the picture was flagged; where a reward asks questions about the prompts, their
-  soft scores, and ``questions.json`` has the questions.
+  soft scores, and ``questions.json`` has the questions; of a method with a gate its verdict, and the rewrite that it
+  is on.
 - ``results.json``, ``results.csv`` (a row for each prompt and method), ``table.md``, ``report.html``, and the
   pictures that it shows: ``examples.png`` and for each method ``examples-….png`` (see `examples.draw_examples`).
 
@@ -107,7 +108,14 @@ def evaluate(
     asked = _questions(reward, prompts)
     settings = {
         "prompts": prompt_settings(prompts),
-        "methods": {method.name: {**method.settings, **_negative(negatives[method.name])} for method in methods},
+        "methods": {
+            method.name: {
+                **method.settings,
+                **_negative(negatives[method.name]),
+                **({"gate": method.gate.settings()} if method.gate else {}),
+            }
+            for method in methods
+        },
         **reward.settings(),
         "chunk_size": chunk_size,
         **({"export": export.name} if export else {}),
@@ -126,6 +134,11 @@ def evaluate(
         began = time.perf_counter()
         texts = written[method.name][start : start + chunk_size] if method.whole else method.rewrite(chunk)
         seconds = (time.perf_counter() - began) / len(chunk)
+        facts: list[dict] = [{}] * len(chunk)
+        if method.gate:
+            verdicts = method.judge(chunk, texts)
+            facts = [{"if_better": v.facts() | {"rewrite": text}} for v, text in zip(verdicts, texts, strict=True)]
+            texts = [verdict.text for verdict in verdicts]
         negative, generator = negatives[method.name], reward.generator
 
         def keep(row: int, i: int, image: Tensor) -> None:
@@ -134,7 +147,7 @@ def evaluate(
             export.write(exported[method.name], info, i, image)
 
         return [
-            record | {"index": start + i, "method": method.name, "seconds": seconds}
+            record | {"index": start + i, "method": method.name, "seconds": seconds} | facts[i]
             for i, record in enumerate(_measure(chunk, texts, reward, wish, negative, keep if export else None))
         ]
 

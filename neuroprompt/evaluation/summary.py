@@ -15,6 +15,7 @@ from torch import Tensor
 
 from neuroprompt.decoding import Constraints, check
 from neuroprompt.evaluation.atoms import QUESTIONS, against_plain, atom_tables, lost_and_gained, read_answers
+from neuroprompt.evaluation.gating import gate_numbers, gate_tables
 from neuroprompt.experiments import REWARD, Experiment, read_settings, results_head
 from neuroprompt.judge import Faults, faults
 from neuroprompt.pages.tables import Table, format_interval
@@ -48,7 +49,8 @@ def summarise(
           `judge.Faults`; ``distinct_1`` and ``distinct_2`` (Li et al. 2016): different words
           and pairs of words per word and pair that was added; ``distinct_tails``: different additions per addition;
           ``spread``: mean cosine distance between the embeddings of two prompts' rewrites; ``atoms``: for each reward
-          that asks questions what is lost and gained against ``plain`` (see `atoms.against_plain`), None without.
+          that asks questions what is lost and gained against ``plain`` (see `atoms.against_plain`), None without;
+          ``gate``: what its gate did (see `gating.gate_numbers`), None without.
         - ``references``: for each of these methods, what ``against`` is for the first, by method.
         - ``latency``: seconds of rewriting per prompt; all that two runs may differ in.
 
@@ -76,13 +78,14 @@ def summarise(
         pending.append(record)
     embed_pending()
     values = {name: own.values(data.get("plain"), settings) for name, own in data.items()}
-    first = next(iter(data))
+    first, rewards = next(iter(data)), {name: own[REWARD] for name, own in values.items()}
     return results_head("evaluation", settings) | {
         "prompts": settings["prompts"]["count"],
         "baseline": first,
         "methods": {
             name: _summary(own, values[name], values[first] if name != first else None)
             | {"atoms": _atoms(own, data.get("plain"), questions)}
+            | {"gate": gate_numbers(name, own.gated, rewards)}
             for name, own in data.items()
         },
         "references": {
@@ -170,6 +173,7 @@ def tables(results: Mapping) -> list[Table]:
             ["method", *(title for _, title, _ in shown)],
             [[name, *(_cell(method[key], form) for key, _, form in shown)] for name, method in methods.items()],
         ),
+        *gate_tables(methods),
         *_fault_table(methods),
         *atom_tables(methods),
         Table(
@@ -239,6 +243,7 @@ class _MethodData:
         self.tails: Counter[str] = Counter()
         self.faults = Counter(dict.fromkeys(Faults._fields, 0))
         self.answers: dict[str, dict[int, np.ndarray]] = {}  # by reward and index, each (seeds, questions)
+        self.gated: list[Mapping] = []
         self.embedding_sum = 0.0 if embedded else None
 
     def add(self, record: Mapping) -> None:
@@ -250,6 +255,7 @@ class _MethodData:
             self.answers.setdefault(name, {})[i] = soft
         self.count += 1
         self.seconds += record["seconds"]
+        self.gated += [record["if_better"]] if "if_better" in record else []
         self.tokens += record["clip_tokens"]
         self.exceed += record.get("too_long", record["clip_tokens"] > CLIP_WINDOW)
         self.constrained += record["satisfied"] is not None
