@@ -39,8 +39,8 @@ def main(
     with ExitStack() as stack:
         urls = [stack.enter_context(_server("serve", "--rewards", "none")) for _ in range(2)]
         one, two = (ImageGenerator.from_pretrained(",".join(urls[:n]), device="cpu", batch_size=8) for n in (1, 2))
-        assert torch.equal(one(prompts[:16], seeds[:16]), two(prompts[:16], seeds[:16]))
         images = one(prompts, seeds)
+        assert (images - two(prompts, seeds)).abs().max() < 1.5 / 255  # drawn in other company, rounded otherwise
         _compare({"1 server": lambda: one(prompts, seeds), "2 servers": lambda: two(prompts, seeds)}, pictures, rounds)
     images = interpolate(images, 512, mode="bilinear")  # of a usual size, for what travels
     with _server("serve-rewards", "pickscore", "--reward-model", "embedded") as url:

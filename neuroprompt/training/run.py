@@ -19,6 +19,7 @@ from neuroprompt.runs.checkpoints import checkpoint_to_resume, save_policy
 from neuroprompt.runs.start import check, quiet, writing
 from neuroprompt.runs.trainer import TrainingStopped
 from neuroprompt.training.planning import Plan, only_planned
+from neuroprompt.wire import Unavailable
 
 
 def run(
@@ -40,6 +41,7 @@ def run(
         make_trainer: Loads data and models; called while no other run can write to `config.output_dir`.
 
     Raises:
+        Unavailable: What draws or judges is behind URLs, and none of its servers answers any more.
         TrainingStopped: A guard stopped the run; where its policy went back to a checkpoint, that one is saved.
     """
     quiet()
@@ -59,6 +61,8 @@ def run(
             trainer.train(resume_from_checkpoint=checkpoint_to_resume(config))
         except KeyboardInterrupt:
             _interrupted(config)
+        except Unavailable as gone:
+            raise Unavailable(f"{gone}; {_what_stays(config)}", gone.retry_after) from gone
         except TrainingStopped as reason:
             if reason.kept is None:
                 raise
@@ -106,10 +110,13 @@ def _interrupted(config: TrainingArguments) -> NoReturn:
     """Say what stays after Ctrl-C, and how to go on; one of the processes does."""
     if config.process_index:
         raise SystemExit(130)
-    last = get_last_checkpoint(config.output_dir)
-    if last:
-        raise Stopped(f"stopped: {last} stays; the same command with --resume_from_checkpoint true goes on from there")
-    raise Stopped(f"stopped: {config.output_dir} holds no checkpoint yet; the same command begins again")
+    raise Stopped(f"stopped: {_what_stays(config)}")
+
+
+def _what_stays(config: TrainingArguments) -> str:
+    if last := get_last_checkpoint(config.output_dir):
+        return f"{last} stays; the same command with --resume_from_checkpoint true goes on from there"
+    return f"{config.output_dir} holds no checkpoint yet; the same command begins again"
 
 
 def _summary(metrics: dict[str, float]) -> str:
