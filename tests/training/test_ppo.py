@@ -317,7 +317,7 @@ def test_trls_trainers_have_the_guards(workspace, monkeypatch, config_class):
     assert left_out == [False] * 4 and learnt == [True] * 3 + [False]
     ranked, order = batch["advantages"].view(2, 4)[1, :3].sort(descending=True)
     assert order.tolist() == sorted(range(3), key=lambda i: -scores[3 + i])
-    assert ranked[0] - ranked[1] == pytest.approx(float(ranked[1] - ranked[2]), rel=1e-4)  # ranks, whatever the lengths
+    assert ranked[0] - ranked[1] == pytest.approx(float(ranked[1] - ranked[2]), rel=0.05)  # ranks, not lengths
     (log,) = [entry for entry in run.state.log_history if "reward" in entry]
     assert log["reward"] == log["rewards/worth/mean"] == pytest.approx(sum(scores) / 6) and log["reward"] > 100
     assert log["judge/length"] == pytest.approx(sum(map(len, written)) / 6) and log["flat_groups"] == 0.5
