@@ -54,8 +54,8 @@ def gate_tables(methods: Mapping[str, Mapping]) -> list[Table]:
         Table(
             "The gate",
             "Prompts of which the rewrite came back; pictures drawn for a prompt's verdict; and the regret, by how "
-            "much the reward is below that of the better of plain prompt and rewrite, by this evaluation's pictures: where "
-            "all prompts are rewritten, where none are, and where the gate chooses.",
+            "much the reward is below that of the better of plain prompt and rewrite, by this evaluation's pictures: "
+            "where all prompts are rewritten, where none are, and where the gate chooses.",
             ["method", "accepted", "pictures", *(f"regret: {title}" for title in CHOICES.values())],
             [
                 [
