@@ -120,6 +120,18 @@ def test_win_rates_flat_groups_and_plain_completions(tokenizer, tmp_path):
     assert set(run.rollouts.learnt().tolist()).isdisjoint(of_castle.tolist())
 
 
+def test_steps_are_shared_out_however_few_rows_are_learnt_from(tokenizer, tmp_path):
+    """Eight rows in 32 parts of a step: most have none, and the gradient is that of the whole."""
+    cut = {"per_device_train_batch_size": 1, "gradient_accumulation_steps": 32}
+    whole, parts = (
+        hackable(tokenizer, tmp_path, plain_completions=3, save_strategy="no", max_steps=2, **sizes)
+        for sizes in ({}, cut)
+    )
+    whole.train()
+    parts.train()
+    assert all(torch.allclose(value, weights(parts)[name], atol=2e-5) for name, value in weights(whole).items())
+
+
 def test_what_is_far_ahead_wins_no_more(tokenizer, tmp_path):
     """Whatever the reward's outliers: with win rates the order alone teaches."""
 
