@@ -122,7 +122,7 @@ def test_pasting_a_picture_brings_back_what_was_typed_and_draws_it_again(host):
 
 
 def test_pasting_another_picture_turns_the_switch_off(host):
-    values, pasted = paste(host, {"Prompt": "a cat, 8k", "neuroprompt seed": "3"} | {})
+    values, pasted = paste(host, {"Prompt": "a cat, 8k", "neuroprompt seed": "3", "neuroprompt if_better": "0"})
     assert values[0] is False and pasted["Prompt"] == "a cat, 8k"
 
 

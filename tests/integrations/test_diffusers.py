@@ -5,6 +5,7 @@ import torch
 from diffusers import ModularPipeline
 
 from neuroprompt import Constraints
+from neuroprompt.gate import Verdict
 from tests.checkpoints.diffusion import stable_diffusion_xl
 from tests.integrations.hosts import INTEGRATIONS, load
 
@@ -30,5 +31,9 @@ def test_what_is_drawn_is_the_enhanced_prompt(enhancer, tmp_path):
     made = enhancer("boy on a horse", wish, seed=7)
     assert (state.get("prompt"), state.get("original_prompt")) == (made.text, "boy on a horse")
     np.testing.assert_array_equal(state.get("images"), drawn(plain, prompt=made.text).get("images"))
-    several = drawn(pipeline, prompt=["a castle", "boy on a horse"])
-    assert several.get("prompt") == [one.text for one in enhancer(["a castle", "boy on a horse"])]
+
+    def gate(originals, texts):
+        return [Verdict(True, texts[0], "it gains"), Verdict(False, originals[1], "it gains nothing")]
+
+    several = drawn(pipeline, prompt=["a castle", "boy on a horse"], gate=gate)
+    assert several.get("prompt") == [enhancer("a castle").text, "boy on a horse"]
