@@ -576,6 +576,25 @@ def _commands() -> list[Step]:
             "-o mended.json",
             makes=("mended.json",),
         ),
+        Step("faithfulness: enhance if better", 'neuroprompt enhance "boy on a horse" --if-better 4', "--steps 2"),
+        Step(
+            "faithfulness: image if better",
+            'neuroprompt image "boy on a horse" --enhance --if-better 4 -o out.png',
+            "--steps 2 -o gated.png",
+            makes=("gated.png",),
+        ),
+        Step(
+            "faithfulness: optimize if better",
+            'neuroprompt optimize "boy on a horse" --budget 64 --if-better 8',
+            "--budget 8 --held-out 0 --steps 2",
+        ),
+        Step(
+            "faithfulness: evaluate, gated",
+            "neuroprompt evaluate --input prompts.txt --methods plain,enhanced,enhanced+gate --if-better 8 "
+            "-o results/gate",
+            f"{DRAW} --if-better 4",
+            makes=("results/gate/report.html",),
+        ),
         Step(
             "rewards: own, score",
             'neuroprompt score --prompt "boy on a horse" --rewards my_file.py:colourful out.png',
