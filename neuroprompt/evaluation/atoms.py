@@ -13,7 +13,7 @@ import numpy as np
 from neuroprompt.pages.tables import Table, format_interval
 from neuroprompt.questions import KINDS, SHOWN, Question
 from neuroprompt.scoring import known_mean
-from neuroprompt.statistics import bootstrap
+from neuroprompt.statistics import FEWEST, bootstrap
 
 QUESTIONS = "questions.json"
 """The file in an evaluation's folder with the questions that were asked."""
@@ -73,7 +73,7 @@ def atom_tables(methods: Mapping[str, Mapping]) -> list[Table]:
             f"What pictures show: {reward}",
             "Questions about the prompts, by what they are about: the share that plain's pictures show, what the "
             "method's with the same seeds lost of it and gained beside it, and the difference with its 95 % bootstrap "
-            "interval over prompts.",
+            f"interval over prompts; alone where fewer than {FEWEST} have such a question.",
             ["method, about", "questions", "plain shows", "lost", "gained", "difference"],
             [
                 [
