@@ -161,6 +161,11 @@ def test_a_prompt_beyond_the_window_warns(command):
         (["enhance", "x", "--auto", "colour"], "no category"),
         (["modifiers", "colour"], "artist, style, format, perspective, booster, vibe"),
         (["enhance", "x", "--device", "cuda"], "no CUDA device"),
+        (["enhance", "x", "--if-better", "1"], "1 picture of each prompt cannot tell a gain from chance"),
+        (["enhance", "x", "--judge", "clip"], "--judge is for --if-better"),
+        (["enhance", "x", "--generator", "./missing"], "--generator is for --if-better"),
+        (["enhance", "x", "--generator", "./missing", "--if-better", "4"], "there is no folder"),
+        (["enhance", "x", "--if-better", "4", "--judge", "taste"], "there is no reward 'taste'"),
     ],
 )
 def test_bad_input_is_one_line(command, arguments, words):

@@ -1,5 +1,6 @@
 """The gate, on the embedded models: what noise passes, what stops it, and what it says."""
 
+import json
 from types import SimpleNamespace
 
 import numpy as np
@@ -12,6 +13,7 @@ from neuroprompt.images import ImageGenerator
 from neuroprompt.rewards import Component, RewardSet, load_rewards
 from neuroprompt.scoring import PromptReward
 from neuroprompt.statistics import SequentialTest
+from tests.test_cli import command  # noqa: F401 (a fixture)
 
 PROMPTS = ["boy on a horse", "a castle", "a red fox", "a robot", "two cats", "a bull", "a pizza", "a guitar"]
 
@@ -154,3 +156,18 @@ def test_what_cannot_be_decided_by_is_refused(pictures, words):
 def test_a_judge_must_be_measured_and_another(reward, judges, words):
     with pytest.raises(ValueError, match=words):
         Gate(reward, judges)
+
+
+def test_the_command_line_says_why_the_users_words_came_back(command, monkeypatch, tmp_path):  # noqa: F811
+    monkeypatch.chdir(tmp_path)
+    given = ["enhance", "a bull", "a castle", "--if-better", 2, "--steps", 1, "--rewards", "clip", "-o", "out.jsonl"]
+    code, out, err = command(*given)
+    assert (code, out) == (0, "") and "clip alone decides: nothing else is measured" in err
+    records = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    assert [record["original"] for record in records] == ["a bull", "a castle"]
+    for record in records:
+        facts = record["if_better"]
+        assert (record["text"] != record["original"]) == facts["accepted"]
+        assert set(facts["gains"]) == {"reward", "clip"} and facts["pictures"] in (1, 2)
+        assert (f"{record['original']}: left as it is: {facts['reason']}" in err) != facts["accepted"]
+    assert not all(record["if_better"]["accepted"] for record in records)

@@ -6,7 +6,9 @@ import pytest
 
 from neuroprompt.decoding import ConstraintError, Constraints, check
 from neuroprompt.enhancer import TEMPERATURE
+from neuroprompt.evaluation.gating import gate_numbers
 from neuroprompt.evaluation.methods import METHODS, parse_methods
+from neuroprompt.gate import Verdict
 from neuroprompt.images import ImageGenerator
 from neuroprompt.models import ModelError, locate
 from neuroprompt.prompts import Prompt, count_clip_tokens, modifier_key
@@ -250,3 +252,48 @@ def test_what_is_wrong_is_one_line(parse, tmp_path):
             parse(name)[0](["a cat", " "])
     with pytest.raises(ConstraintError, match="forbidden"):
         parse("enhanced", WISH)[0](["a blurry castle"])
+
+
+class Half:
+    """A gate that lets every other rewrite pass."""
+
+    def __init__(self, generator):
+        self.reward = SimpleNamespace(generator=generator)
+
+    def __call__(self, originals, texts, negatives):
+        assert negatives == [None] * len(texts)
+        chosen = [(text, i % 2 == 0) for i, text in enumerate(texts)]
+        return [
+            Verdict(passed, text if passed else original, "as told")
+            for original, (text, passed) in zip(originals, chosen, strict=True)
+        ]
+
+
+def test_a_gate_stands_behind_what_rewrites():
+    gate = Half(None)
+    free, gated = parse_methods("suffix,suffix+gate", gate=gate)
+    prompts = ["a castle", "a red fox"]
+    assert gated(prompts) == [free(prompts)[0], "a red fox"] and gated.rewrite(prompts) == free(prompts)
+    both = parse_methods(
+        "policy:embedded+constraints+gate,policy:embedded+gate", Constraints(require=["fog"]), gate=gate
+    )
+    assert [bool(method.constraints) for method in both] == [True, False]
+    for specs, words in (("plain+gate", "plain prompts come back"), ("suffix+gate+constraints", "only policies")):
+        with pytest.raises(ValueError, match=words):
+            parse_methods(specs, gate=gate)
+    with pytest.raises(ValueError, match="there is no gate"):
+        parse_methods("suffix+gate")
+
+
+def test_the_regret_is_beside_the_better_of_the_two():
+    rewards = {"plain": np.array([[0.0], [2.0]]), "a": np.array([[1.0], [0.0]]), "a+gate": np.array([[0.0], [2.0]])}
+    facts = [{"accepted": False, "pictures": 3}, {"accepted": False, "pictures": 1}]
+    found = gate_numbers("a+gate", facts, rewards)
+    assert (found["accepted"], found["pictures"]) == (0.0, 4.0)
+    assert {choice: interval["mean"] for choice, interval in found["regret"].items()} == {
+        "always": 1.0,
+        "never": 0.5,
+        "gate": 0.5,
+    }
+    assert gate_numbers("a+gate", facts, {"a+gate": rewards["a+gate"]})["regret"] is None
+    assert gate_numbers("a", [], rewards) is None
