@@ -16,7 +16,7 @@ import lazy_loader
 
 PACKAGES = {
     "images": ("diffusers", "open_clip", "torchvision"),
-    "train": ("accelerate", "datasets", "ftfy", "peft", "py3langid", "rensa", "trl"),
+    "train": ("accelerate", "datasets", "ftfy", "peft", "py3langid", "rensa", "scipy", "trl"),
     "deepspeed": ("deepspeed",),
     "serve": ("fastapi", "prometheus_client", "uvicorn"),
     "mcp": ("mcp",),
