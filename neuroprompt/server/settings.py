@@ -17,6 +17,8 @@ from neuroprompt.families import Family, family_of, find_family
 from neuroprompt.models import RETELLER
 
 FALLBACKS = ("none", "plain", "suffix")
+JUDGES = "pickscore:1,aesthetic:0,clip:0,vqa[embedded]:0"
+"""Of the embedded generator's pictures. `vqa`, which reads them, is cheap beside the drawing, as small as it is."""
 _OWN = "the model's own"
 
 
@@ -121,7 +123,7 @@ class ServeSettings(ServerSettings):
         "Models",
         "",
         "What judges pictures, as `neuroprompt score` takes it, or none.",
-        show_default="pickscore:1,aesthetic:0,clip:0 with the embedded generator, none with others",
+        show_default=f"{JUDGES} with the embedded generator, none with others",
     )
     reward_model: str | None = setting(
         "Models",
@@ -177,8 +179,7 @@ class ServeSettings(ServerSettings):
 
     def __post_init__(self):
         if not self.rewards:
-            judges = "pickscore:1,aesthetic:0,clip:0" if self.generator == "embedded" else "none"
-            object.__setattr__(self, "rewards", judges)
+            object.__setattr__(self, "rewards", JUDGES if self.generator == "embedded" else "none")
         object.__setattr__(self, "model", self.model or ["embedded"])
         by_name(self.model)
         if self.family is not None:

@@ -16,7 +16,7 @@ from neuroprompt.scoring import PromptReward
 from neuroprompt.server.gating import gate_all
 from neuroprompt.server.metrics import Metrics
 from neuroprompt.server.rewards import Judging, rewards
-from neuroprompt.server.settings import RewardServerSettings, ServeSettings
+from neuroprompt.server.settings import JUDGES, RewardServerSettings, ServeSettings
 from neuroprompt.server.workers import Workers
 from tests.checkpoints.vision_language import smolvlm
 
@@ -24,7 +24,7 @@ from tests.checkpoints.vision_language import smolvlm
 def test_verdicts_are_the_librarys_and_where_pictures_gain_nothing_the_users_words_come_back(server, enhancer):
     prompts = ["robot playing guitar", "a house"]  # whose rewrites the embedded judges think the worse of, and the more
     made = enhancer(prompts, seed=1)
-    judge = load_rewards("pickscore:1,aesthetic:0,clip:0", "embedded", "cpu")
+    judge = load_rewards(JUDGES, "embedded", "cpu")
     reward = PromptReward(ImageGenerator.from_pretrained("embedded", device="cpu"), judge, seed=1)
     expected = Gate(reward, pictures=4)(prompts, [one.text for one in made])
     assert [verdict.accepted for verdict in expected] == [False, True]

@@ -21,7 +21,7 @@ from neuroprompt.server.app import create_app
 from neuroprompt.server.metrics import Metrics
 from neuroprompt.server.rewriting import rewrite
 from neuroprompt.server.schemas import DecodingSettings, Wish
-from neuroprompt.server.settings import ServeSettings
+from neuroprompt.server.settings import JUDGES, ServeSettings
 from neuroprompt.server.workers import Workers
 
 FRONT = ("--generator", "none", "--rewards", "none")  # no more than a policy to be loaded
@@ -85,7 +85,7 @@ def test_pictures_are_scored_as_by_the_library(server):
     from neuroprompt.rewards import load_rewards
 
     answer = server.post("/v1/score", {"prompt": "a teal wall", "pictures": [png(), png("red")]}).json()
-    judge = load_rewards("pickscore:1,aesthetic:0,clip:0", "embedded", "cpu")
+    judge = load_rewards(JUDGES, "embedded", "cpu")
     import torch
 
     pictures = torch.stack(
