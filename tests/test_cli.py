@@ -716,7 +716,7 @@ def test_a_picture_that_says_nothing_needs_a_prompt(command, tmp_path):
 def test_a_picture_is_judged_by_the_rewards_that_know_its_kind(command, monkeypatch, tmp_path):
     asked = []
 
-    def note(rewards, model=None, device=None):
+    def note(rewards, model=None, device=None, atoms=None):
         asked.append(model)
         return load_rewards(rewards, "embedded", device)
 

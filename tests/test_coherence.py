@@ -245,7 +245,7 @@ def test_every_phrase_that_a_concept_excludes_is_forbidden(concept):
         forbidden = set(forbidden_for(f"a cat, {said}"))
         for name in concept.excludes:
             for phrase in (*concepts()[name].phrases, *concepts()[name].weak):
-                if phrase not in forbidden and not any(next(occurrences(phrase, f), None) for f in forbidden):
+                if not any(f in phrase and next(occurrences(phrase, f), None) for f in forbidden):  # `in` is quicker
                     assert contradictions(phrase) or not contradictions(f"a cat, {said}, {phrase}"), (said, phrase)
 
 
