@@ -32,6 +32,7 @@ from neuroprompt.ppo.config import GRPOConfig
 from neuroprompt.ppo.losses import token_logprobs
 from neuroprompt.ppo.model import PolicyWithValue, disable_dropout
 from neuroprompt.ppo.rollouts import Queries, sample
+from neuroprompt.prompts import CLIP_WINDOW
 from neuroprompt.rewards import load_reward
 from neuroprompt.runs.arguments import for_any_machine, read_arguments
 from neuroprompt.scoring import RewardArguments
@@ -223,6 +224,12 @@ def _of_pictures() -> Iterator[tuple[str, int, int]]:
     estimate = passes.score(encoder, encoder.get_image_features, encoder.config.vision_config.image_size, made.config)
     reward, pictures = load_reward("clip", "embedded", device="cpu"), torch.rand(ROWS, 3, 64, 64)
     yield "score", estimate, measured_bytes(lambda: reward.encoder.encode_images(pictures.clone()))
+
+    asked = skeletons.vision_language(locate("embedded", "vlm"), torch.float32)
+    model = load_reward("echo", "embedded", device="cpu").model
+    words = [" ".join(["castle"] * CLIP_WINDOW)] * ROWS
+    answered = measured_bytes(lambda: model.likelihood(pictures.clone(), words, words))
+    yield "score, by asking", passes.read(asked, made.config), answered
 
 
 def table(head: tuple[str, ...], rows) -> None:

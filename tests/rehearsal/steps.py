@@ -144,6 +144,7 @@ def _from_hub_to_policy() -> list[Step]:
                 ("ppo", "gpt2_sd15_pickscore", "gpt2_diffusiondb", policy),
                 ("ppo", "gpt2_sd15_promptist", "gpt2_diffusiondb", "runs/gpt2_sd15_promptist"),
                 ("ppo", "smollm2_sdxl_turbo", "smollm2", "runs/smollm2_sdxl_turbo"),
+                ("ppo", "smollm2_sdxl_turbo_faithful", "smollm2", "runs/smollm2_sdxl_turbo_faithful"),
                 ("grpo", "gpt2_sd15_pickscore", "gpt2_diffusiondb", "runs/gpt2_sd15_pickscore_grpo"),
             )
         ),
@@ -350,6 +351,7 @@ def _embedded() -> list[Step]:
             )
             for kind, name, run in (
                 ("ppo", "embedded", "ppo"),
+                ("ppo", "embedded_faithful", "faithful"),
                 ("ppo", "embedded_gpu", "ppo-gpu"),
                 ("grpo", "embedded", "grpo"),
                 ("grpo", "embedded_gpu", "grpo-gpu"),

@@ -10,9 +10,12 @@ from transformers import PreTrainedModel
 from neuroprompt.decoding.neurologic import CACHE
 from neuroprompt.images import GeneratorConfig, PipelineGenerator, denoiser
 from neuroprompt.ppo.losses import token_logprobs
+from neuroprompt.prompts import CLIP_WINDOW
+from neuroprompt.rewards.vision_language import BATCH
 from neuroprompt.training.planning.skeletons import peak_bytes
 
 Autocast = Callable[[], AbstractContextManager]
+UNKNOWN_SIZE = (1024, 1024)  # of the pictures of a server that does not say
 
 
 @torch.no_grad()
@@ -134,6 +137,28 @@ def score(encoder: nn.Module, encode_images: Callable[[Tensor], object], size: i
         del pictures
 
     return peak_bytes(encode, encoder)
+
+
+@torch.no_grad()
+def read(model: PreTrainedModel, drawing: GeneratorConfig) -> int:
+    """Bytes of asking a vision-language model about a batch of pictures, with an answer of a prompt's length (`echo`):
+    of its language model, or of its vision tower where that takes pictures of one size, which others do not say."""
+    rows, vision = min(BATCH, drawing.batch_size), model.config.vision_config
+    own = getattr(vision, "image_size", None)
+    width, height = (own, own) if own else drawing.size or UNKNOWN_SIZE
+    patch = vision.patch_size * getattr(vision, "spatial_merge_size", 1)
+    length = (width // patch) * (height // patch) + 2 * CLIP_WINDOW  # the picture, the question, the answer
+
+    def answer() -> None:
+        logits = model(input_ids=_ids(rows, length), use_cache=False, logits_to_keep=CLIP_WINDOW).logits
+        logits.float().log_softmax(-1)
+
+    def see() -> None:
+        model.get_image_features(pixel_values=torch.zeros(rows, 3, height, width, dtype=model.dtype))
+
+    width_drawn, height_drawn = drawing.size or (width, height)
+    pictures = 4 * 3 * drawing.batch_size * width_drawn * height_drawn
+    return pictures + max(peak_bytes(answer, model), peak_bytes(see, model) if own else 0)
 
 
 # --- details -----------------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 import trl
 from accelerate import PartialState
-from torch import Tensor, nn
+from torch import nn
 from transformers import (
     BlipTextConfig,
     BlipTextModel,
@@ -38,7 +38,7 @@ from neuroprompt.ppo.config import GRPOConfig, PPOConfig, RLOOConfig
 from neuroprompt.ppo.model import disable_dropout
 from neuroprompt.ppo.rollouts import answer_budget
 from neuroprompt.prompts import CLIP_WINDOW, count_clip_tokens
-from neuroprompt.rewards import PLAIN, aesthetic, chosen_model, clip, is_url, pickscore
+from neuroprompt.rewards import PLAIN, aesthetic, chosen_model, clip, is_url, pickscore, vqa
 from neuroprompt.rewards.encoders import open_clip_name
 from neuroprompt.rewards.loading import pick_dtype
 from neuroprompt.scoring import RewardArguments
@@ -292,10 +292,10 @@ def _pictures(
         return [], list
     device = _device(config)
     name, drawing = read_generator(reward_arguments.generator)
-    encoders, heads = _rewards(reward_arguments, pick_dtype(reward_arguments.reward_dtype, device))
+    readers, heads = _rewards(reward_arguments, pick_dtype(reward_arguments.reward_dtype, device))
     generator = None if read_urls(name) else _generator(name, drawing, device)
     drawing, parts = (generator.config, _parts(generator)) if generator else (drawing, [])
-    for name, model, _ in encoders:
+    for name, model, _ in readers:
         dtype = str(next(model.parameters()).dtype).removeprefix("torch.")
         parts.append(Part(f"reward: {name}, {dtype}", weight_bytes(model), parameters(model)))
     if heads:
@@ -305,12 +305,7 @@ def _pictures(
         shown = f"{drawing.batch_size} pictures" + (f" of {' x '.join(map(str, drawing.size))}" if drawing.size else "")
         return [
             *([_drawing(generator, shown)] if generator else []),
-            _phase(
-                f"score: {shown}",
-                lambda: max(
-                    (passes.score(m, encode, _picture_size(m), drawing) for _, m, encode in encoders), default=0
-                ),
-            ),
+            _phase(f"score: {shown}", lambda: max((reader.score(drawing) for reader in readers), default=0)),
         ]
 
     return parts, phases
@@ -350,31 +345,37 @@ def _generator(name: str, config: GeneratorConfig, device: torch.device) -> Pipe
     )
 
 
-class _Encoder(NamedTuple):
-    """What rewards read pictures through."""
+class _Reader(NamedTuple):
+    """What rewards read pictures through: an encoder, or a vision-language model."""
 
     name: str
     model: nn.Module
-    encode: Callable[[Tensor], object]
+    score: Callable[[GeneratorConfig], int]  # the bytes of a batch's pass
 
 
-def _rewards(arguments: RewardArguments, dtype: torch.dtype) -> tuple[list[_Encoder], list[nn.Module]]:
-    """The rewards' encoders, each once (as `Encoders.load`), and the heads on top of them."""
-    encoders: dict[str, _Encoder] = {}
+def _rewards(arguments: RewardArguments, dtype: torch.dtype) -> tuple[list[_Reader], list[nn.Module]]:
+    """What the rewards and judges read pictures through, each once (as `Encoders`), and the heads on top."""
+    readers: dict[str, _Reader] = {}
     heads: list[nn.Module] = []
 
+    def hold(key: str, name: str, model: nn.Module, encode: Callable) -> None:
+        readers[key] = _Reader(name, model, partial(passes.score, model, encode, _picture_size(model)))
+
     def share(name: str, kind: str = "clip") -> None:
-        tag = open_clip_name(name)
+        tag = open_clip_name(name) if kind != "vlm" else None
         source = name if tag else locate(name, kind)
-        if source in encoders:
+        if source in readers:
             return
+        shown = Path(source).name if Path(source).is_dir() else name
         if tag:
             model = skeletons.open_clip_model(tag[0], dtype)
-            encoders[source] = _Encoder(name, model, model.encode_image)
+            hold(source, name, model, model.encode_image)
+        elif kind == "vlm":
+            model = skeletons.vision_language(source, dtype)
+            readers[source] = _Reader(shown, model, partial(passes.read, model))
         else:
             model = skeletons.clip(source, dtype)
-            shown = Path(source).name if Path(source).is_dir() else name
-            encoders[source] = _Encoder(shown, model, model.get_image_features)
+            hold(source, shown, model, model.get_image_features)
 
     for name, own_model, _, _ in arguments.parts:
         model = chosen_model(own_model, arguments.reward_model)
@@ -388,12 +389,14 @@ def _rewards(arguments: RewardArguments, dtype: torch.dtype) -> tuple[list[_Enco
             head, encoder = _aesthetic(model)
             heads.append(head)
             share(encoder)
+        elif name in ("vqa", "echo", "atoms"):
+            share(model or vqa.MODEL, "vlm")
         elif name == "hps":
             model = skeletons.open_clip_model("ViT-H-14", dtype)
-            encoders[name] = _Encoder(name, model, model.encode_image)
+            hold(name, name, model, model.encode_image)
         elif name == "image_reward":
-            encoders[name] = _Encoder(name, *_image_reward(dtype))
-    return list(encoders.values()), heads
+            hold(name, name, *_image_reward(dtype))
+    return list(readers.values()), heads
 
 
 def _aesthetic(model: str | None) -> tuple[nn.Module, str]:

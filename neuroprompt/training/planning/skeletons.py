@@ -20,7 +20,15 @@ from torch import Tensor, nn
 from torch._subclasses import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from transformers import AutoConfig, AutoModelForCausalLM, CLIPConfig, CLIPImageProcessor, CLIPModel, PreTrainedModel
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForImageTextToText,
+    CLIPConfig,
+    CLIPImageProcessor,
+    CLIPModel,
+    PreTrainedModel,
+)
 
 from neuroprompt.models import ModelError, reporting
 from neuroprompt.rewards.encoders import check_open_clip
@@ -74,6 +82,20 @@ def open_clip_model(name: str, dtype: torch.dtype) -> nn.Module:
             return open_clip.create_model(name, load_weights=False, pretrained_text=False, device="meta").to(dtype)
     finally:
         logging.disable(before)
+
+
+def vision_language(source: str, dtype: torch.dtype) -> PreTrainedModel:
+    """A vision-language model; one of bfloat16 is held in that and not in float16 (`VisionLanguage.load`).
+
+    Raises:
+        ModelError: There is no config, or it is none of a vision-language model.
+    """
+    with reporting(f"the config of {source}"):
+        config = AutoConfig.from_pretrained(source, trust_remote_code=False)
+        if dtype is torch.float16 and torch.bfloat16 in (config.dtype, config.get_text_config().dtype):
+            dtype = torch.bfloat16
+        with UNALLOCATED:
+            return AutoModelForImageTextToText.from_config(config, dtype=dtype, trust_remote_code=False)
 
 
 def pipeline(source: str, dtype: torch.dtype, safety_checker: bool = True) -> diffusers.DiffusionPipeline:

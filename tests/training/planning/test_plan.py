@@ -172,6 +172,8 @@ def test_each_encoder_of_the_rewards_is_held_once(tmp_path):
             + 12 * 2_757_120,  # the layers in which it reads the picture
             "rewards' heads": 927_969,
         }
+        asked = "reward: Qwen/Qwen3-VL-4B-Instruct, float32"
+        assert held("vqa,echo@plain", judge="atoms,clip[http://localhost:8808]") == {asked: 4_437_815_808}
     own = held("pickscore,clip,aesthetic", reward_model="embedded")
     assert list(own) == ["reward: pickscore, float32", "reward: clip, float32", "rewards' heads"]
 

@@ -18,6 +18,7 @@ from neuroprompt.training.planning.skeletons import (
     parameters,
     peak_bytes,
     pipeline,
+    vision_language,
     weight_bytes,
 )
 from tests.checkpoints import diffusion, rewards
@@ -82,6 +83,9 @@ def test_published_encoders():
     assert parameters(clip(str(PUBLISHED / "yuvalkirstain" / "PickScore_v1"), torch.float16)) == 986_109_441
     assert parameters(open_clip_model("ViT-H-14", torch.float16)) == 986_109_441
     assert parameters(open_clip_model("ViT-L-14", torch.float16)) == 427_616_513
+    asked = vision_language(str(PUBLISHED / "Qwen" / "Qwen3-VL-4B-Instruct"), torch.float16)
+    assert parameters(asked) == 4_437_815_808
+    assert asked.dtype == torch.bfloat16  # its own, in whose place float16 would overflow
 
 
 def test_a_decoder_that_its_pipeline_makes_float32_counts_as_that():
