@@ -44,7 +44,7 @@ def rehearse(only: str, work: Path | None, jobs: int, here: bool, table: Path | 
             "OMP_NUM_THREADS": "1",
             "TOKENIZERS_PARALLELISM": "false",
             "PATH": f"{python.parent}{os.pathsep}{os.environ['PATH']}",
-        }
+        } | ({"PYTHONPATH": str(ROOT)} if here else {})  # or another checkout may be what is installed
         arguments = {"only": only, "jobs": jobs, "missing": missing, "table": table and str(table.absolute())}
         code = f"from tests.rehearsal.report import main; raise SystemExit(main({json.dumps(json.dumps(arguments))}))"
         return subprocess.run([python, "-c", code], cwd=space, env=environment).returncode
