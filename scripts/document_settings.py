@@ -50,7 +50,7 @@ def document() -> str:
                 own.append(parameter)
         parts += [f"### neuroprompt {name}", _sentence(command.help or ""), _options(own)]
         if shared:
-            links = ", ".join(f"[{group.lower()}](#{group.lower().replace(" ", "-")})" for group in shared)
+            links = ", ".join(f"[{group.lower()}](#{group.lower().replace(' ', '-')})" for group in shared)
             parts.append(f"And the options of {links}.")
     for group, parameters in groups.items():
         parts += [f"### {group}", _options(parameters.values())]
