@@ -50,18 +50,20 @@ def start(
     output: Path,
     errors: Path | None = None,
     environment: Mapping[str, str] = os.environ,
+    given: Path = Path(os.devnull),
 ) -> BaseProcess:
     """Start a program; the returned process has `pid`, `join`, and then `exitcode`, negative for a signal.
 
     Args:
         arguments: Of `python`: a script, ``-m`` and a module, or ``-c`` and code; then the program's own.
         cwd: Its folder.
-        output: File that it writes to.
+        output: File that it writes to; a FIFO or a terminal, too.
         errors: File for standard error; by default the same.
         environment: All of it, not what is added.
+        given: File of its standard input.
     """
-    files = str(output.absolute()), str((errors or output).absolute())
-    process = _context.Process(target=_program, args=(list(map(str, arguments)), str(cwd), *files, dict(environment)))
+    files = [str(path.absolute()) for path in (given, output, errors or output)]
+    process = _context.Process(target=_program, args=(list(map(str, arguments)), str(cwd), files, dict(environment)))
     process.start()
     return process
 
@@ -79,8 +81,8 @@ def run(
         )
 
 
-def _program(arguments: list[str], cwd: str, output: str, errors: str, environment: dict[str, str]) -> None:
-    for path, number in ((os.devnull, 0), (output, 1), (errors, 2)):
+def _program(arguments: list[str], cwd: str, files: list[str], environment: dict[str, str]) -> None:
+    for number, path in enumerate(files):
         descriptor = os.open(path, os.O_RDONLY if number == 0 else os.O_WRONLY | os.O_APPEND | os.O_CREAT)
         os.dup2(descriptor, number)
         os.close(descriptor)

@@ -646,6 +646,7 @@ AT_ONCE = [
     (["enhance", "a cat", "-o", "no/such.jsonl"], "there is no folder no"),
     (["enhance", "a cat", "-o", "out.jsonl", "--json"], "--json is for standard output"),
     (["enhance", "a cat", "--model", "./nowhere"], "there is no folder './nowhere'"),
+    (["enhance", "a cat", "--judge", "clip"], "--judge is for --if-better"),
     (["enhance", "a cat", "--require", "fog", "--forbid", "fog"], "is also forbidden"),
     (["enhance", "", "--json"], "the prompt is empty"),
     (["evaluate", "-i", "no.txt", "-o", "r"], "cannot read no.txt"),

@@ -4,7 +4,6 @@ import json
 import os
 import pty
 import runpy
-import subprocess
 import sys
 import threading
 from contextlib import contextmanager, suppress
@@ -15,9 +14,8 @@ import pytest
 from neuroprompt.enhancer import PromptEnhancer
 from neuroprompt.files import sole_writer
 from neuroprompt.images import ImageGenerator
+from tests import forks
 from tests.test_cli import command  # noqa: F401 (a fixture)
-
-NEUROPROMPT = [sys.executable, "-m", "neuroprompt.cli"]
 
 
 @contextmanager
@@ -136,39 +134,37 @@ def test_results_are_input_again_and_what_is_broken_replaces_nothing(command, mo
 
 def test_a_pipe_streams(enhancer, tmp_path):
     """The first result is there while the second prompt is not; and a reader that has enough ends it quietly."""
-    process = subprocess.Popen(
-        [*NEUROPROMPT, "enhance", "-i", "-"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
-    process.stdin.write(b"a cat\n")
-    process.stdin.flush()
-    assert process.stdout.readline().decode() == enhancer("a cat").text + "\n"  # a test that hangs has failed
-    process.stdin.write(b"a dog\n")
-    process.stdin.flush()
-    assert process.stdout.readline().decode() == enhancer("a dog").text + "\n"
-    process.stdout.close()
-    process.stdin.write(b"an owl\n")
-    process.stdin.close()
-    assert process.wait(60) == 1  # as Click ends it
-    assert process.stderr.read() == b""
-    process.stderr.close()
+    given, made, errors = (tmp_path / name for name in ("given", "made", "errors"))
+    os.mkfifo(given)
+    os.mkfifo(made)
+    process = forks.start(["-m", "neuroprompt.cli", "enhance", "-i", "-"], tmp_path, made, errors, given=given)
+    with open(given, "w", buffering=1) as prompts:
+        with open(made) as results:
+            for prompt in ("a cat", "a dog"):
+                prompts.write(f"{prompt}\n")
+                assert results.readline() == enhancer(prompt).text + "\n"  # a test that hangs has failed
+        prompts.write("an owl\n")
+    process.join(60)
+    assert process.exitcode == 1 and errors.read_bytes() == b""  # as Click ends it
 
 
 def test_progress_is_for_the_terminal_and_results_for_the_file(enhancer, tmp_path):
     """`neuroprompt enhance -i in.txt > out.txt` on a terminal: Rich would show the results there, and lose them."""
     (tmp_path / "in.txt").write_text("a cat\na \x1b]0;owned\x07dog\n")
     master, terminal = pty.openpty()
-    with open(tmp_path / "out.txt", "w") as out:
-        process = subprocess.Popen(
-            [*NEUROPROMPT, "enhance", "-i", "in.txt", "--batch-size", "1", "--window", "12"],
-            cwd=tmp_path, stdout=out, stderr=terminal, env=os.environ | {"TERM": "xterm", "COLUMNS": "100"},
-        )  # fmt: skip
+    # Rich finds out whether it is on a terminal as it is imported, which in a fork has been.
+    main = "from neuroprompt import cli, terminal; terminal.errors.is_interactive = True; cli.main()"
+    enhance = ["-c", main, "enhance", "-i", "in.txt", "--batch-size", "1", "--window", "12"]
+    environment = os.environ | {"TERM": "xterm", "COLUMNS": "100"}
+    process = forks.start(enhance, tmp_path, tmp_path / "out.txt", Path(os.ttyname(terminal)), environment)
+    shown = os.read(master, 65536)  # it has opened the terminal
     os.close(terminal)
-    shown = b""
     with suppress(OSError):  # Linux's way to say that the other end is closed
         while data := os.read(master, 65536):
             shown += data
     os.close(master)
-    assert process.wait() == 0
+    process.join()
+    assert process.exitcode == 0
     texts = [enhancer(prompt, window=12).text for prompt in ("a cat", "a \x1b]0;owned\x07dog")]
     assert (tmp_path / "out.txt").read_text() == "".join(f"{text}\n" for text in texts)
     assert b"loading" in shown and b"rewriting" in shown and b" of 2 prompts" in shown and b"\x1b]0;" not in shown

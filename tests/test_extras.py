@@ -3,6 +3,7 @@
 import runpy
 import subprocess
 import sys
+from functools import cache
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
@@ -54,6 +55,9 @@ def test_without_extras_prompts_are_rewritten_and_all_else_says_what_it_wants(tm
     assert not list(tmp_path.iterdir())
 
 
+distributions = cache(packages_distributions)
+
+
 @pytest.mark.parametrize("extra", PACKAGES)
 def test_an_extra_brings_what_the_code_imports_of_it(extra):
     tomllib = pytest.importorskip("tomllib", reason="Python 3.10 has none")
@@ -63,7 +67,7 @@ def test_an_extra_brings_what_the_code_imports_of_it(extra):
         for requirement in map(Requirement, extras[todo.pop()]):
             todo += requirement.extras if requirement.name == "neuroprompt" else []
             brought.add(canonicalize_name(requirement.name))
-    known = packages_distributions()
+    known = distributions()
     for package in PACKAGES[extra]:
         if package in known:  # of what is not installed nobody knows
             assert brought & {canonicalize_name(name) for name in known[package]}, package

@@ -153,7 +153,8 @@ def test_open_webui_over_openais_api(server):
 def test_a_generator_behind_a_url_draws_and_its_files_are_passed_on(server, start):
     body = {"prompt": "a castle", "seed": 9, "n": 3, "enhance": False}
     own = server.post("/v1/images/generations", body).json()
-    with start("--generator", server.url, "--rewards", "none", NEUROPROMPT_GENERATOR_API_KEY=server.key) as proxy:
+    flags = ("--generator", server.url, "--rewards", "none", "--model", "/nonexistent", "--fallback", "plain")
+    with start(*flags, NEUROPROMPT_GENERATOR_API_KEY=server.key) as proxy:
         proxy.until(lambda: proxy.get("/readyz").json()["parts"]["generator"] == "ready")
         passed = [item["b64_json"] for item in proxy.post("/v1/images/generations", body).json()["data"]]
         asked = {"prompt": "a castle", "seed": 9, "batch_size": 3, "enhance": False}

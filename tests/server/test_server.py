@@ -2,8 +2,6 @@ import asyncio
 import json
 import signal
 import socket
-import subprocess
-import sys
 from base64 import b64encode
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields
@@ -14,6 +12,7 @@ import psutil
 import pytest
 import requests
 from PIL import Image
+from starlette.testclient import TestClient
 
 from neuroprompt import Constraints
 from neuroprompt.enhancer import Decoding, EnhancedPrompt
@@ -23,6 +22,7 @@ from neuroprompt.server.rewriting import rewrite
 from neuroprompt.server.schemas import DecodingSettings, Wish
 from neuroprompt.server.settings import JUDGES, ServeSettings
 from neuroprompt.server.workers import Workers
+from tests.test_cli import command  # noqa: F401 (a fixture)
 
 FRONT = ("--generator", "none", "--rewards", "none")  # no more than a policy to be loaded
 
@@ -213,27 +213,27 @@ def test_a_body_is_counted_as_it_comes(server):
         assert answer.status_code == 413 and answer.json()["error"]["code"] == "too_long"
 
 
-def test_a_page_of_another_site_gets_nothing_of_a_server_without_a_key(start):
-    with start(*FRONT) as other:
-        port = other.url.rpartition(":")[2]
-        for headers, status in (
-            ({"Host": f"rebound.example:{port}"}, 403),
-            ({"Host": f"localhost.example:{port}"}, 403),
-            ({"Host": "["}, 403),
-            ({"Host": f"localhost:{port}"}, 200),
-            ({"Host": f"[::1]:{port}"}, 200),
-            ({"Origin": "https://example.org"}, 403),
-            ({"Origin": "null"}, 403),
-            ({"Origin": "http://127.0.0.1:1"}, 403),
-            ({"Origin": other.url}, 200),
-        ):
-            answer = other.get("/info", headers=headers)
-            assert answer.status_code == status, headers
-            assert "Access-Control-Allow-Origin" not in answer.headers
-    with start(*FRONT, "--cors-origin", "https://example.org") as other:
-        answer = other.get("/info", headers={"Origin": "https://example.org"})
-        assert answer.headers["Access-Control-Allow-Origin"] == "https://example.org"
-        assert other.get("/info", headers={"Origin": "https://example.com"}).status_code == 403
+def test_a_page_of_another_site_gets_nothing_of_a_server_without_a_key():
+    url = "http://127.0.0.1:8765"
+    other = TestClient(create_app(ServeSettings()), url)
+    for headers, status in (
+        ({"Host": "rebound.example:8765"}, 403),
+        ({"Host": "localhost.example:8765"}, 403),
+        ({"Host": "["}, 403),
+        ({"Host": "localhost:8765"}, 200),
+        ({"Host": "[::1]:8765"}, 200),
+        ({"Origin": "https://example.org"}, 403),
+        ({"Origin": "null"}, 403),
+        ({"Origin": "http://127.0.0.1:1"}, 403),
+        ({"Origin": url}, 200),
+    ):
+        answer = other.get("/info", headers=headers)
+        assert answer.status_code == status, headers
+        assert "Access-Control-Allow-Origin" not in answer.headers
+    other = TestClient(create_app(ServeSettings(cors_origin=["https://example.org"])), url)
+    answer = other.get("/info", headers={"Origin": "https://example.org"})
+    assert answer.headers["Access-Control-Allow-Origin"] == "https://example.org"
+    assert other.get("/info", headers={"Origin": "https://example.com"}).status_code == 403
 
 
 def test_too_many_at_once_and_a_minute_are_told_when_to_come_again(start):
@@ -252,7 +252,7 @@ def test_too_many_at_once_and_a_minute_are_told_when_to_come_again(start):
             assert [one.result().status_code for one in asked].count(200) == 3  # and none who was let in is forgotten
 
 
-def test_no_server_where_others_reach_it_without_a_key_nor_at_a_port_in_use():
+def test_no_server_where_others_reach_it_without_a_key_nor_at_a_port_in_use(command):  # noqa: F811
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
         for flags, says in (
@@ -263,9 +263,8 @@ def test_no_server_where_others_reach_it_without_a_key_nor_at_a_port_in_use():
             (("--fallback", "hope"), "fallback is 'hope'"),
             (("--model", "/nonexistent"), "there is no folder '/nonexistent'"),
         ):
-            command = [sys.executable, "-m", "neuroprompt.cli", "serve", "--port", "0", *flags]
-            ended = subprocess.run(command, capture_output=True, text=True, timeout=60)
-            assert ended.returncode == 2 and ended.stderr.count("\n") == 1 and says in ended.stderr, ended.stderr
+            code, _, err = command("serve", "--port", "0", *flags)
+            assert code == 2 and err.count("\n") == 1 and says in err, err
 
 
 def test_any_of_the_keys_of_a_file_will_do(tmp_path):
