@@ -433,15 +433,15 @@ class GateOptions:
 
         `gates` says whether something asks for the gate, where that is not the option's to say.
         """
-        from neuroprompt.gate import check_pictures
-        from neuroprompt.rewards import parse_spec
-
         if not (self.if_better is not None if gates is None else gates):
             if self.judge or self.if_better is not None:
                 raise ValueError(
                     "--judge is for --if-better: add it" if gates is None else "no method has +gate, to be judged"
                 )
             return rewards
+        from neuroprompt.gate import check_pictures  # and torch with it
+        from neuroprompt.rewards import parse_spec
+
         check_pictures(self.pictures)
         known = {part[:2] for part in parse_spec(rewards.rewards)}
         more = [f"{part.name}{f'[{part.model}]' * bool(part.model)}:0" for part in self._parts if part[:2] not in known]
