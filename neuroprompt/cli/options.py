@@ -384,6 +384,14 @@ class RewardOptions:
         return self.reward_model or ("embedded" if set(generators) == {"embedded"} else "published")
 
     @property
+    def takes_source(self) -> bool:
+        """Whether any reward's model is that of `source`, since none is named."""
+        from neuroprompt.rewards import parse_spec
+
+        named = all(part.model or ":" in part.name for part in parse_spec(self.rewards))
+        return not named or bool(self.atoms and not self.asks)
+
+    @property
     def asks(self) -> bool:
         """Whether the reward atoms is named, to be asked here."""
         from neuroprompt.rewards import is_url, parse_spec

@@ -152,7 +152,7 @@ def score(
     if not origins:
         raise typer.Exit(2)
     generators = {origin.generator for _, origin in origins}
-    if not rewards.reward_model and rewards.source(generators) == "published":
+    if not rewards.reward_model and rewards.source(generators) == "published" and rewards.takes_source:
         hint = "--reward-model embedded needs no hub, and knows the embedded generator's pictures alone"
         say(f"the published rewards judge ({hint})")
     rewards.check([origin.wish for _, origin in origins])

@@ -90,3 +90,9 @@ def test_a_question_file_without_its_reward_or_its_prompts_is_a_mistake(known, f
     assert "rules ask about 1 prompt" in capsys.readouterr().err
     measured = RewardOptions(rewards="vqa", atoms=str(known), reward_model=str(folder)).load(["embedded"], "cpu")
     assert [(c.reward.name, c.weight) for c in measured.components] == [("vqa", 1.0), ("atoms", 0.0)]
+
+
+def test_where_models_come_from_is_asked_of_those_that_are_not_named(known):
+    named = "vqa[a/model],hps[http://localhost:8808]"
+    assert not RewardOptions(rewards=named).takes_source
+    assert RewardOptions(rewards=named, atoms=str(known)).takes_source and RewardOptions().takes_source
