@@ -3,6 +3,7 @@
 import io
 import json
 import shutil
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -17,13 +18,19 @@ from safetensors.torch import load_file
 pytest.importorskip("cv2", reason="the pictures' filters need opencv-python-headless")
 
 
-from training.embedded.images import captions, card, diffusion, export, pictures, preferences
+from neuroprompt.rewards.vision_language import VisionLanguage
+from training.embedded.images import captions, card, conversations, diffusion, export, pictures, preferences, vlm
 from training.embedded.images.autoencoder import encode_all, train_autoencoder
 from training.embedded.images.clip import Renderings, load_clip, retrieval, train_clip
 from training.embedded.images.loop import LoopConfig, fit, load_averaged
 from training.embedded.images.tokenizer import train_tokenizer
 
-LISTING = "robot\tfantasy\t4\trobot; android\nguitar\tobject\t1\tguitar\nsnow\tscene\t1\t~snow; snowy hill\n"
+LISTING = """\
+robot\tfantasy\t4\trobot; android
+guitar\tobject\t1\tguitar
+trumpet\tobject\t1\ttrumpet
+snow\tscene\t1\t~snow; snowy hill
+"""
 
 
 def icon(seed: int) -> np.ndarray:
@@ -38,10 +45,10 @@ def icon(seed: int) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def work(tmp_path_factory) -> Path:
-    """A folder as the command `data` leaves it, of three subjects in every set."""
+    """A folder as the command `data` leaves it, of four subjects in every set."""
     folder = tmp_path_factory.mktemp("work")
     rows = []
-    for subject in ("robot", "guitar", "snow"):
+    for subject in ("robot", "guitar", "trumpet", "snow"):
         for number, icon_set in enumerate(pictures.SETS):
             png = io.BytesIO()
             Image.fromarray(icon(len(subject) + 10 * number)).save(png, "PNG")
@@ -363,3 +370,62 @@ def test_the_card_says_what_was_measured(trained):
     assert "792 pictures in 99 steps" in text and "in the first 50." in text and "6.25 [6.12, 6.50]" in text
     assert "{" not in text
     assert all((trained / "export" / name / "README.md").is_file() for name in ("clip", "pickscore", "aesthetic"))
+
+
+def test_the_vision_language_model_is_asked_as_it_was_trained(work, tmp_path):
+    """Several questions about a picture in one sequence are each what it is alone, through the processor."""
+    table, listing = work / "icons.parquet", work / "subjects.tsv"
+    short = {"batch_size": 8, "learning_rate": 3e-3, "warmup": 2, "log_steps": 4, "sheet_steps": 0, "bfloat16": False}
+    start, trained = tmp_path / "vlm_warm_up", tmp_path / "vlm"
+    vlm.train_vlm(work / "data", table, None, start, LoopConfig(4, **short), listing=listing, vocab_size=700)
+    vlm.train_vlm(work / "data", table, None, trained, LoopConfig(12, **short), warm_up=start, listing=listing)
+    log = [json.loads(line) for line in (trained / "log.jsonl").read_text().splitlines()]
+    assert log[-1]["naming"] < log[0]["naming"] and log[-1]["answer"] < log[0]["answer"]
+
+    assert vlm.export_vlm(trained, tmp_path / "export") < 6 * 2**20
+    judge = VisionLanguage.load(str(tmp_path / "export"), torch.device("cpu"), torch.float32)
+    assert len(judge.yes_tokens) == 1
+    talks, rng = vlm.Talks(work / "data", table, judge.processor, listing=listing), np.random.default_rng(0)
+    shown = [talks.picture(rng) for _ in range(6)]
+    questions = [picture.question("show", True, rng) for picture in shown]
+    packed = [
+        [*talks.talk(picture, rng)[:2], vlm.Turn(question, "yes", vlm.ANSWER)]
+        for picture, question in zip(shown, questions, strict=True)
+    ]
+    images = np.stack([picture.rgb for picture in shown])
+    batch = vlm.pack(judge.processor, images, packed)
+    with torch.no_grad():
+        hidden = vlm.read(judge.model, batch)[0][batch.following == judge.yes_tokens]
+        told = judge.model.lm_head(hidden).softmax(-1)[:, judge.yes_tokens].squeeze(1)
+    alone = judge.yes(torch.from_numpy(images).permute(0, 3, 1, 2) / 255, questions)
+    torch.testing.assert_close(told, alone, rtol=1e-3, atol=1e-5)
+    assert alone.std() > 0
+    assert set(vlm.right_by_kind(judge.model, talks, batches=1, size=8)) >= {"show", "subject", "pairs"}
+    assert judge.likelihood(torch.rand(1, 3, 90, 70), ["日本 \x00 😀 <image>"], ["ünknown \n words"]).isfinite().all()
+
+
+@pytest.mark.parametrize("kind", ["count", "colour", "relation", "subject", "show"])
+def test_a_question_is_as_often_false_as_true_whatever_it_says(work, kind):
+    sights = conversations.Sights(work / "icons.parquet", "train", None, work / "subjects.tsv")
+    rng, said = np.random.default_rng(0), {True: Counter(), False: Counter()}
+    for _ in range(200):
+        picture = sights.composed(kind if kind in ("count", "colour", "relation") else "count", rng)
+        for truth in said:
+            words = picture.question(kind, truth, rng).removesuffix(" Please answer yes or no.").lower().split()
+            said[truth].update(set(words) & {*conversations.NUMBERS, *conversations.COLOURS, "left", "above", "robot"})
+    for word in said[True] | said[False]:
+        true, false = (said[truth][word] for truth in (True, False))
+        assert abs(true - false) < 5 * (true + false + 1) ** 0.5, (word, true, false)
+
+
+@given(seed=st.integers(0, 2**32))
+def test_relations_say_where_things_are(seed):
+    rng = np.random.default_rng(seed)
+    (first, second), relation = conversations.beside(rng)
+    places = {"fox": first, "owl": second}
+    for truth in (True, False):
+        question = conversations.related(("fox", "owl"), relation, truth, rng).lower().rstrip("?")
+        one, other = sorted(places, key=question.index)
+        (x, y, _), (a, b, _) = places[one], places[other]
+        holds = {"left": x < a - 0.2, "right": x > a + 0.2, "above": y < b - 0.2, "below": y > b + 0.2}
+        assert holds[next(word for word in holds if word in question)] == truth

@@ -89,12 +89,11 @@ class Lexicon:
         words = self._words.get(subject) or self.words(subject)
         return any(subject == other or words & (self._words.get(other) or self.words(other)) for other in others)
 
-    def another(self, present: Sequence[str], rng: np.random.Generator, among: Sequence[str] | None = None) -> str:
+    def another(self, present: Sequence[str], rng: np.random.Generator) -> str:
         """A subject that is not in a picture of `present`: half of the time of the same kind as one that is."""
         near = self._of_kind.get(self.kind.get(present[int(rng.integers(len(present)))]), self._all)
         for attempt in range(40):
             pool = near if attempt < 20 and rng.random() < 0.5 else self._all
-            pool = among or pool
             found = pool[int(rng.integers(len(pool)))]
             if not self.alike(found, present):
                 return found
@@ -141,6 +140,8 @@ class Sights:
 
     def __init__(self, table: Path, split: str, common: CommonModifiers | None, listing: Path | None = None):
         self.lexicon = Lexicon(listing)
+        if len(self.lexicon.nouns) < 3:
+            raise ValueError(f"{listing} has fewer than three subjects that can be counted: add some")
         self.common = common
         self.scenes = scenes()
         self._with = {}  # subject -> numbers of the scenes that it is in
@@ -352,9 +353,9 @@ class Sights:
     def _other_noun(self, present: Sequence[str], rng: np.random.Generator) -> str:
         for _ in range(40):
             found = self.lexicon.another(present, rng)
-            if found in self.lexicon.nouns:
+            if found in self.lexicon.nouns and found not in present:
                 return found
-        return next(s for s in self.lexicon.nouns if s not in present)
+        return pick([subject for subject in self.lexicon.nouns if subject not in present], rng)
 
     def _paint(
         self, icon_set: str, things: Sequence[tuple[str, str | None]], where, rng: np.random.Generator

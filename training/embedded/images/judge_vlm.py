@@ -56,9 +56,10 @@ def judge(
     rest = [picture for picture, row in heldout if row["filter"] or row["quality"] == "low"]
     composed = {kind: [sights.composed(kind, rng) for _ in range(number)] for kind in COMPOSED}
     return {
-        "held_out_icons": _told(model, clean, rng),
-        "held_out_icons_filtered_or_damaged": _told(model, rest, rng),
-        "composed_of_held_out_icons": {kind: _told(model, pictures, rng) for kind, pictures in composed.items()},
+        "held_out_icons": _told(model, clean, _of_others(sights.lexicon, clean, rng), rng),
+        "held_out_icons_near": _told(model, clean, None, rng),
+        "held_out_icons_filtered_or_damaged": _told(model, rest, _of_others(sights.lexicon, rest, rng), rng),
+        "composed_of_held_out_icons": {kind: _told(model, pictures, None, rng) for kind, pictures in composed.items()},
         "questions": {
             "subject": _answers(model, clean, "subject", rng),
             **{kind: _answers(model, pictures, kind, rng) for kind, pictures in composed.items()},
@@ -67,10 +68,21 @@ def judge(
     }
 
 
-def _told(model: VisionLanguage, pictures: Sequence[Picture], rng: np.random.Generator) -> dict:
-    """`echo` and `vqa` for a true and a false prompt of each picture."""
-    said = [[picture.say(truth, rng) for picture in pictures] for truth in (True, False)]
-    return _pairs(model, tensor(pictures), *said)
+def _of_others(lexicon: Lexicon, pictures: Sequence[Picture], rng: np.random.Generator) -> list[str]:
+    """For each picture a prompt that is true of another of them, whose subject is not alike."""
+    wrong = []
+    for picture in pictures:
+        others = [other for other in pictures if not lexicon.alike(picture.subjects[0], other.subjects)]
+        wrong.append(others[int(rng.integers(len(others)))].say(True, rng))
+    return wrong
+
+
+def _told(
+    model: VisionLanguage, pictures: Sequence[Picture], wrong: Sequence[str] | None, rng: np.random.Generator
+) -> dict:
+    """`echo` and `vqa` for a true prompt of each picture and a false one; None: as near as those of the training."""
+    right = [picture.say(True, rng) for picture in pictures]
+    return _pairs(model, tensor(pictures), right, wrong or [picture.say(False, rng) for picture in pictures])
 
 
 def _pairs(model: VisionLanguage, images: Tensor, right: Sequence[str], wrong: Sequence[str]) -> dict:
@@ -205,12 +217,7 @@ def wrapped(text: str, font: ImageFont.FreeTypeFont, width: int) -> list[str]:
 
 def write_card(figures: dict, folder: Path, log: Path) -> None:
     """README.md in the model's folder: vlm.md with the figures that `judge` measured and what the log says."""
-    lines = [line for line in map(json.loads, log.read_text().splitlines()) if "step" in line]
-    # Batches have one size in the first stage and another in the second.
-    before = [0, *(line["step"] for line in lines)]
-    samples = sum((line["step"] - s) * line["samples"] / line["step"] for s, line in zip(before, lines, strict=False))
-    aligned = [line["step"] for line in lines if "answer" not in line]
-    last = lines[-1]
+    last = json.loads(log.read_text().splitlines()[-1])
     parameters = sum(t.numel() for t in load_file(folder / "model.safetensors").values()) / 1e6
 
     def row(name: str, found: dict) -> str:
@@ -218,12 +225,13 @@ def write_card(figures: dict, folder: Path, log: Path) -> None:
         return f"| {name} | {found['pictures']} | {' | '.join(map(_share, values))} |"
 
     told = {
-        "held-out icons": figures["held_out_icons"],
-        "held-out icons, filtered or damaged": figures["held_out_icons_filtered_or_damaged"],
-        "one to four held-out icons of a kind": figures["composed_of_held_out_icons"]["count"],
-        "tinted held-out icons": figures["composed_of_held_out_icons"]["colour"],
-        "two held-out icons": figures["composed_of_held_out_icons"]["relation"],
-        "the embedded generator's pictures": figures["generated"],
+        "held-out icons, another subject's prompt": figures["held_out_icons"],
+        "the same, filtered or damaged": figures["held_out_icons_filtered_or_damaged"],
+        "the embedded generator's pictures, another prompt": figures["generated"],
+        "held-out icons, a near prompt": figures["held_out_icons_near"],
+        "one to four held-out icons of a kind, a near prompt": figures["composed_of_held_out_icons"]["count"],
+        "tinted held-out icons, a near prompt": figures["composed_of_held_out_icons"]["colour"],
+        "two held-out icons, a near prompt": figures["composed_of_held_out_icons"]["relation"],
     }
     asked = {
         "Is there a fox?": "subject", "Are there three foxes?": "count", "Is the fox red?": "colour",
@@ -235,8 +243,8 @@ def write_card(figures: dict, folder: Path, log: Path) -> None:
         for found in [figures["questions"][kind]]
     ]
     text = CARD.read_text(encoding="utf-8").format(
-        sheet="sheet.webp", parameters=parameters, samples=round(samples, -3), steps=last["step"],
-        aligned=max(aligned, default=0), minutes=last["minutes"],
+        sheet="sheet.webp", parameters=parameters, samples=last["samples"], steps=last["step"],
+        minutes=last["minutes"],
         told="\n".join(row(name, found) for name, found in told.items()), answers="\n".join(answers),
     )  # fmt: skip
     (folder / "README.md").write_text(text, encoding="utf-8")

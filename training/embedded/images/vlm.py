@@ -37,7 +37,7 @@ from .tokenizer import learn_bpe
 IMAGE, END, PADDING = "<image>", "</s>", "<pad>"
 SEEN = 65  # tokens of a picture: the tower's class token, which CLIP trained to name the subject, and 64 patches
 WIDTH = 160
-LONGEST = 32  # tokens of a question or an answer; the rest is cut off in training
+LONGEST = 32  # tokens of a caption; the rest is cut off in training
 BUDGET = 112  # tokens of all that is said about one picture
 CHAT_TEMPLATE = (
     "{% for message in messages %}{% if message['role'] == 'user' %}USER: {% if message['content'] is string %}"
@@ -157,7 +157,7 @@ def pack(processor: LlavaProcessor, images: np.ndarray, talks: Sequence[Sequence
     for row, talk in enumerate(talks):
         end = first
         for number, turn in enumerate(talk, 1):
-            question, answer = next(encoded)[:LONGEST] + asked, [*next(encoded)[:LONGEST], tokenizer.eos_token_id]
+            question, answer = next(encoded) + asked, [*next(encoded)[:LONGEST], tokenizer.eos_token_id]
             start, mark = end, end + len(question) - 1
             if start + len(question) + len(answer) - 1 > first + budget:
                 continue
@@ -271,8 +271,8 @@ def train_vlm(
 ) -> LlavaForConditionalGeneration:
     """Train on the renderings in `data` and on compositions of the icons in `table`.
 
-    As LLaVA is trained, in two stages. First, without `warm_up`, captions alone, with the tower of the CLIP in `clip` as
-    it is: the language model learns to look. Then from what that left in the folder `warm_up`, everything;
+    As LLaVA is trained, in two stages. First, without `warm_up`, captions alone, with the tower of the CLIP in `clip`
+    as it is: the language model learns to look. Then from what that left in the folder `warm_up`, everything;
     `freeze_tower` keeps the tower as it is for a while more.
     """
     processor = _processor(data, table, warm_up or out, listing, vocab_size)
@@ -305,9 +305,9 @@ def train_vlm(
 def compare_likeness(model: LlavaForConditionalGeneration, talks: Talks) -> None:
     """Set a head of the first layer to look for what is like its word.
 
-    Whether a picture shows what a word says is no sum of what picture and word are, so learning finds the comparison late.
-    After the warm-up a picture's tokens are near its words. Queries and keys of this head are the same: the parts in which
-    words for subjects differ most, where RoPE turns slowly enough for places not to matter.
+    Whether a picture shows what a word says is no sum of what picture and word are, so learning finds the comparison
+    late. After the warm-up a picture's tokens are near its words. Queries and keys of this head are the same: the parts
+    in which words for subjects differ most, where RoPE turns slowly enough for places not to matter.
     """
     language, tokenizer = model.model.language_model, talks.processor.tokenizer
     phrases = [phrase.lstrip("~") for phrases in talks.sights.lexicon.phrases.values() for phrase in phrases]
@@ -358,10 +358,11 @@ def _processor(data: Path, table: Path, out: Path, listing: Path | None, vocab_s
         renderings, rng = Renderings(data), np.random.default_rng(0)
         sights = Sights(table, "train", renderings.common, listing)
         texts = ["USER: ASSISTANT: yes no", DESCRIBE, SHOWS] * 50
-        for index in rng.choice(renderings.train, min(12_000, len(renderings.train)), replace=False):
+        chosen = rng.choice(renderings.train, min(12_000, len(renderings.train)), replace=False)
+        for index in chosen:
             picture = sights.rendering(renderings.rows[index], renderings.images[index], rng)
             texts += [picture.say(True, rng), picture.question("subject", True, rng)]
-        for _ in range(2000):
+        for _ in range(len(chosen) // 6):
             picture = sights.composed(("count", "colour", "relation")[int(rng.integers(3))], rng)
             texts += [picture.say(True, rng), *(picture.question(kind, True, rng) for kind in picture.asks)]
         train_processor(texts, vocab_size).save_pretrained(out / "processor")
