@@ -357,6 +357,18 @@ def _embedded() -> list[Step]:
                 ("grpo", "embedded_gpu", "grpo-gpu"),
             )
         ),
+        *(
+            Step(
+                f"ppo, guards: {name}",
+                f"accelerate launch training/ppo.py --config configs/ppo/embedded.yaml {guards}",
+                f"{SMALL['ppo']} --output_dir runs/embedded/{name}",
+                makes=(f"runs/embedded/{name}/model.safetensors",),
+            )
+            for name, guards in (
+                ("judge", "--judge clip --stop_on_overoptimization true"),
+                ("ranks", "--win_rates true --plain_completions 1 --skip_flat_groups true"),
+            )
+        ),
         Step(
             "rloo/embedded",
             "accelerate launch training/grpo.py --algorithm rloo --config configs/grpo/embedded.yaml",
@@ -511,6 +523,11 @@ def _commands() -> list[Step]:
         Step(
             "README: score",
             'neuroprompt score --prompt "boy on a horse" out.png',
+            after=("README: image",),
+        ),
+        Step(
+            "README: score, reading",
+            'neuroprompt score --prompt "boy on a horse" out.png --rewards vqa,echo,atoms',
             after=("README: image",),
         ),
         Step(
