@@ -245,7 +245,7 @@ phases = (Phase.explicit, Phase.reuse, Phase.generate)
 unhurried = settings(deadline=None, suppress_health_check=list(HealthCheck), phases=phases)
 
 
-@settings(unhurried, max_examples=4)
+@settings(unhurried, max_examples=2)  # of eight prompts each
 @given(cases)
 def test_locked_words_are_kept_whatever_is_asked(enhancer, cases):
     assert_meets(enhancer, cases)

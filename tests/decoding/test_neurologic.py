@@ -201,7 +201,7 @@ settings_of_search = st.fixed_dictionaries(
 slacks = st.sampled_from([None, 0, 1, 3, 9])
 
 
-@settings(max_examples=10, suppress_health_check=list(HealthCheck))
+@settings(max_examples=6, suppress_health_check=list(HealthCheck))
 @given(examples=st.lists(wishes(), min_size=8, max_size=8), kwargs=settings_of_search, slack=slacks)
 def test_constraints_are_always_met(both, examples, kwargs, slack):
     assert_all_met(*both, examples, kwargs, slack)

@@ -159,7 +159,7 @@ settings_of_search = st.fixed_dictionaries(
 slacks = st.sampled_from([0, 2, 9, 30])
 
 
-@settings(max_examples=8, suppress_health_check=list(HealthCheck))
+@settings(max_examples=5, suppress_health_check=list(HealthCheck))
 @given(
     kind=st.sampled_from([0, 1]),
     examples=st.lists(cases(), min_size=16, max_size=16),

@@ -48,7 +48,7 @@ OWN = ("brightness", "undefined", "rich", "fails")
 
 @pytest.fixture(scope="module")
 def file(tmp_path_factory):
-    path = tmp_path_factory.mktemp("own") / "mine.py"
+    path = tmp_path_factory.mktemp("own") / "served.py"  # whose folder stays in the path
     path.write_text(FILE)
     return path
 
@@ -140,7 +140,7 @@ def test_the_scores_are_those_of_the_rewards_here(file, prompts, images, monkeyp
         assert [c.reward.fingerprint for c in there.components] == [c.reward.fingerprint for c in here.components]
         with pytest.raises(RemoteError, match=r"has no reward 'hps': it has pickscore, clip, undefined, rich, fails$"):
             load_rewards(f"{server.url}/hps")
-        with pytest.raises(RemoteError, match=r"HTTP 422 .*mine.py:fails fails .*no such thing"):
+        with pytest.raises(RemoteError, match=r"HTTP 422 .*served.py:fails fails .*no such thing"):
             load_reward("fails", server.url)(prompts, images)
         assert server.get("/readyz").json() == {"status": "ready", "parts": {"rewards": "ready"}}
         post = {"headers": {"Content-Type": "application/octet-stream"}}

@@ -45,7 +45,7 @@ def bait(tmp_path):
 
 
 REQUESTS = {
-    "/v1/enhance": ("EnhanceRequest", {"prompts": "a cat", "max_new_tokens": 4}),
+    "/v1/enhance": ("EnhanceRequest", {"prompts": "a cat", "max_new_tokens": 4, "num_beams": 1}),
     "/v1/score": ("ScoreRequest", {"prompt": "a cat", "pictures": ["aGVsbG8="]}),
     "/v1/images/generations": ("ImagesRequest", {"prompt": "a cat", "steps": 1, "enhance": False}),
     "/v1/duels": ("DuelRequest", {"prompt": "a cat", "steps": 1}),

@@ -215,7 +215,8 @@ def test_a_body_is_counted_as_it_comes(server):
 
 def test_a_page_of_another_site_gets_nothing_of_a_server_without_a_key():
     url = "http://127.0.0.1:8765"
-    other = TestClient(create_app(ServeSettings()), url)
+    front = {"generator": "none", "rewards": "none"}
+    other = TestClient(create_app(ServeSettings(**front)), url)
     for headers, status in (
         ({"Host": "rebound.example:8765"}, 403),
         ({"Host": "localhost.example:8765"}, 403),
@@ -230,7 +231,7 @@ def test_a_page_of_another_site_gets_nothing_of_a_server_without_a_key():
         answer = other.get("/info", headers=headers)
         assert answer.status_code == status, headers
         assert "Access-Control-Allow-Origin" not in answer.headers
-    other = TestClient(create_app(ServeSettings(cors_origin=["https://example.org"])), url)
+    other = TestClient(create_app(ServeSettings(**front, cors_origin=["https://example.org"])), url)
     answer = other.get("/info", headers={"Origin": "https://example.org"})
     assert answer.headers["Access-Control-Allow-Origin"] == "https://example.org"
     assert other.get("/info", headers={"Origin": "https://example.com"}).status_code == 403
