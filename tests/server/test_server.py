@@ -228,13 +228,13 @@ def test_a_page_of_another_site_gets_nothing_of_a_server_without_a_key():
         ({"Origin": "http://127.0.0.1:1"}, 403),
         ({"Origin": url}, 200),
     ):
-        answer = other.get("/info", headers=headers)
+        answer = other.get("/v1/modifiers?limit=1", headers=headers)
         assert answer.status_code == status, headers
         assert "Access-Control-Allow-Origin" not in answer.headers
     other = TestClient(create_app(ServeSettings(**front, cors_origin=["https://example.org"])), url)
-    answer = other.get("/info", headers={"Origin": "https://example.org"})
+    answer = other.get("/v1/modifiers?limit=1", headers={"Origin": "https://example.org"})
     assert answer.headers["Access-Control-Allow-Origin"] == "https://example.org"
-    assert other.get("/info", headers={"Origin": "https://example.com"}).status_code == 403
+    assert other.get("/v1/modifiers?limit=1", headers={"Origin": "https://example.com"}).status_code == 403
 
 
 def test_too_many_at_once_and_a_minute_are_told_when_to_come_again(start):
