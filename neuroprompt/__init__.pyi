@@ -1,6 +1,7 @@
 from .decoding import ConstraintError, Constraints, check
 from .decoding.neurologic import neurologic
 from .enhancer import EnhancedPrompt, PromptEnhancer
+from .gate import Gate, Verdict
 from .images import GeneratorConfig, ImageGenerator
 from .ppo import PPOConfig, PPOTrainer
 from .prompts import count_clip_tokens
@@ -13,12 +14,14 @@ __all__ = [
     "ConstraintError",
     "Constraints",
     "EnhancedPrompt",
+    "Gate",
     "GeneratorConfig",
     "ImageGenerator",
     "PPOConfig",
     "PPOTrainer",
     "PromptEnhancer",
     "PromptReward",
+    "Verdict",
     "check",
     "count_clip_tokens",
     "load_reward",

@@ -6,10 +6,12 @@ from typing_extensions import assert_type
 from neuroprompt import (
     Constraints,
     EnhancedPrompt,
+    Gate,
     GeneratorConfig,
     ImageGenerator,
     PromptEnhancer,
     PromptReward,
+    Verdict,
     check,
     count_clip_tokens,
     load_rewards,
@@ -31,5 +33,6 @@ pictures = generator([one.original, one.text], seeds=[0, 0])
 assert_type(pictures, Tensor)
 reward = PromptReward(generator, load_rewards("pickscore:1.0,clip:0", "embedded"), images_per_prompt=2)
 assert_type(reward([one.original], [one.text]), list[float])
+assert_type(Gate(reward, pictures=4)([one.original], [one.text]), list[Verdict])
 found = optimize("boy on a horse", reward, enhancer, SearchConfig(budget=16))
 assert_type(found, SearchResult)
