@@ -210,5 +210,6 @@ def _number(text: str | None, what: str, part: str) -> float | None:
     except ValueError:
         value = math.nan
     if not math.isfinite(value):
-        raise ValueError(f"the {what} in {part!r} must be a number, not {text!r}")
+        wanted = "a number" if what == "weight" else f"a number or {PLAIN}"
+        raise ValueError(f"the {what} in {part!r} must be {wanted}, not {text!r}")
     return value

@@ -126,7 +126,7 @@ def test_statistics_of_a_picture_and_the_length_of_its_text():
     [
         ("http://127.0.0.1:8808", "names no reward of a server"),
         ("http://h/hps?x=1", "names no reward of a server"),
-        ("clip@plainly", "cap in 'clip@plainly' must be a number"),
+        ("clip@plainly", "cap in 'clip@plainly' must be a number or plain, not 'plainly'"),
         ("", "an empty part of the reward spec ''"),
         ("clip,", "an empty part"),
         ("beauty:1", "no reward 'beauty'"),
