@@ -365,8 +365,9 @@ class RewardOptions:
 
     rewards: str = option(
         "pickscore:1,aesthetic:0,clip:0",
-        "The rewards: pickscore, clip, aesthetic, hps, image_reward, vqa, echo, atoms, length, artefacts, or "
-        "FILE.py:FUNCTION, with commas; each as NAME[MODEL]:WEIGHT@CAP, where a weight of 0 only measures.",
+        "The rewards: pickscore, clip, aesthetic, hps, image_reward, vqa, echo, atoms, length, artefacts, "
+        "http://HOST:PORT/NAME, or FILE.py:FUNCTION, with commas; each as NAME[MODEL]:WEIGHT@CAP, where a weight of 0 "
+        "only measures, and the cap plain is what the plain prompt scores.",
     )
     reward_model: str | None = option(
         None,
