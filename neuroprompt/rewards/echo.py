@@ -7,29 +7,21 @@ and held once for both.
 """
 
 from collections.abc import Sequence
-from functools import cached_property
 from pathlib import Path
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from .encoders import Encoders
-from .loading import fingerprint
-from .vision_language import VisionLanguage
+from .vision_language import AskingReward
 from .vqa import MODEL
 
 INSTRUCTION = "Describe this image in detail."
 
 
-class PromptEcho:
+class PromptEcho(AskingReward):
     """The mean log P(token | picture, instruction, the tokens before it) of the prompt."""
 
-    def __init__(self, model: VisionLanguage, template: str):
-        self.name = "echo"
-        self.model, self.template = model, template
-
-    @cached_property
-    def fingerprint(self) -> str:
-        return fingerprint(nn.Module(), self.name, self.template, self.model.fingerprint)
+    name = "echo"
 
     def __call__(self, prompts: Sequence[str], images: Tensor) -> Tensor:
         """Scores (n,), float32, of pictures (n, 3, H, W) in [0, 1] for a prompt each; an empty prompt's is NaN.

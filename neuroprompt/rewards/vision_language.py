@@ -306,6 +306,24 @@ class VisionLanguage:
         return before, after, gap if gap.isspace() else ""
 
 
+class AskingReward:
+    """A base for a reward that is what a model says to one template.
+
+    Args:
+        model: That is asked, with the prompt's picture.
+        template: What it is asked.
+    """
+
+    name: str
+
+    def __init__(self, model: VisionLanguage, template: str):
+        self.model, self.template = model, template
+
+    @cached_property
+    def fingerprint(self) -> str:
+        return fingerprint(torch.nn.Module(), self.name, self.template, self.model.fingerprint)
+
+
 def _joined(parts: list[Tensor], images: Tensor, device: torch.device) -> Tensor:
     """The scores of all parts, which are NaN where a picture holds NaN."""
     if not parts:

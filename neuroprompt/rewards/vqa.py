@@ -6,29 +6,21 @@ that a GPU of 24 GB holds beside a generator, so compare the numbers with those 
 """
 
 from collections.abc import Sequence
-from functools import cached_property
 from pathlib import Path
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from .encoders import Encoders
-from .loading import fingerprint
-from .vision_language import VisionLanguage
+from .vision_language import AskingReward
 
 MODEL = "Qwen/Qwen3-VL-4B-Instruct"
 TEMPLATE = 'Does this figure show "{prompt}"? Please answer yes or no.'
 
 
-class VqaScore:
+class VqaScore(AskingReward):
     """P("yes" | picture, question)."""
 
-    def __init__(self, model: VisionLanguage, template: str):
-        self.name = "vqa"
-        self.model, self.template = model, template
-
-    @cached_property
-    def fingerprint(self) -> str:
-        return fingerprint(nn.Module(), self.name, self.template, self.model.fingerprint)
+    name = "vqa"
 
     def __call__(self, prompts: Sequence[str], images: Tensor) -> Tensor:
         """Scores (n,), float32, of pictures (n, 3, H, W) in [0, 1] for a prompt each.
