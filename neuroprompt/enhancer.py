@@ -13,13 +13,14 @@ prompt (`diversity`): perturb-and-MAP, between the mode at 0 and a sample at 1.
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import asdict, dataclass, replace
 from itertools import repeat
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, overload
 
+import numpy as np
 import torch
 from transformers import (
     GenerationConfig,
@@ -344,6 +345,32 @@ class PromptEnhancer:
         flat = [result for row in rows for result in results[row]]
         count = decoding.num_return_sequences
         return [flat[start : start + count] for start in range(0, len(flat), count)]
+
+    def best_of(
+        self,
+        count: int,
+        originals: Sequence[str],
+        score: Callable[[Sequence[str], Sequence[str]], np.ndarray],
+        constraints: Wishes = None,
+        **settings: Any,
+    ) -> list[EnhancedPrompt]:
+        """Of `count` samples of each prompt the one that `score` likes best; the first of equals.
+
+        Args:
+            count: How many samples there are to choose from.
+            originals: Prompts, as `rewrite` takes them.
+            score: Plain prompts and their rewrites to a number each, (n,): `RewardModel.score`, which draws nothing,
+                or a `PromptReward`'s. What is not finite is chosen only where nothing else is there.
+            constraints, settings: As of `rewrite`; samples are drawn at the temperature 0.9 where none is given.
+        """
+        own = {"temperature": TEMPERATURE} | settings | {"num_return_sequences": count, "do_sample": True}
+        made = self.rewrite(originals, constraints, **own)
+        scores = score(
+            [original for original in originals for _ in range(count)],
+            [sample.text for samples in made for sample in samples],
+        )
+        best = np.where(np.isfinite(scores), scores, -np.inf).reshape(-1, count).argmax(1)
+        return [samples[i] for samples, i in zip(made, best.tolist(), strict=True)]
 
     def _row(self, original: str, seed: int, variant: int, wish: Constraints | None, decoding: Decoding) -> "_Row":
         room = decoding.window.room(original)

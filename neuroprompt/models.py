@@ -139,7 +139,11 @@ def whole_model(folder: Path) -> Path:
     whole = Path(tempfile.mkdtemp(prefix="neuroprompt-")) / folder.name
     atexit.register(shutil.rmtree, whole.parent, ignore_errors=True)
     for source in (base, folder):  # what lies beside the difference is the policy's own, such as how it is decoded
-        shutil.copytree(source, whole, ignore=shutil.ignore_patterns("*.safetensors", "*.md"), dirs_exist_ok=True)
+
+        def left_out(at: str, names: list[str], top: str = str(source)) -> set[str]:
+            return {name for name in names if at == top and name.endswith((".safetensors", ".md"))}
+
+        shutil.copytree(source, whole, ignore=left_out, dirs_exist_ok=True)
     save_file(weights, whole / "model.safetensors", {"format": "pt"})
     return whole
 

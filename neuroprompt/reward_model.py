@@ -35,7 +35,7 @@ from torch import Tensor, nn
 
 from neuroprompt.files import write_file
 from neuroprompt.images.encoder import PromptEncoder
-from neuroprompt.models import ModelError
+from neuroprompt.models import ModelError, locate
 
 FOLDER = "reward_model"
 """What its folder beside a policy is called."""
@@ -356,18 +356,16 @@ class RewardModel:
             ModelError: There is none, it is broken, or it was fitted to the pictures of a generator that reads
                 otherwise.
         """
-        folder = Path(folder)
+        folder, facts = Path(folder), read_facts(folder)
         try:
-            facts, weights = json.loads((folder / FACTS).read_bytes()), (folder / WEIGHTS).read_bytes()
+            weights = (folder / WEIGHTS).read_bytes()
             if facts.pop("weights") != blake2b(weights, digest_size=16).hexdigest():
-                raise ModelError(f"{folder} holds a reward model that is half written: fit it again")
+                raise ModelError(f"the reward model in {folder} is half written: fit it again")
             config, calibration = facts.pop("config"), Calibration(**facts.pop("calibration"))
-            name, tensors = facts["generator"]["name"], load(weights)
             config = RewardModelConfig(**config | {"hidden": tuple(config["hidden"])})
-        except OSError as error:
-            raise ModelError(f"there is no reward model in {folder} ({error.strerror}): {MAKE_ONE}") from error
-        except (ValueError, KeyError, TypeError, SafetensorError) as error:
-            raise ModelError(f"{folder} is no reward model ({type(error).__name__}: {error}): {MAKE_ONE}") from error
+            name, tensors = facts["generator"]["name"], load(weights)
+        except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+            raise ModelError(f"the reward model in {folder} is broken ({type(error).__name__}: {error})") from error
         encoder = encoder or PromptEncoder.from_pretrained(name, device)
         probe, known = encoder.encode([_PROBE])[0].cpu(), tensors.pop("probe")
         if probe.shape != known.shape or (probe - known).norm() > _ALIKE * known.norm():
@@ -379,7 +377,7 @@ class RewardModel:
         try:
             made.ensemble.load_state_dict({name.removeprefix("ensemble."): x for name, x in tensors.items()})
         except RuntimeError as error:
-            raise ModelError(f"{folder} is no reward model: its weights are not what its config says") from error
+            raise ModelError(f"the reward model in {folder} is broken: its weights do not fit its config") from error
         made.facts, made.calibration = facts, calibration
         if (folder / REPLAY).exists():
             made._resume(load((folder / REPLAY).read_bytes()))
@@ -397,6 +395,35 @@ class RewardModel:
                 own.setdefault(int(i), {})[what] = x
         optimizer = self._optimizer.state_dict()
         self._optimizer.load_state_dict({"state": own, "param_groups": optimizer["param_groups"]})
+
+
+def beside(policy: str | Path) -> Path:
+    """The folder of the reward model that lies beside a policy.
+
+    Raises:
+        ModelError: There is none, or no such policy.
+    """
+    folder = Path(locate(policy, "policy"), FOLDER)
+    if not folder.is_dir():
+        raise ModelError(f"no reward model lies beside the policy {str(policy)!r}: {MAKE_ONE}")
+    return folder
+
+
+def read_facts(folder: str | Path) -> dict[str, Any]:
+    """What the reward model in a folder was fitted to and with which success; ``weights`` is a hash of it.
+
+    Raises:
+        ModelError: There is none.
+    """
+    try:
+        facts = json.loads(Path(folder, FACTS).read_bytes())
+        if not isinstance(facts, dict) or "weights" not in facts:
+            raise ValueError("it holds no facts")
+        return facts
+    except OSError as error:
+        raise ModelError(f"there is no reward model in {folder} ({error.strerror}): {MAKE_ONE}") from error
+    except ValueError as error:
+        raise ModelError(f"{Path(folder, FACTS)} is broken: {MAKE_ONE}") from error
 
 
 # --- the networks ------------------------------------------------------------------------------------------------
@@ -554,7 +581,7 @@ def held_out_figures(rows: Examples, said: Prediction) -> dict[str, float]:
 
 # --- details -----------------------------------------------------------------------------------------------------
 
-MAKE_ONE = "make one with training/reward_model.py"
+MAKE_ONE = "fit one with training/reward_model.py, or give the folder of another with --rerank-by"
 _PROBE = "a portrait of a young woman in a red coat, oil painting, golden hour, by greg rutkowski, 8k"
 _ALIKE = 0.05  # of the probe's length: more than half precision changes, and far less than another encoder
 _NINETY = 1.6449  # standard deviations that 90 % of a normal distribution lie within

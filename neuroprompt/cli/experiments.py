@@ -23,6 +23,7 @@ from neuroprompt.cli.options import (
     Model,
     PromptOptions,
     PromptSource,
+    RerankBy,
     ResultFolder,
     RewardOptions,
     Seed,
@@ -68,6 +69,7 @@ def evaluate(
     export: bool = option(False, "Write the pictures as the set's own scorer reads them, to export in the folder."),
     images_per_prompt: ImagesPerPrompt = 4,
     seed: Seed = 0,
+    rerank_by: RerankBy = None,
     shard: Shard = "1/1",
     score_cache: str | None = option(
         None, "The file that keeps the plain prompts' scores, for other runs, too.", envvar="NEUROPROMPT_SCORE_CACHE"
@@ -125,7 +127,7 @@ def evaluate(
         if rewards.asks and not rewards.atoms:
             rewards = replace(rewards, atoms=question_file(input))
         rewards.check(texts)
-        check_methods(methods, constraints)
+        check_methods(methods, constraints, rerank_by=rerank_by)
         stack.enter_context(hold_shard(output, part))
         device = own_device(device)
         draw = drawing.load(generator, device)
@@ -148,6 +150,7 @@ def evaluate(
             device=device,
             reward=reward,
             gate=gating.load(reward, rewards) if GATE in methods else None,
+            rerank_by=rerank_by,
         )
         results = harness.evaluate(
             texts,

@@ -91,9 +91,18 @@ Shard = Annotated[str, option(..., "Which share to do: i/n is the i-th of n. Pro
 Title = Annotated[str, option(..., "The title above the result.")]
 Json = Annotated[bool, option(..., "Print the results as JSON, one object a line, and nothing else.", "--json")]
 
+RerankBy = Annotated[
+    str | None,
+    option(
+        ...,
+        "The folder of the reward model of texts that chooses (training/reward_model.py makes one).",
+        show_default="reward_model in the policy's folder",
+    ),
+]
+
 METHODS = (
-    "plain, enhanced, policy:NAME, suffix, random, best-of-N, search-N, file:PATH, template:FILE.yaml, with commas; "
-    "a policy also with +constraints, and what rewrites with +gate."
+    "plain, enhanced, policy:NAME, suffix, random, best-of-N, rerank-N, search-N, file:PATH, template:FILE.yaml, with "
+    "commas; a policy also with +constraints, and what rewrites with +gate."
 )
 
 # --- groups of options -------------------------------------------------------------------------------------------

@@ -4,8 +4,9 @@ import json
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 from rich.table import Table
@@ -23,6 +24,7 @@ from neuroprompt.cli.options import (
     Json,
     Model,
     PromptOptions,
+    RerankBy,
     RewardOptions,
     check_file,
     find,
@@ -35,10 +37,11 @@ from neuroprompt.terminal import console, counted, say, show_json
 
 if TYPE_CHECKING:
     from neuroprompt.decoding import Constraints
-    from neuroprompt.enhancer import EnhancedPrompt
+    from neuroprompt.enhancer import EnhancedPrompt, PromptEnhancer
     from neuroprompt.gate import Gate
     from neuroprompt.prompt_files import Line
     from neuroprompt.prompts import WindowLike
+    from neuroprompt.reward_model import RewardModel
 
 CATEGORY_STYLES = {
     "artist": "magenta",
@@ -61,6 +64,7 @@ CATEGORY_STYLES = {
     'neuroprompt enhance "a red fox asleep under an old bridge" --model Qwen/Qwen3-0.6B --for flux',
     "neuroprompt enhance 'ohwx woman, a sign that says \"OPEN\"' --model retell --keep 'ohwx woman'",
     'neuroprompt enhance "boy on a horse" --model configs/peers/promptist.yaml',
+    'neuroprompt enhance "boy on a horse" --rerank 16 --rerank-by runs/reward_model',
     'neuroprompt enhance "boy on a horse" --generator stabilityai/sd-turbo --if-better 4',
 )
 def enhance(
@@ -71,6 +75,10 @@ def enhance(
     model: Model = "embedded",
     device: Device = None,
     generator: Generator = "embedded",
+    rerank: int | None = option(
+        None, "Sample so many rewrites, and give the one that should gain most by a reward model of texts.", min=2
+    ),
+    rerank_by: RerankBy = None,
     asking: AskingOptions,
     decoding: DecodingOptions,
     wish: ConstraintOptions,
@@ -82,7 +90,8 @@ def enhance(
 
     A policy writes them. Lines of a pipe are rewritten as soon as they are there. A file appears when it is whole;
     stopped or killed, it goes on when the same command is given again. With --if-better pictures decide whether a
-    rewrite comes back, or the prompt as it was.
+    rewrite comes back, or the prompt as it was. With --rerank a model that has learnt from pictures chooses among
+    samples, and none is drawn.
     """
     from neuroprompt.files import refuse_same_file
     from neuroprompt.models import identify
@@ -95,6 +104,10 @@ def enhance(
         check_file(output, SUFFIXES)
     if to_file and json_lines:
         raise ValueError(f"--json is for standard output, and results go to {output}: leave one of the two out")
+    if rerank and (decoding.num_return_sequences > 1 or decoding.do_sample is False):
+        raise ValueError("--rerank gives one of several samples: leave out --variants and --search")
+    if rerank_by and not rerank:
+        raise ValueError(f"{rerank_by} would have nothing to choose from: --rerank-by is for --rerank")
     asking.check()
     constraints = wish.read()
     settings = decoding.settings() | asking.settings() | {"coherent": wish.coherent, "negative": drawing.negative}
@@ -114,35 +127,53 @@ def enhance(
         if wrong := next((line for line in _checked(chunks[0], constraints, window) if line.error), None):
             raise ValueError(wrong.error)
     find(model, "policy")
+    if rerank:
+        from neuroprompt.reward_model import beside, read_facts
+
+        rerank_by = rerank_by or str(beside(model))
+        chooser = read_facts(rerank_by)["weights"]
     read = broken = made = 0
     with working("prompt", RESUMES if to_file else "") as work, ExitStack() as stack:
         results = None
         if to_file:
             depends = [identify(model, "policy"), settings | {"batch_size": None}, vars(asking), repr(constraints)]
             depends += [generator, *map(vars, (gating, drawing, rewards))] if gated else []
+            depends += [rerank, chooser] if rerank else []
             results = stack.enter_context(ResultFile(output, json.dumps(depends), decoding.num_return_sequences))
         from neuroprompt.enhancer import Decoding
 
         enhancer = asking.ask(load_policy(model, device), reader)
         gate = _gate(generator, device, window, decoding.seed, gating, drawing, rewards) if gated else None
         retells = enhancer.format.replaces
-        sampled = Decoding(**enhancer.decoding | settings).of_policy(enhancer.model.generation_config).do_sample
+        sampled = (
+            bool(rerank)
+            or Decoding(**enhancer.decoding | settings).of_policy(enhancer.model.generation_config).do_sample
+        )
+        if rerank:
+            from neuroprompt.reward_model import RewardModel
+
+            chosen_by = RewardModel.load(rerank_by, device=device)
         way, other = ("samples", "--search") if sampled else ("searches", "--sample")
         for unread in decoding.without_effect(sampled):
             say(f"{unread} has no effect, as the policy {way}: add {other}, or leave it out", "warning:", "yellow")
         work.stage("rewriting")
-        for lines in _parts(chunks, decoding.prompts_at_once(sampled, bool(constraints) or retells)):
+        drawn = replace(decoding, num_return_sequences=rerank or decoding.num_return_sequences)
+        for lines in _parts(chunks, drawn.prompts_at_once(sampled, bool(constraints) or retells)):
             lines = _checked(lines, constraints, window)
             good = [line.prompt for line in lines if line.error is None]
             todo = [text for text in good if not (results and results.take_up(text))]
             if todo and not made and results and results.taken_up:
                 say(f"taking up {output} after {counted(results.taken_up, 'prompt')}")
-            enhanced = [e for variants in enhancer.rewrite(todo, constraints, **settings) for e in variants]
-            facts: list[dict] = [{}] * len(enhanced)
+            facts: list[dict] = [{}] * len(todo) * decoding.num_return_sequences
+            if rerank:
+                enhanced, facts = _chosen(enhancer, rerank, chosen_by, todo, constraints, settings)
+            else:
+                enhanced = [e for variants in enhancer.rewrite(todo, constraints, **settings) for e in variants]
             if gate:
-                enhanced, facts = _judged(
+                enhanced, judged = _judged(
                     gate, enhanced, constraints, lambda drawn, most: work.stage(f"drawing, {drawn} of {most} pictures")
                 )
+                facts = [own | more for own, more in zip(facts, judged, strict=True)]
                 work.stage("rewriting")
             records = [e.to_dict() | more for e, more in zip(enhanced, facts, strict=True)]
             if results:
@@ -220,6 +251,23 @@ def _count_lines(path: str) -> int | None:
 def _parts(chunks: "Iterable[list[Line]]", size: int) -> "Iterator[list[Line]]":
     for lines in chunks:
         yield from (lines[start : start + size] for start in range(0, len(lines), size))
+
+
+def _chosen(
+    enhancer: "PromptEnhancer",
+    count: int,
+    model: "RewardModel",
+    prompts: list[str],
+    wish: "Constraints | None",
+    settings: dict[str, Any],
+) -> "tuple[list[EnhancedPrompt], list[dict]]":
+    """Of each prompt's samples the one that the model prefers, and what it expects of it."""
+    if not prompts:
+        return [], []
+    chosen = enhancer.best_of(count, prompts, model.score, wish, output_scores=False, **settings)
+    said = model.predict([e.original for e in chosen], [e.text for e in chosen])
+    expected = zip(said.gain.tolist(), said.error.tolist(), strict=True)
+    return chosen, [{"rerank": {"samples": count, "gain": gain, "error": error}} for gain, error in expected]
 
 
 def _gate(

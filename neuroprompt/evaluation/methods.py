@@ -22,7 +22,7 @@ import numpy as np
 
 from neuroprompt.completions import append, check_prompt
 from neuroprompt.decoding import Constraints
-from neuroprompt.enhancer import TEMPERATURE, PromptEnhancer
+from neuroprompt.enhancer import PromptEnhancer
 from neuroprompt.evaluation.peers import PeerRewriter
 from neuroprompt.families import Family
 from neuroprompt.models import identify, locate, policy_for
@@ -30,6 +30,7 @@ from neuroprompt.modifiers import frequent_phrases
 from neuroprompt.policies import PolicyConfig
 from neuroprompt.prompt_files import read_lines
 from neuroprompt.prompts import CLIP_WINDOW, Window, WindowLike
+from neuroprompt.reward_model import RewardModel, beside, read_facts
 from neuroprompt.search import SearchConfig, optimize
 from neuroprompt.terminal import counted
 
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
 
 METHODS = (
     *("plain", "enhanced", "policy:NAME", "suffix", "random", "file:PATH"),
-    *("best-of-N", "best-of-N:NAME", "search-N", "search-N:NAME", "template:PATH"),
+    *("best-of-N", "best-of-N:NAME", "rerank-N", "rerank-N:NAME", "search-N", "search-N:NAME", "template:PATH"),
 )
 """What `parse_methods` reads; those that are policies also as METHOD+constraints, all but plain as METHOD+gate."""
 
@@ -112,6 +113,7 @@ def parse_methods(
     reward: "PromptReward | None" = None,
     gate: "Gate | None" = None,
     rows: int | None = None,
+    rerank_by: str | None = None,
     **decoding,
 ) -> list[Method]:
     """Read "plain,enhanced,policy:runs/ppo+constraints" (or a sequence of such names) as methods.
@@ -127,6 +129,8 @@ def parse_methods(
       policy. Each sample is drawn once, with seeds that `reward` itself never gives out, so that what is chosen is
       judged on pictures that had no part in the choice: its score is not inflated by the luck of the choice (selecting
       and judging on the same pictures would make it an oracle).
+    - ``rerank-16``: sixteen samples of ``embedded``, of which the reward model of texts that lies beside it chooses
+      (see `neuroprompt.reward_model`), or `rerank_by`; nothing is drawn for it. ``rerank-16:NAME`` of another policy.
     - ``search-64``: `neuroprompt.search` with 64 pictures a prompt, drawn with seeds of its own, too; proposals are
       those of ``embedded``, or with ``search-64:NAME`` another policy's.
     - ``template:PATH``: somebody else's language model, asked as a YAML file says (see `policies.PolicyConfig`).
@@ -146,6 +150,7 @@ def parse_methods(
         reward: Chooses for ``best-of-N`` and ``search-N``; what it draws with decides who ``enhanced`` is.
         gate: Decides for ``+gate``.
         rows: Of a ``file:``, take only the first so many prompts, as was done with the plain ones.
+        rerank_by: The folder of the reward model of texts for ``rerank-N``; by default that beside the policy.
         decoding: Further settings of `enhancer.Decoding`, such as `num_beams`.
 
     Raises:
@@ -182,7 +187,7 @@ def parse_methods(
         wish = constraints if kind in _POLICIES and (CONSTRAINTS in marks or not marked) else None
         method = kind(
             name,
-            _Making(load, seed, Window.of(window), coherent, device, reward, rows, decoding, wish or None),
+            _Making(load, seed, Window.of(window), coherent, device, reward, rows, rerank_by, decoding, wish or None),
             *match.groups(),
         )
         return replace(method, gate=gate) if GATE in marks else method
@@ -194,10 +199,14 @@ def parse_methods(
 
 
 def check_methods(
-    specs: str | Sequence[str], constraints: Constraints | None = None, *, rows: int | None = None
+    specs: str | Sequence[str],
+    constraints: Constraints | None = None,
+    *,
+    rows: int | None = None,
+    rerank_by: str | None = None,
 ) -> None:
     """Raise what `parse_methods` would, before there is a reward."""
-    parse_methods(specs, constraints, rows=rows, reward=_LATER, gate=_LATER)
+    parse_methods(specs, constraints, rows=rows, rerank_by=rerank_by, reward=_LATER, gate=_LATER)
 
 
 def _unmarked(name: str) -> tuple[str, set[str]]:
@@ -223,6 +232,7 @@ class _Making(NamedTuple):
     device: str | None
     reward: "PromptReward | None"
     rows: int | None
+    rerank_by: str | None
     decoding: dict[str, Any]
     wish: Constraints | None
 
@@ -250,18 +260,35 @@ def _best_of(name: str, making: _Making, count: str, source: str | None) -> Meth
         raise ValueError(f"{name}: there must be at least 1 sample to choose from")
 
     def rewrite(prompts: Sequence[str], enhancer: PromptEnhancer, settings: dict[str, Any]) -> list[str]:
-        settings = {"temperature": TEMPERATURE} | settings | {"num_return_sequences": samples, "do_sample": True}
-        made = enhancer.rewrite(prompts, making.wish, output_scores=False, **settings)
-        texts = [variant.text for variants in made for variant in variants]
         # Other pictures than those that it is judged on; and what the original scores is the same for all samples.
         judge = reward.replace(seed=~reward.seed, images_per_prompt=1, relative="none")
         negative = reward.generator.negative_for(*making.wish.forbid) if making.wish else None
-        originals = [prompt for prompt in prompts for _ in range(samples)]
-        scores = judge.score(originals, texts, negatives=[negative] * len(texts))
-        scores = np.where(np.isfinite(scores), scores, -np.inf).reshape(-1, samples)
-        return [texts[i * samples + best] for i, best in enumerate(scores.argmax(1).tolist())]
 
+        def score(originals: Sequence[str], texts: Sequence[str]) -> np.ndarray:
+            return judge.score(originals, texts, negatives=[negative] * len(texts))
+
+        chosen = enhancer.best_of(samples, prompts, score, making.wish, output_scores=False, **settings)
+        return [sample.text for sample in chosen]
+
+    _wants_reward(name, making)
     return _of_policy(name, making, source or _CHOSEN_FROM, rewrite, samples=samples)
+
+
+def _rerank(name: str, making: _Making, count: str, source: str | None) -> Method:
+    """Of each prompt's samples the one of which a reward model of texts expects most."""
+    samples, source, generator = int(count), source or _CHOSEN_FROM, getattr(making.reward, "generator", None)
+    if not samples:
+        raise ValueError(f"{name}: there must be at least 1 sample to choose from")
+    folder = making.rerank_by or beside(source)
+    load = cache(lambda: RewardModel.load(folder, generator and generator.encoder, making.device))
+
+    def rewrite(prompts: Sequence[str], enhancer: PromptEnhancer, settings: dict[str, Any]) -> list[str]:
+        chosen = enhancer.best_of(samples, prompts, load().score, making.wish, output_scores=False, **settings)
+        return [sample.text for sample in chosen]
+
+    facts = {"samples": samples, "reward_model": read_facts(folder)["weights"]}
+    method = _of_policy(name, making, source, rewrite, **facts)
+    return replace(method, prepare=lambda: (method.prepare(), load()))
 
 
 def _search(name: str, making: _Making, count: str, source: str | None) -> Method:
@@ -275,6 +302,7 @@ def _search(name: str, making: _Making, count: str, source: str | None) -> Metho
         judge = reward.replace(images_per_prompt=_ORIGINALS)
         return [found.text for found in optimize(list(prompts), judge, enhancer, config, constraints=making.wish)]
 
+    _wants_reward(name, making)
     return _of_policy(name, making, source or _CHOSEN_FROM, rewrite, pictures=budget, strategy=config.strategy)
 
 
@@ -284,11 +312,9 @@ _ORIGINALS = 2  # pictures of the original prompt, which a search sets all other
 def _of_policy(name: str, making: _Making, source: str, rewrite: Callable[..., list[str]], **facts: Any) -> Method:
     """A method that asks a policy, loaded when it is: `rewrite` gets the prompts, the policy and how it is decoded.
 
-    `facts` are its settings where pictures choose among what the policy says.
+    `facts` are its settings where there is a choice among what the policy says.
     """
     locate(source, "policy")  # what is wrong with the name comes out now, before anything is loaded
-    if facts and making.reward is None:
-        raise ValueError(f"{name}: pictures choose here, by a reward, and there is none")
     settings = {"seed": making.seed, "window": making.window, "coherent": making.coherent} | making.decoding
     facts = (
         settings | {"window": making.window.setting, "policy": source, "weights": identify(source, "policy")} | facts
@@ -301,6 +327,11 @@ def _of_policy(name: str, making: _Making, source: str, rewrite: Callable[..., l
         making.window,
         prepare=lambda: making.load(source),
     )
+
+
+def _wants_reward(name: str, making: _Making) -> None:
+    if making.reward is None:
+        raise ValueError(f"{name}: pictures choose here, by a reward, and there is none")
 
 
 # --- others ------------------------------------------------------------------------------------------------------
@@ -355,10 +386,11 @@ _KINDS = {
     "enhanced": _enhanced,
     "policy:(.+)": _policy,
     r"best-of-(\d+)(?::(.+))?": _best_of,
+    r"rerank-(\d+)(?::(.+))?": _rerank,
     r"search-(\d+)(?::(.+))?": _search,
 }
 """Who makes a method, by the pattern of its name; what the pattern's groups hold are the last arguments."""
-_POLICIES = (_enhanced, _policy, _best_of, _search)
+_POLICIES = (_enhanced, _policy, _best_of, _rerank, _search)
 """What can obey constraints."""
 
 

@@ -7,6 +7,7 @@ from .config import (
     read_setting,
     read_urls,
 )
+from .encoder import PromptEncoder
 from .generator import Drawing, ImageGenerator
 from .pipeline import PipelineGenerator, denoiser, drawing_dtype
 from .remote.generator import RemoteGenerator
@@ -16,6 +17,7 @@ __all__ = [
     "GeneratorConfig",
     "ImageGenerator",
     "PipelineGenerator",
+    "PromptEncoder",
     "RemoteConfig",
     "RemoteGenerator",
     "as_its_card_says",

@@ -10,16 +10,21 @@ of its tokens' states, beside the last token's. Begin, end and padding tokens ar
 whatever the text, and the others stand behind it.
 """
 
+import json
 from collections.abc import Sequence
 from itertools import accumulate
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import diffusers
 import torch
 import transformers
 from torch import Tensor
+from transformers.utils import cached_file
 
 from neuroprompt.models import ModelError, check_tokenizer, check_weights, locate, pick_device, reporting
+
+if TYPE_CHECKING:
+    import diffusers  # which takes seconds to import, and is not needed for this part of a pipeline
 
 Part = tuple[transformers.PreTrainedTokenizerBase, transformers.PreTrainedModel]
 """A tokenizer, and the encoder that reads its tokens."""
@@ -49,7 +54,7 @@ class PromptEncoder:
         self.width = sum(2 * model.config.hidden_size for _, model in parts)
 
     @classmethod
-    def of(cls, pipeline: diffusers.DiffusionPipeline, name: str = "unnamed") -> "PromptEncoder | None":
+    def of(cls, pipeline: "diffusers.DiffusionPipeline", name: str = "unnamed") -> "PromptEncoder | None":
         """Over the encoders of a pipeline that is loaded; None where it has none of CLIP's."""
         parts = [
             (getattr(pipeline, tokenizer, None), getattr(pipeline, encoder, None))
@@ -73,7 +78,7 @@ class PromptEncoder:
         """
         source, where = locate(name, "stable-diffusion"), pick_device(device)
         with reporting(f"the text encoders of {name}"):
-            index = diffusers.DiffusionPipeline.load_config(source)
+            index = json.loads(Path(cached_file(source, "model_index.json")).read_bytes())
             parts = [
                 _load(str(name), source, tokenizer, encoder, where, index[encoder][1])
                 for tokenizer, encoder in _PARTS.items()
@@ -146,7 +151,7 @@ def _read(part: Part, texts: list[str], ends: list[Sequence[int]]) -> Tensor:
 def _is_clip(index: dict, encoder: str) -> bool:
     """Whether a pipeline's part is one of CLIP's text encoders, by its index."""
     made_of = index.get(encoder)
-    return isinstance(made_of, list | tuple) and made_of[1] in [kind.__name__ for kind in _CAUSAL]
+    return isinstance(made_of, list) and made_of[1] in [kind.__name__ for kind in _CAUSAL]
 
 
 def _load(name: str, source: str, tokenizer: str, encoder: str, device: torch.device, kind: str) -> Part:

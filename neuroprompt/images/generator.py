@@ -11,7 +11,7 @@ import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -20,6 +20,9 @@ from neuroprompt import images
 from neuroprompt.families import Family, family_of
 from neuroprompt.images.config import GeneratorConfig, read_urls
 from neuroprompt.prompts import Window, join_negatives
+
+if TYPE_CHECKING:
+    from neuroprompt.images.encoder import PromptEncoder
 
 
 class Drawing(NamedTuple):
@@ -144,6 +147,11 @@ class ImageGenerator(ABC):
 
     def encode(self, prompts: Sequence[str]) -> Tensor | None:
         """What the generator reads of each prompt, as one vector: (n, d), float32; None where that is not known."""
+        return None
+
+    @property
+    def encoder(self) -> "PromptEncoder | None":
+        """What reads its prompts, for vectors of texts and of their beginnings; None where that is not known."""
         return None
 
     @property

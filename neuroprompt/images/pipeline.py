@@ -25,6 +25,7 @@ from torch import Tensor
 
 from neuroprompt.image_files import DIFFUSERS_NAMES
 from neuroprompt.images.config import GeneratorConfig, as_its_card_says, noise_seed, shown_size
+from neuroprompt.images.encoder import PromptEncoder
 from neuroprompt.images.generator import Drawing, ImageGenerator
 from neuroprompt.models import (
     ModelError,
@@ -198,6 +199,11 @@ class PipelineGenerator(ImageGenerator):
                 made = self._encode(list(prompts[start : start + self._batch_size]), guided=False)["prompt_embeds"]
                 rows += made.float().mean(1)
         return torch.stack(rows)
+
+    @property
+    def encoder(self) -> PromptEncoder | None:
+        """Over its CLIP text encoders; None of a pipeline that has none."""
+        return PromptEncoder.of(self.pipeline, self.name)
 
     def _embeddings(self, prompts: list[str], negatives: list[str | None], encoded: "_Encoded") -> dict[str, Tensor]:
         """The pipeline's text inputs for a batch; `encoded` keeps those of each text for the batches to come."""
