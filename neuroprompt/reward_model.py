@@ -21,7 +21,7 @@ a posteriori, `Calibration.of`). Where no text has more pictures than another, c
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from hashlib import blake2b
 from pathlib import Path
@@ -99,7 +99,7 @@ class RewardModelConfig:
     """
 
     members: int = 5
-    hidden: tuple[int, ...] = (256, 128)
+    hidden: list[int] = field(default_factory=lambda: [256, 128])
     learning_rate: float = 1e-3
     weight_decay: float = 0.1
     batch_size: int = 256
@@ -362,7 +362,7 @@ class RewardModel:
             if facts.pop("weights") != blake2b(weights, digest_size=16).hexdigest():
                 raise ModelError(f"the reward model in {folder} is half written: fit it again")
             config, calibration = facts.pop("config"), Calibration(**facts.pop("calibration"))
-            config = RewardModelConfig(**config | {"hidden": tuple(config["hidden"])})
+            config = RewardModelConfig(**config)
             name, tensors = facts["generator"]["name"], load(weights)
         except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
             raise ModelError(f"the reward model in {folder} is broken ({type(error).__name__}: {error})") from error

@@ -156,8 +156,10 @@ def _environment(commands: Iterable[Any]) -> str:
 def _trainings() -> dict[str, tuple[type, ...]]:
     from neuroprompt.data import DataConfig
     from neuroprompt.ppo.config import GRPOConfig, PPOConfig
+    from neuroprompt.reward_model import RewardModelConfig
     from neuroprompt.scoring import RewardArguments
     from neuroprompt.training.queries import QueryArguments
+    from neuroprompt.training.reward_model import RewardModelArguments
     from neuroprompt.training.sft import SFTArguments, SFTConfig
 
     return {
@@ -165,6 +167,7 @@ def _trainings() -> dict[str, tuple[type, ...]]:
         "training/sft.py": (SFTArguments, SFTConfig),
         "training/ppo.py": (QueryArguments, RewardArguments, PPOConfig),
         "training/grpo.py": (GRPOConfig,),
+        "training/reward_model.py": (RewardModelArguments, RewardModelConfig),
     }
 
 
