@@ -159,20 +159,26 @@ def test_what_is_saved_is_what_is_loaded_and_no_other_encoder_takes_it(fitted, e
 
 def test_of_the_samples_that_comes_back_which_it_prefers(command, enhancer, encoder, tmp_path):  # noqa: F811
     """With a model that was fitted to one modifier, which some of the samples have."""
-    prompt = "boy on a horse"
-    samples = enhancer.rewrite([prompt], num_return_sequences=16, do_sample=True, temperature=0.9, output_scores=False)
-    said = [{modifier.text for modifier in sample.modifiers} for sample in samples[0]]
-    wanted = min(set.union(*said), key=lambda m: (abs(sum(m in own for own in said) - 4), m))
+    prompt, settings = "boy on a horse", {"num_return_sequences": 16, "do_sample": True, "temperature": 0.9}
+    (samples,) = enhancer.rewrite([prompt], output_scores=False, **settings)
+    texts = [s.text for own in enhancer.rewrite(PROMPTS, output_scores=False, seed=1, **settings) for s in own]
+    found = [{modifier.text for modifier in sample.modifiers} for sample in samples]
+    wanted = max(
+        (m for m in set.union(*found) if sum(m in own for own in found) < 9),
+        key=lambda m: (sum(m in text for text in texts), m),
+    )
     model = RewardModel(encoder, SMALL, {"generator": {"name": "embedded"}})
-    model.fit([Row(p, f"{p}, {t}", 2.0 * (wanted in t)) for p in PROMPTS for t in [*TAILS, wanted, f"8k, {wanted}"]])
+    plain = [p for p in PROMPTS for _ in range(16)]
+    model.fit([Row(p, text, 2.0 * (wanted in text)) for p, text in zip(plain, texts, strict=True)])
     folder = tmp_path / "reward_model"
     model.save(folder)
     code, out, err = command("enhance", prompt, "--rerank", 16, "--rerank-by", folder, "--json", "--device", "cpu")
     assert (code, err) == (0, "")
     record = json.loads(out)
-    assert record["text"] in [sample.text for sample in samples[0]]
+    expected = model.score([prompt] * 16, [sample.text for sample in samples])
+    assert record["text"] == samples[int(expected.argmax())].text
     assert wanted in record["text"] and record["rerank"]["samples"] == 16
-    assert record["rerank"]["gain"] == pytest.approx(model.score([prompt], [record["text"]])[0], abs=1e-3)
+    assert record["rerank"]["gain"] == pytest.approx(expected.max(), abs=1e-3)
     code, _, err = command("enhance", prompt, "--rerank", 16)
     assert code == 2 and "no reward model lies beside the policy 'embedded'" in err and err.count("\n") == 1
     code, _, err = command("enhance", prompt, "--rerank-by", folder)

@@ -64,7 +64,7 @@ CATEGORY_STYLES = {
     'neuroprompt enhance "a red fox asleep under an old bridge" --model Qwen/Qwen3-0.6B --for flux',
     "neuroprompt enhance 'ohwx woman, a sign that says \"OPEN\"' --model retell --keep 'ohwx woman'",
     'neuroprompt enhance "boy on a horse" --model configs/peers/promptist.yaml',
-    'neuroprompt enhance "boy on a horse" --rerank 16 --rerank-by runs/reward_model',
+    'neuroprompt enhance "boy on a horse" --rerank 16 --rerank-by runs/embedded/reward_model',
     'neuroprompt enhance "boy on a horse" --generator stabilityai/sd-turbo --if-better 4',
 )
 def enhance(

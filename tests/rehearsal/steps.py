@@ -312,6 +312,25 @@ def _embedded() -> list[Step]:
             makes=("neuroprompt/assets/policy/README.md",),
         ),
         Step(
+            "reward_model/embedded",
+            "python training/reward_model.py --config configs/reward_model/embedded.yaml",
+            "--max_queries 4 --samples 2 --generator.steps 1 --fit_steps 20",
+            makes=("runs/embedded/reward_model/reward_model.json",),
+        ),
+        Step(
+            "enhance --rerank",
+            'neuroprompt enhance "boy on a horse" --rerank 16 --rerank-by runs/embedded/reward_model',
+            after=("reward_model/embedded",),
+        ),
+        Step(
+            "evaluate rerank-16",
+            "neuroprompt evaluate --input prompts.txt --methods plain,enhanced,best-of-8,rerank-16 "
+            "--rerank-by runs/embedded/reward_model -o results/rerank",
+            DRAW,
+            after=("reward_model/embedded",),
+            makes=("results/rerank/report.html",),
+        ),
+        Step(
             "embedded: PPO",
             "accelerate launch training/ppo.py --config configs/ppo/embedded.yaml "
             "--model_name_or_path runs/embedded/fitted",
