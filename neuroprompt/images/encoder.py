@@ -4,18 +4,19 @@
     encoder.encode(["boy on a horse", "boy on a horse, sunset"])
 
 Of a pipeline it takes the CLIP text encoders alone (one in Stable Diffusion 1 and 2 and in Flux, two in SDXL and SD3):
-they are small, and causal. A token's state depends on what stands before it and on nothing behind, so one pass over a
-text has read all its beginnings, too, and a text's vector is made so that its beginnings' are by-products: the mean
-of its tokens' states, beside the last token's. Begin, end and padding tokens are left out: the first is the same
-whatever the text, and the others stand behind it.
+they are small, and causal. A text's vector is the state of its end token, which has read all of it, and of which CLIP's
+own embedding of a text is a projection. A beginning's is that of an end token behind it: since a token sees what stands
+before it and nothing behind, one pass over a text has end tokens behind many of its beginnings, each of which sees its
+own and no other end token.
 """
 
 import json
+from bisect import bisect_right
 from collections.abc import Sequence
-from itertools import accumulate
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
 import torch
 import transformers
 from torch import Tensor
@@ -51,7 +52,7 @@ class PromptEncoder:
         if other or not parts:
             raise ModelError(f"{name} reads prompts with {other or 'no CLIP encoder'}: only CLIP's are read here")
         self.device = parts[0][1].device
-        self.width = sum(2 * model.config.hidden_size for _, model in parts)
+        self.width = sum(model.config.hidden_size for _, model in parts)
 
     @classmethod
     def of(cls, pipeline: "diffusers.DiffusionPipeline", name: str = "unnamed") -> "PromptEncoder | None":
@@ -87,7 +88,7 @@ class PromptEncoder:
             return cls(parts, str(name))
 
     def encode(self, texts: Sequence[str]) -> Tensor:
-        """The vector of each text: (n, width), float32, on the encoders' device; zeros for one without a token."""
+        """The vector of each text: (n, width), float32, on the encoders' device."""
         distinct = list(dict.fromkeys(texts))
         vectors = self.encode_prefixes(distinct, [[len(text)] for text in distinct])
         row = {text: i for i, text in enumerate(distinct)}
@@ -95,7 +96,7 @@ class PromptEncoder:
 
     @torch.no_grad()
     def encode_prefixes(self, texts: Sequence[str], ends: Sequence[Sequence[int]]) -> Tensor:
-        """The vectors of texts' beginnings, each text read once.
+        """The vectors of texts' beginnings, as many of a text at once as its window holds end tokens for.
 
         A beginning that ends with a word has the vector that `encode` gives it as a text of its own. One that ends
         within a word has that of the tokens that are whole by then.
@@ -107,45 +108,80 @@ class PromptEncoder:
         Returns:
             (sum of the numbers of ends, width), float32, text by text.
         """
-        first = list(accumulate(map(len, ends), initial=0))  # where each text's vectors begin
-        vectors = torch.zeros(first[-1], self.width, device=self.device)
-        order = sorted(range(len(texts)), key=lambda i: len(texts[i]))  # texts of like length pad each other little
-        for start in range(0, len(order), BATCH):
-            batch = order[start : start + BATCH]
-            rows = torch.tensor([row for i in batch for row in range(first[i], first[i + 1])], dtype=torch.long)
-            own = [texts[i] for i in batch], [ends[i] for i in batch]
-            vectors[rows.to(vectors.device)] = torch.cat([_read(part, *own) for part in self.parts], 1)
-        return vectors
+        return torch.cat([_read(part, texts, ends) for part in self.parts], 1)
 
 
-BATCH = 128  # texts that are read at once
+BATCH = 128  # sequences that are read at once
 _CAUSAL = (transformers.CLIPTextModel, transformers.CLIPTextModelWithProjection)
 _PARTS = {"tokenizer": "text_encoder", "tokenizer_2": "text_encoder_2"}
 
 
-def _read(part: Part, texts: list[str], ends: list[Sequence[int]]) -> Tensor:
-    """The vectors of the beginnings by one encoder: (sum of the numbers of ends, 2 · hidden size)."""
+class _Sequence(NamedTuple):
+    """A text's tokens, of which some are read, and end tokens behind them.
+
+    Attributes:
+        ids: The text's, begin token first.
+        counts: How many tokens each end token sees beside the begin token, ascending.
+        first: The place of the first end token's vector.
+    """
+
+    ids: list[int]
+    counts: list[int]
+    first: int
+
+    @property
+    def length(self) -> int:
+        return 1 + self.counts[-1] + len(self.counts)
+
+
+def _read(part: Part, texts: Sequence[str], ends: Sequence[Sequence[int]]) -> Tensor:
+    """The vectors of the beginnings by one encoder: (sum of the numbers of ends, hidden size)."""
     tokenizer, model = part
+    if not any(map(len, ends)):
+        return torch.zeros(0, model.config.hidden_size, device=model.device)
     most = min(tokenizer.model_max_length, model.config.max_position_embeddings)
-    read = tokenizer(
-        texts,
-        padding=True,
-        padding_side="right",
-        truncation=True,
-        max_length=most,
-        return_offsets_mapping=True,
-        return_special_tokens_mask=True,
-        return_tensors="pt",
-    ).to(model.device)
-    states = model(read["input_ids"]).last_hidden_state.float()  # (texts, length, hidden size)
-    stops = read["offset_mapping"][..., 1]
-    real = (stops > 0) & ~read["special_tokens_mask"].bool()  # begin, end and padding are no letters
-    sums = (states * real[..., None]).cumsum(1)
-    row = torch.tensor([i for i, own in enumerate(ends) for _ in own], device=states.device, dtype=torch.long)
-    end = torch.tensor([place for own in ends for place in own], device=states.device, dtype=torch.long)
-    count = (real[row] & (stops[row] <= end[:, None])).sum(1)  # tokens of the beginning; the begin token is before them
-    mean = sums[row, count] / count.clamp(min=1)[:, None]
-    return torch.cat([mean, states[row, count]], 1) * (count > 0)[:, None]
+    tokens = tokenizer(list(texts), truncation=True, max_length=most, return_offsets_mapping=True)
+    sequences: list[_Sequence] = []
+    places: list[int] = []  # of each beginning's vector, which several share that end within one token
+    known = 0
+    for ids, offsets, own in zip(tokens["input_ids"], tokens["offset_mapping"], ends, strict=True):
+        stops = [stop for _, stop in offsets[1:-1]]  # without the begin and the end token
+        counts = [bisect_right(stops, end) for end in own]
+        number: dict[int, int] = {}
+        for count in sorted(set(counts)):
+            if not number or 1 + count + len(sequences[-1].counts) + 1 > most:
+                sequences.append(_Sequence(ids, [], known))
+            sequences[-1].counts.append(count)
+            number[count], known = known, known + 1
+        places += [number[count] for count in counts]
+    vectors = torch.zeros(known, model.config.hidden_size, device=model.device)
+    sequences.sort(key=lambda sequence: sequence.length)  # those of like length pad each other little
+    for start in range(0, len(sequences), BATCH):
+        batch = sequences[start : start + BATCH]
+        into = [sequence.first + i for sequence in batch for i in range(len(sequence.counts))]
+        vectors[into] = _end_states(model, tokenizer.eos_token_id, batch).to(vectors.device)
+    return vectors[places]
+
+
+def _end_states(model: transformers.PreTrainedModel, end_token: int, batch: list[_Sequence]) -> Tensor:
+    """The states of the end tokens, sequence by sequence: (end tokens, hidden size), float32."""
+    shape = len(batch), max(sequence.length for sequence in batch)
+    ids, ends = np.full(shape, end_token), np.zeros(shape, bool)
+    position, sees = np.zeros(shape, np.int64), np.zeros(shape, np.int64)  # sees: itself, and all up to that place
+    for i, (own, counts, _) in enumerate(batch):
+        text = 1 + counts[-1]
+        ends[i, text : text + len(counts)] = True
+        ids[i, :text] = own[:text]
+        position[i, :text] = sees[i, :text] = np.arange(text)
+        sees[i, ends[i]] = counts
+        position[i, ends[i]] = np.array(counts) + 1
+    given = [torch.from_numpy(x).to(model.device) for x in (ids, position, sees)]
+    place = torch.arange(shape[1], device=model.device)
+    seen = (place <= given[2][..., None]) | (place == place[:, None])  # (sequences, length, length)
+    mask = torch.zeros(seen.shape, dtype=model.dtype, device=model.device)
+    mask = mask.masked_fill(~seen, torch.finfo(model.dtype).min)[:, None]
+    states = model(given[0], attention_mask=mask, position_ids=given[1]).last_hidden_state.float()
+    return states[torch.from_numpy(ends).to(states.device)]
 
 
 def _is_clip(index: dict, encoder: str) -> bool:
