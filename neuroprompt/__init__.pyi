@@ -5,6 +5,7 @@ from .gate import Gate, Verdict
 from .images import GeneratorConfig, ImageGenerator
 from .ppo import PPOConfig, PPOTrainer
 from .prompts import count_clip_tokens
+from .reward_model import RewardModel
 from .rewards import load_reward, load_rewards
 from .scoring import PromptReward
 from .search import optimize
@@ -21,6 +22,7 @@ __all__ = [
     "PPOTrainer",
     "PromptEnhancer",
     "PromptReward",
+    "RewardModel",
     "Verdict",
     "check",
     "count_clip_tokens",
