@@ -33,7 +33,7 @@ class Texts:
         self._path: Path | None = None
         for method in [*methods, *self._made_of.values()]:
             if method.whole and not method.of:
-                self._whole[method.name] = method.rewrite(prompts)
+                self._of_all(method)
 
     def __call__(self, method: Method, start: int) -> tuple[list[str], float]:
         """A chunk's texts, and the seconds that each took when it was written."""
@@ -42,7 +42,7 @@ class Texts:
             return known
         chunk = self.prompts[start : start + self.chunk_size]
         if method.whole:
-            texts, seconds = self._all(method)[start : start + self.chunk_size], 0.0
+            texts, seconds = self._of_all(method)[start : start + self.chunk_size], 0.0
         else:
             behind = [self(method.of, start)[0]] if method.of else []
             began = time.perf_counter()
@@ -63,11 +63,13 @@ class Texts:
         for method in self._needs_all:
             self(method, 0)
 
-    def _all(self, method: Method) -> list[str]:
+    def _of_all(self, method: Method) -> list[str]:
+        """What a method writes of all prompts."""
+        if not method.whole:
+            return [text for start in range(0, len(self.prompts), self.chunk_size) for text in self(method, start)[0]]
         if method.name not in self._whole:
-            starts = range(0, len(self.prompts), self.chunk_size)
-            texts = [text for start in starts for text in self(method.of, start)[0]]
-            self._whole[method.name] = method.rewrite(self.prompts, texts)
+            behind = [self._of_all(method.of)] if method.of else []
+            self._whole[method.name] = method.rewrite(self.prompts, *behind)
         return self._whole[method.name]
 
     def _read(self, content: Mapping) -> None:

@@ -173,14 +173,16 @@ class _Search:
         config: SuffixConfig,
         on_progress: Callable[[int, Suffix], None] | None,
     ):
-        self.reward, self.journal, self.config, self.on_progress = reward, journal, config, on_progress
+        self.reward, self.journal, self.config = reward, journal, config
+        self.report = on_progress or (lambda done, suffix: None)
         self.suffix: Suffix = ()
         self.pairs = _pairs(prompts, config.seed)
         self._used: set[tuple[str, str, int]] = set()
 
     def grow(self, candidates: Iterable[str]) -> FoundSuffix:
         """Add modifiers, of which the first promise most, while that gains."""
-        fresh, again = iter(candidates), []
+        fresh = iter(candidates)
+        again: list[str] = []
         tries: list[Growth] = []
         gain, error, failed = 0.0, 0.0, 0
         while len(self.suffix) < self.config.length and failed < _PATIENCE and self.left >= _LEAST:
@@ -251,12 +253,11 @@ class _Search:
         def count() -> None:
             nonlocal known
             known += 1
-            self.on_progress(known, self.suffix)
+            self.report(known, self.suffix)
 
-        measure(wanted, lambda _, text: Drawn(text), self.reward, self.journal, count if self.on_progress else None)
+        measure(wanted, lambda _, text: Drawn(text), self.reward, self.journal, count)
         self._used.update((prompt, *picture) for prompt, own in wanted.items() for picture in own)
-        if self.on_progress:
-            self.on_progress(len(self._used), self.suffix)
+        self.report(len(self._used), self.suffix)
         pictures = self.journal.pictures
         rows = [
             pictures[prompt][text, seed]

@@ -654,7 +654,7 @@ def _commands() -> list[Step]:
         Step(
             "evaluation: searches to take a suffix from",
             "neuroprompt optimize --input prompts.txt --state search.json -o finds.jsonl",
-            "--steps 1 --budget 8 --held-out 0",
+            "--steps 1 --budget 8 --held-out 0 --rewards length:-1",
             makes=("finds.jsonl",),
         ),
         Step(
