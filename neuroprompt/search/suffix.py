@@ -330,10 +330,12 @@ def _by_frequency(modifiers: Iterable[str]) -> list[str]:
 
 
 def _candidates(proposed: Iterable[str]) -> Iterable[str]:
-    """The frequent modifiers and those of a policy by turns."""
-    turns = chain(*zip_longest((term for term, _ in frequent_phrases()), proposed))
-    distinct = {modifier_key(modifier): modifier for modifier in reversed(list(turns)) if modifier}
-    return reversed(distinct.values())
+    """The frequent modifiers and those of a policy by turns, each where it comes first."""
+    distinct: dict[str, str] = {}
+    for modifier in chain(*zip_longest((term for term, _ in frequent_phrases()), proposed)):
+        if modifier:
+            distinct.setdefault(modifier_key(modifier), modifier)
+    return distinct.values()
 
 
 # --- files -------------------------------------------------------------------------------------------------------

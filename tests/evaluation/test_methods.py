@@ -150,7 +150,7 @@ def test_a_derangement_gives_everything_away_once_and_nothing_back(count, seed):
 def written(tmp_path):
     """Prompts, and a file method of texts that continue them, each by a tail of its own."""
     prompts = [*PROMPTS, "an owl", "a cat, 8k"]
-    tails = [", soft light", ", hdr, 8k", "octane render", " by monet, ink", "", ", 4k, sharp focus, Octane Render"]
+    tails = [", soft light", ", hdr, 8k", "octane render", ", by monet, ink", "", ", 4k, sharp focus, Octane Render"]
     (tmp_path / "mine.txt").write_text("".join(f"{p}{t}\n" for p, t in zip(prompts, tails, strict=True)), "utf-8")
     return prompts, tails, f"file:{tmp_path / 'mine.txt'}"
 
