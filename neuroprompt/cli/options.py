@@ -92,8 +92,8 @@ Title = Annotated[str, option(..., "The title above the result.")]
 Json = Annotated[bool, option(..., "Print the results as JSON, one object a line, and nothing else.", "--json")]
 
 METHODS = (
-    "plain, enhanced, policy:NAME, suffix, random, best-of-N, search-N, file:PATH, template:FILE.yaml, with commas; "
-    "a policy also with +constraints, and what rewrites with +gate."
+    "plain, enhanced, policy:NAME, suffix, suffix:FILE, random, random:METHOD, swapped:METHOD, best-of-N, search-N, "
+    "file:PATH, template:FILE.yaml, with commas; a policy also with +constraints, and what rewrites with +gate."
 )
 
 # --- groups of options -------------------------------------------------------------------------------------------
