@@ -765,6 +765,41 @@ def test_an_evaluation_resumes_and_says_where_the_report_is(command, monkeypatch
     assert (tmp_path / "shared" / "results.csv").read_text() == (tmp_path / "results" / "results.csv").read_text()
 
 
+def test_a_suffix_is_searched_and_held_against_what_reads(command, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    Path("in.txt").write_text("a cat\na castle\nan owl\na red boat\n")
+    Path("mine.py").write_text(
+        "def planted(prompts, images, texts):\n"
+        "    return [3.0 * ('sharp focus' in text) - 0.1 * text.count(',') for text in texts]\n"
+    )
+    judged = ["--rewards", "mine.py:planted", "--steps", 1]
+    search = ["suffix", "-i", "in.txt", "--budget", 48, "--length", 1, *judged, "-o", "suffix.txt"]
+    code, out, err = command(*search)
+    assert (code, out) == (0, "sharp focus\n") and "gain +2.90 ± 0.00; " in err, err
+    assert Path("suffix.txt").read_text() == out
+    result = json.loads(Path("suffix.json").read_text())["result"]
+    assert result["suffix"] == "sharp focus" and 24 < result["pictures"] <= 48
+    with monkeypatch.context() as patched:
+        patched.setattr("neuroprompt.scoring.PromptReward.measure", None)
+        code, out, err = command(*search, "--json")  # from what is known, without a picture
+    assert code == 0 and json.loads(out) == {"output": "suffix.txt"} | result, err
+    methods = "plain,suffix:suffix.txt,file:mine.txt,swapped:file:mine.txt,random:file:mine.txt"
+    Path("mine.txt").write_text("a cat, sharp focus\na castle, hdr, 8k\nan owl\na red boat, ink\n")
+    code, out, err = command("evaluate", "-i", "in.txt", "--methods", methods, "--against", "swapped:file:mine.txt",
+                             "--images-per-prompt", 1, *judged, "-o", "results", "--json")  # fmt: skip
+    assert code == 0, err
+    results = json.loads(out)
+    assert results["methods"]["suffix:suffix.txt"]["reward"]["mean"] == pytest.approx(2.9)
+    # All tails are there in both, but for none that a prompt says itself: only who has them differs.
+    own, swapped = (results["methods"][name]["reward"]["mean"] for name in methods.split(",")[2:4])
+    assert own == pytest.approx(swapped) == pytest.approx((3 - 0.4) / 4)
+    against = results["references"]["swapped:file:mine.txt"]["file:mine.txt"]
+    assert against["reward"]["difference"]["mean"] == pytest.approx(0, abs=1e-9)
+    assert "Against swapped:file:mine.txt" in Path("results/table.md").read_text()
+    code, out, _ = command("suffix", "--frequent-in", "results/records.jsonl", "--length", 1, "-o", "frequent.txt")
+    assert (code, out) == (0, "sharp focus\n") and Path("frequent.txt").read_text() == out
+
+
 def test_a_search_draws_the_best_and_writes_pairs(command, tmp_path):
     few = ["--budget", 6, "--held-out", 2, "--steps", 1]
     code, out, err = command("optimize", "a cat", *few, "-o", tmp_path / "best.png", "--state", tmp_path / "state.json")

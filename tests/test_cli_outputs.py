@@ -63,6 +63,7 @@ STUDY = ["study", "--axes", "style", "--input", "in.txt", "-o", "results"]
         (["optimize", "a cat", "-o", "best.png"], "best.png"),
         (["optimize", "a cat", "--state", "state.json"], "state.json"),
         (["optimize", "a cat", "--to-pairs", "pairs"], "pairs"),
+        (["suffix", "-i", "in.txt", "-o", "suffix.txt"], "suffix.txt"),
     ],
 )
 def test_a_second_writer_is_told_before_models_are_loaded(command, without_models, arguments, output):  # noqa: F811
@@ -86,6 +87,12 @@ def test_a_second_writer_is_told_before_models_are_loaded(command, without_model
         (["optimize", "a cat", "--state", "new.jsonl", "-o", "new.jsonl"], "would be read and written"),
         (["optimize", "-i", "in.jsonl", "--to-pairs", "."], "is no prepared data, which could be replaced"),
         ([*EVALUATE[:-1], ".", "--methods", "plain,file:results.csv"], "would be read and written"),
+        ([*EVALUATE[:-1], ".", "--methods", "plain,swapped:suffix:results.csv"], "would be read and written"),
+        (["suffix", "-i", "in.txt", "-o", "in.txt"], "in.txt would be read and written"),
+        (["suffix", "--frequent-in", "in.txt", "-o", "in.txt"], "in.txt would be read and written"),
+        (["suffix", "-o", "s.txt"], "one of the two"),
+        (["suffix", "-i", "in.txt", "--frequent-in", "in.jsonl", "-o", "s.txt"], "one of the two"),
+        (["suffix", "-i", "in.txt", "-o", "none/s.txt"], "there is no folder none"),
         (["enhance", "a cat", "-o", "folder.jsonl"], "folder.jsonl is a folder"),
         (["enhance", "a cat", "-o", "none/out.jsonl"], "there is no folder none"),
         (["optimize", "a cat", "--state", "none/s.json"], "there is no folder none"),

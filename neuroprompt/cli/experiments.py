@@ -1,9 +1,10 @@
-"""`neuroprompt evaluate` and `neuroprompt optimize`: experiments that draw many pictures."""
+"""`neuroprompt evaluate`, `optimize` and `suffix`: experiments that draw many pictures."""
 
 import os
+import re
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -96,7 +97,7 @@ def evaluate(
     source = Source.parse(input)
     files = [
         source.path,
-        *(m.strip()[5:] for m in methods.split(",") if m.strip().startswith("file:")),
+        *(found[1] for method in methods.split(",") if (found := _FILE.fullmatch(method.strip()))),
     ]
     for file in files:
         for made in ("records.jsonl", "results.csv"):
@@ -174,6 +175,9 @@ def evaluate(
     say(f"the report is {Path(output) / 'report.html'}")
     if exported:
         say(f"the pictures are in {Path(output) / 'export'}, a folder for each method")
+
+
+_FILE = re.compile(r"(?:(?:swapped|random):)*(?:file|suffix):(.+)")  # a method that reads a file
 
 
 @command(
@@ -332,3 +336,93 @@ def _print(result: "SearchResult") -> None:
     say(f"  gain {found} (by the pictures that chose it {result.selected:+.2f}; {drawn})")
     if result.warning:
         say(result.warning, "  warning:", "yellow")
+
+
+@command(
+    "neuroprompt suffix --input configs/ppo/queries/train.txt --budget 5120 -o suffix.txt",
+    "neuroprompt suffix --frequent-in finds.jsonl -o frequent.txt",
+    "neuroprompt evaluate --input prompts.txt --methods plain,suffix:suffix.txt,enhanced -o results/suffix",
+    extras=["images"],
+)
+def suffix(
+    *,
+    input: PromptSource = "",
+    output: str = option(
+        ..., "The .txt file for the suffix; beside it a .json, that the search is kept in and taken up from.", "-o"
+    ),
+    budget: int = option(5120, "The pictures that the search may draw, all in all.", min=48, max=100_000_000),
+    length: int = option(10, "The modifiers that the suffix has at most.", min=1, max=1000),
+    frequent_in: str | None = option(
+        None, "Draw nothing: take what a file of rewrites (.jsonl, as optimize writes it) adds most often."
+    ),
+    coherent: bool = option(
+        True,
+        "Try only what goes with what is there, is not said already, and is made of words; or all.",
+        "--coherent/--no-coherent",
+    ),
+    seed: Seed = 0,
+    model: Model = "embedded",
+    json_lines: Json = False,
+    device: Device = None,
+    generator: Generator = "embedded",
+    family: Family = None,
+    drawing: DrawingOptions,
+    rewards: RewardOptions,
+) -> None:
+    """Search for the modifiers that are worth most behind any prompt.
+
+    They are what a rewriter has to beat that reads the prompt. Frequent modifiers are tried, and what the policy
+    writes; real pictures decide. Stopped or killed, it goes on when the same command is given again.
+    """
+    from neuroprompt.evaluation.prompt_sets import Source, load_prompts
+    from neuroprompt.files import refuse_same_file
+
+    if bool(input) == bool(frequent_in):
+        raise ValueError("give prompts with --input, or a file of rewrites with --frequent-in: one of the two")
+    check_file(output, (".txt",))
+    state = Path(output).with_suffix(".json")
+    refuse_same_file(Source.parse(input).path if input else frequent_in, output, state)
+    if frequent_in:
+        from neuroprompt.search.suffix import frequent_suffix
+
+        _write_suffix(output, frequent_suffix(frequent_in, length), {"frequent_in": frequent_in}, json_lines)
+        return
+    reads(generator, family)
+    drawing.check(generator)
+    find(model, "policy")
+    rewards.check()
+    texts = load_prompts(input, seed=seed)
+    with ExitStack() as stack:
+        work = stack.enter_context(working("picture", RESUMES))
+        from neuroprompt.files import sole_writer
+        from neuroprompt.scoring import PromptReward
+        from neuroprompt.search.suffix import SuffixConfig, find_suffix
+
+        stack.enter_context(sole_writer(output))
+        draw = drawing.load(generator, device)
+        reader, window = reads(draw, family)
+        found = find_suffix(
+            texts,
+            PromptReward(draw, rewards.load([draw.name], device), images_per_prompt=1, window=window, seed=seed),
+            load_policy(model, device).asked(family=reader),
+            SuffixConfig(budget, length, seed, window, coherent),
+            state=state,
+            on_progress=lambda done, so_far: work.update(done, budget, f"growing, {counted(len(so_far), 'modifier')}"),
+        )
+        drawn = counted(found.pictures, "picture")
+        if not found.modifiers:
+            raise ValueError(f"nothing that was tried gains beyond noise, by {drawn}: there is no suffix to write")
+        work.hide()
+        _write_suffix(output, found.modifiers, asdict(found), json_lines)
+    say(f"  gain {found.gain:+.2f} ± {found.error:.2f}; {drawn}")
+
+
+def _write_suffix(path: str, modifiers: Sequence[str], facts: dict, json_lines: bool) -> None:
+    from neuroprompt.files import write_file
+
+    text = ", ".join(modifiers)
+    write_file(path, f"{text}\n".encode())
+    if json_lines:
+        show_json({"output": path, "suffix": text} | facts)
+    else:
+        show(text)

@@ -101,8 +101,9 @@ RerankBy = Annotated[
 ]
 
 METHODS = (
-    "plain, enhanced, policy:NAME, suffix, random, best-of-N, rerank-N, search-N, file:PATH, template:FILE.yaml, with "
-    "commas; a policy also with +constraints, and what rewrites with +gate."
+    "plain, enhanced, policy:NAME, suffix, suffix:FILE, random, random:METHOD, swapped:METHOD, best-of-N, rerank-N, "
+    "search-N, file:PATH, template:FILE.yaml, with commas; a policy also with +constraints, and what rewrites with "
+    "+gate."
 )
 
 # --- groups of options -------------------------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 
-from neuroprompt.evaluation.methods import Method
+from neuroprompt.evaluation.methods import Method, write
 from neuroprompt.pages.grid import Grid, draw_cells
 from neuroprompt.pages.page import how_drawn
 from neuroprompt.scoring import PromptReward
@@ -31,8 +31,7 @@ def compare_pictures(
         ValueError: A prompt is empty, or what a method or the grid refuses.
         DrawingError: A prompt cannot be drawn.
     """
-    written = [method(prompts) for method in methods]  # (methods, prompts)
-    texts = list(zip(*written, strict=True))
+    texts = list(zip(*write(methods, prompts), strict=True))  # (prompts, methods)
     negatives = [[method.negative(reward.generator) for method in methods]] * len(texts)
     names = [method.name for method in methods]
     return compare_texts(prompts, texts, names, reward, seeds, title, None, on_progress, negatives)

@@ -9,6 +9,7 @@ The folder gets
   score by every reward and whether the picture was flagged; where a reward asks questions about the prompts, their
   soft scores, and ``questions.json`` has the questions; of a method with a gate its verdict, and the rewrite that it
   is on.
+- ``written.json``, while there is a method that is made of another's texts of all prompts: those.
 - ``results.json``, ``results.csv`` (a row for each prompt and method), ``table.md``, ``report.html``, and the
   pictures that it shows: ``examples.png`` and for each method ``examples-….png`` (see `examples.draw_examples`).
 
@@ -18,7 +19,6 @@ last bit. A chunk depends on no other, so processes can share them out (`shard`)
 one that comes to its end last makes the results (see `experiments`).
 """
 
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
@@ -34,6 +34,7 @@ from neuroprompt.evaluation.exports import FOLDER, Export
 from neuroprompt.evaluation.methods import Method
 from neuroprompt.evaluation.report import report_html
 from neuroprompt.evaluation.summary import csv_rows, summarise, tables, units
+from neuroprompt.evaluation.writing import Texts
 from neuroprompt.experiments import (
     RESULTS,
     Experiment,
@@ -103,7 +104,7 @@ def evaluate(
     if unknown := [name for name in references if name not in [method.name for method in methods[1:]]]:
         raise ValueError(f"to compare with {unknown[0]!r}, it must be among the methods, and not the first of them")
     # Files whose lines belong to the prompts' places are read whole; a wrong number comes out before anything is drawn.
-    written = {method.name: method.rewrite(prompts) for method in methods if method.whole}
+    written = Texts(prompts, methods, chunk_size)
     negatives = {method.name: method.negative(reward.generator) for method in methods}
     asked = _questions(reward, prompts)
     settings = {
@@ -131,9 +132,7 @@ def evaluate(
     def make(start: int, method: Method) -> list[dict]:
         """A chunk by a method."""
         chunk = prompts[start : start + chunk_size]
-        began = time.perf_counter()
-        texts = written[method.name][start : start + chunk_size] if method.whole else method.rewrite(chunk)
-        seconds = (time.perf_counter() - began) / len(chunk)
+        texts, seconds = written(method, start)
         facts: list[dict] = [{}] * len(chunk)
         if method.gate:
             verdicts = method.judge(chunk, texts)
@@ -157,6 +156,8 @@ def evaluate(
         done = total - sum(pictures[start] for start in own.todo)
         for method in methods if own.todo else ():
             method.prepare()
+        if own.todo:
+            written.prepare(folder)
         for start in own.todo:
             records = []
             for method in methods:

@@ -4,7 +4,8 @@
     enhanced(["boy on a horse"])
 
 The training-free baselines are those that a trained rewriter has to beat: nothing at all, one suffix for every prompt,
-random modifiers, what a person wrote, and the best of several samples by the reward itself.
+random modifiers, its own tails behind other prompts, what a person wrote, and the best of several samples by the reward
+itself.
 
 A new method is a function here that makes a `Method`, with its line in `_KINDS`.
 """
@@ -20,7 +21,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from neuroprompt.completions import append, check_prompt
+from neuroprompt.completions import append, check_prompt, finish
 from neuroprompt.decoding import Constraints
 from neuroprompt.enhancer import PromptEnhancer
 from neuroprompt.evaluation.peers import PeerRewriter
@@ -29,9 +30,9 @@ from neuroprompt.models import identify, locate, policy_for
 from neuroprompt.modifiers import frequent_phrases
 from neuroprompt.policies import PolicyConfig
 from neuroprompt.prompt_files import read_lines
-from neuroprompt.prompts import CLIP_WINDOW, Window, WindowLike
+from neuroprompt.prompts import CLIP_WINDOW, SEPARATORS, Prompt, Window, WindowLike, modifier_key
 from neuroprompt.reward_model import RewardModel, beside, read_facts
-from neuroprompt.search import SearchConfig, optimize
+from neuroprompt.search import SearchConfig, optimize, read_suffix
 from neuroprompt.terminal import counted
 
 if TYPE_CHECKING:
@@ -40,8 +41,9 @@ if TYPE_CHECKING:
     from neuroprompt.scoring import PromptReward
 
 METHODS = (
-    *("plain", "enhanced", "policy:NAME", "suffix", "random", "file:PATH"),
-    *("best-of-N", "best-of-N:NAME", "rerank-N", "rerank-N:NAME", "search-N", "search-N:NAME", "template:PATH"),
+    *("plain", "enhanced", "policy:NAME", "suffix", "suffix:PATH", "random", "random:METHOD", "swapped:METHOD"),
+    *("file:PATH", "best-of-N", "best-of-N:NAME", "rerank-N", "rerank-N:NAME", "search-N", "search-N:NAME"),
+    "template:PATH",
 )
 """What `parse_methods` reads; those that are policies also as METHOD+constraints, all but plain as METHOD+gate."""
 
@@ -58,23 +60,26 @@ class Method:
 
     Attributes:
         name: As the user wrote it.
-        rewrite: Plain prompts in, one prompt for each out, in order. They have been checked.
+        rewrite: Plain prompts in, one prompt for each out, in order. They have been checked. Where there is `of`, it
+            gets what that method wrote of them, too.
         settings: What the results depend on besides the plain prompts, as JSON types.
         constraints: What the results obey.
         window: What the results fit.
         whole: Whether it must get all prompts at once, since their places count; the others may get them in parts.
         prepare: Loads what takes a while, so that it is not counted as time for rewriting.
         gate: What decides, prompt by prompt, whether the rewrite is drawn or the plain prompt; None where all are.
+        of: The method of whose texts this one's are made; None for one that stands by itself.
     """
 
     name: str
-    rewrite: Callable[[Sequence[str]], list[str]]
+    rewrite: Callable[..., list[str]]
     settings: Mapping[str, Any] = field(default_factory=dict)
     constraints: Constraints | None = None
     window: WindowLike = CLIP_WINDOW
     whole: bool = False
     prepare: Callable[[], object] = lambda: None
     gate: "Gate | None" = None
+    of: "Method | None" = None
 
     def check(self, prompts: Sequence[str]) -> None:
         """Raise what `__call__` would raise for a prompt, before anything is loaded."""
@@ -92,13 +97,34 @@ class Method:
             ValueError: A prompt is empty, constraints cannot be met, or a file has another number of prompts.
             ModelError: The policy cannot be loaded (it is loaded on first use, once for all its columns).
         """
-        self.check(prompts)
-        texts = self.rewrite(prompts)
-        return [verdict.text for verdict in self.judge(prompts, texts)] if self.gate else texts
+        (texts,) = write([self], prompts)
+        return texts
 
     def judge(self, prompts: Sequence[str], texts: Sequence[str]) -> "list[Verdict]":
         """What the gate says of its rewrites; all are drawn with what they are drawn with afterwards."""
         return self.gate(prompts, texts, [self.negative(self.gate.reward.generator)] * len(texts))
+
+
+def write(methods: Sequence[Method], prompts: Sequence[str]) -> list[list[str]]:
+    """The prompts to draw, by method: what each of them would give by itself, and none is asked twice for that of which
+    others are made.
+
+    Raises:
+        ValueError, ModelError: As a method would.
+    """
+    written: dict[str, list[str]] = {}
+
+    def rewritten(method: Method) -> list[str]:
+        if method.name not in written:
+            method.check(prompts)
+            written[method.name] = method.rewrite(prompts, *([rewritten(method.of)] if method.of else []))
+        return written[method.name]
+
+    def drawn(method: Method) -> list[str]:
+        texts = rewritten(method)
+        return [verdict.text for verdict in method.judge(prompts, texts)] if method.gate else texts
+
+    return [drawn(method) for method in methods]
 
 
 def parse_methods(
@@ -121,8 +147,12 @@ def parse_methods(
     - ``plain``: the prompt as it is.
     - ``enhanced``: the embedded policy; where `reward` draws with the embedded generator, that which PPO tuned to it.
     - ``policy:NAME``: any policy, by folder or hub id; ``policy:embedded`` and ``policy:embedded-ppo`` are those two.
-    - ``suffix``: the same ten modifiers for every prompt, the most frequent ones.
-    - ``random``: ten random modifiers, drawn by their frequency with a seed that belongs to the prompt.
+    - ``suffix``: the same ten modifiers for every prompt, the most frequent ones; ``suffix:PATH``, those of a file, a
+      line with commas, such as ``neuroprompt suffix`` writes.
+    - ``random``: ten random modifiers, drawn by their frequency with a seed that belongs to the prompt;
+      ``random:METHOD``, as many for each prompt as METHOD writes behind it.
+    - ``swapped:METHOD``: each prompt with what METHOD writes behind another one, so that all tails are there, each
+      once, and none with its own prompt. What METHOD gains over that is what it gains by reading the prompt.
     - ``file:PATH``: prompts that somebody wrote; the i-th of the file (.txt, .csv, .jsonl) belongs to the i-th prompt.
       It may be what ``neuroprompt enhance`` wrote.
     - ``best-of-8``: eight samples of ``embedded``, of which `reward` chooses; ``best-of-8:NAME`` of another
@@ -176,7 +206,9 @@ def parse_methods(
             raise ValueError(
                 f"unknown method {name!r}: choose from {', '.join(METHODS)}, and policies with {CONSTRAINTS}"
             )
-        if CONSTRAINTS in marks and kind not in _POLICIES:
+        source = match.groupdict().get("of")  # whose constraints are those of the whole
+        of = make(source + CONSTRAINTS * (CONSTRAINTS in marks)) if source else None
+        if CONSTRAINTS in marks and kind not in _POLICIES and of is None:
             raise ValueError(f"{name}: only policies take constraints, and {base!r} is none")
         if CONSTRAINTS in marks and not constraints:
             raise ValueError(f"{name}: no constraints are given")
@@ -188,7 +220,7 @@ def parse_methods(
         method = kind(
             name,
             _Making(load, seed, Window.of(window), coherent, device, reward, rows, rerank_by, decoding, wish or None),
-            *match.groups(),
+            *(match.groups() if of is None else [of]),
         )
         return replace(method, gate=gate) if GATE in marks else method
 
@@ -341,17 +373,79 @@ def _plain(name: str, making: _Making) -> Method:
     return Method(name, list)
 
 
-def _suffix(name: str, making: _Making) -> Method:
-    suffix = [term for term, _ in frequent_phrases()[:MODIFIERS]]
+def _suffix(name: str, making: _Making, path: str | None) -> Method:
+    suffix = [*read_suffix(path)] if path else [term for term, _ in frequent_phrases()[:MODIFIERS]]
     settings = {"suffix": suffix, "window": making.window.setting}
     return Method(name, lambda prompts: [append(prompt, suffix, making.window)[0] for prompt in prompts], settings)
 
 
-def _random(name: str, making: _Making) -> Method:
-    def rewrite(prompts: Sequence[str]) -> list[str]:
-        return [append(prompt, _random_modifiers(prompt, making.seed), making.window)[0] for prompt in prompts]
+def _random(name: str, making: _Making, of: Method | None) -> Method:
+    settings = {"seed": making.seed, "window": making.window.setting}
+    if of is None:
 
-    return Method(name, rewrite, {"seed": making.seed, "window": making.window.setting})
+        def rewrite(prompts: Sequence[str]) -> list[str]:
+            return [append(prompt, _random_modifiers(prompt, making.seed), making.window)[0] for prompt in prompts]
+
+        return Method(name, rewrite, settings)
+
+    def as_long(prompt: str, tail: str) -> str:
+        said = {modifier_key(segment) for segment in Prompt.parse(prompt).segments}
+        count = len(Prompt.parse(tail).segments)
+        new = [m for m in _random_modifiers(prompt, making.seed, count + len(said)) if modifier_key(m) not in said]
+        return append(prompt, new[:count], making.window)[0]
+
+    def rewrite_as_long(prompts: Sequence[str], texts: Sequence[str]) -> list[str]:
+        return list(map(as_long, prompts, _tails(name, prompts, texts)))
+
+    return _made_of(of, name, rewrite_as_long, settings)
+
+
+def _swapped(name: str, making: _Making, of: Method) -> Method:
+    def rewrite(prompts: Sequence[str], texts: Sequence[str]) -> list[str]:
+        tails, givers = _tails(name, prompts, texts), derangement(len(prompts), making.seed)
+        return [_behind(prompt, tails[giver], making.window) for prompt, giver in zip(prompts, givers, strict=True)]
+
+    settings = {"seed": making.seed, "window": making.window.setting}
+    return _made_of(of, name, rewrite, settings, whole=True)
+
+
+def derangement(count: int, seed: int = 0) -> list[int]:
+    """A random order of the first so many numbers in which none has its own place (Sattolo 1986).
+
+    Raises:
+        ValueError: There are fewer than two.
+    """
+    if count < 2:
+        raise ValueError(f"to swap what is behind prompts takes two of them, and there are {count}")
+    rng, order = random.Random(f"swapped {seed}"), list(range(count))
+    for i in range(count - 1, 0, -1):
+        j = rng.randrange(i)
+        order[i], order[j] = order[j], order[i]
+    return order
+
+
+def _made_of(of: Method, name: str, rewrite: Callable[..., list[str]], settings: dict[str, Any], **more: Any) -> Method:
+    """A method of what `of` writes: obeying and fitting what that does, and drawn with its negative prompt."""
+    settings = settings | {"of": {"method": of.name, **of.settings}}
+    return Method(name, rewrite, settings, of.constraints, of.window, prepare=of.prepare, of=of, **more)
+
+
+def _tails(name: str, prompts: Sequence[str], texts: Sequence[str]) -> list[str]:
+    """What texts have behind their prompts."""
+    for prompt, text in zip(prompts, texts, strict=True):
+        if not text.startswith(prompt):
+            raise ValueError(
+                f"{name}: {text[:60]!r} does not begin with its prompt, {prompt[:60]!r}: name a method that continues "
+                "prompts, and does not tell them again"
+            )
+    # "a castle, ": the user has set the first separator, and nobody else has.
+    firsts = [", " * (prompt != prompt.rstrip(SEPARATORS)) for prompt in prompts]
+    return [first + text[len(prompt) :] for first, prompt, text in zip(firsts, prompts, texts, strict=True)]
+
+
+def _behind(prompt: str, tail: str, window: Window) -> str:
+    """A prompt and what was written behind another, but for what it says itself and what does not fit."""
+    return finish(prompt, tail, True, window, coherent=False)[0] if window.room(prompt) > 0 else prompt
 
 
 def _template(name: str, making: _Making, path: str) -> Method:
@@ -379,8 +473,9 @@ def _file(name: str, making: _Making, path: str) -> Method:
 
 _KINDS = {
     "plain": _plain,
-    "suffix": _suffix,
-    "random": _random,
+    "suffix(?::(.+))?": _suffix,
+    "random(?::(?P<of>.+))?": _random,
+    "swapped:(?P<of>.+)": _swapped,
     "file:(.+)": _file,
     "template:(.+)": _template,
     "enhanced": _enhanced,
@@ -389,7 +484,8 @@ _KINDS = {
     r"rerank-(\d+)(?::(.+))?": _rerank,
     r"search-(\d+)(?::(.+))?": _search,
 }
-"""Who makes a method, by the pattern of its name; what the pattern's groups hold are the last arguments."""
+"""Who makes a method, by the pattern of its name; what the pattern's groups hold are the last arguments, a group ``of``
+as the method that it names."""
 _POLICIES = (_enhanced, _policy, _best_of, _rerank, _search)
 """What can obey constraints."""
 
@@ -400,10 +496,10 @@ def _urn() -> tuple[list[str], list[int]]:
     return [term for term, _ in frequent_phrases()], list(accumulate(count for _, count in frequent_phrases()))
 
 
-def _random_modifiers(prompt: str, seed: int) -> list[str]:
+def _random_modifiers(prompt: str, seed: int, count: int = MODIFIERS) -> list[str]:
     generator = random.Random(blake2b(f"{seed}:{prompt}".encode("utf-8", "surrogatepass")).digest())
     terms, cumulated = _urn()
     chosen: dict[str, None] = {}
-    while len(chosen) < MODIFIERS:
+    while len(chosen) < count:
         chosen.update(dict.fromkeys(generator.choices(terms, cum_weights=cumulated, k=MODIFIERS)))
-    return list(chosen)[:MODIFIERS]
+    return list(chosen)[:count]

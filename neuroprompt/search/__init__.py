@@ -13,18 +13,24 @@ from .loop import Round, SearchConfig, optimize
 from .proposals import Ask, PolicyProposals, Proposer
 from .results import Measurement, SearchResult, pareto_front, to_pairs
 from .strategies import STRATEGIES
+from .suffix import FoundSuffix, SuffixConfig, find_suffix, frequent_suffix, read_suffix
 
 __all__ = [
     "STRATEGIES",
     "Ask",
     "Chat",
+    "FoundSuffix",
     "Measurement",
     "PolicyProposals",
     "Proposer",
     "Round",
     "SearchConfig",
     "SearchResult",
+    "SuffixConfig",
+    "find_suffix",
+    "frequent_suffix",
     "optimize",
     "pareto_front",
+    "read_suffix",
     "to_pairs",
 ]

@@ -28,6 +28,7 @@ class Journal:
     Attributes:
         proposals: By prompt, the answers to its wishes, in order: the policy's lists of modifiers and the chat model's.
         pictures: By prompt, (text, seed) to the raw scores of the components and whether it was flagged.
+        result: What came of it, for whoever reads the file; a search that is taken up comes to it anew.
 
     Raises:
         ValueError: (When the context is entered) the file is no journal, or one of a search with other settings.
@@ -39,6 +40,7 @@ class Journal:
         self.settings = json.loads(json.dumps(settings))
         self.proposals: dict[str, list[list[list[list[str]]]]] = {}
         self.pictures: dict[str, dict[tuple[str, int], tuple[list[float], bool]]] = {}
+        self.result: Mapping[str, object] | None = None
         self._written = time.monotonic()
 
     def __enter__(self) -> "Journal":
@@ -58,6 +60,7 @@ class Journal:
         if not self.path or not (due or time.monotonic() - self._written > _EVERY):
             return
         content = {
+            **({"result": self.result} if self.result else {}),
             "settings": self.settings,
             "proposals": self.proposals,
             "pictures": {

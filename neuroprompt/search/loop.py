@@ -1,7 +1,7 @@
 """The search itself: strategies of many prompts in step, one measure call a round, a journal, and an honest end."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from hashlib import blake2b
 from pathlib import Path
@@ -13,12 +13,13 @@ from neuroprompt.completions import check_prompt
 from neuroprompt.decoding import Constraints
 from neuroprompt.enhancer import PromptEnhancer
 from neuroprompt.prompts import CLIP_WINDOW, Window, WindowLike
-from neuroprompt.scoring import PromptReward, combined, known_mean
+from neuroprompt.scoring import PromptReward, known_mean
 
-from .candidates import Space
+from .candidates import Drawn, Space
 from .chat import Chat, Wish
-from .journal import Journal, missing
+from .journal import Journal
 from .negatives import PHRASES
+from .pictures import Row, measure, worth
 from .proposals import PolicyProposals, Proposer
 from .results import Measurement, SearchResult, pareto_front
 from .strategies import STRATEGIES, Draw, Propose, Search, Steps
@@ -163,6 +164,10 @@ def optimize(
         )
         for text in distinct
     }
+
+    def drawn(original: str, candidate: str) -> Drawn:
+        return runs[original].search.space.drawn[candidate]
+
     complete, estimates = True, {}
     with Journal(state, _settings(distinct, reward, propose, config, constraints, chat, against)) as journal:
         try:
@@ -171,7 +176,7 @@ def optimize(
                     _answer(wishing, propose, chat, journal, config)
                     continue
                 wanted = {run.original: [(text, run.seed + k) for text, k in run.wants.pictures] for run in pending}
-                _measure(wanted, runs, reward, journal, on_picture)
+                measure(wanted, drawn, reward, journal, on_picture)
                 for run in pending:
                     run.receive([journal.pictures[run.original][picture] for picture in wanted[run.original]])
                 if on_round:
@@ -182,7 +187,7 @@ def optimize(
                 text: [(t, s) for t in dict.fromkeys((text, run.search.pick)) for s in fresh[text]]
                 for text, run in runs.items()
             }
-            _measure(wanted, runs, reward, journal, on_picture)
+            measure(wanted, drawn, reward, journal, on_picture)
             for text, run in runs.items():
                 if config.held_out:
                     rows = [[journal.pictures[text][t, s] for s in fresh[text]] for t in (run.search.pick, text)]
@@ -196,23 +201,6 @@ def optimize(
     axes = config.axes or _default_axes(reward)
     results = {text: run.result(axes, *estimates.get(text, (None, None, 0)), complete) for text, run in runs.items()}
     return results[prompts] if isinstance(prompts, str) else [results[text] for text in texts]
-
-
-def worth(reward: PromptReward, rows: "Sequence[Row]", plain: "Sequence[Row]") -> np.ndarray:
-    """What pictures are worth by the reward's own equation, against those of the original. (n,)
-
-    NaN for a picture without a finite score (see `scoring.known_mean`).
-    """
-
-    def read(pictures: "Sequence[Row]") -> tuple[dict[str, np.ndarray], np.ndarray]:
-        columns = np.array([row[0] for row in pictures], np.float64).reshape(len(pictures), -1)
-        return dict(zip(reward.terms, columns.T, strict=True)), np.array([row[1] for row in pictures], bool)
-
-    return combined(reward.terms, *read(rows), *read(plain), reward.flagged_reward)
-
-
-Row = tuple[Sequence[float], bool]
-"""A picture: its raw scores, in the order of the reward's components, and whether it was flagged."""
 
 
 class _Run:
@@ -308,45 +296,6 @@ def _answer(runs: Sequence[_Run], propose: Proposer, chat: Chat | None, journal:
 def _wish(run: _Run) -> Wish:
     wish = run.search.space.constraints
     return Wish(run.original, run.wants.best, wish.clauses if wish else (), wish.forbidden if wish else ())
-
-
-def _measure(
-    wanted: Mapping[str, Sequence[tuple[str, int]]],
-    runs: Mapping[str, _Run],
-    reward: PromptReward,
-    journal: Journal,
-    on_picture: Callable[[], None] | None,
-) -> None:
-    """Draw what the journal does not know, all prompts in one go, in parts that are kept as soon as they are drawn.
-
-    Parts are cut at the same places whenever a killed search comes here again, so that every picture has its old
-    neighbours in the batch, and the last digit of its scores.
-    """
-    todo = [(p, *picture) for p in wanted for picture in missing(journal.pictures.setdefault(p, {}), wanted[p])]
-    size = _PART * getattr(getattr(reward.generator, "config", None), "batch_size", 16)
-    for start in range(0, len(todo), size):
-        part = todo[start : start + size]
-        originals, candidates, seeds = zip(*part, strict=True)
-        on_image = (lambda *_: on_picture()) if on_picture else None
-        drawn = [runs[o].search.space.drawn[candidate] for o, candidate in zip(originals, candidates, strict=True)]
-        measured = reward.measure(
-            [d.text for d in drawn],
-            originals,
-            seeds,
-            [d.negative for d in drawn],
-            on_image=on_image,
-            use_cache=False,
-        )
-        columns = [measured.scores[name] for name in _components(reward)]
-        rows = list(zip(np.column_stack(columns).tolist(), measured.flagged.tolist(), strict=True))
-        for (original, text, seed), row in zip(part, rows, strict=True):
-            journal.pictures[original][text, seed] = row
-        journal.save(due=False)
-    if todo:
-        journal.save()
-
-
-_PART = 4  # batches of the generator
 
 
 def _encoder(reward: PromptReward) -> Callable[[list[str]], np.ndarray] | None:

@@ -6,7 +6,7 @@ import shutil
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -388,6 +388,42 @@ def test_written_prompts_are_shared_out_to_the_chunks(reward, tmp_path):
     assert [r["text"] for r in rows] == [f"{p} at dawn" for p in PROMPTS[:3]]
     assert len(tables(results)) == 4  # nothing to compare with
     assert not list((tmp_path / "out").glob("examples*"))
+
+
+def test_tails_of_other_prompts_are_written_once_whatever_kills_the_run(reward, tmp_path):
+    prompts, reward = [*PROMPTS, "a cup of tea"], reward.replace(images_per_prompt=1)
+    plain, own, swapped = parse_methods("plain,random,swapped:random")
+
+    def run(folder, asked, stop_asking=None, stop_drawing=None):
+        def rewrite(chunk):
+            if len(asked) == stop_asking:
+                raise KeyboardInterrupt
+            asked.extend(chunk)
+            return own.rewrite(chunk)
+
+        def on_progress(done, total):
+            if done == stop_drawing:
+                raise KeyboardInterrupt
+
+        counted = replace(own, rewrite=rewrite)
+        methods, more = [plain, counted, replace(swapped, of=counted)], {"chunk_size": 2, "examples": 0}
+        return evaluate(prompts, methods, reward, folder, references=[swapped.name], on_progress=on_progress, **more)
+
+    results = run(tmp_path / "undisturbed", asked := [])
+    assert asked == prompts and results["latency"]["random"] > 0
+    written = {record["method"]: [] for record in read_records(tmp_path / "undisturbed")}
+    for record in read_records(tmp_path / "undisturbed"):
+        written[record["method"]].append(record["text"])
+    assert written["random"] == own(prompts) and written[swapped.name] == swapped(prompts)
+    against = results["references"][swapped.name]["random"]["reward"]["difference"]
+    assert against["low"] < against["mean"] < against["high"]
+    assert f"Against {swapped.name}" in (tmp_path / "undisturbed" / "table.md").read_text()
+    asked = []
+    for stop in ({"stop_asking": 2}, {"stop_drawing": 8}):
+        with pytest.raises(KeyboardInterrupt):
+            run(tmp_path / "killed", asked, **stop)
+    run(tmp_path / "killed", asked)
+    assert asked == prompts and numbers(tmp_path / "killed") == numbers(tmp_path / "undisturbed")
 
 
 def test_faults_are_counted_of_every_method_but_not_what_was_asked_for(reward, tmp_path):

@@ -3,11 +3,13 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from neuroprompt.decoding import ConstraintError, Constraints, check
 from neuroprompt.enhancer import TEMPERATURE
 from neuroprompt.evaluation.gating import gate_numbers
-from neuroprompt.evaluation.methods import METHODS, parse_methods
+from neuroprompt.evaluation.methods import METHODS, derangement, parse_methods, write
 from neuroprompt.gate import Verdict
 from neuroprompt.images import ImageGenerator
 from neuroprompt.models import ModelError, locate
@@ -121,6 +123,100 @@ def test_written_prompts(parse, tmp_path):
         parse(f"file:{broken}")
     with pytest.raises(ValueError, match="cannot read"):
         parse(f"file:{tmp_path / 'none.txt'}")
+
+
+def test_a_suffix_of_a_file(parse, tmp_path):
+    (tmp_path / "suffix.txt").write_text("octane render, soft light, monet\n")
+    name = f"suffix:{tmp_path / 'suffix.txt'}"
+    (method,) = parse(name)
+    assert method.name == name and method.settings["suffix"] == ["octane render", "soft light", "monet"]
+    texts = method(["a cat", "a castle, Octane Render", "an owl, "])
+    assert texts[0] == "a cat, octane render, soft light, monet"
+    assert texts[1] == "a castle, Octane Render, soft light, monet"
+    assert texts[2] == "an owl, octane render, soft light, monet"
+    assert parse(name, window=7)[0](["a cat"]) == ["a cat, octane render"]
+    with pytest.raises(ValueError, match="cannot read the suffix"):
+        parse(f"suffix:{tmp_path / 'none.txt'}")
+
+
+@given(st.integers(2, 200), st.integers(0, 2**40))
+def test_a_derangement_gives_everything_away_once_and_nothing_back(count, seed):
+    order = derangement(count, seed)
+    assert sorted(order) == list(range(count)) and all(i != giver for i, giver in enumerate(order))
+    assert order == derangement(count, seed)
+
+
+@pytest.fixture
+def written(tmp_path):
+    """Prompts, and a file method of texts that continue them, each by a tail of its own."""
+    prompts = [*PROMPTS, "an owl", "a cat, 8k"]
+    tails = [", soft light", ", hdr, 8k", "octane render", ", by monet, ink", "", ", 4k, sharp focus, Octane Render"]
+    (tmp_path / "mine.txt").write_text("".join(f"{p}{t}\n" for p, t in zip(prompts, tails, strict=True)), "utf-8")
+    return prompts, tails, f"file:{tmp_path / 'mine.txt'}"
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_swapped_tails_are_those_of_other_prompts(parse, written, seed):
+    prompts, tails, name = written
+    (method,) = parse(f"swapped:{name}", seed=seed)
+    assert method.whole
+    for prompt, text, giver in zip(prompts, method(prompts), derangement(6, seed), strict=True):
+        assert text.startswith(prompt)
+        segments = [modifier_key(s) for s in Prompt.parse(text).segments]
+        assert len(segments) == len(set(segments))  # what the prompt says is not said again
+        given_away = {modifier_key(s) for s in Prompt.parse(tails[giver]).segments}
+        assert set(segments) == {modifier_key(s) for s in Prompt.parse(prompt).segments} | given_away
+    assert parse(f"swapped:{name}", seed=seed + 1)[0](prompts) != method(prompts)
+
+
+def test_a_tail_is_set_behind_another_prompt_as_it_was_written(parse, tmp_path):
+    prompts, path = ["robot playing guitar, ", "a fox"], tmp_path / "two.txt"
+    path.write_text("robot playing guitar, hdr; 8k\na fox by monet, ink\n")
+    swapped = parse(f"swapped:file:{path}")[0](prompts)
+    assert swapped == ["robot playing guitar, by monet, ink", "a fox, hdr; 8k"]
+    with pytest.raises(ValueError, match="takes two of them, and there are 1"):
+        path.write_text("a fox, ink\n")
+        parse(f"swapped:file:{path}")[0](["a fox"])
+
+
+@pytest.mark.parametrize("kind", ["swapped", "random"])
+def test_texts_that_replace_the_prompt_have_no_tails(parse, tmp_path, kind):
+    (tmp_path / "told.txt").write_text("a fox, ink\na keep on a hill\n")
+    with pytest.raises(ValueError, match="'a keep on a hill' does not begin with its prompt, 'a castle'"):
+        parse(f"{kind}:file:{tmp_path / 'told.txt'}")[0](["a fox", "a castle"])
+
+
+def test_random_modifiers_as_many_as_another_method_writes(parse, written):
+    prompts, tails, name = written
+    alike, swapped = parse(f"random:{name},swapped:random:{name}")
+    assert not alike.whole and swapped.whole
+    for prompt, tail, text in zip(prompts, tails, alike(prompts), strict=True):
+        added = Prompt.parse(text[len(prompt) :]).segments
+        assert text.startswith(prompt) and len(added) == len(Prompt.parse(tail).segments)
+        assert not {*map(modifier_key, added)} & {modifier_key(s) for s in Prompt.parse(prompt).segments}
+    assert write([alike, swapped], prompts)[0] == alike(prompts)
+
+
+def test_what_others_are_made_of_is_asked_once_and_its_constraints_are_theirs(parse, enhancer, monkeypatch):
+    asked, rewrite = [], type(enhancer).rewrite
+
+    def counted(self, prompts, *rest, **settings):
+        asked.extend(prompts)
+        return rewrite(self, prompts, *rest, **settings)
+
+    monkeypatch.setattr(type(enhancer), "rewrite", counted)
+    prompts = PROMPTS[:2]
+    names = ["policy:embedded", "swapped:policy:embedded", "random:policy:embedded"]
+    own, swapped, _ = write(parse(names), prompts)
+    assert asked == prompts and parse.loaded == ["embedded"]
+    for prompt, text, other, owner in zip(prompts, swapped, reversed(own), reversed(prompts), strict=True):
+        tail = Prompt.parse(other[len(owner) :]).segments
+        assert set(Prompt.parse(text[len(prompt) :]).segments) <= set(tail) and text.startswith(prompt)
+    obeying, free = parse("swapped:policy:embedded+constraints,swapped:policy:embedded", WISH)
+    assert obeying.constraints is obeying.of.constraints is WISH and free.constraints is None
+    assert obeying.settings["of"]["method"] == "policy:embedded+constraints"
+    with pytest.raises(ValueError, match="unknown method 'magic'"):
+        parse("swapped:magic")
 
 
 @pytest.fixture(scope="module")

@@ -665,6 +665,33 @@ def _commands() -> list[Step]:
             makes=("best-negative.png",),
         ),
         Step(
+            "evaluation: the best fixed suffix",
+            "neuroprompt suffix --input configs/ppo/queries/train.txt --budget 5120 -o suffix.txt",
+            "--steps 1 --budget 48 --length 1 --rewards length:-1",
+            makes=("suffix.txt", "suffix.json"),
+        ),
+        Step(
+            "evaluation: searches to take a suffix from",
+            "neuroprompt optimize --input prompts.txt --state search.json -o finds.jsonl",
+            "--steps 1 --budget 8 --held-out 0 --rewards length:-1",
+            makes=("finds.jsonl",),
+        ),
+        Step(
+            "evaluation: the suffix of the searches",
+            "neuroprompt suffix --frequent-in finds.jsonl -o frequent.txt",
+            after=("evaluation: searches to take a suffix from",),
+            makes=("frequent.txt",),
+        ),
+        Step(
+            "evaluation: does it read the prompt",
+            "neuroprompt evaluate --input configs/ppo/queries/test.txt:300 --methods plain,suffix:suffix.txt,"
+            "suffix:frequent.txt,enhanced,random:enhanced,swapped:enhanced "
+            "--against suffix:suffix.txt,swapped:enhanced -o results/reading",
+            f"{DRAW} --input prompts.txt",
+            after=("evaluation: the best fixed suffix", "evaluation: the suffix of the searches"),
+            makes=("results/reading/report.html",),
+        ),
+        Step(
             "images: a negative prompt",
             'neuroprompt image "a castle" --enhance --forbid people --negative blurry -o castle.png',
             "--steps 1",

@@ -188,7 +188,7 @@ search(["a castle", "boy on a horse"], "bayes", 40, Mortal(), state=sys.argv[1])
 
 
 def test_killed_and_taken_up_it_comes_to_the_same_result(tmp_path, monkeypatch):
-    monkeypatch.setattr("neuroprompt.search.loop._PART", 1)
+    monkeypatch.setattr("neuroprompt.search.pictures._PART", 1)
     prompts, state = ["a castle", "boy on a horse"], tmp_path / "state.json"
     undisturbed = search(prompts, "bayes", 40, World())
     log, errors = tmp_path / "log.txt", tmp_path / "errors.txt"

@@ -49,7 +49,7 @@ def work(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("work")
     rows = []
     for subject in ("robot", "guitar", "trumpet", "snow"):
-        for number, icon_set in enumerate(pictures.SETS):
+        for number, icon_set in enumerate((*pictures.SETS, "noto-v1")):
             png = io.BytesIO()
             Image.fromarray(icon(len(subject) + 10 * number)).save(png, "PNG")
             rows.append((subject, ["tag"], "1f916", icon_set, "Lorc (Game-icons.net)", png.getvalue()))
@@ -416,6 +416,28 @@ def test_a_question_is_as_often_false_as_true_whatever_it_says(work, kind):
     for word in said[True] | said[False]:
         true, false = (said[truth][word] for truth in (True, False))
         assert abs(true - false) < 5 * (true + false + 1) ** 0.5, (word, true, false)
+
+
+def test_nothing_is_learnt_of_what_is_held_out(work):
+    sights = conversations.Sights(work / "icons.parquet", "train", None, work / "subjects.tsv")
+    weight = sights.lexicon.weight
+    learnt = {(subject, name) for subject, icons in sights.drawn.items() for name, _ in icons}
+    assert len(learnt) > 20 and {subject for subject, _ in learnt} == set(weight)
+    assert not any(pictures.held_out(subject, name, weight[subject]) for subject, name in learnt)
+    held = next((s, n) for s in pictures.read_subjects() for n in ("noto", "emojione") if pictures.held_out(s, n, 1.0))
+    assert pictures.sibling_held_out(held[0], f"{held[1]}-monotone", 1.0)
+    assert not pictures.sibling_held_out(held[0], "fxemoji", 1.0)
+
+
+@given(seed=st.integers(0, 2**32))
+def test_a_moved_picture_shows_what_it_showed(seed):
+    """Red left of blue: not the other way round, and no other colours."""
+    rgb = np.full((64, 64, 3), 255, np.uint8)
+    rgb[20:44, 8:28], rgb[20:44, 36:56] = (220, 20, 20), (20, 20, 220)
+    seen = pictures.moved(rgb, np.random.default_rng(seed), mirror=False, recolour=False).astype(int)
+    assert seen.shape == (64, 64, 3)
+    red, blue = (np.argwhere(seen[..., one] - seen[..., other] > 60) for one, other in ((0, 2), (2, 0)))
+    assert len(red) > 40 and len(blue) > 40 and np.median(red[:, 1]) + 6 < np.median(blue[:, 1])
 
 
 @given(seed=st.integers(0, 2**32))

@@ -8,7 +8,7 @@ hardly tell which: what is false of one picture is as often true of another.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import cv2
@@ -17,7 +17,23 @@ import numpy as np
 from neuroprompt.questions import wording
 
 from .captions import OPENINGS, CommonModifiers, subject_phrase, write_caption
-from .pictures import BACKGROUNDS, NAMES, SIZE, cutout, held_out, load_icons, read_subjects, scenes, with_quality
+from .pictures import (
+    BACKGROUNDS,
+    COLOUR_SETS,
+    MORE_SETS,
+    NAMES,
+    SETS,
+    SIZE,
+    SUBJECTS,
+    cutout,
+    held_out,
+    load_icons,
+    moved,
+    read_subjects,
+    scenes,
+    sibling_held_out,
+    with_quality,
+)
 
 DESCRIBE = "Describe this image in detail."
 SHOWS = 'Does this figure show "{}"? Please answer yes or no.'
@@ -148,16 +164,45 @@ class Sights:
         for number, scene in enumerate(self.scenes):
             for layer in scene.layers:
                 self._with.setdefault(layer.subject, []).append(number)
-        icons = load_icons(table, listing=listing) if listing else load_icons(table)
+        icons = load_icons(table, listing=listing or SUBJECTS, sets=(*SETS, *MORE_SETS))
         weight = self.lexicon.weight
-        heldout = [held_out(i.subject, i.set, weight.get(i.subject, 1.0)) for i in icons.itertuples()]
-        icons = icons[(np.array(heldout) == (split == "heldout")) & icons.subject.isin(self.lexicon.nouns)]
+        heldout = np.array([held_out(i.subject, i.set, weight.get(i.subject, 1.0)) for i in icons.itertuples()])
+        more = icons.set.isin(MORE_SETS).to_numpy()
+        alike = np.array([sibling_held_out(i.subject, i.set, weight.get(i.subject, 1.0)) for i in icons.itertuples()])
+        # subject -> (set, rgb), drawn in any set
+        self.drawn: dict[str, list[tuple[str, np.ndarray]]] = {}
+        for icon in icons[~heldout & ~(more & alike)].itertuples():
+            self.drawn.setdefault(icon.subject, []).append((icon.set, icon.rgb))
+        icons = icons[(heldout == (split == "heldout")) & ~more & icons.subject.isin(self.lexicon.nouns)]
         # set -> subject -> (rgb, opacity)
         self.icons: dict[str, dict[str, tuple[np.ndarray, np.ndarray]]] = {}
         for icon in icons.itertuples():
             self.icons.setdefault(icon.set, {})[icon.subject] = icon.rgb, opacity(icon.rgb, icon.set)
         self.icons = {name: icons for name, icons in self.icons.items() if len(icons) > 1}
         self._sets = list(self.icons)
+
+    # ------------------------------------------------------------------------------------------------------ icons
+
+    def icon(self, rng: np.random.Generator) -> Picture:
+        """One that is learnt from, of any set, as another drawer might have placed it; each subject as often."""
+        subject = pick(list(self.drawn), rng)
+        icon_set, rgb = self.drawn[subject][int(rng.integers(len(self.drawn[subject])))]
+        if icon_set in (*COLOUR_SETS, *MORE_SETS) and rng.random() < 0.35:
+            alpha = cutout(rgb)[..., None]
+            ground = BACKGROUNDS[list(BACKGROUNDS)[int(rng.integers(len(BACKGROUNDS)))]](rng)
+            rgb = (rgb * alpha + ground * (1 - alpha)).clip(0, 255).astype(np.uint8)
+        quality = ("high", "average", "average", "low")[int(rng.integers(4))]
+        row = {"subject": subject, "scene": -1, "set": icon_set, "filter": "", "quality": quality, "background": ""}
+        picture = self.rendering(row, with_quality(rgb, quality, rng), rng, plain=1.0)
+        return self.moved(picture, rng)
+
+    def moved(self, picture: Picture, rng: np.random.Generator) -> Picture:
+        """A picture of one subject or scene, moved so that all that is said of it stays true."""
+        words = {word for subject in picture.subjects for p in self.lexicon.phrases.get(subject, (subject,))
+                 for word in p.split(" ")}  # fmt: skip
+        coloured = "colour" in picture.asks or words & set(COLOURS)
+        rgb = moved(picture.rgb, rng, mirror="relation" not in picture.asks, recolour=not coloured)
+        return replace(picture, rgb=rgb)
 
     # ------------------------------------------------------------------------------------------------- renderings
 

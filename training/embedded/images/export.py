@@ -7,7 +7,7 @@ from pathlib import Path
 from diffusers import StableDiffusionPipeline
 from safetensors.torch import load_file, save_file
 from torch import nn
-from transformers import CLIPModel
+from transformers import CLIPModel, LlavaForConditionalGeneration, LlavaProcessor
 
 from .clip import WIDTH, Renderings, image_processor, load_clip
 from .diffusion import Diffusion, assemble
@@ -67,6 +67,9 @@ def restore(exported: Path, work: Path) -> float:
     head = AestheticHead()
     head.load_state_dict(load_file(exported / "aesthetic" / "model.safetensors"))
     save_weights(head, work / "aesthetic")
+    if (exported / "vlm").is_dir():
+        LlavaProcessor.from_pretrained(exported / "vlm").save_pretrained(work / "vlm" / "processor")
+        save_weights(LlavaForConditionalGeneration.from_pretrained(exported / "vlm"), work / "vlm")
     return pipeline.vae.config.scaling_factor
 
 

@@ -12,7 +12,7 @@ the subjects and says how people would call them.
 import io
 import json
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,6 +42,9 @@ SETS = {
     "fluent-emoji-high-contrast": 0.6,
     "game-icons": 0.8,
 }
+
+# Further sets in which the same subjects are drawn, in styles that nothing here draws: for a model that only looks.
+MORE_SETS = ("fluent-emoji", "noto-v1", "fxemoji", "emojione-monotone", "streamline-pixel", "openclipart")
 
 
 # ---------------------------------------------------------------------------------------------------------- filters
@@ -429,11 +432,13 @@ def read_subjects(path: Path = SUBJECTS) -> dict[str, tuple[str, float, tuple[st
     return {subject: (kind, float(weight), tuple(phrases.split("; "))) for subject, kind, weight, phrases in rows}
 
 
-def load_icons(table: Path, subjects: str = "common", listing: Path = SUBJECTS) -> pd.DataFrame:
+def load_icons(
+    table: Path, subjects: str = "common", listing: Path = SUBJECTS, sets: Iterable[str] = SETS
+) -> pd.DataFrame:
     """The icons to learn: columns subject, kind, weight, phrases, set, author, terms, rgb.
 
-    `subjects`: "common" for those of the listing in the sets of `SETS`, "all" for every row of the table (then label
-    and tags serve as phrases; for a GPU). `listing`: a file like subjects.tsv.
+    `subjects`: "common" for those of the listing in these sets, "all" for every row of the table (then label and tags
+    serve as phrases; for a GPU). `listing`: a file like subjects.tsv.
     """
     rows = pd.read_parquet(table)
     chosen = read_subjects(listing)
@@ -441,7 +446,7 @@ def load_icons(table: Path, subjects: str = "common", listing: Path = SUBJECTS) 
         raise ValueError(f"{table} has no picture of {', '.join(missing[:5])}: rebuild it with build_images.py")
     records = []
     for row in rows.itertuples():
-        known = row.subject in chosen and row.set in SETS and isinstance(row.key, str)
+        known = row.subject in chosen and row.set in sets and isinstance(row.key, str)
         if not known and subjects != "all":
             continue
         kind, weight, phrases = chosen.get(row.subject, ("object", 0.5, (row.subject.lower(), *list(row.tags)[:3])))
@@ -453,6 +458,39 @@ def load_icons(table: Path, subjects: str = "common", listing: Path = SUBJECTS) 
 def held_out(subject: str, icon_set: str, weight: float) -> bool:
     """Whether this subject in this style is kept from training (one in thirty; never the most asked-for subjects)."""
     return weight < 3 and zlib.crc32(f"{subject}|{icon_set}".encode()) % 30 == 0
+
+
+def sibling_held_out(subject: str, icon_set: str, weight: float) -> bool:
+    """Whether the subject is held out in a set of the same house ("noto-v1" and "noto"), whose drawing may be alike."""
+    house = icon_set.split("-")[0]
+    return any(held_out(subject, other, weight) for other in SETS if other.split("-")[0] == house)
+
+
+def moved(rgb: np.ndarray, rng: np.random.Generator, mirror: bool = True, recolour: bool = True) -> np.ndarray:
+    """The picture a little turned, larger or smaller and aside, as another drawer might have placed it: mirrored or not,
+    in other colours or in none, and sometimes with a part covered."""
+    angle, scale = float(rng.uniform(-14, 14)), float(rng.uniform(0.72, 1.12))
+    turn = cv2.getRotationMatrix2D((SIZE / 2 - 0.5, SIZE / 2 - 0.5), angle, scale)
+    turn[0, 0:2] *= rng.uniform(0.88, 1.12)
+    turn[:, 2] += rng.uniform(-5, 5, 2)
+    rgb = cv2.warpAffine(rgb, turn, (SIZE, SIZE), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    if mirror and rng.random() < 0.5:
+        rgb = np.ascontiguousarray(rgb[:, ::-1])
+    chance = rng.random()
+    if recolour and chance < 0.15:
+        rgb = np.repeat(_grey(rgb)[..., None], 3, 2)
+    elif recolour and chance < 0.4:
+        hsv = cv2.cvtColor(rgb, cv2.COLOR_RGB2HSV)
+        hsv[..., 0] = (hsv[..., 0].astype(np.int32) + int(rng.integers(-25, 26))) % 180
+        rgb = _saturate(cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB), float(rng.uniform(0.5, 1.5)))
+    elif chance < 0.6:
+        rgb = _contrast(rgb, float(rng.uniform(0.7, 1.3)), 128, float(rng.uniform(-25, 25)))
+    if rng.random() < 0.2:
+        height, width = rng.integers(8, 24, 2)
+        y, x = int(rng.integers(SIZE - height)), int(rng.integers(SIZE - width))
+        rgb = rgb.copy()
+        rgb[y : y + height, x : x + width] = rng.integers(0, 256, 3)
+    return rgb
 
 
 def make_renderings(
