@@ -467,8 +467,8 @@ def sibling_held_out(subject: str, icon_set: str, weight: float) -> bool:
 
 
 def moved(rgb: np.ndarray, rng: np.random.Generator, mirror: bool = True, recolour: bool = True) -> np.ndarray:
-    """The picture a little turned, larger or smaller and aside, as another drawer might have placed it: mirrored or not,
-    in other colours or in none, and sometimes with a part covered."""
+    """The picture a little turned, larger or smaller and aside, as another drawer might have placed it: mirrored or
+    not, in other colours or in none, and sometimes with a part covered."""
     angle, scale = float(rng.uniform(-14, 14)), float(rng.uniform(0.72, 1.12))
     turn = cv2.getRotationMatrix2D((SIZE / 2 - 0.5, SIZE / 2 - 0.5), angle, scale)
     turn[0, 0:2] *= rng.uniform(0.88, 1.12)
