@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections import Counter
 from dataclasses import replace
 
 import numpy as np
@@ -158,18 +159,16 @@ def test_what_is_saved_is_what_is_loaded_and_no_other_encoder_takes_it(fitted, e
 
 
 def test_of_the_samples_that_comes_back_which_it_prefers(command, enhancer, encoder, tmp_path):  # noqa: F811
-    """With a model that was fitted to one modifier, which some of the samples have."""
+    """With a model that was fitted to one modifier, which some of the samples have, behind other prompts."""
     prompt, settings = "boy on a horse", {"num_return_sequences": 16, "do_sample": True, "temperature": 0.9}
     (samples,) = enhancer.rewrite([prompt], output_scores=False, **settings)
-    texts = [s.text for own in enhancer.rewrite(PROMPTS[:4], output_scores=False, seed=1, **settings) for s in own]
     found = [{modifier.text for modifier in sample.modifiers} for sample in samples]
-    wanted = max(
-        (m for m in set.union(*found) if sum(m in own for own in found) < 9),
-        key=lambda m: (sum(m in text for text in texts), m),
-    )
+    count = Counter(modifier for own in found for modifier in own)
+    wanted = max((m for m in count if count[m] < 9), key=lambda m: (count[m], m))
     model = RewardModel(encoder, SMALL, {"generator": {"name": "embedded"}})
-    plain = [p for p in PROMPTS[:4] for _ in range(16)]
-    model.fit([Row(p, text, 2.0 * (wanted in text)) for p, text in zip(plain, texts, strict=True)])
+    others = [p for p in PROMPTS if p != prompt]
+    tails = [(s.text[len(prompt) :], 2.0 * (wanted in own)) for s, own in zip(samples, found, strict=True)]
+    model.fit([Row(p, p + tail, gain) for p in others for tail, gain in tails])
     folder = tmp_path / "reward_model"
     model.save(folder)
     code, out, err = command("enhance", prompt, "--rerank", 16, "--rerank-by", folder, "--json", "--device", "cpu")
@@ -177,7 +176,7 @@ def test_of_the_samples_that_comes_back_which_it_prefers(command, enhancer, enco
     record = json.loads(out)
     expected = model.score([prompt] * 16, [sample.text for sample in samples])
     assert record["text"] == samples[int(expected.argmax())].text
-    assert wanted in record["text"] and record["rerank"]["samples"] == 16
+    assert f", {wanted}" in record["text"] and record["rerank"]["samples"] == 16
     assert record["rerank"]["gain"] == pytest.approx(expected.max(), abs=1e-3)
     code, _, err = command("enhance", prompt, "--rerank", 16)
     assert code == 2 and "no reward model lies beside the policy 'embedded'" in err and err.count("\n") == 1

@@ -35,7 +35,7 @@ def test_rows_of_an_evaluation(reward, results):
     _, about, rows = _of_results(str(results))
     assert len(rows) == 9 and {row.pictures for row in rows} == {2} and about["generator"]["name"] == "embedded"
     known = reward.score([row.plain for row in rows], [row.text for row in rows])
-    assert [row.gain for row in rows] == pytest.approx(known, abs=1e-4)
+    assert [row.gain for row in rows] == pytest.approx(known, abs=2e-3)  # batches round
 
 
 def test_rows_of_a_search(reward, enhancer, tmp_path):
