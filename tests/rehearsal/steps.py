@@ -51,6 +51,10 @@ NOT_REHEARSED = {
     "torchrun --nproc_per_node 2 scripts/study.py": "the suite runs shards: tests/evaluation/test_study.py",
     "neuroprompt evaluate --input configs/ppo/queries/test.txt:200 --methods plain,suffix,random,": "wants the six "
     "policies of the README's table; its parts are rehearsed",
+    "neuroprompt evaluate --input configs/ppo/queries/test.txt:300 --methods plain,suffix,policy:embedded,": "wants "
+    "the three policies of docs/faithfulness.md; likewise",
+    "accelerate launch training/ppo.py --config configs/ppo/embedded_faithful.yaml --seed": "the same without a seed "
+    "is rehearsed",
     "neuroprompt questions --input prompts.txt --ask": "wants a chat model: tests/questions/test_question_chat.py",
     "neuroprompt grid 'boy on a horse' --generator http": "servers that draw: tests/images/remote/test_remote.py",
     "neuroprompt image 'a castle' --generator http": "likewise",

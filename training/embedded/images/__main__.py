@@ -191,7 +191,7 @@ def vlm(
     from .vlm import train_vlm
 
     torch.set_num_threads(threads)
-    cooldown = 0.0 if freeze_tower else 0.35
+    cooldown = 0.0 if freeze_tower else 0.6
     config = _vlm_config(steps, batch_size, learning_rate, workers, cooldown=cooldown, sheet_steps=200)
     warm_up = work / "vlm_warm_up"
     train_vlm(work / "data", pictures, None, work / "vlm", config, device, warm_up, freeze_tower)
