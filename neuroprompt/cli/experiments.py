@@ -19,6 +19,7 @@ from neuroprompt.cli.options import (
     Family,
     GateOptions,
     Generator,
+    GrowingOptions,
     ImagesPerPrompt,
     Json,
     Model,
@@ -350,16 +351,10 @@ def suffix(
     output: str = option(
         ..., "The .txt file for the suffix; beside it a .json, that the search is kept in and taken up from.", "-o"
     ),
-    budget: int = option(5120, "The pictures that the search may draw, all in all.", min=48, max=100_000_000),
-    length: int = option(10, "The modifiers that the suffix has at most.", min=1, max=1000),
     frequent_in: str | None = option(
         None, "Draw nothing: take what a file of rewrites (.jsonl, as optimize writes it) adds most often."
     ),
-    coherent: bool = option(
-        True,
-        "Try only what goes with what is there, is not said already, and is made of words; or all.",
-        "--coherent/--no-coherent",
-    ),
+    growing: GrowingOptions,
     seed: Seed = 0,
     model: Model = "embedded",
     json_lines: Json = False,
@@ -385,7 +380,7 @@ def suffix(
     if frequent_in:
         from neuroprompt.search.suffix import frequent_suffix
 
-        _write_suffix(output, frequent_suffix(frequent_in, length), {"frequent_in": frequent_in}, json_lines)
+        _write_suffix(output, frequent_suffix(frequent_in, growing.length), {"frequent_in": frequent_in}, json_lines)
         return
     reads(generator, family)
     drawing.check(generator)
@@ -405,9 +400,11 @@ def suffix(
             texts,
             PromptReward(draw, rewards.load([draw.name], device), images_per_prompt=1, window=window, seed=seed),
             load_policy(model, device).asked(family=reader),
-            SuffixConfig(budget, length, seed, window, coherent),
+            SuffixConfig(growing.budget, growing.length, seed, window, growing.coherent),
             state=state,
-            on_progress=lambda done, so_far: work.update(done, budget, f"growing, {counted(len(so_far), 'modifier')}"),
+            on_progress=lambda done, so_far: work.update(
+                done, growing.budget, f"growing, {counted(len(so_far), 'modifier')}"
+            ),
         )
         drawn = counted(found.pictures, "picture")
         if not found.modifiers:

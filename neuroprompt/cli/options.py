@@ -146,6 +146,21 @@ class ConstraintOptions:
 
 
 @dataclass(frozen=True)
+class GrowingOptions:
+    """How a fixed suffix is searched."""
+
+    PANEL: ClassVar = "Growing"
+
+    budget: int = option(5120, "The pictures that the search may draw, all in all.", min=48, max=100_000_000)
+    length: int = option(10, "The modifiers that the suffix has at most.", min=1, max=1000)
+    coherent: bool = option(
+        True,
+        "Try only what goes with what is there, is not said already, and is made of words; or all.",
+        "--coherent/--no-coherent",
+    )
+
+
+@dataclass(frozen=True)
 class PromptOptions:
     """Plain prompts, on the command line or in a file."""
 

@@ -302,8 +302,7 @@ def _best_of(name: str, making: _Making, count: str, source: str | None) -> Meth
         chosen = enhancer.best_of(samples, prompts, score, making.wish, output_scores=False, **settings)
         return [sample.text for sample in chosen]
 
-    _wants_reward(name, making)
-    return _of_policy(name, making, source or _CHOSEN_FROM, rewrite, samples=samples)
+    return _of_policy(name, making, source or _CHOSEN_FROM, rewrite, drawn=True, samples=samples)
 
 
 def _rerank(name: str, making: _Making, count: str, source: str | None) -> Method:
@@ -334,19 +333,24 @@ def _search(name: str, making: _Making, count: str, source: str | None) -> Metho
         judge = reward.replace(images_per_prompt=_ORIGINALS)
         return [found.text for found in optimize(list(prompts), judge, enhancer, config, constraints=making.wish)]
 
-    _wants_reward(name, making)
-    return _of_policy(name, making, source or _CHOSEN_FROM, rewrite, pictures=budget, strategy=config.strategy)
+    facts = {"pictures": budget, "strategy": config.strategy}
+    return _of_policy(name, making, source or _CHOSEN_FROM, rewrite, drawn=True, **facts)
 
 
 _ORIGINALS = 2  # pictures of the original prompt, which a search sets all others against
 
 
-def _of_policy(name: str, making: _Making, source: str, rewrite: Callable[..., list[str]], **facts: Any) -> Method:
+def _of_policy(
+    name: str, making: _Making, source: str, rewrite: Callable[..., list[str]], drawn: bool = False, **facts: Any
+) -> Method:
     """A method that asks a policy, loaded when it is: `rewrite` gets the prompts, the policy and how it is decoded.
 
-    `facts` are its settings where there is a choice among what the policy says.
+    Where there is a choice among what the policy says, `facts` are its settings, and `drawn` is whether pictures
+    choose.
     """
     locate(source, "policy")  # what is wrong with the name comes out now, before anything is loaded
+    if drawn and making.reward is None:
+        raise ValueError(f"{name}: pictures choose here, by a reward, and there is none")
     settings = {"seed": making.seed, "window": making.window, "coherent": making.coherent} | making.decoding
     facts = (
         settings | {"window": making.window.setting, "policy": source, "weights": identify(source, "policy")} | facts
@@ -359,11 +363,6 @@ def _of_policy(name: str, making: _Making, source: str, rewrite: Callable[..., l
         making.window,
         prepare=lambda: making.load(source),
     )
-
-
-def _wants_reward(name: str, making: _Making) -> None:
-    if making.reward is None:
-        raise ValueError(f"{name}: pictures choose here, by a reward, and there is none")
 
 
 # --- others ------------------------------------------------------------------------------------------------------

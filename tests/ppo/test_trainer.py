@@ -117,9 +117,28 @@ def test_a_preference_for_tokens_is_learnt(tokenizer, tmp_path):
     metrics = run.evaluate()
     assert metrics["eval_reward"] >= 0.95 and metrics["eval_reward_plain"] == 0
     assert metrics["eval_gain_over_sft_low"] > 0.5 and metrics["eval_win_rate_over_sft"] == 1
-    assert max(logged(run, "explained_variance")) > 0.2  # the critic has come to know what is coming
     few = run.evaluate(Dataset.from_dict({"prompt": PROMPTS}))
     assert few["eval_gain_over_sft"] > 0.5 and "eval_gain_over_sft_low" not in few  # no interval from four prompts
+
+
+def test_the_critic_comes_to_know_what_is_coming(tokenizer, tmp_path):
+    """Where prompts are worth what they are, whatever is written behind them."""
+    worth = {prompt: float(i) for i, prompt in enumerate(PROMPTS)}
+    run = trainer(
+        tokenizer,
+        tmp_path,
+        lambda prompts, completions: [worth[prompt] for prompt in prompts],
+        rollout_batch_size=32,
+        per_device_train_batch_size=32,
+        num_ppo_epochs=4,
+        max_steps=120,
+        kl_coef=0.0,
+        learning_rate=3e-3,
+        vf_coef=1.0,
+    )
+    run.train()
+    explained = logged(run, "explained_variance")
+    assert abs(explained[0]) < 0.1 and min(explained[-5:]) > 0.8
 
 
 def test_what_belongs_to_the_prompt_teaches_nothing(tokenizer, tmp_path):

@@ -76,7 +76,7 @@ def test_it_is_torchs_muon_and_adamw(monkeypatch):
         ]
 
     expected, found = trained(torchs), trained(lambda model: [Muon(model, **settings)])
-    assert all(torch.allclose(expected[name], found[name], atol=1e-6) for name in expected)
+    assert all(torch.allclose(expected[name], found[name], atol=2e-5) for name in expected)
 
 
 def test_a_schedule_and_a_checkpoint_reach_both_halves():
