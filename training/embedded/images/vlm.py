@@ -86,7 +86,7 @@ def new_vlm(processor: LlavaProcessor, clip: Path | None) -> LlavaForConditional
         vision_feature_select_strategy="full",
         tie_word_embeddings=True,
     )  # fmt: skip
-    config._attn_implementation = "sdpa"  # a fifth faster than eager on a CPU with AVX2
+    config._attn_implementation = "sdpa"  # faster than eager here, unlike in clip.py: with a mask, in float32
     model = LlavaForConditionalGeneration(config)
     if clip:
         known = CLIPVisionModel.from_pretrained(clip).state_dict()
@@ -220,7 +220,7 @@ class Talks:
         return replace(batch, named=self.named(size, rng))
 
     def named(self, size: int, rng: np.random.Generator) -> tuple[np.ndarray, Tensor]:
-        """Pictures of which only the subject is told: the tower sees twice as many so, for a sixth of the time."""
+        """Pictures of which only the subject is told: the tower sees twice as many so, and no sequence is read."""
         pictures = [self.sights.icon(rng) for _ in range(size)]
         told = self.processor.tokenizer([p.say(True, rng) for p in pictures], add_special_tokens=False).input_ids
         words = torch.zeros(size, len(self.processor.tokenizer))
@@ -244,9 +244,9 @@ def look(model: LlavaForConditionalGeneration, images: np.ndarray) -> Tensor:
     return torch.stack(list(model.get_image_features(to_pixels(images, model.device), return_dict=True).pooler_output))
 
 
-def names(model: LlavaForConditionalGeneration, seen: Tensor, words: Tensor) -> Tensor:
-    """How far class token and mean patch of `seen` are from words (n, vocabulary), where the language model finds
-    them."""
+def naming_loss(model: LlavaForConditionalGeneration, seen: Tensor, words: Tensor) -> Tensor:
+    """Cross-entropy of words (n, vocabulary), each row's shares 1 together, by class token and mean patch of `seen`
+    (n, SEEN, width), read where the language model finds words."""
     told = torch.stack([seen[:, 0], seen[:, 1:].mean(1)], 1)
     scores = model.lm_head(model.model.language_model.norm(told)).float().log_softmax(-1)  # (n, 2, vocabulary)
     return -(scores * words[:, None]).sum(-1).mean()
@@ -276,9 +276,9 @@ def losses(model: LlavaForConditionalGeneration, batch: Batch) -> tuple[Tensor, 
     answer = surprise[answered].sum() / answered.sum().clamp(min=1)
     words = torch.zeros(len(said), logits.shape[-1], device=said.device)
     words[picture[captioned], following[captioned]] = 1
-    naming = names(model, seen, words / words.sum(1, keepdim=True))
+    naming = naming_loss(model, seen, words / words.sum(1, keepdim=True))
     if batch.named:
-        naming = naming + names(model, look(model, batch.named[0]), batch.named[1])
+        naming = naming + naming_loss(model, look(model, batch.named[0]), batch.named[1])
     right = (logits.argmax(-1) == following)[answered].float().mean()  # the ends of answers are among them
     numbers = {"caption": caption, "naming": naming, "pairs": (margin > 0).float().mean()}
     numbers |= {"answer": answer, "right": 2 * right - 1} if answered.any() else {}
