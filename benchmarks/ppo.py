@@ -166,8 +166,8 @@ def trl(
         for name, model in (("embedded", locate("embedded", "policy")), ("2 layers of 64", tiny_policy(folder, seed))):
             ways = {
                 "TRL 1.12": lambda model=model: theirs(trl_python, model, **task),
-                "ours": lambda model=model: ours(model, separate_value_model=False, **task),
-                "ours, a critic with its own trunk": lambda model=model: ours(model, separate_value_model=True, **task),
+                "ours": lambda model=model: ours(model, critic="policy", **task),
+                "ours, a critic with its own trunk": lambda model=model: ours(model, critic="copy", **task),
             }
             seconds = {way: [] for way in ways}
             for _ in range(rounds):
@@ -310,7 +310,7 @@ class Clock(TrainerCallback):
 
 def ours(
     model: str, prompts: list[str], minibatch: int, epochs: int, new_tokens: int, iterations: int, attention: str,
-    seed: int, separate_value_model: bool,
+    seed: int, critic: str,
 ) -> list[float]:  # fmt: skip
     """CPU seconds of each iteration of `PPOTrainer` but the first."""
     clock = Clock()
@@ -324,7 +324,7 @@ def ours(
             max_new_tokens=new_tokens,
             window=None,
             min_modifiers=new_tokens + 1,  # the end token is closed, so that all completions are equally long
-            separate_value_model=separate_value_model,
+            critic=critic,
             model_init_kwargs={"attn_implementation": attention},
             use_cpu=True,
             save_strategy="no",

@@ -103,7 +103,7 @@ class RewardModelConfig:
     learning_rate: float = 1e-3
     weight_decay: float = 0.1
     batch_size: int = 256
-    update_steps: int = 8
+    update_steps: int = 32
     fit_steps: int = 2000
     patience: int = 200
     replay: int = 20_000
@@ -409,6 +409,12 @@ def beside(policy: str | Path) -> Path:
     if not folder.is_dir():
         raise ModelError(f"no reward model lies beside the policy {str(policy)!r}: {MAKE_ONE}")
     return folder
+
+
+def fitted_to(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Of `PromptReward.settings` what gains belong to, and so a `RewardModel`."""
+    generator = {name: settings["generator"][name] for name in ("name", "fingerprint")}
+    return {"generator": generator, "rewards": settings["rewards"]}
 
 
 def read_facts(folder: str | Path) -> dict[str, Any]:

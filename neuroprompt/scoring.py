@@ -37,6 +37,7 @@ from neuroprompt.images.remote import Unavailable
 from neuroprompt.models import synchronize
 from neuroprompt.prompts import CLIP_WINDOW, Window, WindowLike
 from neuroprompt.questions import read_questions
+from neuroprompt.reward_model import read_facts
 from neuroprompt.rewards import PLAIN, Cap, RewardSet, SpecPart, is_url, load_rewards, parse_spec
 from neuroprompt.rewards.atoms import Answers
 
@@ -77,6 +78,10 @@ class RewardArguments:
         score_cache: A file for the original prompts' scores; by default they are kept in memory.
         reward_dtype: The type of the rewards' weights: bfloat16, float16 or float32.
         atoms: The question file of the reward or judge ``atoms``; by default rules make its questions.
+        fresh_seeds: Whether a prompt has other seeds, and so other pictures, at each visit in training.
+        predictor: A reward model of texts that learns what rewrites gain from every picture, and is saved with the
+            policy: ``new``, or the folder of one to go on from.
+        draw_fraction: The share of a prompt's rewrites that is drawn; the predictor says of the others.
 
     Raises:
         ValueError: The generator has no such setting, or it is out of range; or the rewards are no spec.
@@ -93,9 +98,18 @@ class RewardArguments:
     score_cache: str | None = None
     reward_dtype: str | None = None
     atoms: str | None = None
+    fresh_seeds: bool = False
+    predictor: str | None = None
+    draw_fraction: float = 1.0
 
     def __post_init__(self):
         # What is wrong comes out before models are loaded.
+        if not 0 < self.draw_fraction <= 1:
+            raise ValueError(f"draw_fraction is {self.draw_fraction}: give a share above 0 and at most 1")
+        if self.draw_fraction < 1 and not self.predictor:
+            raise ValueError("draw_fraction leaves pictures out: set predictor, such as to new, which says of them")
+        if self.predictor and self.predictor != "new":
+            read_facts(self.predictor)
         read_generator(self.generator)
         trained = {(part.name, part.model) for part in parse_spec(self.preset.rewards)}
         if seen := next((part.name for part in self._judges if (part.name, part.model) in trained), None):
@@ -152,6 +166,7 @@ def build_reward(
         flagged_reward=arguments.flagged_reward,
         score_cache=arguments.score_cache,
         window=window,
+        fresh_seeds=arguments.fresh_seeds,
     )
 
 
@@ -299,6 +314,7 @@ class PromptReward:
             may be half a one, goes, as at inference.
         window: What a rewritten prompt must fit: a `prompts.Window`, or a number of CLIP tokens, None for any.
         seed: Another seed, other pictures.
+        fresh_seeds: Whether `__call__` draws each `visit` of a prompt with other seeds.
 
     Attributes:
         last: Of the last call: the mean of each component (``pickscore``) and of the originals' (``plain/pickscore``),
@@ -321,11 +337,12 @@ class PromptReward:
         eos_token_id: int | None = None,
         window: WindowLike = CLIP_WINDOW,
         seed: int = 0,
+        fresh_seeds: bool = False,
     ):
         self.generator, self.rewards = generator, rewards
         self.scales = dict.fromkeys((c.reward.name for c in rewards.components), 1.0)
         self._known = _ScoreCache(score_cache)
-        self._configure(relative, judges, images_per_prompt, flagged_reward, eos_token_id, window, seed)
+        self._configure(relative, judges, images_per_prompt, flagged_reward, eos_token_id, window, seed, fresh_seeds)
 
     def _configure(
         self,
@@ -336,6 +353,7 @@ class PromptReward:
         eos_token_id: int | None,
         window: WindowLike,
         seed: int,
+        fresh_seeds: bool,
     ) -> None:
         if images_per_prompt < 1:
             raise ValueError(f"images_per_prompt is {images_per_prompt}: it must be at least 1")
@@ -347,7 +365,7 @@ class PromptReward:
                 raise ValueError(f"{what} names {unknown[0]!r}, which is no component: there are {', '.join(names)}")
         self.relative, self.judges = frozenset(relative), frozenset(judges)
         self.images_per_prompt, self.flagged_reward = images_per_prompt, flagged_reward
-        self.eos_token_id, self.window, self.seed = eos_token_id, window, seed
+        self.eos_token_id, self.window, self.seed, self.fresh_seeds = eos_token_id, window, seed, fresh_seeds
         self.last: dict[str, float] = {}
 
     def replace(self, **settings: Any) -> "PromptReward":
@@ -386,6 +404,7 @@ class PromptReward:
         completions: Sequence[str],
         completion_ids: Sequence[Sequence[int]] | None = None,
         texts: Sequence[str] | None = None,
+        visit: Sequence[int] | None = None,
         log_metric: Callable[[str, float], None] | None = None,
         **columns,
     ) -> list[float]:
@@ -397,20 +416,34 @@ class PromptReward:
             completion_ids: Its tokens, with the end token where the policy ended (see `eos_token_id`).
             texts: The rewritten prompts themselves, of a policy that does not continue the prompt
                 (`neuroprompt.ppo.answers.OfAnswers`); by default `completions` make them.
+            visit: Which visit of its prompt each row is of, all of one call the same; None in an evaluation. With
+                `fresh_seeds` each visit has seeds of its own.
             log_metric: Gets each entry of `last`.
             columns: The dataset's other columns, which this reward does not read.
 
         Raises:
             DrawingError: A prompt cannot be drawn or scored.
         """
+        texts = texts or self.texts(prompts, completions, completion_ids)
+        if not (self.fresh_seeds and visit):
+            return self.score(prompts, texts, log_metric).tolist()
+        digest = blake2b(f"{self.seed} visit {visit[0]}".encode(), digest_size=6).digest()
+        of_visit = self.replace(seed=int.from_bytes(digest, "big"))
+        rewards = of_visit.score(prompts, texts, log_metric).tolist()
+        self.last = of_visit.last
+        return rewards
+
+    def texts(
+        self, prompts: Sequence[str], completions: Sequence[str], completion_ids: Sequence[Sequence[int]] | None = None
+    ) -> list[str]:
+        """The rewritten prompts, as a user would get them; see `__call__`."""
         ended = [True] * len(prompts)
         if completion_ids is not None and self.eos_token_id is not None:
             ended = [len(ids) > 0 and int(ids[-1]) == self.eos_token_id for ids in completion_ids]
-        texts = texts or [
+        return [
             finish(prompt, completion, end, self.window)[0]
             for prompt, completion, end in zip(prompts, completions, ended, strict=True)
         ]
-        return self.score(prompts, texts, log_metric).tolist()
 
     def score(
         self,

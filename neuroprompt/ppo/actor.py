@@ -118,9 +118,10 @@ class Actor:
                 with self.starting_policy() as reference:
                     logits, _ = completion_logits(reference, **inputs)
                 of_reference, _ = token_logprobs(logits, tokens, temperature, shut, eos, never)
-                for name, values in zip(names, (logprobs, outputs.state_values, entropy, of_reference), strict=True):
+                values = torch.zeros_like(logprobs) if outputs.state_values is None else outputs.state_values
+                for name, column in zip(names, (logprobs, values, entropy, of_reference), strict=True):
                     block = torch.zeros(mask.shape, device=mask.device)
-                    block[mask] = values
+                    block[mask] = column
                     measured[name][part] = block
         return measured
 

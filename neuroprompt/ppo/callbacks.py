@@ -12,6 +12,7 @@ from neuroprompt.formats import PromptFormat
 from neuroprompt.pages.grid import Grid, draw_cells, save_grid
 from neuroprompt.ppo.answers import finished
 from neuroprompt.ppo.evaluation import Rewrite, Sample
+from neuroprompt.ppo.reward_functions import unwrapped
 
 COLUMNS = ("plain", "reference", "policy", "reward")
 
@@ -42,7 +43,7 @@ class SamplePictures(TrainerCallback):
         self.trainer = trainer
 
     def on_evaluate(self, args, state, control, **kwargs):
-        functions = [getattr(f, "function", f) for f in self.trainer.reward_funcs]  # OfAnswers has one inside
+        functions = [inner for f in self.trainer.reward_funcs for inner in unwrapped(f)]
         reward = next((f for f in functions if hasattr(f, "measure") and hasattr(f, "seeds")), None)
         if reward is None or not state.is_world_process_zero or not self.trainer.samples:
             return

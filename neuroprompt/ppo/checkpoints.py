@@ -6,6 +6,7 @@ from pathlib import Path
 
 from transformers.trainer_utils import get_last_checkpoint
 
+from neuroprompt.ppo.critic import GeneratorCritic
 from neuroprompt.ppo.guards import GuardedTrainer
 from neuroprompt.ppo.rollouts import Rollouts
 from neuroprompt.ppo.state import PPOState
@@ -23,6 +24,7 @@ class PPOCheckpoints(GuardedTrainer):
 
     ppo_state: PPOState
     rollouts: Rollouts | None
+    critic: GeneratorCritic | None
     micro_step: int  # forward and backward passes so far
 
     @property
@@ -60,7 +62,10 @@ class PPOCheckpoints(GuardedTrainer):
             self.push_to_hub(commit_message="Model save", revision=self.args.hub_revision)
 
     def _save_more(self, folder: Path) -> None:
+        super()._save_more(folder)
         self.ppo_state.save(folder / STATE_FILE)
+        if self.critic:
+            self.critic.save(folder)
         if self.micro_step % self.micro_steps_per_iteration:
             self.rollouts.save(folder / ROLLOUTS_FILE)
 
@@ -78,6 +83,8 @@ class PPOCheckpoints(GuardedTrainer):
         if not (checkpoint / STATE_FILE).is_file():
             raise ValueError(f"{checkpoint} is no PPO checkpoint to go on from: it has no {STATE_FILE}")
         self.ppo_state = PPOState.load(checkpoint / STATE_FILE)
+        if self.critic:
+            self.critic.load(checkpoint)
         step = json.loads((checkpoint / "trainer_state.json").read_text())["global_step"]
         self.micro_step = step * self.args.gradient_accumulation_steps
         if (checkpoint / ROLLOUTS_FILE).is_file():

@@ -14,6 +14,9 @@ FEWEST_IN_WINDOW = 8
 """Iterations that a trend takes: with fewer, a judge that falls each time would still be chance over a long run."""
 
 
+CRITICS = ("policy", "copy", "generator")
+
+
 @dataclass
 class Iterations(GlobalBatch):
     """A base for a `TrainingArguments` of a trainer that learns from what the policy writes.
@@ -166,7 +169,8 @@ class PPOConfig(Iterations, TrainingArguments):
         entropy_coef: The weight of the entropy bonus.
         target_kl: Once an update's approximate KL to the policy that made the rollouts passes this (nats a token), the
             rest of the iteration is skipped; None never does.
-        separate_value_model: Read the values from a copy of the starting policy's trunk and not from the policy's own.
+        critic: What the values are read from: ``policy``, its last hidden states; ``copy``, those of a copy of the
+            starting policy's trunk; ``generator``, what the image generator reads of a rewrite's beginnings.
 
         min_distinct_tails: The share of different completions in a batch of rollouts below which the policy has
             collapsed.
@@ -210,7 +214,7 @@ class PPOConfig(Iterations, TrainingArguments):
     vf_coef: float = 0.1
     entropy_coef: float = 0.0
     target_kl: float | None = None
-    separate_value_model: bool = False
+    critic: str = "policy"
 
     min_distinct_tails: float = 0.3
     stop_on_collapse: bool = False
@@ -237,6 +241,8 @@ class PPOConfig(Iterations, TrainingArguments):
             raise ValueError(f"temperature is {self.temperature}: it must be above 0")
         if self.kl_estimator not in KL_ESTIMATORS:
             raise ValueError(f"kl_estimator is {self.kl_estimator!r}: choose from {', '.join(KL_ESTIMATORS)}")
+        if self.critic not in CRITICS:
+            raise ValueError(f"critic is {self.critic!r}: choose from {', '.join(CRITICS)}")
         if self.window is None and self.max_new_tokens is None:
             raise ValueError("without a window, max_new_tokens must say where completions end")
         if self.fp16:

@@ -15,10 +15,12 @@ from typing import NamedTuple
 
 from accelerate.logging import get_logger
 from transformers import TrainerCallback, TrainerState
+from transformers.trainer_utils import get_last_checkpoint
 
 from neuroprompt.files import write_file
 from neuroprompt.pages.page import render
 from neuroprompt.pages.plots import curve_plot
+from neuroprompt.ppo.predicted import learning
 from neuroprompt.runs.checkpoints import checkpoints
 from neuroprompt.runs.trainer import RunTrainer, TrainingStopped
 
@@ -112,12 +114,27 @@ class GuardedTrainer(RunTrainer):
             TrainingStopped: A guard stopped the run; its last checkpoint is whole.
         """
         self.parted = self.stopped = None
+        if resume_from_checkpoint is True:
+            resume_from_checkpoint = get_last_checkpoint(self.args.output_dir)
+        if resume_from_checkpoint:
+            for reward in learning(self.reward_funcs):
+                reward.load(Path(resume_from_checkpoint))
         output = super().train(resume_from_checkpoint, *args, **kwargs)
         if self.parted:
             raise self._go_back(self.parted)
         if self.stopped:
             raise TrainingStopped(self.stopped)
         return output
+
+    def _save_more(self, folder: Path) -> None:
+        super()._save_more(folder)
+        for reward in learning(self.reward_funcs):
+            reward.save(folder, resumable=True)
+
+    def save_beside(self, run: Path) -> None:
+        super().save_beside(run)
+        for reward in learning(self.reward_funcs):
+            reward.save(run, resumable=False)
 
     def parting(self, state: TrainerState, before: int = 0) -> Parting | None:
         """Whether a judge has parted from the reward at the end of this log, or so many entries before that."""

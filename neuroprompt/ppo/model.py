@@ -24,7 +24,7 @@ class PolicyOutput(ModelOutput):
     Attributes:
         logits: For choosing each token. (tokens, vocab)
         state_values: Of the state in which each token is chosen. (tokens,) Not `values`: an output is a dictionary, and
-            DeepSpeed and `DistributedDataParallel` call its method of that name.
+            DeepSpeed and `DistributedDataParallel` call its method of that name. None without a value head.
     """
 
     logits: Tensor | None = None
@@ -38,15 +38,19 @@ class PolicyWithValue(nn.Module):
         policy: Any causal LM of `transformers`, or a `PeftModel` of one.
         value_trunk: A model without a head (`AutoModel`) that the values are read from; None reads them from the
             policy's own last hidden states.
+        critic: Whether there is a value head; without one there are no values.
 
     The head starts at zero: the first values are 0, and the trunk feels no value gradient before the head has learnt
     where to look.
     """
 
-    def __init__(self, policy: PreTrainedModel, value_trunk: PreTrainedModel | None = None):
+    def __init__(self, policy: PreTrainedModel, value_trunk: PreTrainedModel | None = None, critic: bool = True):
         super().__init__()
         self.policy = policy
         self.value_trunk = value_trunk
+        self.value_head: nn.Linear | None = None
+        if not critic:
+            return
         width = (
             policy.get_output_embeddings().weight.shape[1]
             if value_trunk is None
@@ -65,6 +69,8 @@ class PolicyWithValue(nn.Module):
             completion_mask: Which of the last columns hold a token of the completion. (rows, completion)
         """
         logits, hidden = completion_logits(self.policy, input_ids, attention_mask, completion_mask)
+        if self.value_head is None:
+            return PolicyOutput(logits=logits)
         if self.value_trunk is not None:
             states = self.value_trunk(
                 input_ids=input_ids,
@@ -111,7 +117,7 @@ class PolicyWithValue(nn.Module):
             load_model(self.policy, folder / "model.safetensors")
         critic = load_file(folder / VALUE_FILE)
         if set(critic) != set(self._critic()):
-            raise ValueError(f"{folder} was written with another setting of separate_value_model")
+            raise ValueError(f"{folder} was written with another critic")
         self.load_state_dict(critic, strict=False)
 
     def _critic(self) -> dict[str, Tensor]:

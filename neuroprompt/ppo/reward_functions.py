@@ -4,7 +4,7 @@ import asyncio
 import inspect
 import math
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from accelerate.utils import gather_object
@@ -76,6 +76,13 @@ def over_processes(measured: dict[str, list[float]]) -> dict[str, float]:
         name: sum(values) if name == "images" or name.endswith("_per_s") else sum(values) / len(values)
         for name, values in merged.items()
     }
+
+
+def unwrapped(function: RewardFunc) -> Iterator[RewardFunc]:
+    """A reward function, and those that it is made of (as `answers.OfAnswers` is of its `function`)."""
+    while function is not None:
+        yield function
+        function = getattr(function, "function", None)
 
 
 def name_of(function: RewardFunc) -> str:

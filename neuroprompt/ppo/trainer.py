@@ -26,6 +26,7 @@ from torch.utils.data import DataLoader
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback, TrainerControl, set_seed
 
 from neuroprompt.formats import CONTINUE, PromptFormat
+from neuroprompt.images.encoder import PromptEncoder
 from neuroprompt.models import synchronize
 from neuroprompt.policies import load_policy, load_tokenizer, saved_format
 from neuroprompt.ppo.actor import Actor, Written
@@ -41,6 +42,7 @@ from neuroprompt.ppo.advantages import (
 from neuroprompt.ppo.callbacks import COLUMNS, SamplePictures, sample_rows
 from neuroprompt.ppo.checkpoints import PPOCheckpoints
 from neuroprompt.ppo.config import PPOConfig
+from neuroprompt.ppo.critic import GeneratorCritic
 from neuroprompt.ppo.evaluation import Rewrite, Sample, evaluation_metrics, judged
 from neuroprompt.ppo.guards import JUDGE
 from neuroprompt.ppo.kl import estimate_kl, steer
@@ -67,8 +69,9 @@ class PPOTrainer(PPOCheckpoints):
             completions=, completion_ids=, trainer_state=, log_metric=, **columns)`` (only with those of these arguments
             that it takes), it returns a float for each completion, or None where it does not apply. A coroutine
             function is awaited. `completions` are what the policy wrote, without special tokens: what it added, or
-            where its text replaces the prompt, this text as it is (`answers.OfAnswers` reads it). ``log_metric(name,
-            value)`` puts a number into the log; one that is called ``judge/…`` is watched beside the reward (`guards`).
+            where its text replaces the prompt, this text as it is (`answers.OfAnswers` reads it). In training there is
+            a column ``visit``, the iteration. ``log_metric(name, value)`` puts a number into the log; one that is
+            called ``judge/…`` is watched beside the reward (`guards`).
         args: See `PPOConfig`.
         train_dataset: Rows with a `prompt`, a text; further columns go to the reward functions.
         eval_dataset: Likewise, held out; or several, by name.
@@ -77,6 +80,7 @@ class PPOTrainer(PPOCheckpoints):
         peft_config: Train adapters only.
         prompt_format: How the policy is asked, and how its answer is read; by default as it says itself where `model`
             is a name, and else it continues the prompt.
+        encoder: The image generator's, which `critic: generator` reads texts with.
         callbacks, optimizers: As in `Trainer`.
 
     Raises:
@@ -100,6 +104,7 @@ class PPOTrainer(PPOCheckpoints):
         reward_weights: Sequence[float] | None = None,
         peft_config=None,
         prompt_format: PromptFormat | None = None,
+        encoder: PromptEncoder | None = None,
         callbacks: list[TrainerCallback] | None = None,
         optimizers: tuple = (None, None),
     ):
@@ -128,12 +133,15 @@ class PPOTrainer(PPOCheckpoints):
             optimizers=optimizers,
             prompt_format=prompt_format or CONTINUE,
         )
-        self._refuse_what_does_not_work()
+        self._refuse_what_does_not_work(encoder)
         self.model_accepts_loss_kwargs = False  # the loss is scaled here, for accumulation and processes alike
         device = self.accelerator.device
         if self.reference is not None:
             self.reference.to(device)
         self.actor = Actor(self.model, self.reference, tokenizer, args, device, self.prompt_format)
+        self.critic: GeneratorCritic | None = None
+        if encoder is not None and args.critic == "generator":
+            self.critic = GeneratorCritic(encoder, tokenizer, self.model.config.vocab_size, args.seed)
         if self.prompt_format.replaces and train_dataset is not None:  # one that is too long is said now
             self.actor.ask(sorted(train_dataset["prompt"], key=len)[-16:])
         self.ppo_state = PPOState(args.kl_coef)
@@ -150,7 +158,16 @@ class PPOTrainer(PPOCheckpoints):
         self.add_callback(SampleTable(COLUMNS, lambda: sample_rows(self.samples)))
         self.add_callback(SamplePictures(self))
 
-    def _refuse_what_does_not_work(self) -> None:
+    def _refuse_what_does_not_work(self, encoder: PromptEncoder | None) -> None:
+        if self.args.critic == "generator" and encoder is None:
+            raise ValueError(
+                "critic: generator reads texts as the image generator, and there is none with a CLIP encoder"
+            )
+        if self.args.critic == "generator" and self.prompt_format.replaces:
+            raise ValueError(
+                "critic: generator reads the beginnings of rewrites, and the policy's text replaces the prompt: "
+                "set critic to policy or copy"
+            )
         if self.args.min_modifiers and self.prompt_format.replaces:
             raise ValueError(
                 f"min_modifiers is {self.args.min_modifiers}, and the policy's text replaces the prompt: leave it out"
@@ -241,7 +258,7 @@ class PPOTrainer(PPOCheckpoints):
             logprobs,
             inputs["logprobs"],
             inputs["advantages"],
-            outputs.state_values,
+            inputs["values"] if self.critic else outputs.state_values,
             inputs["values"],
             inputs["returns"],
             args.cliprange,
@@ -305,14 +322,17 @@ class PPOTrainer(PPOCheckpoints):
         with self._phase("generate"):
             queries, written = self.actor.write(self.model.policy, prompts, TRAINING, self.iteration, indices)
         with self._phase("reward"):
-            scores, measured = self._reward(rows, written)
+            scores, measured = self._reward(rows, written, self.iteration)
             self.ppo_state.record(**over_processes(measured))
             if plain:
-                of_plain, _ = self._reward(plain, self.actor.nothing([row["prompt"] for row in plain]))
+                nothing = self.actor.nothing([row["prompt"] for row in plain])
+                of_plain, _ = self._reward(plain, nothing, self.iteration)
                 scores, of_written = scores.new_empty(len(wrote)), scores
                 scores[wrote], scores[~wrote] = of_written, of_plain
         with self._phase("logprobs"):
             measured = self.actor.measure(queries, written)
+            if self.critic:
+                measured["plain"], measured["states"] = self.critic.read(prompts, written)
         shared = self._share(
             prompt_ids=queries.ids,
             prompt_mask=queries.mask,
@@ -322,10 +342,18 @@ class PPOTrainer(PPOCheckpoints):
             ended=written.ended,
             **measured,
         )
-        distinct_tails, distinct_modifiers = self._diversity(gather_object([*zip(prompts, written.texts, strict=True)]))
+        texts = gather_object([*zip(prompts, written.texts, strict=True)])
+        distinct_tails, distinct_modifiers = self._diversity(texts)
         self._watch_diversity(distinct_tails)
         self.ppo_state.record(distinct_tails=distinct_tails, distinct_modifiers=distinct_modifiers)
-        return self._credit(**shared)
+        if not self.critic:
+            return self._credit(**shared)
+        plain, states, mask = shared.pop("plain"), shared.pop("states"), shared["completion_mask"]
+        shared["values"] = self.critic.values(plain, states, mask)
+        rollouts = self._credit(**shared)
+        with self._phase("critic"):
+            self.critic.learn([prompt for prompt, _ in texts], plain, states, mask, rollouts.returns)
+        return rollouts
 
     def _credit(
         self,
@@ -395,9 +423,11 @@ class PPOTrainer(PPOCheckpoints):
             returns=returns.cpu(),
         )
 
-    def _reward(self, rows: list[dict], written: Written) -> tuple[Tensor, dict[str, list[float]]]:
+    def _reward(
+        self, rows: list[dict], written: Written, visit: int | None = None
+    ) -> tuple[Tensor, dict[str, list[float]]]:
         """The weighted sum of the reward functions, (rows,), not finite where none of them applies; and what they have
-        measured by the way."""
+        measured by the way. In training `visit` is the iteration."""
         scores, measured = weighted_sum(
             self.reward_funcs,
             self.reward_weights,
@@ -406,6 +436,7 @@ class PPOTrainer(PPOCheckpoints):
             completion_ids=written.tokens,
             trainer_state=self.state,
             **{name: [row[name] for row in rows] for name in rows[0] if name != "prompt"},
+            **({} if visit is None else {"visit": [visit] * len(rows)}),
         )
         return scores.to(self.accelerator.device), measured
 
@@ -413,7 +444,7 @@ class PPOTrainer(PPOCheckpoints):
         """Everybody's rows, in the order of the processes; prompts are padded on the left, the rest on the right."""
         shared = {}
         for name, tensor in tensors.items():
-            if tensor.ndim == 2:
+            if tensor.ndim > 1 and name != "plain":  # whose second dimension is no length
                 tensor = self.accelerator.pad_across_processes(tensor, dim=1, pad_first=name.startswith("prompt"))
             shared[name] = self.accelerator.gather(tensor)
         return shared
@@ -548,7 +579,7 @@ def _policy_and_reference(
     model: PreTrainedModel, args: PPOConfig, peft_config
 ) -> tuple[PolicyWithValue, PreTrainedModel | None]:
     """The policy with its critic, and a frozen copy of it; None where it can be had by switching adapters off."""
-    trunk = deepcopy(model.base_model).requires_grad_(True) if args.separate_value_model else None
+    trunk = deepcopy(model.base_model).requires_grad_(True) if args.critic == "copy" else None
     reference = None if peft_config else deepcopy(model).requires_grad_(False).eval()
     if peft_config:
         from peft import get_peft_model
@@ -556,7 +587,7 @@ def _policy_and_reference(
         model = get_peft_model(model, peft_config)
         if args.gradient_checkpointing:
             model.enable_input_require_grads()
-    policy = PolicyWithValue(model, trunk)
+    policy = PolicyWithValue(model, trunk, args.critic != "generator")
     disable_dropout(policy)
     return policy, reference
 

@@ -50,6 +50,9 @@ class WholeCheckpoints(Trainer):
     def _save_more(self, folder: Path) -> None:
         """What a checkpoint holds beside the library's; called on the process that saves."""
 
+    def save_beside(self, run: Path) -> None:
+        """What lies beside the policy in the run's own folder; called on the main process."""
+
     def _save_checkpoint(self, model, trial) -> None:
         run = Path(super()._get_output_dir(trial))
         written = run / STAGING / f"checkpoint-{self.state.global_step}"
@@ -83,7 +86,7 @@ class WholeCheckpoints(Trainer):
         return str(self._staging or super()._get_output_dir(trial))
 
 
-def save_policy(trainer: Trainer) -> None:
+def save_policy(trainer: "WholeCheckpoints") -> None:
     """Save what was trained to the run's own folder, and its log; each file gets its name when it is whole."""
     run = Path(trainer.args.output_dir)
     trainer.save_model(str(run / STAGING))
@@ -94,6 +97,7 @@ def save_policy(trainer: Trainer) -> None:
             os.replace(path, run / path.name)
         (run / STAGING).rmdir()
     if trainer.accelerator.is_main_process:
+        trainer.save_beside(run)
         write_file(run / "log_history.json", json.dumps(trainer.state.log_history, indent=1).encode())
 
 

@@ -93,6 +93,8 @@ class _PlainPolicies(GuardedTrainer):
     def _calculate_rewards(self, inputs, prompts, completions, completion_ids_list):
         """Of plain completions, too, which are not in what is logged; in an update, made win rates. (rows, 1)"""
         wrote = torch.tensor(self._wrote(len(prompts)))
+        if self.model.training:
+            inputs = [{**row, "visit": self.state.global_step} for row in inputs]
         ended = [list(ids) or [self.processing_class.eos_token_id] for ids in completion_ids_list]
 
         def rewards(rows: torch.Tensor) -> torch.Tensor:

@@ -22,7 +22,7 @@ from neuroprompt.images import read_generator
 from neuroprompt.images.encoder import PromptEncoder
 from neuroprompt.models import identify, pick_device
 from neuroprompt.prompts import CLIP_WINDOW
-from neuroprompt.reward_model import FOLDER, RewardModel, RewardModelConfig, Row
+from neuroprompt.reward_model import FOLDER, RewardModel, RewardModelConfig, Row, fitted_to
 from neuroprompt.scoring import PromptReward, RewardArguments, Term, build_reward, combined, read_terms
 from neuroprompt.terminal import counted, say
 from neuroprompt.training.queries import QueryArguments, load_queries
@@ -153,7 +153,7 @@ def _drawn(arguments: RewardModelArguments, reward: PromptReward) -> Found:
     # A text that was sampled twice was drawn twice with the same seeds: one row.
     gains = {(r["original"], r["text"]): r["gain"] for r in experiment.records() if r["gain"] is not None}
     rows = [Row(plain, text, gain, reward.images_per_prompt) for (plain, text), gain in gains.items()]
-    return str(folder), _about(settings), rows
+    return str(folder), fitted_to(settings), rows
 
 
 def _of_results(path: str) -> Found:
@@ -182,7 +182,7 @@ def _of_evaluation(folder: str) -> Found:
         gains = combined(terms, scores, flagged, against, others, settings["flagged_reward"])[0]
         for row in _row(original, text, gains):
             rows[original, text] = row
-    return folder, _about(settings), list(rows.values())
+    return folder, fitted_to(settings), list(rows.values())
 
 
 def _of_search(path: Path) -> Found:
@@ -234,12 +234,6 @@ def _row(original: str, text: str, gains: np.ndarray) -> Iterator[Row]:
     known = gains[np.isfinite(gains)]
     if len(known):
         yield Row(original, text, float(known.mean()), len(known))
-
-
-def _about(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Of `PromptReward.settings` what gains belong to."""
-    generator = {name: settings["generator"][name] for name in ("name", "fingerprint")}
-    return {"generator": generator, "rewards": settings["rewards"]}
 
 
 def _agreed(found: Iterable[Found]) -> dict[str, Any]:

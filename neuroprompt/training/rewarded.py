@@ -6,10 +6,12 @@ from transformers import IntervalStrategy, PreTrainedTokenizerBase, TrainingArgu
 from neuroprompt.formats import CONTINUE, PromptFormat
 from neuroprompt.ppo.answers import OfAnswers
 from neuroprompt.ppo.config import Iterations
+from neuroprompt.ppo.predicted import PredictedReward
 from neuroprompt.ppo.reward_functions import RewardFunc
 from neuroprompt.prompts import CLIP_WINDOW, WindowLike
+from neuroprompt.reward_model import RewardModel, RewardModelConfig, fitted_to
 from neuroprompt.rewards.own import load_function
-from neuroprompt.scoring import RewardArguments, build_reward
+from neuroprompt.scoring import PromptReward, RewardArguments, build_reward
 from neuroprompt.training.queries import QueryArguments, load_queries
 
 
@@ -39,7 +41,7 @@ def check_judge(arguments: QueryArguments, reward_arguments: RewardArguments, co
 def load_reward_func(
     arguments: QueryArguments,
     reward_arguments: RewardArguments,
-    config: TrainingArguments,
+    config: Iterations,
     tokenizer: PreTrainedTokenizerBase,
     prompts: list[str],
     prompt_format: PromptFormat = CONTINUE,
@@ -60,9 +62,33 @@ def load_reward_func(
             reward.calibrate(prompts[: reward_arguments.calibration_prompts])
         if not hasattr(config, "window"):  # TRL's configs know of none: what the generator reads
             window = reward.generator.window or window
+        if reward_arguments.predictor:
+            reward = _predicted(reward, reward_arguments, config)
     if not prompt_format.replaces:
         return reward
     return OfAnswers(reward, prompt_format, tokenizer.eos_token_id, window, arguments.unparsed_reward)
+
+
+def _predicted(reward: PromptReward, arguments: RewardArguments, config: Iterations) -> PredictedReward:
+    """`reward`, from whose pictures a reward model of texts learns.
+
+    Raises:
+        ValueError: The generator has no encoder that is read, or a share of one rewrite is to be drawn.
+        ModelError: The model is of another generator.
+    """
+    encoder = reward.generator.encoder
+    if encoder is None:
+        raise ValueError("predictor reads texts as the image generator does, and this one has no CLIP text encoder")
+    if arguments.draw_fraction < 1 and config.group < 2:
+        raise ValueError(
+            "draw_fraction is a share of a prompt's rewrites, and there is one: set completions_per_prompt to 2 or "
+            "more (GRPO, RLOO: num_generations)"
+        )
+    if arguments.predictor == "new":
+        model = RewardModel(encoder, RewardModelConfig(seed=config.seed), fitted_to(reward.settings()))
+    else:
+        model = RewardModel.load(arguments.predictor, encoder)
+    return PredictedReward(reward, model, arguments.draw_fraction)
 
 
 def _window(config: TrainingArguments) -> int | None:

@@ -113,7 +113,7 @@ def test_saved_apart_and_loaded_together(policy, separate, tmp_path):
     other.load(tmp_path)
     assert all(torch.equal(v, other.state_dict()[k]) for k, v in model.state_dict().items())
     assert other.policy.lm_head.weight is other.policy.transformer.wte.weight
-    with pytest.raises(ValueError, match="separate_value_model"):
+    with pytest.raises(ValueError, match="another critic"):
         PolicyWithValue(tiny_policy(), None if separate else tiny_policy().transformer).load(tmp_path)
     (tmp_path / VALUE_FILE).unlink()
     with pytest.raises(ValueError, match="no PPO checkpoint"):

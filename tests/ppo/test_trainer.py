@@ -261,7 +261,7 @@ def test_the_coefficient_is_steered_and_a_leash_holds(tokenizer, tmp_path):
 
 @pytest.mark.parametrize("separate", [False, True])
 def test_a_critic_of_its_own(tokenizer, tmp_path, separate):
-    run = trainer(tokenizer, tmp_path, rich, separate_value_model=separate, max_new_tokens=1, max_steps=48)
+    run = trainer(tokenizer, tmp_path, rich, critic="copy" if separate else "policy", max_new_tokens=1, max_steps=48)
     before = weights(run)
     run.train()
     trunk = [name for name in before if name.startswith("value_trunk")]

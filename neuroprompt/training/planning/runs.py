@@ -108,12 +108,13 @@ def plan_ppo(
     frozen, pictures = _pictures(arguments, reward_arguments, config)
     trained = nn.ModuleList([policy])
     critic = None
-    if config.separate_value_model:
+    if config.critic == "copy":
         critic = _policy(config, model_config, adapters=False).base_model
         disable_dropout(critic)
         trained.append(critic)
-    with skeletons.UNALLOCATED:
-        trained.append(nn.Linear(policy.get_output_embeddings().weight.shape[1], 1))
+    if config.critic != "generator":
+        with skeletons.UNALLOCATED:
+            trained.append(nn.Linear(policy.get_output_embeddings().weight.shape[1], 1))
     if not model_config.use_peft:
         frozen.insert(0, Part("reference", weight_bytes(policy), parameters(policy)))
 
@@ -457,14 +458,17 @@ def _schedule(
         k = rewards.images_per_prompt
         capped = any(part.cap == PLAIN for part in rewards.parts)
         relative = rewards.preset.relative != "none" or capped or rewards.judge or config.plain_completions
-        plain = min(prompts * iterations, arguments.max_queries or prompts * iterations)
+        plain = prompts * iterations
+        if not rewards.fresh_seeds:  # a prompt that comes again has the pictures that it had
+            plain = min(plain, arguments.max_queries or plain)
+        drawn = prompts * max(1, round(rewards.draw_fraction * written / prompts))
         held_out += f" and {arguments.eval_samples * k:,} pictures (thrice the first time)" if held_out else ""
         fewer = f" ({(config.rollouts - written) * k:,} fewer for the plain ones)" if config.plain_completions else ""
-        counts["pictures of an iteration"] = f"{written * k:,}{fewer}" + (
+        counts["pictures of an iteration"] = f"{drawn * k:,}{fewer}" + (
             f", and up to {prompts * k:,} of plain prompts that are new" if relative else ""
         )
         if known:
-            counts["pictures"] = f"{written * iterations * k:,}" + (
+            counts["pictures"] = f"{drawn * iterations * k:,}" + (
                 f", and up to {plain * k:,} of plain prompts" if relative else ""
             )
     return counts | _events(config, config.max_steps, held_out, steps)

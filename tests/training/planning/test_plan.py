@@ -45,11 +45,9 @@ def reward(prompts, completions, **columns):
     return [float(len(c)) for c in completions]
 
 
-@pytest.mark.parametrize("separate_value_model", [False, True])
-def test_what_is_held_and_saved_is_what_a_run_holds_and_saves(tiny, separate_value_model):
-    config, made = ppo(
-        tiny, separate_value_model=separate_value_model, save_strategy="steps", save_steps=8, save_total_limit=1
-    )
+@pytest.mark.parametrize("critic", ["policy", "copy"])
+def test_what_is_held_and_saved_is_what_a_run_holds_and_saves(tiny, critic):
+    config, made = ppo(tiny, critic=critic, save_strategy="steps", save_steps=8, save_total_limit=1)
     prompts = Dataset.from_dict({"prompt": ["red fox", "castle sea"] * 8})
     trainer = PPOTrainer(str(tiny / "policy"), reward, config, prompts)
     trainer.train()
