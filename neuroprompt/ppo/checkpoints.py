@@ -6,7 +6,7 @@ from pathlib import Path
 
 from transformers.trainer_utils import get_last_checkpoint
 
-from neuroprompt.ppo.critic import GeneratorCritic
+from neuroprompt.ppo.critic import PredictorCritic
 from neuroprompt.ppo.guards import GuardedTrainer
 from neuroprompt.ppo.rollouts import Rollouts
 from neuroprompt.ppo.state import PPOState
@@ -24,7 +24,7 @@ class PPOCheckpoints(GuardedTrainer):
 
     ppo_state: PPOState
     rollouts: Rollouts | None
-    critic: GeneratorCritic | None
+    critic: PredictorCritic | None
     micro_step: int  # forward and backward passes so far
 
     @property

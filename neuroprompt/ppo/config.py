@@ -14,7 +14,7 @@ FEWEST_IN_WINDOW = 8
 """Iterations that a trend takes: with fewer, a judge that falls each time would still be chance over a long run."""
 
 
-CRITICS = ("policy", "copy", "generator")
+CRITICS = ("policy", "copy", "predictor")
 
 
 @dataclass
@@ -170,7 +170,7 @@ class PPOConfig(Iterations, TrainingArguments):
         target_kl: Once an update's approximate KL to the policy that made the rollouts passes this (nats a token), the
             rest of the iteration is skipped; None never does.
         critic: What the values are read from: ``policy``, its last hidden states; ``copy``, those of a copy of the
-            starting policy's trunk; ``generator``, what the image generator reads of a rewrite's beginnings.
+            starting policy's trunk; ``predictor``, what a reward model of texts says of a rewrite's beginnings.
 
         min_distinct_tails: The share of different completions in a batch of rollouts below which the policy has
             collapsed.

@@ -1,104 +1,111 @@
-"""A critic that reads what the image generator reads, for a policy whose own states say nothing of pictures.
+"""A critic that foresees pictures, for a policy whose own states say nothing of them.
 
-What a picture gains is told by the words that are drawn, and how these are drawn is told by the vectors that the
-generator's text encoder makes of them. Of a rewrite that is being written these are the vectors of its beginnings
-(`images.encoder`), one for each state in which a token is chosen. What is expected from there on is learnt from the
-returns, as a reward model of texts learns gains (`reward_model`): in steps of its own, from rollouts of several
-iterations, and not by the policy's optimizer.
+What a picture gains is told by the words that are drawn, as the image generator's text encoder reads them. A reward
+model of texts (`reward_model`) learns that from all pictures of the run; asked about the beginnings of a rewrite, one
+before each token, it says what has been gained so far. The value of a state is a linear function of that, of how many
+tokens are written, and, where a completion is judged beside the prompt's others, of what is expected of these: their
+scores are in the return, too, and none of them depends on what is still to be written. Nine numbers are learnt from the
+returns of the iterations so far, by least squares.
 """
 
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from neuroprompt.images.encoder import PromptEncoder
 from neuroprompt.ppo.actor import Written
+from neuroprompt.ppo.predicted import PredictedReward
 from neuroprompt.prompts import SEPARATORS
-from neuroprompt.reward_model import Examples, RewardModel, RewardModelConfig
 
-FOLDER = "critic"
-"""What its folder in a checkpoint is called."""
+CRITIC_FILE = "critic.safetensors"
 
 
-class GeneratorCritic:
+class PredictorCritic:
     """Values of the states of rewrites that continue their prompts.
 
     Args:
-        encoder: The image generator's.
+        reward: Its model is asked.
         tokenizer: The policy's.
         vocab_size: The policy's.
-        seed: Of how it begins.
+        group: Completions of a prompt that are written, side by side.
     """
 
-    def __init__(self, encoder: PromptEncoder, tokenizer: PreTrainedTokenizerBase, vocab_size: int, seed: int = 0):
-        self.encoder, self.seed = encoder, seed
-        texts = tokenizer.batch_decode(
-            [[i] for i in range(vocab_size)], skip_special_tokens=True, clean_up_tokenization_spaces=False
-        )
-        self.characters = torch.tensor([len(text) for text in texts], device=encoder.device)
-        self.model = self._new()
+    def __init__(self, reward: PredictedReward, tokenizer: PreTrainedTokenizerBase, vocab_size: int, group: int):
+        self.reward, self.group = reward, group
+        tokens = [[i] for i in range(vocab_size)]
+        texts = tokenizer.batch_decode(tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        self.characters = torch.tensor([len(text) for text in texts])
+        self.moments = torch.zeros(_FEATURES, _FEATURES + 1, dtype=torch.float64)  # of features, and with returns
 
-    def _new(self) -> RewardModel:
-        return RewardModel(self.encoder, RewardModelConfig(seed=self.seed, **_LEARNING))
+    def gains(self, prompts: Sequence[str], written: Written) -> Tensor:
+        """What each text is expected to gain as it stands before each token is chosen: (rows, length), in the reward's
+        unit, 0 where no token is and before anything is learnt.
 
-    def read(self, prompts: Sequence[str], written: Written) -> tuple[Tensor, Tensor]:
-        """What the generator reads of the prompts, and of what stands before each token is chosen.
-
-        Returns:
-            (rows, width) and, zeros where no token is, (rows, length, width); in half precision.
+        To be asked before these completions' own rewards are learnt, so that no value has seen its return.
         """
-        heads = [prompt.rstrip(SEPARATORS) for prompt in prompts]
-        mask = written.mask.bool().to(self.encoder.device)
-        after = (self.characters[written.ids.to(mask.device)] * mask).cumsum(1)
-        before = (after - self.characters[written.ids.to(mask.device)]).tolist()
-        counts = mask.sum(1).tolist()
-        ends = [[len(head) + n for n in row[:count]] for head, row, count in zip(heads, before, counts, strict=True)]
-        texts = [head + text for head, text in zip(heads, written.texts, strict=True)]
-        vectors = self.encoder.encode_prefixes(texts, ends)
-        states = torch.zeros((*mask.shape, self.encoder.width), dtype=torch.float16, device=mask.device)
-        states[mask] = vectors.half()
-        return self.encoder.encode(heads).half(), states
+        model, mask = self.reward.model, written.mask.bool().cpu()
+        gains = torch.zeros(mask.shape)
+        if model.facts["steps"]:
+            heads = [prompt.rstrip(SEPARATORS) for prompt in prompts]
+            length = self.characters[written.ids.cpu()] * mask
+            before = (length.cumsum(1) - length).tolist()
+            rows = zip(heads, before, mask.sum(1).tolist(), strict=True)
+            ends = [[len(head) + n for n in row[:count]] for head, row, count in rows]
+            texts = [head + text for head, text in zip(heads, written.texts, strict=True)]
+            plain = model.encoder.encode(heads)[mask.nonzero()[:, 0].to(model.encoder.device)]
+            gains[mask] = model.judge(plain, model.encoder.encode_prefixes(texts, ends)).gain.cpu()
+        return gains.to(written.mask.device)
 
-    def values(self, plain: Tensor, states: Tensor, mask: Tensor) -> Tensor:
-        """What is expected from each state on, 0 where no token is and before anything is learnt: (rows, length).
+    def values(self, gains: Tensor, mask: Tensor, unit: float) -> Tensor:
+        """What is expected of the return from each state on: (rows, length), 0 where no token is.
 
         Args:
-            plain, states: As `read` gives them.
+            gains: (rows, length), all of a prompt's side by side.
             mask: (rows, length)
+            unit: Of the rewards that returns are made of, in the unit of the gains.
         """
-        values = torch.zeros(mask.shape, device=states.device)
-        if self.model.facts["steps"]:
-            there = mask.bool().to(states.device)
-            values[there] = self.model.judge(*_rows(plain, states, there)).gain
-        return values.to(mask.device)
+        ridge = torch.eye(_FEATURES, dtype=torch.float64) * _RIDGE
+        weights = torch.linalg.solve(self.moments[:, :-1] + ridge, self.moments[:, -1])
+        known = self._features(gains, mask, unit)
+        return (known @ weights.to(known.device)).float() * mask
 
-    def learn(self, prompts: list[str], plain: Tensor, states: Tensor, mask: Tensor, returns: Tensor) -> None:
-        """Learn on from an iteration's returns, (rows, length)."""
-        there = mask.bool().to(states.device)
-        gain = returns.to(states.device)[there]
-        of = [prompt for prompt, tokens in zip(prompts, mask.sum(1).tolist(), strict=True) for _ in range(tokens)]
-        self.model.update(Examples(of, *_rows(plain, states, there), gain, torch.ones_like(gain)))
+    def learn(self, gains: Tensor, mask: Tensor, unit: float, returns: Tensor) -> None:
+        """From an iteration's returns, (rows, length); earlier iterations count less and less."""
+        there = mask.bool()
+        known = self._features(gains, mask, unit)[there]
+        moments = known.T @ torch.cat([known, returns.double()[there][:, None]], 1)
+        self.moments = _KEPT * self.moments + moments.cpu()
+
+    def _features(self, gains: Tensor, mask: Tensor, unit: float) -> Tensor:
+        """(rows, length, features), float64"""
+        gains, count = gains.double() / unit, mask.sum(1, keepdim=True)
+        whole = gains.gather(1, count - 1)  # before the last token nearly all is written
+        others = torch.zeros_like(whole)
+        if self.group > 1:
+            groups = whole.view(-1, self.group)
+            others = ((groups.sum(1, keepdim=True) - groups) / (self.group - 1)).view(-1, 1)
+        place = torch.arange(gains.shape[1], device=gains.device, dtype=torch.float64).expand_as(gains) / _TOKENS
+        level = torch.stack([torch.ones_like(gains), gains, others.expand_as(gains)], -1)
+        return torch.cat([level, level * place[..., None], level * place[..., None].square()], -1)
 
     def save(self, checkpoint: Path) -> None:
-        """Into a folder of its own there, so that `load` goes on exactly."""
-        self.model.save(checkpoint / FOLDER, resumable=True)
+        save_file({"moments": self.moments}, checkpoint / CRITIC_FILE)
 
     def load(self, checkpoint: Path) -> None:
         """What `save` wrote.
 
         Raises:
-            ModelError: It is not there, or of another generator.
+            ValueError: It is not there.
         """
-        self.model = RewardModel.load(checkpoint / FOLDER, self.encoder)
+        if not (checkpoint / CRITIC_FILE).is_file():
+            raise ValueError(f"{checkpoint} was written with another critic")
+        self.moments = load_file(checkpoint / CRITIC_FILE)["moments"]
 
 
-def _rows(plain: Tensor, states: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-    """Of each token its prompt's vector and its state's: (tokens, width) each."""
-    row = mask.nonzero()[:, 0]
-    return plain.float()[row], states[mask].float()
-
-
-_LEARNING = {"members": 2, "batch_size": 1024, "update_steps": 48, "replay": 40_000}
+_FEATURES = 9
+_TOKENS = 32  # the unit of places: about a rewrite
+_RIDGE = 10.0  # tokens
+_KEPT = 0.9  # of an iteration's weight, at the next

@@ -26,7 +26,6 @@ from torch.utils.data import DataLoader
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback, TrainerControl, set_seed
 
 from neuroprompt.formats import CONTINUE, PromptFormat
-from neuroprompt.images.encoder import PromptEncoder
 from neuroprompt.models import synchronize
 from neuroprompt.policies import load_policy, load_tokenizer, saved_format
 from neuroprompt.ppo.actor import Actor, Written
@@ -42,12 +41,13 @@ from neuroprompt.ppo.advantages import (
 from neuroprompt.ppo.callbacks import COLUMNS, SamplePictures, sample_rows
 from neuroprompt.ppo.checkpoints import PPOCheckpoints
 from neuroprompt.ppo.config import PPOConfig
-from neuroprompt.ppo.critic import GeneratorCritic
+from neuroprompt.ppo.critic import PredictorCritic
 from neuroprompt.ppo.evaluation import Rewrite, Sample, evaluation_metrics, judged
 from neuroprompt.ppo.guards import JUDGE
 from neuroprompt.ppo.kl import estimate_kl, steer
 from neuroprompt.ppo.losses import ppo_loss, token_logprobs
 from neuroprompt.ppo.model import PolicyWithValue, disable_dropout
+from neuroprompt.ppo.predicted import learning
 from neuroprompt.ppo.reward_functions import RewardFunc, as_lists, over_processes, weighted_sum
 from neuroprompt.ppo.rollouts import EVALUATION, MINIBATCHES, TRAINING, QuerySampler, Rollouts, diversity, generator
 from neuroprompt.ppo.state import PPOState
@@ -80,7 +80,6 @@ class PPOTrainer(PPOCheckpoints):
         peft_config: Train adapters only.
         prompt_format: How the policy is asked, and how its answer is read; by default as it says itself where `model`
             is a name, and else it continues the prompt.
-        encoder: The image generator's, which `critic: generator` reads texts with.
         callbacks, optimizers: As in `Trainer`.
 
     Raises:
@@ -104,7 +103,6 @@ class PPOTrainer(PPOCheckpoints):
         reward_weights: Sequence[float] | None = None,
         peft_config=None,
         prompt_format: PromptFormat | None = None,
-        encoder: PromptEncoder | None = None,
         callbacks: list[TrainerCallback] | None = None,
         optimizers: tuple = (None, None),
     ):
@@ -133,15 +131,17 @@ class PPOTrainer(PPOCheckpoints):
             optimizers=optimizers,
             prompt_format=prompt_format or CONTINUE,
         )
-        self._refuse_what_does_not_work(encoder)
+        self._refuse_what_does_not_work()
         self.model_accepts_loss_kwargs = False  # the loss is scaled here, for accumulation and processes alike
         device = self.accelerator.device
         if self.reference is not None:
             self.reference.to(device)
         self.actor = Actor(self.model, self.reference, tokenizer, args, device, self.prompt_format)
-        self.critic: GeneratorCritic | None = None
-        if encoder is not None and args.critic == "generator":
-            self.critic = GeneratorCritic(encoder, tokenizer, self.model.config.vocab_size, args.seed)
+        self.critic: PredictorCritic | None = None
+        if args.critic == "predictor":
+            (learns,) = learning(self.reward_funcs)
+            written = args.completions_per_prompt - args.plain_completions
+            self.critic = PredictorCritic(learns, tokenizer, self.model.config.vocab_size, written)
         if self.prompt_format.replaces and train_dataset is not None:  # one that is too long is said now
             self.actor.ask(sorted(train_dataset["prompt"], key=len)[-16:])
         self.ppo_state = PPOState(args.kl_coef)
@@ -158,15 +158,13 @@ class PPOTrainer(PPOCheckpoints):
         self.add_callback(SampleTable(COLUMNS, lambda: sample_rows(self.samples)))
         self.add_callback(SamplePictures(self))
 
-    def _refuse_what_does_not_work(self, encoder: PromptEncoder | None) -> None:
-        if self.args.critic == "generator" and encoder is None:
+    def _refuse_what_does_not_work(self) -> None:
+        if self.args.critic == "predictor" and len(list(learning(self.reward_funcs))) != 1:
+            raise ValueError("critic: predictor asks the rewards' reward model of texts: set predictor, such as to new")
+        if self.args.critic == "predictor" and self.prompt_format.replaces:
             raise ValueError(
-                "critic: generator reads texts as the image generator, and there is none with a CLIP encoder"
-            )
-        if self.args.critic == "generator" and self.prompt_format.replaces:
-            raise ValueError(
-                "critic: generator reads the beginnings of rewrites, and the policy's text replaces the prompt: "
-                "set critic to policy or copy"
+                "critic: predictor reads the beginnings of rewrites, and the policy's text replaces the prompt: set "
+                "critic to policy or copy"
             )
         if self.args.min_modifiers and self.prompt_format.replaces:
             raise ValueError(
@@ -321,6 +319,10 @@ class PPOTrainer(PPOCheckpoints):
         prompts, indices = [row["prompt"] for row in rows], (first + wrote.nonzero().squeeze(1)).tolist()
         with self._phase("generate"):
             queries, written = self.actor.write(self.model.policy, prompts, TRAINING, self.iteration, indices)
+        gains = {}
+        if self.critic:  # before the rewards are learnt
+            with self._phase("critic"):
+                gains = {"gains": self.critic.gains(prompts, written)}
         with self._phase("reward"):
             scores, measured = self._reward(rows, written, self.iteration)
             self.ppo_state.record(**over_processes(measured))
@@ -330,9 +332,7 @@ class PPOTrainer(PPOCheckpoints):
                 scores, of_written = scores.new_empty(len(wrote)), scores
                 scores[wrote], scores[~wrote] = of_written, of_plain
         with self._phase("logprobs"):
-            measured = self.actor.measure(queries, written)
-            if self.critic:
-                measured["plain"], measured["states"] = self.critic.read(prompts, written)
+            measured = self.actor.measure(queries, written) | gains
         shared = self._share(
             prompt_ids=queries.ids,
             prompt_mask=queries.mask,
@@ -346,14 +346,7 @@ class PPOTrainer(PPOCheckpoints):
         distinct_tails, distinct_modifiers = self._diversity(texts)
         self._watch_diversity(distinct_tails)
         self.ppo_state.record(distinct_tails=distinct_tails, distinct_modifiers=distinct_modifiers)
-        if not self.critic:
-            return self._credit(**shared)
-        plain, states, mask = shared.pop("plain"), shared.pop("states"), shared["completion_mask"]
-        shared["values"] = self.critic.values(plain, states, mask)
-        rollouts = self._credit(**shared)
-        with self._phase("critic"):
-            self.critic.learn([prompt for prompt, _ in texts], plain, states, mask, rollouts.returns)
-        return rollouts
+        return self._credit(**shared)
 
     def _credit(
         self,
@@ -367,6 +360,7 @@ class PPOTrainer(PPOCheckpoints):
         values: Tensor,
         entropy: Tensor,
         reference: Tensor,
+        gains: Tensor | None = None,
     ) -> Rollouts:
         """What each token of the rollouts is to be credited with: scores into rewards, these into advantages.
 
@@ -374,6 +368,7 @@ class PPOTrainer(PPOCheckpoints):
             prompt_ids, prompt_mask: (rows, prompt)
             scores: Of the plain completions of each prompt, too. (rows and plain ones,)
             ended: (rows,)
+            gains: What a `PredictorCritic` reads, whose the values then are. (rows, completion)
             others: (rows, completion)
         """
         args, state, mask, group = self.args, self.ppo_state, completion_mask, self.args.completions_per_prompt
@@ -393,8 +388,13 @@ class PPOTrainer(PPOCheckpoints):
             self._skip(f"{int((~scores.isfinite()).sum())} of {len(scores)} rewards are not finite")
             state.skip_rest = True
             earned = torch.zeros_like(scores[wrote])
+        if self.critic:
+            unit = state.moments.std if args.normalize_rewards else 1.0
+            values = self.critic.values(gains, mask, unit)
         rewards = token_rewards(earned.float(), estimate_kl(logprobs, reference, args.kl_estimator), mask, coef)
         advantages, returns = gae(rewards, values, mask, args.gamma, args.lam)
+        if self.critic and bool(scores.isfinite().all()):
+            self.critic.learn(gains, mask, unit, returns)
         learnt = mask * ~left_out[wrote][:, None]
         keep, finite = mask.bool(), scores[wrote & scores.isfinite()]
         if group > 1:
@@ -444,7 +444,7 @@ class PPOTrainer(PPOCheckpoints):
         """Everybody's rows, in the order of the processes; prompts are padded on the left, the rest on the right."""
         shared = {}
         for name, tensor in tensors.items():
-            if tensor.ndim > 1 and name != "plain":  # whose second dimension is no length
+            if tensor.ndim == 2:
                 tensor = self.accelerator.pad_across_processes(tensor, dim=1, pad_first=name.startswith("prompt"))
             shared[name] = self.accelerator.gather(tensor)
         return shared
@@ -587,7 +587,7 @@ def _policy_and_reference(
         model = get_peft_model(model, peft_config)
         if args.gradient_checkpointing:
             model.enable_input_require_grads()
-    policy = PolicyWithValue(model, trunk, args.critic != "generator")
+    policy = PolicyWithValue(model, trunk, args.critic != "predictor")
     disable_dropout(policy)
     return policy, reference
 

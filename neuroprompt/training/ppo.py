@@ -4,11 +4,9 @@ from functools import partial
 
 from trl import ModelConfig, get_peft_config
 
-from neuroprompt.images.encoder import PromptEncoder
 from neuroprompt.ppo.config import PPOConfig
-from neuroprompt.ppo.reward_functions import RewardFunc, unwrapped
 from neuroprompt.ppo.trainer import PPOTrainer
-from neuroprompt.scoring import PromptReward, RewardArguments
+from neuroprompt.scoring import RewardArguments
 from neuroprompt.training.planning import plan_ppo
 from neuroprompt.training.queries import QueryArguments
 from neuroprompt.training.rewarded import check_judge, load_data, load_reward_func, without_evaluation
@@ -35,21 +33,13 @@ def _trainer(
 ) -> PPOTrainer:
     train, held_out = load_data(arguments, config)
     policy, tokenizer, prompt_format = load_model(config, model_config, arguments.asked)
-    reward = load_reward_func(arguments, reward_arguments, config, tokenizer, train["prompt"], prompt_format)
     return PPOTrainer(
         model=policy,
-        reward_funcs=reward,
+        reward_funcs=load_reward_func(arguments, reward_arguments, config, tokenizer, train["prompt"], prompt_format),
         args=config,
         train_dataset=train,
         eval_dataset=held_out,
         processing_class=tokenizer,
         peft_config=get_peft_config(model_config),
         prompt_format=prompt_format,
-        encoder=_encoder(reward) if config.critic == "generator" else None,
     )
-
-
-def _encoder(reward: RewardFunc) -> PromptEncoder | None:
-    """That of the generator that draws for this reward; None where none draws, or it has none of CLIP's."""
-    drawing = (inner for inner in unwrapped(reward) if isinstance(inner, PromptReward))
-    return next((inner.generator.encoder for inner in drawing), None)

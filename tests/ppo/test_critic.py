@@ -1,4 +1,4 @@
-"""The critic that reads as the image generator, and rewards of which only a share is drawn."""
+"""The critic that foresees pictures, and rewards of which only a share is drawn."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,7 @@ import torch
 from neuroprompt.images import ImageGenerator
 from neuroprompt.policies import load_tokenizer
 from neuroprompt.ppo.actor import Written
-from neuroprompt.ppo.critic import GeneratorCritic
+from neuroprompt.ppo.critic import PredictorCritic
 from neuroprompt.ppo.predicted import PredictedReward, chosen
 from neuroprompt.reward_model import FOLDER, RewardModel, RewardModelConfig
 from neuroprompt.rewards import load_rewards
@@ -34,43 +34,46 @@ def written(tokenizer, texts):
     return Written(ids, mask, torch.ones(len(texts), dtype=torch.bool), tokens, texts)
 
 
-def test_states_are_what_the_generator_reads_of_what_stands_before_each_token(reward):
+def test_gains_are_those_of_what_stands_before_each_token(reward):
     tokenizer, encoder = load_tokenizer("embedded"), reward.generator.encoder
-    wrote = written(tokenizer, TAILS)
-    plain, states = GeneratorCritic(encoder, tokenizer, len(tokenizer)).read([p + ", " for p in PROMPTS], wrote)
-    torch.testing.assert_close(plain.float(), encoder.encode(PROMPTS), atol=5e-3, rtol=5e-3)
+    learns = PredictedReward(reward, RewardModel(encoder, LEARNING))
+    critic, wrote = PredictorCritic(learns, tokenizer, len(tokenizer), 1), written(tokenizer, TAILS)
+    assert not critic.gains(PROMPTS, wrote).any()
+    learns(PROMPTS * 3, sorted(TAILS * 3), visit=[0] * 9)
+    gains = critic.gains([prompt + ", " for prompt in PROMPTS], wrote)
     for row, (prompt, tail) in enumerate(zip(PROMPTS, TAILS, strict=True)):
         before = [tokenizer.decode(wrote.tokens[row][:t]) for t in range(len(wrote.tokens[row]))]
         whole = [t for t, text in enumerate(before) if not (tail + " ")[len(text)].isalnum()]
         assert len(whole) > 3 and before[-1] == tail
-        expected = encoder.encode([prompt + before[t] for t in whole])
-        torch.testing.assert_close(states[row, whole].float(), expected, atol=5e-3, rtol=5e-3)
-        assert not states[row, len(before) :].any()
+        expected = learns.model.score([prompt] * len(whole), [prompt + before[t] for t in whole])
+        np.testing.assert_allclose(gains[row, whole], expected, atol=1e-3)
+        assert not gains[row, len(before) :].any()
 
 
-def test_what_a_word_is_worth_is_foreseen_from_the_state_behind_it(reward):
-    tokenizer = load_tokenizer("embedded")
-    critic = GeneratorCritic(reward.generator.encoder, tokenizer, len(tokenizer))
-    draw = np.random.default_rng(0)
-    words = ["sunset", "fog", "oil painting", "8k", "baroque", "portrait"]
+def test_values_are_the_least_squares_of_returns(reward):
+    """Returns that are linear in what is known, and noise that no state tells."""
+    critic = PredictorCritic(
+        PredictedReward(reward, RewardModel(reward.generator.encoder)), load_tokenizer("embedded"), 9, 4
+    )
+    draw = torch.Generator().manual_seed(0)
 
     def rollouts():
-        texts = [", " + ", ".join(draw.choice(words, 3, replace=False)) for _ in range(48)]
-        wrote, prompts = written(tokenizer, texts), [PROMPTS[i % 3] for i in range(48)]
-        returns = torch.tensor([float("sunset" in text) for text in texts])[:, None] * wrote.mask
-        return prompts, *critic.read(prompts, wrote), wrote.mask, returns
+        mask = (torch.arange(12) < torch.randint(4, 13, (64, 1), generator=draw)).long()
+        gains = torch.randn(64, 12, generator=draw).cumsum(1) * mask
+        whole = gains.gather(1, mask.sum(1, keepdim=True) - 1).view(-1, 4)
+        others = ((whole.sum(1, keepdim=True) - whole) / 3).view(-1, 1)
+        expected = (0.5 + 0.3 * gains - 0.7 * others) * mask
+        return gains, mask, expected, (expected + 0.5 * torch.randn(64, 12, generator=draw)) * mask
 
-    _, plain, states, mask, _ = rollouts()
-    assert not critic.values(plain, states, mask).any()
-    for _ in range(4):
-        critic.learn(*rollouts())
-    _, plain, states, mask, returns = rollouts()
-    values = critic.values(plain, states, mask)
-    last = mask.sum(1) - 1
-    at_the_end, worth = values[torch.arange(48), last], returns[torch.arange(48), last]
-    assert not values[~mask.bool()].any()
-    assert (at_the_end - worth).square().mean() < 0.5 * worth.var()
-    assert values[:, 0].std() < 0.5 * at_the_end.std()  # nothing is written yet
+    gains, mask, expected, _ = rollouts()
+    assert not critic.values(gains, mask, 2.0).any()
+    for _ in range(20):
+        gains, mask, _, returns = rollouts()
+        critic.learn(gains, mask, 2.0, returns)
+    gains, mask, expected, _ = rollouts()
+    values = critic.values(gains, mask, 2.0)
+    assert not values[mask == 0].any()
+    assert (values - expected).square().sum() < 0.01 * expected.square().sum()
 
 
 def test_of_each_prompt_the_least_sure_are_drawn_and_the_same_text_once():
@@ -111,7 +114,7 @@ def test_fresh_seeds_are_other_pictures_at_each_visit_and_the_same_again(reward)
 
 
 def test_a_run_with_both_goes_on_exactly_and_leaves_the_reward_model_beside_the_policy(reward, tokenizer, tmp_path):
-    settings = {"critic": "generator", "completions_per_prompt": 4, "save_strategy": "steps", "save_steps": 2}
+    settings = {"critic": "predictor", "completions_per_prompt": 4, "save_strategy": "steps", "save_steps": 2}
     settings |= {"max_steps": 6, "num_ppo_epochs": 1, "max_new_tokens": 5, "lam": 1.0}
 
     def run(folder):
@@ -119,7 +122,7 @@ def test_a_run_with_both_goes_on_exactly_and_leaves_the_reward_model_beside_the_
         draws = PromptReward(reward.generator, reward.rewards, images_per_prompt=1, fresh_seeds=True)
         learns = PredictedReward(draws, model, 0.5)
         own = settings | {"output_dir": str(tmp_path / folder)}
-        return trainer(tokenizer, tmp_path, learns, rewards={"encoder": reward.generator.encoder}, **own)
+        return trainer(tokenizer, tmp_path, learns, **own)
 
     whole, again = run("run"), run("run")
     whole.train()
@@ -132,8 +135,8 @@ def test_a_run_with_both_goes_on_exactly_and_leaves_the_reward_model_beside_the_
     assert beside.facts["rows"] == whole.reward_funcs[0].model.facts["rows"] > 4
 
 
-def test_a_critic_without_an_encoder_is_refused(tokenizer, tmp_path):
-    with pytest.raises(ValueError, match="none with a CLIP encoder"):
-        trainer(tokenizer, tmp_path, lambda completions: [0.0] * len(completions), critic="generator")
-    with pytest.raises(ValueError, match="policy, copy, generator"):
+def test_a_critic_without_a_predictor_is_refused(tokenizer, tmp_path):
+    with pytest.raises(ValueError, match="set predictor"):
+        trainer(tokenizer, tmp_path, lambda completions: [0.0] * len(completions), critic="predictor")
+    with pytest.raises(ValueError, match="policy, copy, predictor"):
         trainer(tokenizer, tmp_path, lambda completions: [0.0] * len(completions), critic="head")

@@ -112,7 +112,7 @@ def plan_ppo(
         critic = _policy(config, model_config, adapters=False).base_model
         disable_dropout(critic)
         trained.append(critic)
-    if config.critic != "generator":
+    if config.critic != "predictor":
         with skeletons.UNALLOCATED:
             trained.append(nn.Linear(policy.get_output_embeddings().weight.shape[1], 1))
     if not model_config.use_peft:
