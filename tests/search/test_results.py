@@ -42,7 +42,7 @@ def test_finds_become_pairs_that_training_reads(tmp_path):
     rows = [row for split in data.pairs.values() for row in split]
     assert {r["prompt"] + r["completion"] for r in rows} == {r.text for r in good}
     assert all(split_of(row["prompt"]) == name for name, split in data.pairs.items() for row in split)
-    assert set(data.pairs["train"].column_names) == {"prompt", "completion"}
+    assert set(data.pairs["train"].column_names) == {"prompt", "completion", "medium"}
     more = to_pairs(results, tmp_path / "more", least=0.2, add_to=tmp_path / "finds", copies=2)
     assert len(more.pairs["train"]) == 3 * len(data.pairs["train"])
     with pytest.raises(ValueError, match="more than 99"):
