@@ -348,7 +348,11 @@ def _settings(distinct, reward, propose, config, constraints, chat, against) -> 
         "policy": getattr(propose, "name", type(propose).__name__),
         "constraints": asdict(constraints) if constraints else None,
         "chat": [chat.url, chat.model] if chat else None,
-        **{name: value for name, value in vars(config).items() if name not in ("axes", "window", "negatives", "samples")},
+        **{
+            name: value
+            for name, value in vars(config).items()
+            if name not in ("axes", "window", "negatives", "samples")
+        },
         "window": Window.of(config.window).setting,
         # Where these are as they always were, what is known of older searches stays good.
         **({"samples": config.samples} if config.samples != SearchConfig.samples else {}),
