@@ -38,6 +38,7 @@ from neuroprompt.programs import Stopped, run
 from neuroprompt.prompts import CLIP_WINDOW
 from neuroprompt.runs.arguments import read_arguments
 from neuroprompt.runs.sizes import processes
+from neuroprompt.runs.start import quiet
 from neuroprompt.scoring import RewardArguments, build_reward
 from neuroprompt.search import PolicyProposals, SearchConfig, SearchResult, optimize, to_pairs
 from neuroprompt.terminal import counted, say
@@ -132,6 +133,7 @@ def distil(arguments: DistilArguments, reward_arguments: RewardArguments) -> Non
         TrainingStopped: A guard of PPO stopped it.
         BusyError: Another process works in `output_dir`.
     """
+    quiet()
     locate(arguments.policy, "policy")  # what is wrong is said before the search
     stages = {"sft": partial(train_sft, *_sft(arguments))}
     if arguments.ppo:
@@ -196,6 +198,8 @@ def _search(arguments: DistilArguments, reward_arguments: RewardArguments, promp
             work(shards[0])
             _free()
         else:
+            # One core each: libraries read this when they are loaded.
+            os.environ["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // len(shards)))
             context = torch.multiprocessing.get_context("spawn")
             workers = [context.Process(target=run, args=(partial(work, shard),)) for shard in shards]
             try:
@@ -221,12 +225,11 @@ def _search_shard(
     arguments: DistilArguments, reward_arguments: RewardArguments, prompts: list[str], shard: tuple[int, int]
 ) -> None:
     """One process' share of the search, unit by unit; the pictures of a unit are kept as they are drawn."""
+    quiet()
     experiment = _experiment(arguments, prompts)
     with experiment.shard(shard) as own:
         if not own.todo:
             return
-        if shard[1] > 1:
-            torch.set_num_threads(max(1, (os.cpu_count() or 1) // shard[1]))
         device = _device(arguments.device, shard[0] - 1)
         reward = build_reward(reward_arguments, device)
         enhancer = PromptEnhancer.from_pretrained(arguments.policy, device=device)
