@@ -158,6 +158,7 @@ def _trainings() -> dict[str, tuple[type, ...]]:
     from neuroprompt.ppo.config import GRPOConfig, PPOConfig
     from neuroprompt.reward_model import RewardModelConfig
     from neuroprompt.scoring import RewardArguments
+    from neuroprompt.training.distil import DistilArguments
     from neuroprompt.training.queries import QueryArguments
     from neuroprompt.training.reward_model import RewardModelArguments
     from neuroprompt.training.sft import SFTArguments, SFTConfig
@@ -167,6 +168,7 @@ def _trainings() -> dict[str, tuple[type, ...]]:
         "training/sft.py": (SFTArguments, SFTConfig),
         "training/ppo.py": (QueryArguments, RewardArguments, PPOConfig),
         "training/grpo.py": (GRPOConfig,),
+        "training/distil.py": (DistilArguments,),
         "training/reward_model.py": (RewardModelArguments, RewardModelConfig),
     }
 

@@ -79,6 +79,7 @@ def test_an_extra_brings_what_the_code_imports_of_it(extra):
         "training/sft.py",
         "training/ppo.py",
         "training/grpo.py",
+        "training/distil.py",
         "scripts/prepare_data.py",
         "scripts/fitting_data.py",
     ],

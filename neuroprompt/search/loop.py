@@ -35,6 +35,7 @@ class SearchConfig:
             count; those of the held-out estimate come on top.
         held_out: Fresh seeds that winner and original are drawn with after the choice; 0 is without.
         seed: Another seed, another search. The same call gives the same result.
+        samples: Rewrites that the policy writes for ``bayes`` to choose from, per picture of the budget.
         window: What a rewrite must fit: a `prompts.Window`, or a number of CLIP tokens.
         negatives: Search negative prompts beside the rewrites (see `negatives`). The original's is empty.
         coherent: Draw no modifiers that a person would not sign (see `judge`).
@@ -45,6 +46,7 @@ class SearchConfig:
     budget: int = 64
     held_out: int = 8
     seed: int = 0
+    samples: int = 4
     window: WindowLike = CLIP_WINDOW
     negatives: bool = False
     coherent: bool = True
@@ -55,6 +57,8 @@ class SearchConfig:
             raise ValueError(f"unknown strategy {self.strategy!r}: choose from {', '.join(STRATEGIES)}")
         if self.held_out < 0:
             raise ValueError(f"held_out is {self.held_out}: it must be at least 0")
+        if self.samples < 1:
+            raise ValueError(f"samples is {self.samples}: it must be at least 1")
         self.axes = tuple(self.axes)
 
 
@@ -157,6 +161,7 @@ def optimize(
                 _hash(config.seed, text),
                 encode,
                 has_chat=chat is not None,
+                samples=config.samples,
             ),
             STRATEGIES[config.strategy],
             reward,
@@ -260,7 +265,8 @@ class _Run:
             text=best.text,
             modifiers=best.modifiers,
             negative=best.negative,
-            selected=self.search.gain,
+            selected=search.gain,
+            selected_error=search.error,
             held_out=held_out,
             held_out_error=error,
             images=search.drawn,
@@ -342,9 +348,14 @@ def _settings(distinct, reward, propose, config, constraints, chat, against) -> 
         "policy": getattr(propose, "name", type(propose).__name__),
         "constraints": asdict(constraints) if constraints else None,
         "chat": [chat.url, chat.model] if chat else None,
-        **{name: value for name, value in vars(config).items() if name not in ("axes", "window", "negatives")},
+        **{
+            name: value
+            for name, value in vars(config).items()
+            if name not in ("axes", "window", "negatives", "samples")
+        },
         "window": Window.of(config.window).setting,
-        # Where there are none, what is known of older searches stays good.
+        # Where these are as they always were, what is known of older searches stays good.
+        **({"samples": config.samples} if config.samples != SearchConfig.samples else {}),
         **({"negatives": list(PHRASES)} if config.negatives else {}),
         **({"negative": negative} if (negative := against(*constraints.forbid) if constraints else None) else {}),
     }

@@ -17,6 +17,7 @@ from itertools import product
 from typing import NamedTuple
 
 import numpy as np
+import torch
 
 
 class Shares(NamedTuple):
@@ -57,29 +58,30 @@ class Posterior:
         apart = _squared_distances(features)  # (p, p)
         known = apart[np.ix_(np.unique(drawn), np.unique(drawn))]
         apart /= np.median(known[known > 0]) if (known > 0).any() else 1.0
-        near = {length: np.exp(-apart / (2 * length**2)) for length in {model.length for model in MODELS}}
+        near = np.exp(-apart / (2 * np.array(_LENGTHS)[:, None, None] ** 2))  # (lengths, p, p)
         same, same_seed = (which[:, None] == which for which in (drawn, seeds))
-        pairs = np.ix_(drawn, drawn)
-        centred, n = y - y.mean(), len(y)
-        roots, scales, evidence = [], [], []
-        for model in MODELS:
-            alike = near[model.length][pairs]
-            covariance = 1.0 + model.f * alike + (model.luck + model.g * alike) * same_seed + model.own * same  # 1: μ
-            roots.append(np.linalg.cholesky(covariance + (model.noise + _JITTER) * np.eye(n)))
-            white = np.linalg.solve(roots[-1], centred)
-            scales.append(max(white @ white / n, 1e-18))
-            evidence.append(-0.5 * n * np.log(scales[-1]) - np.log(np.diag(roots[-1])).sum())
-        weights = np.exp(np.asarray(evidence) - max(evidence))
+        alike, of = near[:, drawn[:, None], drawn], np.array([_LENGTHS.index(model.length) for model in MODELS])
+        f, g, own, luck, noise = (
+            np.array([getattr(model, term) for model in MODELS])[:, None, None]
+            for term in ("f", "g", "own", "luck", "noise")
+        )
+        # All models at once, (models, n, n); 1 is μ.
+        covariance = 1.0 + f * alike[of] + (luck + g * alike[of]) * same_seed + own * same
+        roots = np.linalg.cholesky(covariance + (noise + _JITTER) * np.eye(len(y)))
+        centred = y - y.mean()
+        white = _whiten(roots, np.broadcast_to(centred[:, None], (len(MODELS), len(y), 1)))[..., 0]
+        scales = np.maximum((white**2).mean(1), 1e-18)
+        evidence = -0.5 * len(y) * np.log(scales) - np.log(np.diagonal(roots, axis1=1, axis2=2)).sum(1)
+        weights = np.exp(evidence - evidence.max())
         likely = np.flatnonzero(weights > 0.01)
         self._weights = weights[likely] / weights[likely].sum()
-        self._near, self._drawn, self._level, self._centred = near, drawn, y.mean(), centred
-        self._models = [(MODELS[i], roots[i], scales[i]) for i in likely]
-        means, squares = [], []  # under each model
-        for model, root, scale in self._models:
-            mean, white = self._condition(model, root, slice(None))
-            means.append(mean)
-            squares.append(scale * (1.0 + model.f + model.own - (white**2).sum(0)) + mean**2)
-        self.mean = self._weights @ means
+        self._near, self._models, self._scales = near[of[likely]], [MODELS[i] for i in likely], scales[likely]
+        f, own = f[likely], own[likely]
+        prior = 1.0 + f * self._near[:, drawn] + own * (drawn[:, None] == np.arange(len(features)))  # (k, n, p)
+        self._white = _whiten(roots[likely], prior)  # what the pictures take from the covariance, a root of it
+        self._means = y.mean() + np.einsum("kn,knp->kp", white[likely], self._white)
+        squares = self._scales[:, None] * (1.0 + f[:, 0] + own[:, 0] - (self._white**2).sum(1)) + self._means**2
+        self.mean = self._weights @ self._means
         self.spread = np.sqrt(np.clip(self._weights @ squares - self.mean**2, 0, None))
 
     def sample(self, count: int, rng: np.random.Generator, among: Sequence[int]) -> np.ndarray:
@@ -88,25 +90,36 @@ class Posterior:
         chosen = rng.choice(len(self._models), size=count, p=self._weights)
         samples = np.empty((count, len(among)))
         for i in np.unique(chosen):
-            model, root, scale = self._models[i]
-            mean, white = self._condition(model, root, among)
-            covariance = scale * (self._prior(model, among, among) - white.T @ white)
+            covariance = self._covariance(i, among)
             spread = np.linalg.cholesky(covariance + 1e-6 * covariance.diagonal().max() * np.eye(len(among)))
             rows = np.flatnonzero(chosen == i)
-            samples[rows] = mean + rng.standard_normal((len(rows), len(among))) @ spread.T
+            samples[rows] = self._means[i, among] + rng.standard_normal((len(rows), len(among))) @ spread.T
         return samples
 
-    def _condition(self, model: Shares, root: np.ndarray, among: np.ndarray | slice) -> tuple[np.ndarray, np.ndarray]:
-        """Means of the prompts `among`, (m,), and a root of what the pictures take from their covariance, (n, m)."""
-        prior = self._prior(model, self._drawn, among)
-        white = np.linalg.solve(root, np.column_stack([self._centred, prior]))
-        return self._level + white[:, 1:].T @ white[:, 0], white[:, 1:]
+    def gain(self, prompt: int, over: int) -> tuple[float, float]:
+        """What a prompt is worth more than another, over all seeds: the expectation and its standard deviation."""
+        if prompt == over:
+            return 0.0, 0.0
+        gains = self._means[:, prompt] - self._means[:, over]
+        pairs = np.stack([self._covariance(i, np.array([prompt, over])) for i in range(len(self._models))])
+        variances = pairs[:, 0, 0] + pairs[:, 1, 1] - 2 * pairs[:, 0, 1]
+        mean = float(self._weights @ gains)
+        return mean, float(np.sqrt(max(0.0, self._weights @ (variances + gains**2) - mean**2)))
 
-    def _prior(self, model: Shares, rows: np.ndarray, columns: np.ndarray | slice) -> np.ndarray:
-        """Covariance of prompts before there are pictures. (rows, columns)"""
-        near = self._near[model.length]
-        same = rows[:, None] == np.arange(len(near))[columns]
-        return 1.0 + model.f * near[rows][:, columns] + model.own * same
+    def _covariance(self, i: int, among: np.ndarray) -> np.ndarray:
+        """Of the prompts `among` under the i-th likely model, given the pictures. (len(among), len(among))"""
+        model, white = self._models[i], self._white[i][:, among]
+        prior = 1.0 + model.f * self._near[i][np.ix_(among, among)] + model.own * np.eye(len(among))
+        return self._scales[i] * (prior - white.T @ white)
+
+
+_LENGTHS = sorted({model.length for model in MODELS})
+
+
+def _whiten(roots: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """L⁻¹ X of lower triangles L, (models, n, n) and (models, n, m)."""
+    solved = torch.linalg.solve_triangular(torch.from_numpy(roots), torch.tensor(columns), upper=False)
+    return solved.numpy()
 
 
 _JITTER = 1e-9

@@ -3,8 +3,12 @@
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from neuroprompt.coherence import controls
+from neuroprompt.prompts import modifier_key
 
 if TYPE_CHECKING:
     from datasets import DatasetDict
@@ -46,6 +50,7 @@ class SearchResult:
         modifiers: What was added, in order.
         selected: Improvement over the original by the pictures that the winner was chosen by: the mean, which is
             optimistic, since the lucky are chosen (the winner's curse); from ``bayes`` what its posterior expects.
+        selected_error: Standard deviation of `selected` under that posterior; None from ``best-of-n``.
         held_out: The same on pictures with other seeds, drawn after the choice, winner and original on the same seeds:
             unbiased. None where the search was stopped before, or none were asked for.
         held_out_error: Standard error of `held_out`, over seeds; None with fewer than two.
@@ -76,11 +81,17 @@ class SearchResult:
     complete: bool = True
     warning: str | None = None
     negative: str | None = None
+    selected_error: float | None = None
 
     @property
     def improvement(self) -> float:
         """`held_out` where it is known, else `selected`."""
         return self.selected if self.held_out is None else self.held_out
+
+    @property
+    def improvement_error(self) -> float | None:
+        """The standard error of that, if it is known."""
+        return self.selected_error if self.held_out is None else self.held_out_error
 
     def refused(self, reason: str) -> "SearchResult":
         """The original in the winner's place, which gains nothing over itself; what was measured stays."""
@@ -91,6 +102,7 @@ class SearchResult:
             modifiers=(),
             negative=None,
             selected=0.0,
+            selected_error=None,
             held_out=found,
             held_out_error=None,
             warning=f"left as it is: {reason}",
@@ -119,6 +131,8 @@ def to_pairs(
     folder: str | Path,
     *,
     least: float = 0.0,
+    errors: float = 0.0,
+    held_out: float | None = None,
     add_to: str | Path | None = None,
     copies: int = 1,
 ) -> "PromptData":
@@ -128,28 +142,40 @@ def to_pairs(
         results: Of `optimize`.
         folder: Where to; it appears whole or not at all.
         least: Improvement that a find must exceed, in the reward's unit; the held-out one where it is known.
+        errors: It must exceed `least` by so many of its standard errors, where these are known.
+        held_out: The share of the finds that make the validation split, by a hash of their first words; by default each
+            is in the split that `neuroprompt.data.split_of` says.
         add_to: Folder of prepared data, whose pairs and plain prompts go in too. Training needs a validation split,
             which some hundreds of finds have by themselves.
         copies: How often each find stands among the training pairs.
 
     Returns:
-        What was written: pairs (`prompt`, `completion`) and plain prompts by split, each prompt in the split that its
-        first words say (`neuroprompt.data.split_of`).
+        What was written: pairs (`prompt`, `completion`, `medium`) and plain prompts by split, each prompt in the split
+        that its first words say.
 
     Raises:
         ValueError: No find is good enough.
     """
     from neuroprompt.data import SPLITS, DataConfig, PromptData, split_of  # of the extra `train`, as `datasets`
 
-    finds = [r for r in results if r.text != r.original and r.improvement > least]
+    finds = [
+        r for r in results if r.text != r.original and r.improvement > least + errors * (r.improvement_error or 0.0)
+    ]
     if not finds:
-        raise ValueError(f"none of {len(results)} results improves its prompt by more than {least}: no pairs to write")
+        beyond = f" and {errors:g} standard errors" if errors else ""
+        raise ValueError(
+            f"none of {len(results)} results improves its prompt by more than {least}{beyond}: no pairs to write"
+        )
     base = PromptData.load(add_to) if add_to else None
     pairs: dict[str, list[dict]] = {split: [] for split in SPLITS}
     plain: dict[str, list[dict]] = {split: [] for split in SPLITS}
     for find in finds:
-        split = split_of(find.original)
-        pair = {"prompt": find.original, "completion": find.text[len(find.original) :]}
+        split = split_of(find.original) if held_out is None else _split(find.original, held_out)
+        pair = {
+            "prompt": find.original,
+            "completion": find.text[len(find.original) :],
+            "medium": controls(find.text),
+        }
         pairs[split] += [pair] * (copies if split == "train" else 1)
         plain[split].append({"prompt": find.original})
     counts = {**(base.counts if base else {}), "finds of a search": len(finds)}
@@ -158,6 +184,12 @@ def to_pairs(
     )
     data.save(folder, DataConfig(source=str(add_to or "finds of neuroprompt.search")))
     return data
+
+
+def _split(prompt: str, held_out: float) -> str:
+    """Prompts that begin alike are held out together."""
+    digest = blake2b(" ".join(modifier_key(prompt).split()[:4]).encode("utf-8", "surrogatepass"), digest_size=4)
+    return "validation" if int.from_bytes(digest.digest(), "big") < held_out * 2**32 else "train"
 
 
 def _joined(rows: dict[str, list[dict]], base: "DatasetDict | None") -> "DatasetDict":

@@ -56,11 +56,13 @@ class Search:
         seed: Of everything random here.
         encode: Texts to what the generator makes of them, (n, d); None where that is not known.
         has_chat: Whether a chat model proposes, too.
+        samples: Rewrites to choose from, per picture of the budget, where not all are drawn.
 
     Attributes:
         values: By text and seed (0, 1, …), what its pictures are worth.
         pick: The text that would win if the search ended now.
         gain: What it is worth more than the original, as far as is known.
+        error: Standard deviation of that; None where the strategy does not know it.
         curve: (pictures drawn, gain of the pick) after each round.
     """
 
@@ -72,12 +74,13 @@ class Search:
         seed: int,
         encode: Callable[[list[str]], np.ndarray] | None = None,
         has_chat: bool = False,
+        samples: int = 4,
     ):
         self.space, self.budget, self.pictures_each = space, budget, pictures_each
-        self.encode, self.has_chat = encode, has_chat
+        self.encode, self.has_chat, self.samples = encode, has_chat, samples
         self.random, self.generator = random.Random(seed), np.random.default_rng(seed)
         self.values: dict[str, dict[int, float]] = {}
-        self.pick, self.gain = space.original, 0.0
+        self.pick, self.gain, self.error = space.original, 0.0, None
         self.curve: list[tuple[int, float]] = []
         self._features: dict[str, np.ndarray] = {}
         self._first_seeds: dict[str, int] = {}
@@ -123,9 +126,9 @@ class Search:
             if (text != self.space.original or self.space.original_allowed) and math.isfinite(self.mean(text))
         ]
 
-    def note(self, pick: str, gain: float) -> None:
-        """Say which text is the best so far, and what it gains over the original."""
-        self.pick, self.gain = pick, float(gain)
+    def note(self, pick: str, gain: float, error: float | None = None) -> None:
+        """Say which text is the best so far, and what it gains over the original, with its standard deviation."""
+        self.pick, self.gain, self.error = pick, float(gain), error
         self.curve.append((self.drawn, self.gain))
 
     def draw(self, wanted: Mapping[str, int]) -> Steps:
@@ -199,7 +202,7 @@ def best_of_n(search: Search) -> Steps:
 def bayes(search: Search) -> Steps:
     """Some of many samples with a picture each, then those that may be the best by what is known so far."""
     total = search.left
-    texts = yield from search.sample(_POOL * total)
+    texts = yield from search.sample(search.samples * total)
     yield from search.look(texts[: max(1, round(_FIRST * total))])
     while search.left > _LAST * total and search.candidates():
         texts += yield from search.suggestions()
@@ -212,7 +215,6 @@ STRATEGIES: dict[str, Callable[[Search], Steps]] = {"best-of-n": best_of_n, "bay
 
 # --- the steps of `bayes` --------------------------------------------------------------------------------------------
 
-_POOL = 4  # samples to choose from, per picture of the budget
 _FIRST, _LAST = 0.3, 0.1  # shares of the budget for the first samples, and for choosing among the drawn
 _ROUNDS = 14
 _PER_SEED = 8  # pictures of the budget for each seed that texts begin with
@@ -258,5 +260,5 @@ def _survey(search: Search, undrawn: Sequence[str] = ()) -> tuple[list[str], Pos
     drawn, seeds, values = zip(*(row for row in rows if math.isfinite(row[2])), strict=True)
     posterior = Posterior(search.features(texts), drawn, seeds, values)
     best = int(posterior.mean[: len(measured)].argmax())
-    search.note(measured[best], posterior.mean[best] - posterior.mean[texts.index(original)])
+    search.note(measured[best], *posterior.gain(best, texts.index(original)))
     return pool, posterior

@@ -6,6 +6,7 @@ adapters, reports.
 """
 
 import json
+import shlex
 from pathlib import Path
 
 from safetensors import safe_open
@@ -27,6 +28,13 @@ SMALL = {
     "--max_queries 64 --save_iterations 1 --generator.steps 1 --use_cpu true",
 }
 DRAW = "--images-per-prompt 1 --steps 1"
+_SFT = (
+    "max_steps: 2, minibatch_size: 4, save_steps: 2, eval_strategy: 'no', load_best_model_at_end: false, use_cpu: true"
+)
+_PPO = (
+    "total_episodes: 8, rollout_batch_size: 8, minibatch_size: 8, max_new_tokens: 24, eval_samples: 2, "
+    "eval_iterations: 1, save_iterations: 1, use_cpu: true"
+)
 CPU = "--generator.dtype float32 --reward_dtype float32"  # which knows no float16
 
 NOT_REHEARSED = {
@@ -102,6 +110,20 @@ def steps() -> list[Step]:
     return [*_from_hub_to_policy(), *_own_policy(), *_embedded(), *_retelling(), *_peers(), *_launched(), *_commands()]
 
 
+def _distilled(sft: str, ppo: str, queries: int) -> str:
+    """What is changed of a distillation: few prompts and pictures, every find is learnt, and trainings are as small as
+    those by themselves."""
+    settings = {
+        "sft": f"{{config: configs/sft/{sft}.yaml, {_SFT}}}",
+        "ppo": f"{{config: configs/ppo/{ppo}.yaml, {_PPO}}}",
+    }
+    stages = " ".join(f"--{stage} {shlex.quote(text)}" for stage, text in settings.items())
+    return (
+        f"--max_queries {queries} --budget 4 --samples 1 --errors 0 --least -99 --validation_share 0.5 "
+        f"--generator.steps 1 --device cpu --search_processes 2 {stages}"
+    )
+
+
 def _from_hub_to_policy() -> list[Step]:
     """docs/gpu.md: data, SFT, PPO or GRPO, and what a trained policy is used for, on the published models."""
     policy = "runs/gpt2_sd15_pickscore"
@@ -151,6 +173,13 @@ def _from_hub_to_policy() -> list[Step]:
                 ("ppo", "smollm2_sdxl_turbo_faithful", "smollm2", "runs/smollm2_sdxl_turbo_faithful"),
                 ("grpo", "gpt2_sd15_pickscore", "gpt2_diffusiondb", "runs/gpt2_sd15_pickscore_grpo"),
             )
+        ),
+        Step(
+            "distil/gpt2_sd15",
+            "python training/distil.py --config configs/distil/gpt2_sd15.yaml",
+            f"{_distilled('gpt2_distilled', 'gpt2_sd15_pickscore', 12)} {CPU}",
+            after=("sft/gpt2_diffusiondb",),
+            makes=tuple(f"runs/gpt2_sd15_distilled/{stage}/model.safetensors" for stage in ("sft", "ppo")),
         ),
         Step(
             "ppo, resumed",
@@ -320,6 +349,18 @@ def _embedded() -> list[Step]:
             "python training/reward_model.py --config configs/reward_model/embedded.yaml",
             "--max_queries 4 --samples 2 --generator.steps 1 --fit_steps 20",
             makes=("runs/embedded/reward_model/reward_model.json",),
+        ),
+        *(
+            Step(
+                f"distil/{name}",
+                f"python training/distil.py --config configs/distil/{name}.yaml",
+                f"{_distilled('embedded_distilled', ppo, 12)} --generator.dtype float32",
+                makes=tuple(f"runs/embedded/{folder}/{stage}/model.safetensors" for stage in ("sft", "ppo")),
+            )
+            for name, ppo, folder in (
+                ("embedded", "embedded", "distilled"),
+                ("embedded_gpu", "embedded_gpu", "distilled-gpu"),
+            )
         ),
         Step(
             "enhance --rerank",

@@ -42,8 +42,14 @@ def test_finds_become_pairs_that_training_reads(tmp_path):
     rows = [row for split in data.pairs.values() for row in split]
     assert {r["prompt"] + r["completion"] for r in rows} == {r.text for r in good}
     assert all(split_of(row["prompt"]) == name for name, split in data.pairs.items() for row in split)
-    assert set(data.pairs["train"].column_names) == {"prompt", "completion"}
+    assert set(data.pairs["train"].column_names) == {"prompt", "completion", "medium"}
     more = to_pairs(results, tmp_path / "more", least=0.2, add_to=tmp_path / "finds", copies=2)
     assert len(more.pairs["train"]) == 3 * len(data.pairs["train"])
+    errors = sorted((r.held_out - 0.2) / r.held_out_error for r in good)
+    sure = to_pairs(results, tmp_path / "sure", least=0.2, errors=errors[len(good) // 2], held_out=0.5)
+    assert sum(map(len, sure.pairs.values())) == len(good) - len(good) // 2 - 1
+    assert sure.pairs.keys() <= {"train", "validation"}
+    with pytest.raises(ValueError, match="more than 99 and 2 standard errors"):
+        to_pairs(results, tmp_path / "none", least=99, errors=2)
     with pytest.raises(ValueError, match="more than 99"):
         to_pairs(results, tmp_path / "none", least=99)
