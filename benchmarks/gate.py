@@ -79,10 +79,11 @@ def real(
     rewards: str = "pickscore:1,clip:0",
     generator: str = "embedded",
     steps: Annotated[int, typer.Option(help="Denoising steps.")] = 4,
+    batch_size: Annotated[int, typer.Option(help="Pictures that are drawn at once.")] = 64,
     device: str | None = None,
 ) -> None:
     """How often noise passes with real pictures, and what verdicts are worth."""
-    config = {"name": generator, "steps": steps}
+    config = {"name": generator, "steps": steps, "batch_size": batch_size}
     reward = build_reward(RewardArguments(config, rewards=rewards, reward_model="embedded"), device)
     originals = [line.prompt for line in read_lines(str(prompts))[:rows]]
     _head("identical policies", "false acceptance", "pictures of a prompt")
