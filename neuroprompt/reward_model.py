@@ -88,7 +88,7 @@ class RewardModelConfig:
         hidden: Widths of their layers.
         learning_rate, weight_decay: Of AdamW.
         batch_size: Rows of a step.
-        update_steps: Steps of an `update`.
+        update_passes: How often an `update` draws as many rows as are new.
         fit_steps: Steps of a `fit`, at most.
         patience: Steps without a better loss on held-out prompts after which `fit` ends.
         replay: Rows that `update` remembers, the newest.
@@ -103,14 +103,14 @@ class RewardModelConfig:
     learning_rate: float = 1e-3
     weight_decay: float = 0.1
     batch_size: int = 256
-    update_steps: int = 32
+    update_passes: int = 64
     fit_steps: int = 2000
     patience: int = 200
     replay: int = 20_000
     seed: int = 0
 
     def __post_init__(self):
-        for name in ("members", "learning_rate", "batch_size", "update_steps", "fit_steps", "patience", "replay"):
+        for name in ("members", "learning_rate", "batch_size", "update_passes", "fit_steps", "patience", "replay"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} is {getattr(self, name)}: give a number above 0")
 
@@ -236,7 +236,7 @@ class RewardModel:
         else:
             self.ensemble.standardise(new)
         self._replay = _Replay.of(new, self._bootstrap(new.prompts)).after(self._replay, self.config.replay)
-        for _ in range(self.config.update_steps):
+        for _ in range(math.ceil(self.config.update_passes * len(new.prompts) / self.config.batch_size)):
             self._step(self._replay)
         self.facts["rows"] += len(new.prompts)
         return figures

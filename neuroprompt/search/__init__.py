@@ -10,13 +10,14 @@ The policy proposes and real pictures decide, as automatic prompt engineering do
 
 from .chat import Chat
 from .loop import Round, SearchConfig, optimize
-from .proposals import Ask, PolicyProposals, Proposer
+from .proposals import AroundSuffix, Ask, PolicyProposals, Proposer
 from .results import Measurement, SearchResult, pareto_front, to_pairs
 from .strategies import STRATEGIES
 from .suffix import FoundSuffix, SuffixConfig, find_suffix, frequent_suffix, read_suffix
 
 __all__ = [
     "STRATEGIES",
+    "AroundSuffix",
     "Ask",
     "Chat",
     "FoundSuffix",

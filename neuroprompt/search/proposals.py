@@ -1,9 +1,10 @@
-"""Where new modifiers come from: a policy that continues the user's text.
+"""Where new modifiers come from: a policy that continues the user's text, and what is good behind any text.
 
 A proposer is any function from a list of `Ask` and a seed to as many lists of proposals, each of `count` lists of
 modifiers.
 """
 
+import random
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -69,3 +70,33 @@ class PolicyProposals:
             for ask, variants in zip(group, results, strict=True):
                 made[ask] = [tuple(m.text for m in variant.modifiers) for variant in variants]
         return [made[ask] for ask in asks]
+
+
+class AroundSuffix:
+    """Of each proposal of another proposer some modifiers, behind some of a suffix that is good behind any prompt; and
+    that suffix itself.
+
+    So a search begins where all that can be had without reading the prompt is had already.
+
+    Args:
+        propose: The other one.
+        suffix: As `find_suffix` finds it.
+    """
+
+    def __init__(self, propose: PolicyProposals, suffix: Sequence[str]):
+        self.propose, self.suffix = propose, tuple(suffix)
+        self.name = [propose.name, ", ".join(self.suffix)]
+
+    def __call__(self, asks: Sequence[Ask], seed: int) -> list[list[tuple[str, ...]]]:
+        return [
+            [
+                self.suffix,
+                *(self._crossed(own, random.Random(f"{seed} {i} {ask.original}")) for i, own in enumerate(made)),
+            ]
+            for ask, made in zip(asks, self.propose(asks, seed), strict=True)
+        ]
+
+    def _crossed(self, own: tuple[str, ...], rng: random.Random) -> tuple[str, ...]:
+        share = rng.uniform(0.5, 1.0)
+        kept = tuple(modifier for modifier in self.suffix if rng.random() < share)
+        return kept + tuple(modifier for modifier in own if rng.random() < 0.5)

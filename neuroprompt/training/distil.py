@@ -40,7 +40,15 @@ from neuroprompt.runs.arguments import read_arguments
 from neuroprompt.runs.sizes import processes
 from neuroprompt.runs.start import quiet
 from neuroprompt.scoring import RewardArguments, build_reward
-from neuroprompt.search import PolicyProposals, SearchConfig, SearchResult, optimize, to_pairs
+from neuroprompt.search import (
+    AroundSuffix,
+    PolicyProposals,
+    SearchConfig,
+    SearchResult,
+    optimize,
+    read_suffix,
+    to_pairs,
+)
 from neuroprompt.terminal import counted, say
 from neuroprompt.training.ppo import train_ppo
 from neuroprompt.training.queries import QueryArguments, load_queries
@@ -57,6 +65,8 @@ class DistilArguments:
         policy: What proposes in the search, and what learns from the finds.
         strategy: How the pictures are spent: bayes, or best-of-n.
         budget: Pictures that a prompt's search may draw.
+        suffix: A fixed suffix to begin with, such as `neuroprompt suffix` finds: what is tried are parts of it, and of
+            what the policy writes.
         samples: Rewrites that the policy writes for ``bayes`` to choose from, per picture of the budget.
         held_out: Pictures with fresh seeds that a find and its prompt are measured on, on top of `budget`; with 0 the
             search's own posterior says what the find gains.
@@ -83,6 +93,7 @@ class DistilArguments:
     policy: str = "embedded"
     strategy: str = "bayes"
     budget: int = 64
+    suffix: str = ""
     samples: int = 4
     held_out: int = 0
     search_seed: int = 0
@@ -111,6 +122,8 @@ class DistilArguments:
                 raise ValueError(f"{name} is not set")
         self.sft, self.ppo = (_read_settings(name, getattr(self, name)) for name in ("sft", "ppo"))
         self.search_config()
+        if self.suffix:
+            read_suffix(self.suffix)
 
     def search_config(self) -> SearchConfig:
         return SearchConfig(
@@ -187,6 +200,7 @@ def _search(arguments: DistilArguments, reward_arguments: RewardArguments, promp
         "policy": identify(arguments.policy, "policy"),
         "search": {k: v for k, v in vars(arguments.search_config()).items() if k not in ("axes", "window")},
         "together": arguments.together,
+        "suffix": list(read_suffix(arguments.suffix)) if arguments.suffix else None,
         "reward": asdict(reward_arguments) | {"score_cache": None},
     }
     if not _rank():
@@ -237,6 +251,8 @@ def _search_shard(
         config = arguments.search_config()
         config.window = window
         propose = PolicyProposals(enhancer, window, batch_size=arguments.policy_batch_size)
+        if arguments.suffix:
+            propose = AroundSuffix(propose, read_suffix(arguments.suffix))
         if reward_arguments.calibration_prompts:
             reward.calibrate(prompts[: reward_arguments.calibration_prompts])
         began, drawn = time.perf_counter(), 0

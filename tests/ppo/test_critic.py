@@ -16,7 +16,7 @@ from tests.ppo.test_trainer import logged, trainer, weights
 
 PROMPTS = ["a castle", "boy on a horse", "red fox"]
 TAILS = [", oil painting, sunset", ", sunset, by alphonse mucha, 8k", " at night, fog"]
-LEARNING = RewardModelConfig(members=2, hidden=[16], batch_size=32, update_steps=8)
+LEARNING = RewardModelConfig(members=2, hidden=[16], batch_size=32, update_passes=16)
 
 
 @pytest.fixture(scope="module")
