@@ -19,13 +19,14 @@ from tests.rehearsal.runner import Step
 
 SMALL = {
     "data": "--num_proc 1",
-    "sft": "--max_steps 2 --minibatch_size 4 --save_steps 2 --eval_strategy no --eval_samples 4 "
-    "--sample_prompts 'a castle' --dataset_num_proc 1 --use_cpu true",
-    "ppo": "--total_episodes 8 --rollout_batch_size 8 --minibatch_size 8 --max_new_tokens 24 --max_queries 64 "
-    "--eval_samples 2 --eval_iterations 1 --save_iterations 1 --generator.steps 1 --use_cpu true",
-    "grpo": "--total_episodes 8 --generation_batch_size 8 --minibatch_size 8 --max_completion_length 24 "
-    "--max_queries 64 --save_iterations 1 --generator.steps 1 --use_cpu true",
+    "sft": "--max_steps 2 --minibatch_size 2 --save_steps 2 --eval_strategy no --eval_samples 2 "
+    "--sample_prompts 'a castle' --dataset_num_proc none --use_cpu true",
+    "ppo": "--total_episodes 8 --rollout_batch_size 8 --minibatch_size 8 --num_ppo_epochs 1 --max_new_tokens 8 "
+    "--max_queries 64 --eval_samples 2 --eval_iterations 1 --save_iterations 1 --generator.steps 1 --use_cpu true",
+    "grpo": "--total_episodes 8 --generation_batch_size 8 --minibatch_size 8 --num_iterations 1 "
+    "--max_completion_length 8 --max_queries 64 --save_iterations 1 --generator.steps 1 --use_cpu true",
 }
+UNEVALUATED = "--eval_samples 0"  # where another step evaluates the same config
 DRAW = "--images-per-prompt 1 --steps 1"
 CPU = "--generator.dtype float32 --reward_dtype float32"  # which knows no float16
 
@@ -223,7 +224,7 @@ def _own_policy() -> list[Step]:
             "own: PPO",
             "accelerate launch training/ppo.py --config configs/ppo/embedded.yaml --model_name_or_path runs/mine "
             "--output_dir runs/mine-ppo",
-            SMALL["ppo"],
+            f"{SMALL['ppo']} {UNEVALUATED}",
             after=("own: SFT",),
             makes=("runs/mine-ppo/model.safetensors",),
             check=_is_plain_policy("runs/mine-ppo"),
@@ -338,7 +339,7 @@ def _embedded() -> list[Step]:
             "embedded: PPO",
             "accelerate launch training/ppo.py --config configs/ppo/embedded.yaml "
             "--model_name_or_path runs/embedded/fitted",
-            f"{SMALL['ppo']} --output_dir runs/embedded/ppo-own",
+            f"{SMALL['ppo']} {UNEVALUATED} --output_dir runs/embedded/ppo-own",
             after=("sft/embedded_fitted",),
             makes=("runs/embedded/ppo-own/model.safetensors",),
         ),
@@ -384,7 +385,7 @@ def _embedded() -> list[Step]:
             Step(
                 f"ppo, guards: {name}",
                 f"accelerate launch training/ppo.py --config configs/ppo/embedded.yaml {guards}",
-                f"{SMALL['ppo']} --output_dir runs/embedded/{name}",
+                f"{SMALL['ppo']} {UNEVALUATED} --output_dir runs/embedded/{name}",
                 makes=(f"runs/embedded/{name}/model.safetensors",),
             )
             for name, guards in (
@@ -480,7 +481,7 @@ def _launched() -> list[Step]:
         Step(
             "ppo, two processes",
             "torchrun --nproc_per_node 2 training/ppo.py --config configs/ppo/embedded.yaml",
-            f"{SMALL['ppo']} --output_dir runs/embedded/ppo-2",
+            f"{SMALL['ppo']} {UNEVALUATED} --output_dir runs/embedded/ppo-2",
             makes=("runs/embedded/ppo-2/model.safetensors",),
         ),
         Step(
@@ -653,7 +654,7 @@ def _commands() -> list[Step]:
             "rewards: own, PPO",
             "accelerate launch training/ppo.py --config configs/ppo/embedded.yaml "
             "--rewards pickscore:1.0,my_file.py:colourful:0.5",
-            f"{SMALL['ppo']} --output_dir runs/colourful",
+            f"{SMALL['ppo']} {UNEVALUATED} --output_dir runs/colourful",
             makes=("runs/colourful/model.safetensors",),
         ),
         Step(
