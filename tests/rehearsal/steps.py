@@ -28,7 +28,7 @@ SMALL = {
 }
 UNEVALUATED = "--eval_samples 0"  # where another step evaluates the same config
 DRAW = "--images-per-prompt 1 --steps 1"
-CPU = "--generator.dtype float32 --reward_dtype float32"  # which knows no float16
+CPU = "--generator.dtype float32 --reward_dtype float32"  # which knows no float16, and is slow at bfloat16
 
 NOT_REHEARSED = {
     "make ": "what installs and starts the rest",
@@ -369,7 +369,7 @@ def _embedded() -> list[Step]:
             Step(
                 f"{kind}/{name}",
                 f"accelerate launch training/{kind}.py --config configs/{kind}/{name}.yaml",
-                SMALL[kind],
+                f"{SMALL[kind]} {CPU}" if name.endswith("gpu") else SMALL[kind],
                 makes=(f"runs/embedded/{run}/model.safetensors",),
                 check=_is_plain_policy(f"runs/embedded/{run}"),
             )
