@@ -96,7 +96,7 @@ def write_inputs(work: Path) -> None:
     pd.DataFrame({"prompt": scenes}).to_parquet(work / "prompts.parquet")
     pd.DataFrame({"prompt": scenes}).to_json(work / "prompts.jsonl", orient="records", lines=True)
     splits = ([prompt for prompt in SUBJECTS if split_of(prompt) == split] for split in SPLITS)
-    (work / "few.txt").write_text("".join(f"{prompt}\n" for split in splits for prompt in split[:6]))
+    (work / "few.txt").write_text("".join(f"{prompt}\n" for split in splits for prompt in split[:4]))
 
 
 def steps() -> list[Step]:
