@@ -15,6 +15,7 @@ from rich.text import Text
 from neuroprompt.cli.app import argument, command, option
 from neuroprompt.cli.options import (
     AskingOptions,
+    Backend,
     ConstraintOptions,
     DecodingOptions,
     Device,
@@ -74,6 +75,7 @@ def enhance(
     json_lines: Json = False,
     model: Model = "embedded",
     device: Device = None,
+    backend: Backend = "auto",
     generator: Generator = "embedded",
     rerank: int | None = option(
         None, "Sample so many rewrites, and give the one that should gain most by a reward model of texts.", min=2
@@ -142,7 +144,11 @@ def enhance(
             results = stack.enter_context(ResultFile(output, json.dumps(depends), decoding.num_return_sequences))
         from neuroprompt.enhancer import Decoding
 
-        enhancer = asking.ask(load_policy(model, device), reader)
+        if backend == "auto":
+            from neuroprompt.policies import backend_for
+
+            backend = None if gated or rerank else backend_for(model, device, total)  # these take torch in any case
+        enhancer = asking.ask(load_policy(model, device, backend), reader)
         gate = _gate(generator, device, window, decoding.seed, gating, drawing, rewards) if gated else None
         retells = enhancer.format.replaces
         sampled = (
