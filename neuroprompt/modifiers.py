@@ -103,15 +103,17 @@ def categorise(term: str) -> str | None:
     return terms.get(text) or _by_head(text) or _by_parts(text)
 
 
-@lru_cache(maxsize=1 << 16)
 def spelling_key(term: str) -> str:
     """What two spellings of one modifier have in common.
 
     Lower case, no accents, no brackets and weights, hyphens as spaces, no full stops but in numbers, initials and
     numbers with their units in one piece: "(H. R. Giger:1.2)" is "hr giger", "8 K" is "8k", "f / 1.4" is "f/1.4".
     """
-    if _IS_PLAIN(term):
-        return term
+    return term if _IS_PLAIN(term) else _spelt(term)
+
+
+@lru_cache(maxsize=1 << 16)
+def _spelt(term: str) -> str:
     text = unaccented(term.casefold()).casefold()
     if _HAS_MARKUP(text):
         text = _WEIGHT.sub("", text)

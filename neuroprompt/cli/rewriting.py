@@ -97,9 +97,12 @@ def enhance(
     """
     from neuroprompt.files import refuse_same_file
     from neuroprompt.models import identify
+    from neuroprompt.policies import BACKENDS, backend_for
     from neuroprompt.prompt_files import SUFFIXES, Line, ResultFile, read_chunks
 
     prompts.check()
+    if backend not in (choices := ("auto", *BACKENDS)):
+        raise ValueError(f"there is no backend {backend!r}: choose from {', '.join(choices)}")
     refuse_same_file(prompts.input, output)
     to_file = output != "-"
     if to_file:
@@ -144,10 +147,8 @@ def enhance(
             results = stack.enter_context(ResultFile(output, json.dumps(depends), decoding.num_return_sequences))
         from neuroprompt.enhancer import Decoding
 
-        if backend == "auto":
-            from neuroprompt.policies import backend_for
-
-            backend = None if gated or rerank else backend_for(model, device, total)  # these take torch in any case
+        if backend == "auto":  # what draws or chooses takes torch in any case
+            backend = None if gated or rerank else backend_for(model, device, total)
         enhancer = asking.ask(load_policy(model, device, backend), reader)
         gate = _gate(generator, device, window, decoding.seed, gating, drawing, rewards) if gated else None
         retells = enhancer.format.replaces

@@ -45,6 +45,8 @@ def unlike(folder: Path) -> str | None:
         config, generation = (_read(folder, name) for name in ("config.json", "generation_config.json"))
     except ValueError as error:
         return f"its config cannot be read ({error})"
+    if not config:
+        return "it has no config.json"
     for name, wanted in WANTED.items():
         if config.get(name) not in wanted:
             return f"its {name} is {config.get(name)}"

@@ -67,11 +67,10 @@ class Tokenizer:
 
     def __call__(self, text: str | Sequence[str], add_special_tokens: bool = True, **_: bool) -> dict[str, list]:
         """`input_ids` of a text, or of each."""
-        encode = self.backend_tokenizer.encode_batch_fast
-        read = [
-            own.ids for own in encode([text] if isinstance(text, str) else text, add_special_tokens=add_special_tokens)
-        ]
-        return {"input_ids": read[0] if isinstance(text, str) else read}
+        if isinstance(text, str):
+            return {"input_ids": self.backend_tokenizer.encode(text, add_special_tokens=add_special_tokens).ids}
+        read = self.backend_tokenizer.encode_batch_fast(text, add_special_tokens=add_special_tokens)
+        return {"input_ids": [own.ids for own in read]}
 
     def decode(self, ids: Sequence[int], skip_special_tokens: bool = False, **_: bool) -> str:
         return self.backend_tokenizer.decode(ids, skip_special_tokens=skip_special_tokens)
