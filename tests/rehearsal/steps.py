@@ -33,8 +33,8 @@ _SFT = (
     "max_steps: 2, minibatch_size: 2, save_steps: 2, eval_strategy: 'no', load_best_model_at_end: false, use_cpu: true"
 )
 _PPO = (
-    "total_episodes: 8, rollout_batch_size: 8, minibatch_size: 8, num_ppo_epochs: 1, max_new_tokens: 8, eval_samples: 2, "
-    "eval_iterations: 1, save_iterations: 1, use_cpu: true"
+    "total_episodes: 8, rollout_batch_size: 8, minibatch_size: 8, num_ppo_epochs: 1, max_new_tokens: 8, "
+    "eval_samples: 2, eval_iterations: 1, save_iterations: 1, use_cpu: true"
 )
 CPU = "--generator.dtype float32 --reward_dtype float32"  # which knows no float16, and is slow at bfloat16
 
