@@ -15,16 +15,21 @@ from neuroprompt.decoding.automaton import (
     AFTER_SEPARATOR,
     AFTER_WORD,
     BANNED,
+    CLOSING,
     DEAD_END,
+    DEARER_IN_PROSE,
     DELIMITERS,
     EXIT,
     FORBIDDEN,
+    SAME,
+    SHUT,
+    WHOLE,
     Automaton,
     Row,
 )
 from neuroprompt.decoding.beams import NEVER, Candidates, best_of_each
 from neuroprompt.decoding.constraints import MAX_CLAUSES, ConstraintError, Constraints, check
-from neuroprompt.decoding.vocabulary import Vocabulary
+from neuroprompt.decoding.vocabulary import CACHE_BYTES, Vocabulary
 
 ROOM = 12  # tokens: where a budget has less, no further modifier is begun that might have to be cut
 FIRST = 1e9  # rank above all others
@@ -102,18 +107,11 @@ class Guide:
         if preferences.phrase_weight is not None:
             weights = [float(preferences.phrase_weight)] * len(prose)
         self.weight = torch.tensor(weights, device=device)  # (batch,)
+        self.kept = vocabulary.automata
         self.separator = vocabulary.token_of.get(DELIMITERS.encode())
         there = [automaton for automaton in automata if automaton is not None]
         self.clauses = max(len(automaton.price) for automaton in there)
 
-        # base rows: row 0 for prompts without constraints, where any token is free
-        free = np.zeros((1, size))
-        self.base_state = self._tensor([free, *(a.base_state for a in there)], torch.int32)
-        self.base_completed = self._tensor([free, *(a.base_completed for a in there)], torch.int64)
-        self.cost = self._tensor([free, *(a.base_cost for a in there)], torch.int8)
-        self.costs = len(self.cost)
-        self.first_base = np.cumsum([0 if a is None else 3 for a in automata]) - 2
-        self.base_advances = self._padded_advances([np.zeros((0, 4)), *(part for a in there for part in a.advances)])
         self.rank = torch.as_tensor(vocabulary.rank, device=device)
         self.joins = torch.as_tensor(vocabulary.joins, device=device)
         self.hash_factor = torch.as_tensor(vocabulary.hash_factor, device=device)
@@ -126,15 +124,34 @@ class Guide:
         self.price = price[self.automaton][:, None]  # (batch, 1, clauses)
         self.everything = torch.tensor([a.everything if a else 0 for a in automata], device=device)[self.automaton]
 
-        # rows of visited states, and their runs in one sorted array
-        self.row_of = torch.full((len(automata), 1), -1, device=device)  # (automata, states)
-        self.pending_of = torch.zeros((len(automata), 1), dtype=torch.long, device=device)
-        self.rows = 0
-        self.row_base = self.row_cost = self.row_pending = self._tensor([], torch.int64)
-        self.row_separated = self._tensor([], torch.bool)
-        self.row_advances = self._padded_advances([])
-        self.row_void = torch.zeros((0, 0), dtype=torch.long, device=device)
+        # (automata, states between characters): what the end of the text would complete
+        pendings = [torch.zeros(1) if a is None else torch.as_tensor(a.character_pending) for a in automata]
+        self.pending_of = torch.nn.utils.rnn.pad_sequence([p.long() for p in pendings], True).to(device)
+
+        # base rows, of which row 0 is for prompts without constraints, where any token is free; then those of visited
+        # states; and the runs of all in one sorted array
+        bases = [_FREE, *(row for a in there for row in a.bases)]
+        self.first_base = np.cumsum([0 if a is None else 3 for a in automata]) - 2
+        self.base_advances = self._padded_advances([row.advances for row in bases])
+        blank = there[0].blank
+        self.after = torch.as_tensor(blank.after, device=device)
+        self.spoiling = torch.as_tensor(blank.spoiling, device=device)
+        cost_of_kind = torch.as_tensor(np.stack([a.cost_of_kind for a in there]), device=device)
+        cost = cost_of_kind[:, torch.as_tensor(blank.kind, device=device).long()].flatten(0, 1)
+        self.cost = torch.cat([torch.zeros((1, size), dtype=torch.int8, device=device), cost])
+        self.costs = len(self.cost)
+        self._name_costs(0, bases)
+        self.rows = len(bases)
+        self.row_base = self.row_cost = torch.arange(len(bases), device=device)
+        self.row_root = torch.tensor([row.base for row in bases], device=device)
+        self.row_pending = torch.zeros_like(self.row_base)
+        self.row_separated = torch.zeros_like(self.row_base, dtype=torch.bool)
+        self.row_advances = self._padded_advances([np.zeros((0, 4))] * len(bases))
+        self.row_void = torch.full((len(bases), 0), -1, device=device)
         self.run_key = self.run_state = self.run_completed = self._tensor([], torch.int64)
+        self._add_runs(0, bases)
+        self.visited = self._tensor([], torch.int64)  # rising: see `_key`; and the row of each
+        self.row_of = self._tensor([], torch.int64)
 
     @classmethod
     def start(
@@ -146,12 +163,14 @@ class Guide:
         size: int,
         beams: int,
         preferences: Preferences,
+        cache_bytes: int = CACHE_BYTES,
     ) -> Guide | None:
         """Reads the prompts and checks that every constraint can be met; None if there is none.
 
         Args:
             constraints, tokens, budgets: of each prompt; the tokens that count, and the most new ones.
             size: the width of the model's logits.
+            cache_bytes: of automata that are kept for later searches.
 
         Raises:
             ConstraintError: a constraint cannot be met.
@@ -161,13 +180,19 @@ class Guide:
         if tokenizer is None:
             raise ValueError("constraints are about text: pass the tokenizer as `processing_class=tokenizer`")
         vocabulary = Vocabulary.of(tokenizer, size)
+        vocabulary.automata.limit = cache_bytes
         automata, of_prompt, states, satisfied, ends_whole = [], [], [], [], []
+        number_of: dict[Constraints | None, int] = {}  # in `automata`
         for wish, ids, budget in zip(constraints, tokens, budgets.tolist(), strict=True):
+            wish = wish or None
             automaton, state, done, at_end = None, 0, 0, 0
             if wish:
                 text = vocabulary.text(ids)
                 wish.refuse(text)
-                automaton = Automaton.of(vocabulary, wish.written, wish.forbidden, wish.anywhere)
+                if wish in number_of:
+                    automaton = automata[number_of[wish]]
+                else:
+                    automaton = Automaton.of(vocabulary, wish.written, wish.forbidden, wish.anywhere)
                 state, _ = automaton.read(text)
                 if automaton.pending(state) & FORBIDDEN:  # the prompt ends in what must not be added: it may go on
                     state = AFTER_WORD
@@ -179,9 +204,10 @@ class Guide:
                 done |= at_end
                 if (need := automaton.need(state, automaton.everything & ~done)) > budget:
                     raise ConstraintError(_too_long(wish, done, need, budget, text))
-            if automaton not in automata:
+            if wish not in number_of:
+                number_of[wish] = len(automata)
                 automata.append(automaton)
-            of_prompt.append(automata.index(automaton))
+            of_prompt.append(number_of[wish])
             states.append(state)
             satisfied.append(done)
             ends_whole.append(bool(at_end))
@@ -408,78 +434,95 @@ class Guide:
 
     def _pending_in(self, states: Tensor) -> Tensor:
         """What the end of the text would complete in each of (batch, n) states, as bits."""
-        return self.pending_of[self.automaton[:, None], states.clamp_min(0)]
+        states = states.clamp_min(0)
+        return torch.where(states > WHOLE, FORBIDDEN, self.pending_of[self.automaton[:, None], states & WHOLE])
 
     # -- the tables
 
     def _follow(self, row: Tensor, token: Tensor) -> tuple[Tensor, Tensor]:
-        """The state after each token, and what it completes."""
-        run = torch.searchsorted(self.run_key, row * self.size + self.rank[token], right=True) - 1
-        base = self.row_base[row]
-        state = torch.where(self.run_state[run] >= 0, self.run_state[run], self.base_state[base, token].long())
-        return state, self.run_completed[run] | self.base_completed[base, token]
+        """The state after each token, and what it completes: as the row says, or its base row, or where there are no
+        phrases."""
+        base, rank = self.row_base[row], self.rank[token]
+        own, of_base = (
+            torch.searchsorted(self.run_key, number * self.size + rank, right=True) - 1 for number in (row, base)
+        )
+        state = self.run_state[of_base]
+        state = torch.where(state >= 0, state, self.after[self.row_root[base], token])
+        state = torch.where(self.run_state[own] >= 0, self.run_state[own], state)
+        return state, self.run_completed[own] | self.run_completed[of_base]
+
+    def _key(self, states: Tensor) -> Tensor:
+        """(batch, beams) states with their automata's numbers, as one number each."""
+        return self.automaton[:, None] << _STATE_BITS | states
 
     def _rows_for(self, states: Tensor) -> Tensor:
         """The rows of (batch, beams) states, made where they are not there."""
-        automaton = self.automaton[:, None].expand_as(states)
-        if self.rows:
-            rows = self.row_of[automaton, states]
-            if bool((rows >= 0).all()):
-                return rows
-            automaton_states = torch.stack([automaton, states], dim=2)[rows < 0]
+        keys = self._key(states)
+        if len(self.visited):
+            at = torch.searchsorted(self.visited, keys).clamp_max(len(self.visited) - 1)
+            missing = keys[self.visited[at] != keys]
+            if not len(missing):
+                return self.row_of[at]
         else:
-            automaton_states = torch.stack([automaton, states], dim=2).flatten(0, 1)
-        self._make_rows(torch.unique(automaton_states, dim=0).tolist())
-        return self.row_of[automaton, states]
+            missing = keys
+        self._make_rows(torch.unique(missing))
+        return self.row_of[torch.searchsorted(self.visited, keys)]
 
-    def _make_rows(self, wanted: list[tuple[int, int]]) -> None:
-        bases, costs, pendings, separated, advances, voids = [], [], [], [], [], []
-        keys, states, completed = [], [], []
-        for number, (i, state) in enumerate(wanted, start=self.rows):
+    def _make_rows(self, keys: Tensor) -> None:
+        bases, pendings, separated, rows = [], [], [], []
+        for key in keys.tolist():
+            i, state = key >> _STATE_BITS, key & ((1 << _STATE_BITS) - 1)
             automaton = self.automata[i]
-            row = _FREE if automaton is None else automaton.row(state)
-            bases.append(0 if automaton is None else int(self.first_base[i]) + row.base)
-            costs.append(bases[-1] if row.cost is None else self._add_cost(row.cost))
+            rows.append(_FREE if automaton is None else automaton.row(state))
+            bases.append(0 if automaton is None else int(self.first_base[i]) + rows[-1].base)
             pendings.append(0 if automaton is None else automaton.pending(state))
             separated.append(automaton is not None and state == AFTER_SEPARATOR)
-            advances.append(row.advances)
-            voids.append(row.void)
-            keys.append(row.start + number * self.size)
-            states.append(row.state)
-            completed.append(row.completed)
-        self.row_base = torch.cat([self.row_base, torch.tensor(bases, device=self.device)])
-        self.row_cost = torch.cat([self.row_cost, torch.tensor(costs, device=self.device)])
+        numbers = torch.arange(self.rows, self.rows + len(rows), device=self.device)
+        base = torch.tensor(bases, device=self.device)
+        self.row_base = torch.cat([self.row_base, base])
+        self.row_cost = torch.cat([self.row_cost, self._add_costs(base, rows)])
         self.row_pending = torch.cat([self.row_pending, torch.tensor(pendings, device=self.device)])
         self.row_separated = torch.cat([self.row_separated, torch.tensor(separated, device=self.device)])
-        self.run_key = torch.cat([self.run_key, self._tensor(keys, torch.int64)])
-        self.run_state = torch.cat([self.run_state, self._tensor(states, torch.int64)])
-        self.run_completed = torch.cat([self.run_completed, self._tensor(completed, torch.int64)])
+        self._add_runs(self.rows, rows)
         nothing = torch.tensor([0, self.clauses + 1, 0, 0], device=self.device)
-        self.row_advances = _stack(self.row_advances, self._padded_advances(advances), nothing)
-        self.row_void = _stack(self.row_void, _padded(voids, -1, self.device), torch.tensor(-1, device=self.device))
-        self._make_room()
-        index = torch.tensor(wanted, device=self.device)
-        self.row_of[index[:, 0], index[:, 1]] = torch.arange(self.rows, self.rows + len(wanted), device=self.device)
-        self.rows += len(wanted)
+        self.row_advances = _stack(self.row_advances, self._padded_advances([row.advances for row in rows]), nothing)
+        voids = _padded([row.void for row in rows], -1, self.device)
+        self.row_void = _stack(self.row_void, voids, torch.tensor(-1, device=self.device))
+        self.visited, order = torch.cat([self.visited, keys]).sort()
+        self.row_of = torch.cat([self.row_of, numbers])[order]
+        self.rows += len(rows)
+        self.kept.trim()
 
-    def _make_room(self) -> None:
-        """Makes tables by state as wide as there are states."""
-        states = max(1 if automaton is None else len(automaton) for automaton in self.automata)
-        if (wide := self.row_of.shape[1]) >= states and self.rows:
-            return
-        more = (len(self.automata), 2 * states - wide)
-        self.row_of = torch.cat([self.row_of, torch.full(more, -1, device=self.device)], dim=1)
-        self.pending_of = torch.full(self.row_of.shape, FORBIDDEN, device=self.device)
-        for i, automaton in enumerate(self.automata):
-            known = np.zeros(1, np.int64) if automaton is None else automaton.character_pending
-            self.pending_of[i, : len(known)] = torch.as_tensor(known)
+    def _add_runs(self, first: int, rows: Sequence[Row]) -> None:
+        """The runs of `rows`, the first of which has the number `first`."""
+        keys = [row.start + number * self.size for number, row in enumerate(rows, start=first)]
+        self.run_key = torch.cat([self.run_key, self._tensor(keys, torch.int64)])
+        self.run_state = torch.cat([self.run_state, self._tensor([row.state for row in rows], torch.int64)])
+        completed = self._tensor([row.completed for row in rows], torch.int64)
+        self.run_completed = torch.cat([self.run_completed, completed])
 
-    def _add_cost(self, cost: np.ndarray) -> int:
-        if self.costs == len(self.cost):
+    def _add_costs(self, base: Tensor, rows: Sequence[Row]) -> Tensor:
+        """Where in `cost` each row's costs are: its base row's, or made here."""
+        own = [i for i, row in enumerate(rows) if row.others != SAME or len(row.token)]
+        if not own:
+            return base
+        while len(self.cost) < self.costs + len(own):
             self.cost = torch.cat([self.cost, torch.empty_like(self.cost)])
-        self.cost[self.costs] = torch.as_tensor(cost)
-        self.costs += 1
-        return self.costs - 1
+        others = torch.tensor([rows[i].others for i in own], device=self.device)
+        made = self.cost[base[own]]
+        dearer = self.spoiling[others.clamp_max(DEARER_IN_PROSE)] & (made < DEAD_END - CLOSING)
+        made = torch.where(dearer, made + CLOSING, made).masked_fill((others == SHUT)[:, None], BANNED)
+        numbers = torch.arange(self.costs, self.costs + len(own), device=self.device)
+        self.cost[numbers] = made
+        self._name_costs(self.costs, [rows[i] for i in own])
+        self.costs += len(own)
+        return base.index_put((torch.tensor(own, device=self.device),), numbers)
+
+    def _name_costs(self, first: int, rows: Sequence[Row]) -> None:
+        """The costs that `rows` name, in `cost` from the number `first` on."""
+        number = np.repeat(np.arange(first, first + len(rows)), [len(row.token) for row in rows])
+        at = (torch.as_tensor(number, device=self.device), self._tensor([row.token for row in rows], torch.int64))
+        self.cost[at] = self._tensor([row.cost for row in rows], torch.int8)
 
     def _padded_advances(self, parts: Sequence[np.ndarray]) -> Tensor:
         """(parts, n, 4): padded with entries of no clause; an exit's clause comes after all clauses."""
@@ -497,7 +540,9 @@ class Guide:
 
 
 # what a prompt without constraints may do: any token, which leads nowhere and completes nothing
-_FREE = Row(0, np.array([0]), np.array([-1]), np.array([0]), None, np.zeros((0, 4)), np.zeros(0, np.int64))
+_NONE = np.zeros(0, np.int64)
+_FREE = Row(0, np.array([0]), np.array([0]), np.array([0]), SAME, _NONE, _NONE, np.zeros((0, 4)), _NONE)
+_STATE_BITS = 48  # of a state: half of them are the bytes of a character that is begun
 
 
 def _stack(first: Tensor, second: Tensor, filler: Tensor) -> Tensor:

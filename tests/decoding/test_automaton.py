@@ -7,7 +7,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from neuroprompt.decoding import ConstraintError, occurrences
-from neuroprompt.decoding.automaton import BANNED, CLOSING, DEAD_END, EXIT, FORBIDDEN, Automaton
+from neuroprompt.decoding.automaton import BANNED, CLOSING, DEAD_END, EXIT, FORBIDDEN, SHUT, Automaton
 from neuroprompt.decoding.constraints import CONNECTIVES, fold
 from neuroprompt.decoding.vocabulary import Vocabulary
 
@@ -49,11 +49,21 @@ def stands(phrase, text, anywhere):
 
 def entry(automaton, row, token):
     """What `row` says of `token`: next state, bits, cost."""
-    run = np.searchsorted(row.start, automaton.vocabulary.rank[token], side="right") - 1
-    state = row.state[run] if row.state[run] >= 0 else automaton.base_state[row.base, token]
-    completed = int(row.completed[run]) | int(automaton.base_completed[row.base, token])
-    cost = (automaton.base_cost[row.base] if row.cost is None else row.cost)[token]
-    return int(state), completed, int(cost)
+    base, blank, rank = automaton.bases[row.base], automaton.blank, automaton.vocabulary.rank[token]
+    state, completed = int(blank.after[row.base, token]), 0
+    for part in (base, row):
+        run = np.searchsorted(part.start, rank, side="right") - 1
+        state = int(part.state[run]) if part.state[run] >= 0 else state
+        completed |= int(part.completed[run])
+    cost = int(automaton.cost_of_kind[blank.kind[row.base, token]])
+    for part in (base, row):
+        if part.others == SHUT:
+            cost = BANNED
+        elif blank.spoiling[part.others, token] and cost < DEAD_END - CLOSING:
+            cost += CLOSING
+        named = np.flatnonzero(part.token == token)
+        cost = int(part.cost[named[0]]) if len(named) else cost
+    return state, completed, cost
 
 
 def test_the_bytes_of_tokens_are_what_they_decode_to(request, vocabulary):
@@ -78,7 +88,7 @@ def test_rows_agree_with_reading_the_text(vocabulary, anywhere):
             tokens, state, satisfied = [], 2, 0
             for _ in range(20):
                 row = automaton.row(state)
-                likely = [*row.advances[:, 0], *automaton.advances[row.base][:, 0]]
+                likely = [*row.advances[:, 0], *automaton.bases[row.base].advances[:, 0]]
                 token = int(rng.choice(likely)) if likely and rng.random() < 0.5 else rng.randrange(vocabulary.size)
                 following, completed, cost = entry(automaton, row, token)
                 if not vocabulary.bytes[token]:
@@ -133,7 +143,7 @@ def test_there_is_always_a_token_that_needs_one_less(vocabulary, anywhere):
                 if cost < DEAD_END and cost <= left - total:
                     admitted[token] = (following, still_open & ~completed)
             own = [tuple(map(int, advance)) for advance in row.advances]
-            base = [tuple(map(int, advance)) for advance in automaton.advances[row.base] if advance[0] not in row.void]
+            base = [tuple(map(int, advance)) for advance in automaton.bases[row.base].advances if advance[0] not in row.void]
             for token, clause, tokens_left, _ in own + base:
                 following, completed, cost = entry(automaton, row, token)
                 paid = automaton.pending(state) & still_open if clause == EXIT else still_open & 1 << clause
