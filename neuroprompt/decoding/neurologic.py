@@ -28,6 +28,7 @@ from transformers.generation.stopping_criteria import EosTokenCriteria, MaxLengt
 from neuroprompt.decoding.beams import Beams, Candidates, best_of, first_running
 from neuroprompt.decoding.constraints import Constraints, one_each
 from neuroprompt.decoding.guide import Guide, Preferences
+from neuroprompt.decoding.vocabulary import CACHE_BYTES
 
 _ROWLESS = (
     TemperatureLogitsWarper,
@@ -65,6 +66,7 @@ def neurologic(
     counted: Sequence[Sequence[int]] | None = None,
     phrase_weight: float | None = None,
     beta: int = 2,
+    cache_bytes: int = CACHE_BYTES,
     **model_kwargs,
 ) -> Tensor | NeurologicOutput:
     """Continues every prompt by beam search so that the text, prompt included, meets the prompt's constraints.
@@ -89,6 +91,8 @@ def neurologic(
             that has paid is compared with one that has not as if both had, at about what a token of a required phrase
             costs (the constant heuristic of an A* search, cf. arXiv 2112.08726). At 0, phrases come when they must.
         beta: candidates that satisfy more than `beta` clauses fewer than the best candidate does are dropped.
+        cache_bytes: of automata that are kept for later calls over the same tokenizer; those not used for longest leave
+            first. What a call works with is not part of it. 64 sets of six clauses take about 8 MiB.
 
     Returns:
         (batch * num_return_sequences, length) token ids, padded on the right; with `return_dict_in_generate` a
@@ -134,7 +138,9 @@ def neurologic(
     logits, model_kwargs = _prefill(model, input_ids, num_beams, model_kwargs)
     tokens = _without_padding(input_ids, model_kwargs.get("attention_mask"), num_beams) if counted is None else counted
     wishes = one_each(constraints, batch)
-    guide = Guide.start(wishes, processing_class, tokens, budgets, logits.shape[-1], num_beams, preferences)
+    guide = Guide.start(
+        wishes, processing_class, tokens, budgets, logits.shape[-1], num_beams, preferences, cache_bytes
+    )
     beams = Beams.start(_blank(input_ids, generation_config, eos))
     results = beams  # grows as prompts are finished and leave the batch
     here = torch.arange(batch, device=device)  # the prompts still in the batch

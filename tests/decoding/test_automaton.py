@@ -1,15 +1,19 @@
+import gc
 import random
 import re
+import tracemalloc
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from neuroprompt.decoding import ConstraintError, occurrences
 from neuroprompt.decoding.automaton import BANNED, CLOSING, DEAD_END, EXIT, FORBIDDEN, SHUT, Automaton
 from neuroprompt.decoding.constraints import CONNECTIVES, fold
-from neuroprompt.decoding.vocabulary import Vocabulary
+from neuroprompt.decoding.vocabulary import CACHE_BYTES, Vocabulary
 
 PHRASES = (
     "art|artist|art deco|deco|8k|mucha|alphonse mucha|cha, b|café|naïve art|☀|low-poly|poly|f/1.8|cat's|cat|--|a|by a|"
@@ -143,7 +147,8 @@ def test_there_is_always_a_token_that_needs_one_less(vocabulary, anywhere):
                 if cost < DEAD_END and cost <= left - total:
                     admitted[token] = (following, still_open & ~completed)
             own = [tuple(map(int, advance)) for advance in row.advances]
-            base = [tuple(map(int, advance)) for advance in automaton.bases[row.base].advances if advance[0] not in row.void]
+            begins = automaton.bases[row.base].advances
+            base = [tuple(map(int, advance)) for advance in begins if advance[0] not in row.void]
             for token, clause, tokens_left, _ in own + base:
                 following, completed, cost = entry(automaton, row, token)
                 paid = automaton.pending(state) & still_open if clause == EXIT else still_open & 1 << clause
@@ -185,7 +190,43 @@ def test_other_tokenizers_are_refused():
 
 def test_automata_and_vocabularies_are_kept(gpt2_tokenizer):
     vocabulary = Vocabulary.of(gpt2_tokenizer)
+    vocabulary.automata.limit = CACHE_BYTES
     assert Vocabulary.of(gpt2_tokenizer) is vocabulary
     kept = Automaton.of(vocabulary, [["fog"]], ["x"])
     assert kept is Automaton.of(vocabulary, (("fog",),), ("x",))
     assert kept is not Automaton.of(vocabulary, [["fog"]], ["x"], anywhere=True)
+
+
+@settings(max_examples=30, suppress_health_check=list(HealthCheck))
+@given(
+    uses=st.lists(st.tuples(st.sampled_from(PHRASES[:12]), st.integers(0, 9)), min_size=1, max_size=20),
+    limit=st.integers(0, 400_000),
+)
+def test_what_is_kept_fits_its_bound_and_was_used_last(gpt2_tokenizer, uses, limit):
+    vocabulary, order = Vocabulary.of(gpt2_tokenizer), []
+    vocabulary.automata.clear()
+    vocabulary.automata.limit = limit
+    for phrase, states in uses:
+        automaton = Automaton.of(vocabulary, [[phrase]], [])
+        for state in range(min(states, len(automaton))):  # as a search does: it grows
+            automaton.row(state)
+        vocabulary.automata.trim()
+        assert vocabulary.automata.nbytes <= limit
+        key = (((phrase,),), (), False)
+        order = [*(k for k in order if k != key), key]
+        kept = [k for k in order if vocabulary.automata.get(k)]
+        assert kept == order[len(order) - len(kept) :]
+
+
+def test_automata_take_the_memory_that_they_say(gpt2_tokenizer):
+    vocabulary, rng = Vocabulary.of(gpt2_tokenizer), random.Random(2)
+    random_automaton(vocabulary, rng).row(3)  # what is made once
+    tracemalloc.start()
+    made = [random_automaton(vocabulary, rng, anywhere=i % 2 == 1) for i in range(20)]
+    for automaton in made:
+        for state in range(3, len(automaton), 3):
+            automaton.row(state)
+    gc.collect()
+    traced = tracemalloc.get_traced_memory()[0]
+    tracemalloc.stop()
+    assert 0.8 < sum(automaton.nbytes for automaton in made) / traced < 1.25
