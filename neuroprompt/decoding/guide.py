@@ -13,16 +13,21 @@ from neuroprompt.decoding.automaton import (
     AFTER_SEPARATOR,
     AFTER_WORD,
     BANNED,
+    CLOSING,
     DEAD_END,
+    DEARER_IN_PROSE,
     DELIMITERS,
     EXIT,
     FORBIDDEN,
+    SAME,
+    SHUT,
+    WHOLE,
     Automaton,
     Row,
 )
 from neuroprompt.decoding.beams import NEVER, Candidates, Order, best_of_each
 from neuroprompt.decoding.constraints import MAX_CLAUSES, ConstraintError, Constraints, check
-from neuroprompt.decoding.vocabulary import Vocabulary
+from neuroprompt.decoding.vocabulary import CACHE_BYTES, Vocabulary
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -104,18 +109,11 @@ class Guide:
         if preferences.phrase_weight is not None:
             weights = [float(preferences.phrase_weight)] * len(prose)
         self.weight = xp.asarray(weights, xp.float32)  # (batch,)
+        self.kept = vocabulary.automata
         self.separator = vocabulary.token_of.get(DELIMITERS.encode())
         there = [automaton for automaton in automata if automaton is not None]
         self.clauses = max(len(automaton.price) for automaton in there)
 
-        # base rows: row 0 for prompts without constraints, where any token is free
-        free = np.zeros((1, size))
-        self.base_state = self._array([free, *(a.base_state for a in there)], np.int32)
-        self.base_completed = self._array([free, *(a.base_completed for a in there)], np.int64)
-        self.cost = self._array([free, *(a.base_cost for a in there)], np.int8)
-        self.costs = len(self.cost)
-        self.first_base = np.cumsum([0 if a is None else 3 for a in automata]) - 2
-        self.base_advances = self._padded_advances([np.zeros((0, 4)), *(part for a in there for part in a.advances)])
         self.rank = xp.asarray(vocabulary.rank)
         self.joins = xp.asarray(vocabulary.joins)
         self.hash_factor = xp.asarray(vocabulary.hash_factor)
@@ -128,15 +126,33 @@ class Guide:
         self.price = xp.asarray(price[of_prompt][:, None])  # (batch, 1, clauses)
         self.everything = xp.asarray([automata[i].everything if automata[i] else 0 for i in of_prompt])  # (batch,)
 
-        # rows of visited states, and their runs in one sorted array
-        self.row_of = xp.full((len(automata), 1), -1)  # (automata, states)
-        self.pending_of = xp.full((len(automata), 1), 0)
-        self.rows = 0
-        self.row_base = self.row_cost = self.row_pending = xp.full((0,), 0)
-        self.row_separated = xp.full((0,), False)
-        self.row_advances = self._padded_advances([])
-        self.row_void = xp.full((0, 0), 0)
+        # (automata, states between characters): what the end of the text would complete
+        pending = [np.zeros(1, np.int64) if a is None else a.character_pending for a in automata]
+        self.pending_of = xp.asarray(_padded(pending, 0))
+
+        # base rows, of which row 0 is for prompts without constraints, where any token is free; then those of visited
+        # states; and the runs of all in one sorted array
+        bases = [_FREE, *(row for a in there for row in a.bases)]
+        self.first_base = np.cumsum([0 if a is None else 3 for a in automata]) - 2
+        self.base_advances = self._padded_advances([row.advances for row in bases])
+        blank = there[0].blank
+        self.after = xp.asarray(blank.after)
+        self.spoiling = xp.asarray(blank.spoiling)
+        cost_of_kind = xp.asarray(np.stack([a.cost_of_kind for a in there]))
+        cost = cost_of_kind[:, xp.asarray(blank.kind, xp.int64)].reshape(-1, size)
+        self.cost = xp.concat([xp.full((1, size), 0, xp.int8), cost])
+        self.costs = len(self.cost)
+        self._name_costs(0, bases)
+        self.rows = len(bases)
+        self.row_base = self.row_cost = xp.arange(len(bases))
+        self.row_root = xp.asarray([row.base for row in bases])
+        self.row_pending = xp.full((len(bases),), 0)
+        self.row_separated = xp.full((len(bases),), False)
+        self.row_advances = self._padded_advances([row.advances[:0] for row in bases])
+        self.row_void = xp.full((len(bases), 0), -1)
         self.run_key = self.run_state = self.run_completed = xp.full((0,), 0)
+        self._add_runs(0, bases)
+        self.visited = self.row_of = xp.full((0,), 0)  # rising: see `_key`; and the row of each
 
     @classmethod
     def start(
@@ -148,12 +164,14 @@ class Guide:
         size: int,
         beams: int,
         preferences: Preferences,
+        cache_bytes: int = CACHE_BYTES,
     ) -> Guide | None:
         """Reads the prompts and checks that every constraint can be met; None if there is none.
 
         Args:
             constraints, tokens, budgets: of each prompt; the tokens that count, and the most new ones.
             size: the width of the model's logits.
+            cache_bytes: of automata that are kept for later searches.
 
         Raises:
             ConstraintError: a constraint cannot be met.
@@ -163,13 +181,19 @@ class Guide:
         if tokenizer is None:
             raise ValueError("constraints are about text: pass the tokenizer as `processing_class=tokenizer`")
         vocabulary = Vocabulary.of(tokenizer, size)
+        vocabulary.automata.limit = cache_bytes
         automata, of_prompt, states, satisfied, ends_whole = [], [], [], [], []
+        number_of: dict[Constraints | None, int] = {}  # in `automata`
         for wish, ids, budget in zip(constraints, tokens, budgets.tolist(), strict=True):
+            wish = wish or None
             automaton, state, done, at_end = None, 0, 0, 0
             if wish:
                 text = vocabulary.text(ids)
                 wish.refuse(text)
-                automaton = Automaton.of(vocabulary, wish.written, wish.forbidden, wish.anywhere)
+                if wish in number_of:
+                    automaton = automata[number_of[wish]]
+                else:
+                    automaton = Automaton.of(vocabulary, wish.written, wish.forbidden, wish.anywhere)
                 state, _ = automaton.read(text)
                 if automaton.pending(state) & FORBIDDEN:  # the prompt ends in what must not be added: it may go on
                     state = AFTER_WORD
@@ -181,9 +205,10 @@ class Guide:
                 done |= at_end
                 if (need := automaton.need(state, automaton.everything & ~done)) > budget:
                     raise ConstraintError(_too_long(wish, done, need, budget, text))
-            if automaton not in automata:
+            if wish not in number_of:
+                number_of[wish] = len(automata)
                 automata.append(automaton)
-            of_prompt.append(automata.index(automaton))
+            of_prompt.append(number_of[wish])
             states.append(state)
             satisfied.append(done)
             ends_whole.append(bool(at_end))
@@ -414,7 +439,9 @@ class Guide:
 
     def _pending_in(self, states: Array) -> Array:
         """What the end of the text would complete in each of (batch, n) states, as bits."""
-        return self.pending_of[self.automaton[:, None], states.clip(min=0)]
+        states = states.clip(min=0)
+        pending = self.pending_of[self.automaton[:, None], states & WHOLE]
+        return self.xp.where(states > WHOLE, FORBIDDEN, pending)
 
     def _gather(self, array: Array, index: Array) -> Array:
         """What is at these places of each row. (rows, n)"""
@@ -423,74 +450,86 @@ class Guide:
     # -- the tables
 
     def _follow(self, row: Array, token: Array) -> tuple[Array, Array]:
-        """The state after each token, and what it completes."""
-        run = self.xp.searchsorted(self.run_key, row * self.size + self.rank[token], side="right") - 1
-        base, state = self.row_base[row], self.run_state[run]
-        state = self.xp.where(state >= 0, state, self.xp.astype(self.base_state[base, token], self.xp.int64))
-        return state, self.run_completed[run] | self.base_completed[base, token]
+        """The state after each token, and what it completes: as the row says, or its base row, or where there are no
+        phrases."""
+        xp, base, rank = self.xp, self.row_base[row], self.rank[token]
+        own, of_base = (
+            xp.searchsorted(self.run_key, number * self.size + rank, side="right") - 1 for number in (row, base)
+        )
+        state, there = self.run_state[of_base], self.run_state[own]
+        state = xp.where(state >= 0, state, self.after[self.row_root[base], token])
+        return xp.where(there >= 0, there, state), self.run_completed[own] | self.run_completed[of_base]
+
+    def _key(self, states: Array) -> Array:
+        """(batch, beams) states with their automata's numbers, as one number each."""
+        return self.automaton[:, None] << _STATE_BITS | states
 
     def _rows_for(self, states: Array) -> Array:
         """The rows of (batch, beams) states, made where they are not there."""
-        automaton = self.xp.broadcast_to(self.automaton[:, None], states.shape)
-        missing = self.xp.full(states.shape, True)
-        if self.rows:
-            rows = self.row_of[automaton, states]
-            missing = rows < 0
-            if not bool(missing.any()):
-                return rows
-        wanted = self.xp.stack([automaton, states], axis=2)[missing]
-        self._make_rows(sorted(set(map(tuple, wanted.tolist()))))
-        return self.row_of[automaton, states]
+        missing = keys = self._key(states)
+        if len(self.visited):
+            at = self.xp.searchsorted(self.visited, keys).clip(max=len(self.visited) - 1)
+            missing = keys[self.visited[at] != keys]
+            if not len(missing):
+                return self.row_of[at]
+        self._make_rows(self.xp.unique(missing))
+        return self.row_of[self.xp.searchsorted(self.visited, keys)]
 
-    def _make_rows(self, wanted: list[tuple[int, int]]) -> None:
-        xp = self.xp
-        bases, costs, pendings, separated, advances, voids = [], [], [], [], [], []
-        keys, states, completed = [], [], []
-        for number, (i, state) in enumerate(wanted, start=self.rows):
+    def _make_rows(self, keys: Array) -> None:
+        xp, bases, pendings, separated, rows = self.xp, [], [], [], []
+        for key in keys.tolist():
+            i, state = key >> _STATE_BITS, key & ((1 << _STATE_BITS) - 1)
             automaton = self.automata[i]
-            row = _FREE if automaton is None else automaton.row(state)
-            bases.append(0 if automaton is None else int(self.first_base[i]) + row.base)
-            costs.append(bases[-1] if row.cost is None else self._add_cost(row.cost))
+            rows.append(_FREE if automaton is None else automaton.row(state))
+            bases.append(0 if automaton is None else int(self.first_base[i]) + rows[-1].base)
             pendings.append(0 if automaton is None else automaton.pending(state))
             separated.append(automaton is not None and state == AFTER_SEPARATOR)
-            advances.append(row.advances)
-            voids.append(row.void)
-            keys.append(row.start + number * self.size)
-            states.append(row.state)
-            completed.append(row.completed)
         self.row_base = xp.concat([self.row_base, xp.asarray(bases)])
-        self.row_cost = xp.concat([self.row_cost, xp.asarray(costs)])
+        self.row_cost = xp.concat([self.row_cost, xp.asarray(self._add_costs(bases, rows))])
         self.row_pending = xp.concat([self.row_pending, xp.asarray(pendings)])
         self.row_separated = xp.concat([self.row_separated, xp.asarray(separated)])
-        self.run_key = xp.concat([self.run_key, self._array(keys, np.int64)])
-        self.run_state = xp.concat([self.run_state, self._array(states, np.int64)])
-        self.run_completed = xp.concat([self.run_completed, self._array(completed, np.int64)])
-        self.row_advances = _stack(self.row_advances, self._padded_advances(advances), [0, self.clauses + 1, 0, 0])
-        self.row_void = _stack(self.row_void, xp.asarray(_padded(voids, -1)), -1)
-        self._make_room()
-        index = xp.asarray(wanted)
-        self.row_of[index[:, 0], index[:, 1]] = xp.arange(len(wanted)) + self.rows
-        self.rows += len(wanted)
+        self._add_runs(self.rows, rows)
+        advances = self._padded_advances([row.advances for row in rows])
+        self.row_advances = _stack(self.row_advances, advances, [0, self.clauses + 1, 0, 0])
+        self.row_void = _stack(self.row_void, xp.asarray(_padded([row.void for row in rows], -1)), -1)
+        visited = xp.concat([self.visited, keys])
+        order = xp.argsort(visited)
+        self.visited = visited[order]
+        self.row_of = xp.concat([self.row_of, xp.arange(len(rows)) + self.rows])[order]
+        self.rows += len(rows)
+        self.kept.trim()
 
-    def _make_room(self) -> None:
-        """Makes tables by state as wide as there are states."""
-        states = max(1 if automaton is None else len(automaton) for automaton in self.automata)
-        if (wide := self.row_of.shape[1]) >= states and self.rows:
-            return
-        more = self.xp.full((len(self.automata), 2 * states - wide), -1)
-        self.row_of = self.xp.concat([self.row_of, more], axis=1)
-        pending = np.full(self.row_of.shape, FORBIDDEN)
-        for i, automaton in enumerate(self.automata):
-            known = np.zeros(1, np.int64) if automaton is None else automaton.character_pending
-            pending[i, : len(known)] = known
-        self.pending_of = self.xp.asarray(pending)
+    def _add_runs(self, first: int, rows: Sequence[Row]) -> None:
+        """The runs of `rows`, the first of which has the number `first`."""
+        keys = [row.start + number * self.size for number, row in enumerate(rows, start=first)]
+        self.run_key = self.xp.concat([self.run_key, self._array(keys, np.int64)])
+        self.run_state = self.xp.concat([self.run_state, self._array([row.state for row in rows], np.int64)])
+        completed = self._array([row.completed for row in rows], np.int64)
+        self.run_completed = self.xp.concat([self.run_completed, completed])
 
-    def _add_cost(self, cost: np.ndarray) -> int:
-        if self.costs == len(self.cost):
-            self.cost = self.xp.concat([self.cost, self.xp.empty_like(self.cost)])
-        self.cost[self.costs] = self.xp.asarray(cost)
-        self.costs += 1
-        return self.costs - 1
+    def _add_costs(self, bases: list[int], rows: Sequence[Row]) -> list[int]:
+        """Where in `cost` each row's costs are: its base row's, or made here."""
+        own = [i for i, row in enumerate(rows) if row.others != SAME or len(row.token)]
+        if not own:
+            return bases
+        xp, count = self.xp, len(own)
+        while len(self.cost) < self.costs + count:
+            self.cost = xp.concat([self.cost, xp.empty_like(self.cost)])
+        others = xp.asarray([rows[i].others for i in own])
+        made = self.cost[xp.asarray([bases[i] for i in own])]
+        dearer = self.spoiling[others.clip(max=DEARER_IN_PROSE)] & (made < DEAD_END - CLOSING)
+        made = xp.where(dearer, made + CLOSING, made)
+        self.cost[self.costs : self.costs + count] = xp.where((others == SHUT)[:, None], BANNED, made)
+        self._name_costs(self.costs, [rows[i] for i in own])
+        numbers = dict(zip(own, range(self.costs, self.costs + count), strict=True))
+        self.costs += count
+        return [numbers.get(i, base) for i, base in enumerate(bases)]
+
+    def _name_costs(self, first: int, rows: Sequence[Row]) -> None:
+        """The costs that `rows` name, in `cost` from the number `first` on."""
+        number = np.repeat(np.arange(first, first + len(rows)), [len(row.token) for row in rows])
+        token = self._array([row.token for row in rows], np.int64)
+        self.cost[self.xp.asarray(number), token] = self._array([row.cost for row in rows], np.int8)
 
     def _padded_advances(self, parts: Sequence[np.ndarray]) -> Array:
         """(parts, n, 4): padded with entries of no clause; an exit's clause comes after all clauses."""
@@ -507,7 +546,9 @@ class Guide:
 
 
 # what a prompt without constraints may do: any token, which leads nowhere and completes nothing
-_FREE = Row(0, np.array([0]), np.array([-1]), np.array([0]), None, np.zeros((0, 4)), np.zeros(0, np.int64))
+_NONE = np.zeros(0, np.int64)
+_FREE = Row(0, np.array([0]), np.array([0]), np.array([0]), SAME, _NONE, _NONE, np.zeros((0, 4)), _NONE)
+_STATE_BITS = 48  # of a state: half of them are the bytes of a character that is begun
 
 
 def _stack(first: Array, second: Array, filler) -> Array:
@@ -521,7 +562,7 @@ def _stack(first: Array, second: Array, filler) -> Array:
     return xp.concat([padded(first), padded(second)])
 
 
-def _padded(lists: Sequence[Sequence[int]], filler: int) -> np.ndarray:
+def _padded(lists: Sequence[np.ndarray], filler: int) -> np.ndarray:
     padded = np.full((len(lists), max(map(len, lists), default=0)), filler)
     for row, part in zip(padded, lists, strict=True):
         row[: len(part)] = part

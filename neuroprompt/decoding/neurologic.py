@@ -19,6 +19,7 @@ from transformers.generation.stopping_criteria import EosTokenCriteria, MaxLengt
 
 from neuroprompt.decoding.constraints import Constraints, one_each
 from neuroprompt.decoding.search import search
+from neuroprompt.decoding.vocabulary import CACHE_BYTES
 
 _ROWLESS = (
     TemperatureLogitsWarper,
@@ -56,6 +57,7 @@ def neurologic(
     counted: Sequence[Sequence[int]] | None = None,
     phrase_weight: float | None = None,
     beta: int = 2,
+    cache_bytes: int = CACHE_BYTES,
     **model_kwargs,
 ) -> Tensor | NeurologicOutput:
     """Continues every prompt by beam search so that the text, prompt included, meets the prompt's constraints.
@@ -80,6 +82,8 @@ def neurologic(
             that has paid is compared with one that has not as if both had, at about what a token of a required phrase
             costs (the constant heuristic of an A* search, cf. arXiv 2112.08726). At 0, phrases come when they must.
         beta: candidates that satisfy more than `beta` clauses fewer than the best candidate does are dropped.
+        cache_bytes: of automata that are kept for later calls over the same tokenizer; those not used for longest leave
+            first. What a call works with is not part of it. 64 sets of six clauses take about 8 MiB.
 
     Returns:
         (batch * num_return_sequences, length) token ids, padded on the right; with `return_dict_in_generate` a
@@ -131,6 +135,7 @@ def neurologic(
         tokenizer=processing_class,
         phrase_weight=phrase_weight,
         beta=beta,
+        cache_bytes=cache_bytes,
         processors=logits_processor,
         length_penalty=generation_config.length_penalty,
         early=generation_config.early_stopping,

@@ -20,6 +20,7 @@ from neuroprompt.decoding.beams import Beams, Candidates, Order, best_of, first_
 from neuroprompt.decoding.constraints import Constraints
 from neuroprompt.decoding.guide import Guide, Preferences
 from neuroprompt.decoding.processors import Processor
+from neuroprompt.decoding.vocabulary import CACHE_BYTES
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -72,6 +73,7 @@ def search(
     tokenizer: PreTrainedTokenizerBase | None = None,
     phrase_weight: float | None = None,
     beta: int = 2,
+    cache_bytes: int = CACHE_BYTES,
     processors: Sequence[Processor] = (),
     length_penalty: float = 1.0,
     early: bool | str = True,
@@ -94,7 +96,7 @@ def search(
         constraints, counted: of each prompt, its constraints or None, and its tokens that count as text; none where
             there are no constraints at all.
         tokenizer: of the constraints.
-        phrase_weight, beta: as of `neurologic`.
+        phrase_weight, beta, cache_bytes: as of `neurologic`.
         processors: of the log-probabilities of the next token.
         length_penalty, early: as in `transformers`, whose `early_stopping` the latter is.
         order: what candidates are preferred by instead of their scores, such as these with noise.
@@ -112,7 +114,7 @@ def search(
     early = early if beams > 1 else True  # one beam ends where it ends
 
     logits = model.prefill(beams)
-    guide = Guide.start(constraints, tokenizer, counted, budgets, logits.shape[-1], beams, preferences)
+    guide = Guide.start(constraints, tokenizer, counted, budgets, logits.shape[-1], beams, preferences, cache_bytes)
     blank = xp.full((batch, beams, prompt_length + max_new), pad)
     blank[:, :, :prompt_length] = prompts[:, None]
     sequences = Beams.start(blank)
