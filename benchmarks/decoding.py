@@ -3,13 +3,15 @@
     python benchmarks/decoding.py                            # the embedded policy
     python benchmarks/decoding.py --model random-50k         # a random GPT-2 (124 M) over a 50k vocabulary
     python benchmarks/decoding.py --prompts prompts.txt --count 200
-    python benchmarks/decoding.py --rounds 0 --count 0 --sets 1000     # as many prompts, each with its own constraints
+    python benchmarks/decoding.py --sets 1000                # as many prompts, each with its own constraints
     python benchmarks/decoding.py --locked --model HuggingFaceTB/SmolLM2-135M-Instruct     # a chat model, words locked
 
 Speed: `transformers`' own beam search, and ours with 0, 3 and 6 clauses and 20 forbidden phrases, on the same model
 with the same beams and the same number of new tokens, in alternation; what counts are the ratios of the medians.
 Sets: every prompt with its own 1 to 6 clauses and 10 forbidden phrases, in batches of 64, beside the same prompts in
-the same search without constraints, batch by batch; then all of them again, and what is kept of the automata.
+the same search without constraints and with as many new tokens, batch by batch; then all of them again; and the same
+with other sets beside a process that holds a core. Ratios are means over batches, of seconds and of the process's own
+CPU seconds, which a shared machine changes less; intervals are bootstrap percentiles. The other tables are left out.
 Quality: satisfied clauses, forbidden phrases and the log-probability of the result under the policy, for ours, for
 drawing until the constraints are met (as dynamic prompts do), for appending what beam search has left out, and for
 beam search that knows nothing of constraints. Prints Markdown tables.
@@ -23,10 +25,14 @@ import itertools
 import random
 import resource
 import statistics
+import subprocess
+import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import torch
 from rich.console import Console
 from rich.progress import track
@@ -36,10 +42,11 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, GPT2LM
 from neuroprompt.decoding import Constraints, check
 from neuroprompt.decoding.automaton import Automaton
 from neuroprompt.decoding.neurologic import neurologic
-from neuroprompt.decoding.vocabulary import Vocabulary
+from neuroprompt.decoding.vocabulary import CACHE_BYTES, Vocabulary
 from neuroprompt.locked import lock
 from neuroprompt.models import locate
 from neuroprompt.modifiers import vocabulary as terms
+from neuroprompt.statistics import bootstrap
 
 FORBIDDEN = (
     "blurry|greg rutkowski|artgerm|low quality|bad anatomy|watermark|text|signature|jpeg artifacts|ugly|deformed|"
@@ -69,7 +76,9 @@ def main() -> None:
     parser.add_argument("--new-tokens", type=int, default=40)
     parser.add_argument("--rounds", type=int, default=9, help="alternations of the speed table; 0 leaves it out")
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 16])
-    parser.add_argument("--sets", type=int, default=0, help="prompts that have constraints of their own")
+    parser.add_argument("--sets", type=int, default=0, help="prompts that have constraints of their own, alone")
+    parser.add_argument("--busy-sets", type=int, default=128, help="of these prompts beside a busy core")
+    parser.add_argument("--cache-bytes", type=int, default=CACHE_BYTES, help="of automata that are kept")
     parser.add_argument("--locked", action="store_true", help="what it costs a chat model to keep words, alone")
     parser.add_argument("--no-rejection", action="store_true", help="leave out the slowest of the quality table")
     parser.add_argument("--seed", type=int, default=0)
@@ -86,11 +95,12 @@ def main() -> None:
     if args.locked:
         locked_table(console, model, tokenizer, prompts, args)
         return
+    if args.sets:
+        sets_table(console, model, tokenizer, prompts, args)
+        return
     if args.rounds:
         build_table(console, tokenizer, model)
         speed_table(console, model, tokenizer, prompts, args)
-    if args.sets:
-        sets_table(console, model, tokenizer, prompts, args)
     if args.count:
         quality_table(console, model, tokenizer, prompts[: args.count], args)
 
@@ -237,34 +247,69 @@ def compared(batch: int, times: dict[str, list[float]]) -> list[tuple[str, ...]]
 
 
 def sets_table(console: Console, model, tokenizer, prompts: Sequence[str], args) -> None:
-    draw = random.Random(args.seed)
-    vocabulary = Vocabulary.of(tokenizer, model.get_output_embeddings().weight.shape[0])
+    draw, rows = random.Random(args.seed), []
+    automata = Vocabulary.of(tokenizer, model.get_output_embeddings().weight.shape[0]).automata
+    _own_sets(model, tokenizer, prompts, draw, 2, args)  # warm up
+    for name, count, busy in (("quiet", args.sets, 0), ("beside a busy core", args.busy_sets, 1)):
+        if not count:
+            continue
+        with busy_cores(busy):
+            spent = _own_sets(model, tokenizer, prompts, draw, count, args)  # (passes, batches, 2)
+        speed = [f"{count / seconds:.1f}" for seconds in spent[:, :, 0].sum(1)]
+        ratios = [bootstrap(each[:, kind] / spent[0, :, kind]) for each in spent[1:] for kind in (0, 1)]
+        rows.append((name, *speed, *map(str, ratios)))
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+        kept, bound = (size / 2**20 for size in (automata.nbytes, args.cache_bytes))
+        console.print(
+            f"{name}: {count} sets, {args.new_tokens} new tokens each; {len(automata)} automata kept, {kept:.0f} MiB "
+            f"of at most {bound:.0f}; the process's peak {peak:.2f} GiB"
+        )
+    console.print()
+    head = ("prompts/s without", "first", "again", "first: time", "CPU time", "again: time", "CPU time")
+    table(console, ("", *head), rows)
+
+
+def _own_sets(model, tokenizer, prompts: Sequence[str], draw: random.Random, count: int, args) -> np.ndarray:
+    """Seconds and CPU seconds of each batch without constraints, with sets that were never seen, and with them again.
+    (3, batches, 2)"""
     known = {category: [term for term in terms(category) if term.count(" ") < 2] for category in CHOICES}
-    prompts = list(itertools.islice(itertools.cycle(prompts), args.sets))
+    prompts = list(itertools.islice(itertools.cycle(prompts), count))
     wishes = []
     for _ in prompts:
         required = {name: draw.choice(known[name]) for name in draw.sample(sorted(known), draw.randint(1, 6))}
         said = " ".join(required.values()).lower()
         wishes.append(Constraints(**required, forbid=[p for p in draw.sample(FORBIDDEN, 10) if p not in said]))
     fixed = {"num_beams": args.beams, "max_new_tokens": args.new_tokens, "min_new_tokens": args.new_tokens}
-    rows = []
-    for name in ("first", "again"):
-        free, bound = 0.0, 0.0
-        for start in track(range(0, len(prompts), 64), description=f"sets, {name}", transient=True):
-            inputs = tokenizer(prompts[start : start + 64], return_tensors="pt", padding=True).to(args.device)
-            for own in (None, wishes[start : start + 64]):
-                begin = time.perf_counter()
-                model.generate(
-                    **inputs, **fixed, do_sample=False, custom_generate=neurologic, constraints=own,
-                    processing_class=tokenizer, token_budgets=[args.new_tokens] * len(inputs["input_ids"]),
-                )  # fmt: skip
-                seconds = time.perf_counter() - begin
-                free, bound = (free + seconds, bound) if own is None else (free, bound + seconds)
-        kept = sum(automaton.nbytes for automaton in vocabulary.automata.values()) / 2**20
-        rows.append((name, f"{free:.1f}", f"{bound:.1f}", f"{bound / free:.2f}", f"{kept:.0f}"))
-    console.print(f"{args.sets} sets, batches of 64, {args.new_tokens} new tokens each; the process's peak: "
-                  f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f} GiB\n")  # fmt: skip
-    table(console, ("time", "s without constraints", "s with", "ratio", "MiB kept"), rows)
+
+    def write(start: int, constraints: list[Constraints] | None) -> np.ndarray:
+        inputs = tokenizer(prompts[start : start + 64], return_tensors="pt", padding=True).to(args.device)
+        begin = np.array([time.perf_counter(), time.process_time()])
+        model.generate(
+            **inputs, **fixed, do_sample=False, custom_generate=neurologic, constraints=constraints,
+            processing_class=tokenizer, token_budgets=[args.new_tokens] * len(inputs["input_ids"]),
+            cache_bytes=args.cache_bytes,
+        )  # fmt: skip
+        return np.array([time.perf_counter(), time.process_time()]) - begin
+
+    free, first, again = [], [], []
+    for start in track(range(0, count, 64), description="sets", transient=True):
+        free.append(write(start, None))
+        first.append(write(start, wishes[start : start + 64]))
+    for start in track(range(0, count, 64), description="again", transient=True):
+        again.append(write(start, wishes[start : start + 64]))
+    return np.array([free, first, again])
+
+
+@contextmanager
+def busy_cores(count: int) -> Iterator[None]:
+    """As many processes that hold a core each."""
+    spinning = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(count)]
+    try:
+        yield
+    finally:
+        for process in spinning:
+            process.kill()
+            process.wait()
 
 
 def in_turns(ways: dict[str, Callable], rounds: int, device: str) -> dict[str, list[float]]:

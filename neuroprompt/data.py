@@ -252,7 +252,7 @@ def pair_prompts(config: DataConfig, say: Callable[[str], None] = print) -> Prom
         pairs = _mapped(experts, _degraded, config, "degrading")
     else:
         counts = {"read": len(pairs)}
-        pairs = pairs.filter(_is_pair, num_proc=config.num_proc, load_from_cache_file=False)
+        pairs = pairs.filter(_is_pair, num_proc=_others(config), load_from_cache_file=False)
         counts["pairs whose long text says all of the short one, and more"] = len(pairs)
     for column in ("prompt", "completion"):
         pairs = _decontaminate(pairs, config.evaluation_files, column)
@@ -429,8 +429,13 @@ def _mapped(data: Dataset, step: Callable[[dict], dict], config: DataConfig, des
     """Never from the cache, which knows nothing of the rules that a step follows in other modules."""
     names = data.column_names
     return data.map(
-        step, batched=True, num_proc=config.num_proc, remove_columns=names, desc=desc, load_from_cache_file=False
+        step, batched=True, num_proc=_others(config), remove_columns=names, desc=desc, load_from_cache_file=False
     )
+
+
+def _others(config: DataConfig) -> int | None:
+    """Processes beside this one, as `datasets` counts them: one of them would cost more than it does."""
+    return config.num_proc if config.num_proc > 1 else None
 
 
 def _clean(data: Dataset, config: DataConfig) -> Dataset:

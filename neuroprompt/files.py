@@ -15,9 +15,6 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-import psutil
-from filelock import FileLock, Timeout
-
 
 class BusyError(OSError):
     """Another process is writing this output; the message says which."""
@@ -34,6 +31,8 @@ def write_file(path: str | Path, data: bytes) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         for left in path.parent.glob(f".{escape(path.name)}.{escape(socket.gethostname())}-*.partial"):
+            import psutil
+
             if not psutil.pid_exists(int(left.stem.rpartition("-")[2])):  # by a process that was killed
                 left.unlink(missing_ok=True)
         try:
@@ -118,6 +117,8 @@ def sole_writer(path: str | Path, *, inside: bool = False) -> Iterator[None]:
     path = Path(path)
     place = path / ".lock" if inside else path.with_name(f".{path.name}.lock")
     # One object for each place, so that the thread that has the lock can take it again.
+    from filelock import FileLock, Timeout
+
     lock = FileLock(place.absolute(), timeout=0, is_singleton=True, fallback_to_soft=False, on_acquired=_sign)
     try:
         if inside:

@@ -27,8 +27,6 @@ from dataclasses import dataclass, replace
 from functools import cache, lru_cache
 from typing import NamedTuple
 
-import lemminflect
-
 from neuroprompt.decoding.constraints import (
     MARK,
     MAX_CLAUSES,
@@ -625,6 +623,8 @@ def _hyphens(word: str) -> tuple[str, ...]:
 def _inflections(word: str) -> Iterator[str]:
     """The forms of an English word in the reading that a prompt means: a thing rather than what is done ("a watch"),
     what is done rather than a thing where it ends in -ing ("running"), and of what has been done no other form."""
+    import lemminflect
+
     lemmas = lemminflect.getAllLemmas(word) if word.isascii() and word not in _FIXED else {}
     nouns, verbs = lemmas.get("NOUN", ()), lemmas.get("VERB", ())
     doing = word.endswith("ing") and word not in _THINGS and verbs and word not in verbs
@@ -645,10 +645,14 @@ def _inflections(word: str) -> Iterator[str]:
 
 
 def _is_thing(form: str) -> bool:
+    import lemminflect
+
     nouns = lemminflect.getAllLemmas(form, upos="NOUN").get("NOUN", ())
     return any(form in _THINGS or (noun not in _DOINGS and not noun.endswith("ing")) for noun in nouns)
 
 
 def _paradigm(lemma: str, kind: str) -> tuple[str, ...]:
+    import lemminflect
+
     tags = lemminflect.getAllInflections(lemma, upos=kind)
     return (lemma, *(form for forms in tags.values() for form in forms))

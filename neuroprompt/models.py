@@ -126,16 +126,17 @@ def whole_model(folder: Path) -> Path:
     """
     if not (folder / DIFFERENCE).is_file():
         return folder
+    import numpy as np
     from safetensors import safe_open
-    from safetensors.torch import load_file, save_file
+    from safetensors.numpy import load_file, save_file
 
-    with safe_open(folder / DIFFERENCE, "pt") as file:
+    with safe_open(folder / DIFFERENCE, "np") as file:
         base = folder.parent / file.metadata()["base"]
     factors, weights = load_file(folder / DIFFERENCE), load_file(base / "model.safetensors")
     for name, weight in weights.items():
         if f"{name}.left" in factors:
-            change = factors[f"{name}.left"].float() @ factors[f"{name}.right"].float()
-            weights[name] = (weight.float() + change.reshape(weight.shape)).to(weight.dtype)
+            left, right = (factors[f"{name}.{side}"].astype(np.float32) for side in ("left", "right"))
+            weights[name] = (weight.astype(np.float32) + (left @ right).reshape(weight.shape)).astype(weight.dtype)
     whole = Path(tempfile.mkdtemp(prefix="neuroprompt-")) / folder.name
     atexit.register(shutil.rmtree, whole.parent, ignore_errors=True)
     for source in (base, folder):  # what lies beside the difference is the policy's own, such as how it is decoded

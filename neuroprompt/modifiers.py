@@ -103,13 +103,17 @@ def categorise(term: str) -> str | None:
     return terms.get(text) or _by_head(text) or _by_parts(text)
 
 
-@lru_cache(maxsize=1 << 16)
 def spelling_key(term: str) -> str:
     """What two spellings of one modifier have in common.
 
     Lower case, no accents, no brackets and weights, hyphens as spaces, no full stops but in numbers, initials and
     numbers with their units in one piece: "(H. R. Giger:1.2)" is "hr giger", "8 K" is "8k", "f / 1.4" is "f/1.4".
     """
+    return term if _IS_PLAIN(term) else _spelt(term)
+
+
+@lru_cache(maxsize=1 << 16)
+def _spelt(term: str) -> str:
     text = unaccented(term.casefold()).casefold()
     if _HAS_MARKUP(text):
         text = _WEIGHT.sub("", text)
@@ -138,6 +142,7 @@ def unaccented(text: str) -> str:
 
 # --- how a segment is read ---------------------------------------------------------------------------------------
 
+_IS_PLAIN = re.compile(r"[a-z]{2,}(?: [a-z]{2,})*").fullmatch
 _HAS_MARKUP = re.compile(r"[:<]").search
 _HAS_NUMBER = re.compile(r"\d").search
 _WEIGHT = re.compile(r":+\s*-?\d*\.?\d+\s*(?=[)\]>]|$)")

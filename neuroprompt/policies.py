@@ -8,26 +8,44 @@ import json
 import math
 import warnings
 from dataclasses import dataclass, fields
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, NamedTuple
-
-import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
-from transformers.utils import cached_file
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from neuroprompt.formats import FILE as FORMAT_FILE
 from neuroprompt.formats import PromptFormat, format_of
-from neuroprompt.models import CONFIGS, RETELLER, ModelError, check_tokenizer, check_weights, locate, reason, reporting
+from neuroprompt.models import (
+    CONFIGS,
+    RETELLER,
+    ModelError,
+    check_tokenizer,
+    check_weights,
+    locate,
+    pick_device,
+    reason,
+    reporting,
+)
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from neuroprompt.language_models.gpt2 import GPT2
+    from neuroprompt.language_models.tokenizer import Tokenizer
+
+BACKENDS = ("torch", "numpy")
+FEW = 100
+"""Prompts for which torch is not worth its start, where nobody says what to use."""
 
 
 def load_policy(
     name: str | Path,
-    device: torch.device | None = None,
+    device: "torch.device | None" = None,
     *,
     safetensors_only: bool = True,
     revision: str | None = None,
     **settings,
-) -> PreTrainedModel:
+) -> "PreTrainedModel":
     """A causal language model.
 
     Args:
@@ -41,6 +59,8 @@ def load_policy(
     Raises:
         ModelError: There is none, it cannot be loaded, or it is not what its config says.
     """
+    from transformers import AutoModelForCausalLM
+
     what = f"the policy {str(name)!r}"
     if settings.pop("trust_remote_code", False):
         raise ModelError(f"trust_remote_code is set, and no code that comes with a model is run: leave it out ({what})")
@@ -68,12 +88,14 @@ def load_policy(
     return model
 
 
-def load_tokenizer(name: str | Path, revision: str | None = None, **settings) -> PreTrainedTokenizerBase:
+def load_tokenizer(name: str | Path, revision: str | None = None, **settings) -> "PreTrainedTokenizerBase":
     """The tokenizer of the policy `name`, or of a folder or repository that holds nothing else.
 
     Raises:
         ModelError: There is none, or it knows no text.
     """
+    from transformers import AutoTokenizer
+
     if is_config(name):
         config = PolicyConfig.from_file(name)
         own = revision or (config.revision if config.tokenizer is None else None)
@@ -98,8 +120,8 @@ class Policy(NamedTuple):
         decoding: Settings that are its own, by the names of `enhancer.Decoding`; others are by default.
     """
 
-    model: PreTrainedModel
-    tokenizer: PreTrainedTokenizerBase
+    model: "PreTrainedModel | GPT2"
+    tokenizer: "PreTrainedTokenizerBase | Tokenizer"
     format: PromptFormat
     decoding: dict[str, Any]
 
@@ -161,7 +183,7 @@ class PolicyConfig(PromptFormat):
         """How it is asked and read, alone."""
         return PromptFormat(**{f.name: getattr(self, f.name) for f in fields(PromptFormat)})
 
-    def load(self, device: torch.device | None = None, dtype: str | torch.dtype | None = None) -> Policy:
+    def load(self, device: "torch.device | None" = None, dtype: "str | torch.dtype | None" = None) -> Policy:
         """The policy; `dtype` is in the place of the file's.
 
         Raises:
@@ -180,25 +202,68 @@ class PolicyConfig(PromptFormat):
 
 def open_policy(
     name: str | Path,
-    device: torch.device | None = None,
-    dtype: str | torch.dtype | None = None,
+    device: "str | torch.device | None" = None,
+    dtype: "str | torch.dtype | None" = None,
+    backend: str | None = None,
 ) -> Policy:
     """A policy and its tokenizer, ready to be asked.
 
     Args:
         name: As of `load_policy`, or a `PolicyConfig`'s YAML file.
-        device, dtype: Of the weights; float32 on a CPU and the checkpoint's own elsewhere by default.
+        device: Where it runs; by default the accelerator if there is one.
+        dtype: Of the weights; float32 on a CPU and the checkpoint's own elsewhere by default.
+        backend: One of `BACKENDS`; by default torch where it is installed, and otherwise NumPy.
 
     Raises:
-        ModelError: It cannot be loaded, or cannot be asked in this way.
-        ValueError: The YAML file says what it cannot.
+        ModelError: It cannot be loaded, cannot be asked in this way, or not without torch.
+        ValueError: The YAML file says what it cannot, or there is no such backend.
     """
+    if backend not in (*BACKENDS, None):
+        raise ValueError(f"there is no backend {backend!r}: choose from {', '.join(BACKENDS)}")
+    if backend == "numpy" or (backend is None and find_spec("torch") is None):
+        return _without_torch(name, device, dtype)
+    device = pick_device(device)
     if is_config(name):
         return PolicyConfig.from_file(name).load(device, dtype)
-    on_cpu = device is None or device.type == "cpu"
-    model = load_policy(name, device, dtype=dtype or ("float32" if on_cpu else "auto"))
+    model = load_policy(name, device, dtype=dtype or ("float32" if device.type == "cpu" else "auto"))
     tokenizer = load_tokenizer(name)
     return Policy(model, tokenizer, saved_format(name, tokenizer), {})
+
+
+def needs_torch(name: str | Path) -> str | None:
+    """Why the policy cannot be run by NumPy, if so.
+
+    Raises:
+        ModelError: As `models.locate`.
+    """
+    from neuroprompt.language_models import gpt2, tokenizer
+
+    if is_config(name):
+        return "it is described by a YAML file"
+    folder = Path(locate(name, "policy"))
+    if not folder.is_dir():
+        return "it is on the hub"
+    return gpt2.unlike(folder) or tokenizer.unlike(folder)
+
+
+def backend_for(name: str | Path, device: str | None, prompts: int | None) -> str | None:
+    """What rewrites so many prompts (None: nobody knows) soonest, of `open_policy`'s backends: NumPy up to `FEW`, where
+    the policy can be run by it and no device is asked for."""
+    few = device is None and prompts is not None and prompts <= FEW
+    return "numpy" if few and not needs_torch(name) else None
+
+
+def _without_torch(name: str | Path, device: object, dtype: object) -> Policy:
+    from neuroprompt.language_models.gpt2 import GPT2
+    from neuroprompt.language_models.tokenizer import Tokenizer
+
+    if str(device or "cpu") != "cpu" or str(dtype or "float32").removeprefix("torch.") != "float32":
+        raise ModelError(f"{device or dtype} is for torch: NumPy computes on the CPU, in float32")
+    if why := needs_torch(name):
+        raise ModelError(f"the policy {str(name)!r} needs torch: {why}, and NumPy runs GPT-2 alone")
+    folder = Path(locate(name, "policy"))
+    tokenizer = Tokenizer(folder)
+    return Policy(GPT2.load(folder), tokenizer, saved_format(name, tokenizer), {})
 
 
 def is_config(name: str | Path) -> bool:
@@ -206,7 +271,9 @@ def is_config(name: str | Path) -> bool:
     return Path(name).suffix.lower() in CONFIGS
 
 
-def saved_format(name: str | Path, tokenizer: PreTrainedTokenizerBase, revision: str | None = None) -> PromptFormat:
+def saved_format(
+    name: str | Path, tokenizer: "PreTrainedTokenizerBase | Tokenizer", revision: str | None = None
+) -> PromptFormat:
     """How the policy `name` is asked: as the file beside it says, or by default (`formats.format_of`).
 
     Raises:
@@ -227,6 +294,10 @@ _DECODING = ("num_beams", "length_penalty", "do_sample", "temperature", "top_k",
 
 def _find(source: str, file: str, revision: str | None) -> Path | None:
     """A file of a folder or a hub repository that need not be there."""
+    if Path(source).is_dir():
+        return found if (found := Path(source, file)).is_file() else None
+    from transformers.utils import cached_file
+
     found = cached_file(source, file, revision=revision, _raise_exceptions_for_missing_entries=False)
     return Path(found) if found else None
 
@@ -246,7 +317,7 @@ def _base(source: str, adapter: Path, told: str | None) -> tuple[str, str | None
     return config["base_model_name_or_path"], config.get("revision")
 
 
-def _merged(source: str, adapter: Path, revision: str | None, settings: dict, told: str | None) -> PreTrainedModel:
+def _merged(source: str, adapter: Path, revision: str | None, settings: dict, told: str | None) -> "PreTrainedModel":
     """The model that an adapter was trained on, or that is `told`, changed by it."""
     try:
         from peft import PeftModel
@@ -272,6 +343,8 @@ def _merged(source: str, adapter: Path, revision: str | None, settings: dict, to
 
 def _check_decoding(what: str, file: Path | None) -> None:
     """Refuse a generation config that cannot be read: the library goes on without it, and does not say so."""
+    from transformers import GenerationConfig
+
     if file is None:
         return
     try:
@@ -288,7 +361,7 @@ def _check_decoding(what: str, file: Path | None) -> None:
         raise ModelError(f"{what} has a generation_config.json whose usual is {usual!r}: give true or false")
 
 
-def sampled_by_default(model: PreTrainedModel, temperature: float) -> None:
+def sampled_by_default(model: "PreTrainedModel", temperature: float) -> None:
     """Let the policy's `generation_config` say that it is sampled, and at which temperature."""
     settings = model.generation_config
     settings._from_model_config = False  # with it, the library reads no settings but the model config's

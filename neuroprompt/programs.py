@@ -69,10 +69,13 @@ def wants(*extras: str) -> None:
 
 def quiet_libraries() -> None:
     """Hold back what the libraries say to whoever writes programs with them: warnings, bars for each loaded model."""
-    from transformers.utils import logging
+    if "transformers" in sys.modules:
+        from transformers.utils import logging
 
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
+        logging.set_verbosity_error()
+        logging.disable_progress_bar()
+    else:  # it reads them as it is imported, which takes seconds, if at all
+        os.environ |= {"TRANSFORMERS_VERBOSITY": "error", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
     warnings.filterwarnings("ignore", "The `local_dir_use_symlinks` argument", UserWarning)  # diffusers' own call
 
 

@@ -122,7 +122,7 @@ def modifier_key(segment: str) -> str:
 
 def count_clip_tokens(text: str) -> int:
     """Tokens of `text` in CLIP's own encoding, begin and end tokens included (an empty text has 2)."""
-    return len(clip_tokenizer().backend_tokenizer.encode(text).ids)
+    return len(_clip_encoding().encode(text).ids)
 
 
 @dataclass(frozen=True)
@@ -188,13 +188,40 @@ def clip_tokenizer():
     """
     from transformers import CLIPTokenizer
 
+    vocab, merges = _clip_vocabulary()
+    # A text of any length is counted: the limit of 77 is the callers' business, not a warning's.
+    return CLIPTokenizer(vocab=vocab, merges=merges, model_max_length=10**9)
+
+
+@cache
+def _clip_encoding():
+    """What encodes for it, a `tokenizers.Tokenizer`, without `transformers`, which takes seconds to import."""
+    from tokenizers import AddedToken, Regex, Tokenizer, models, normalizers, pre_tokenizers, processors
+
+    vocab, merges = _clip_vocabulary()
+    begin, end = "<|startoftext|>", "<|endoftext|>"
+    made = Tokenizer(models.BPE(vocab, merges, unk_token=end, end_of_word_suffix="</w>", continuing_subword_prefix=""))
+    blanks = normalizers.Replace(Regex(r"\s+"), " ")
+    made.normalizer = normalizers.Sequence([normalizers.NFC(), blanks, normalizers.Lowercase()])
+    words = Regex(
+        rf"{re.escape(begin)}|{re.escape(end)}|'s|'t|'re|'ve|'m|'ll|'d|[\p{{L}}]+|[\p{{N}}]|[^\s\p{{L}}\p{{N}}]+"
+    )
+    split = pre_tokenizers.Split(words, behavior="removed", invert=True)
+    made.pre_tokenizer = pre_tokenizers.Sequence([split, pre_tokenizers.ByteLevel(add_prefix_space=False)])
+    made.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in (begin, end)])
+    made.post_processor = processors.TemplateProcessing(
+        single=f"{begin} $A {end}", special_tokens=[(token, vocab[token]) for token in (begin, end)]
+    )
+    return made
+
+
+def _clip_vocabulary() -> tuple[dict[str, int], list[tuple[str, str]]]:
     lines = Path(__file__).with_name("assets").joinpath("clip-merges.txt").read_text("utf-8").split("\n")
-    merges = [tuple(line.split()) for line in lines if line]
+    merges = [tuple(line.split(" ")) for line in lines if line]
     alphabet = _byte_alphabet()
     vocab = [*alphabet, *(a + "</w>" for a in alphabet), *(a + b for a, b in merges)]
     vocab += ["<|startoftext|>", "<|endoftext|>"]
-    # A text of any length is counted: the limit of 77 is the callers' business, not a warning's.
-    return CLIPTokenizer(vocab={t: i for i, t in enumerate(vocab)}, merges=merges, model_max_length=10**9)
+    return {token: i for i, token in enumerate(vocab)}, merges
 
 
 _ANY_NUMBER = 10**9  # of tokens

@@ -8,3 +8,6 @@ they spin on the core that it needs, and beside another busy process a program g
 import os
 
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+# NumPy's library spins, too, for a fifth of a second by default; it reads the power of two of processor cycles.
+os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "4")

@@ -1,11 +1,12 @@
-"""Python programs in processes that are forked from one which has imported the libraries: as `python …`, without
-the ten seconds of imports.
+"""Python programs in processes that are forked from one which has imported the libraries (`tests.preload`): as
+`python …`, without the ten seconds of imports.
 
 A fork has arguments, a folder, an environment, output, an exit code and signals of its own, as any process. What it
 has not is an import of its own: variables that a library reads as it is imported are those of the first call.
 The processes that `torchrun` and `accelerate launch` start for a script are forks, too.
 """
 
+import gc
 import multiprocessing
 import os
 import runpy
@@ -16,32 +17,17 @@ from collections.abc import Mapping, Sequence
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
-LIBRARIES = (
-    "accelerate.commands.launch",
-    "datasets",
-    "deepspeed",
-    "peft",
-    "torch.distributed.run",
-    "trl.trainer.grpo_trainer",
-    "trl.trainer.sft_trainer",
-    "neuroprompt.cli",
-    "neuroprompt.evaluation.harness",
-    "neuroprompt.search",
-    "neuroprompt.study",
-    "neuroprompt.training.ppo",
-    "neuroprompt.training.sft",
-)
 _FORKING_LAUNCHERS = {"PET_RUN_PATH": "1", "PET_START_METHOD": "fork"}  # options of torchrun, as it reads them
 
 _context = multiprocessing.get_context("forkserver")
 
 
 def preload(*modules: str) -> None:
-    """Import these, before the first program is started."""
+    """Import these in place of what was to be imported, before the first program is started."""
     _context.set_forkserver_preload(list(modules))
 
 
-preload(*LIBRARIES)
+preload("tests.preload")
 
 
 def start(
@@ -82,6 +68,8 @@ def run(
 
 
 def _program(arguments: list[str], cwd: str, files: list[str], environment: dict[str, str]) -> None:
+    gc.freeze()  # else a collection copies every page that is shared
+    gc.enable()
     for number, path in enumerate(files):
         descriptor = os.open(path, os.O_RDONLY if number == 0 else os.O_WRONLY | os.O_APPEND | os.O_CREAT)
         os.dup2(descriptor, number)

@@ -215,7 +215,7 @@ _SFT = {
     "data_dir": "data",
     "minibatch_size": 64,
     "max_length": 64,
-    "dataset_num_proc": 1,
+    "dataset_num_proc": "none",
 }
 _PPO = {
     "queries": "prompts.txt",

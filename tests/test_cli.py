@@ -654,6 +654,7 @@ AT_ONCE = [
     (["evaluate", "-i", "in.txt", "-o", "r", "--shard", "3/2"], "there is no shard '3/2'"),
     (["optimize", "a cat", "--state", "no/s.json", "--budget", "x"], "valid integer"),
     (["optimize", "a cat", "--chat-url", "http://localhost"], "needs both"),
+    (["enhance", "a cat", "--backend", "jax"], "there is no backend 'jax': choose from auto, torch, numpy"),
     (["study", "-o", "r", "-i", "in.txt"], "a study needs --axes and --input"),
     (["study", "-o", "r", "-i", "in.txt", "--axes", "colour"], "colour"),
 ]
@@ -680,6 +681,22 @@ for line in sys.stdin.read().splitlines():
     for (arguments, message), error, facts in zip(AT_ONCE, said[::2], said[1::2], strict=True):
         assert error.startswith("error: ") and message in error, (arguments, error)
         assert float(facts.split()[0]) < 1 and facts.endswith("False"), (arguments, facts)
+
+
+@pytest.mark.parametrize(("backend", "loaded"), [("auto", False), ("numpy", False), ("torch", True)])
+def test_a_prompt_is_rewritten_without_torch_unless_it_is_asked_for(backend, loaded):
+    program = """
+import sys
+from neuroprompt.cli import main
+try:
+    main()
+finally:
+    print(any(name in sys.modules for name in ("torch", "transformers")), file=sys.stderr)
+"""
+    wanted = ["enhance", "boy on a horse", "--style", "baroque", "--backend", backend]
+    done = subprocess.run([sys.executable, "-c", program, *wanted], capture_output=True, text=True)
+    assert done.returncode == 0 and done.stderr.splitlines()[-1] == str(loaded), done.stderr
+    assert done.stdout == "boy on a horse, cinematic composition, baroque, masterpiece, highly detailed\n"
 
 
 def test_prompts_and_captions_must_be_as_many(command, monkeypatch, tmp_path):

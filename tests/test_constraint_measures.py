@@ -114,7 +114,7 @@ def test_contradictions_that_the_user_asks_for_are_the_users(added, counted):
 
 def test_an_earlier_runs_pairs_are_rewritten_again(tmp_path, capsys):
     before = tmp_path / "before.json"
-    main(count=3, seed=5, output=before)
+    main(count=2, seed=5, output=before)
     first = capsys.readouterr().out
     assert "| clauses met |  | 100.0% |\n" in first
     main(before=before, show=2, output=tmp_path / "after.json")

@@ -89,13 +89,14 @@ def test_each_prompt_may_have_a_seed_of_its_own(enhancer):
 
 @pytest.mark.parametrize("arguments", [{}, {"seed": 3, "num_return_sequences": 3}])
 def test_results_do_not_depend_on_the_batch(enhancer, arguments):
-    together = enhancer.rewrite(SUBJECTS, **arguments)
-    shuffled = random.Random(0).sample(range(len(SUBJECTS)), len(SUBJECTS))
-    elsewhere = enhancer.rewrite([SUBJECTS[i] for i in shuffled], batch_size=7, **arguments)
+    subjects = SUBJECTS[:: 2 if arguments else 1]
+    together = enhancer.rewrite(subjects, **arguments)
+    shuffled = random.Random(0).sample(range(len(subjects)), len(subjects))
+    elsewhere = enhancer.rewrite([subjects[i] for i in shuffled], batch_size=3, **arguments)
     for i, again in zip(shuffled, elsewhere, strict=True):
         assert [result.text for result in together[i]] == [result.text for result in again]
     for i in (0, 2, -1):
-        (alone,) = enhancer.rewrite([SUBJECTS[i]], **arguments)
+        (alone,) = enhancer.rewrite([subjects[i]], **arguments)
         assert [result.text for result in together[i]] == [result.text for result in alone]
 
 
@@ -201,7 +202,7 @@ def test_why_nothing_was_added_is_said(enhancer, sample):
     assert result.text == "a cat" and "','" in result.warning
 
 
-@settings(max_examples=6)
+@settings(max_examples=3)
 @given(st.lists(st.text(min_size=1, max_size=40), min_size=8, max_size=8))
 def test_any_text_is_kept_with_whole_modifiers_or_a_reason(enhancer, texts):
     empty = [text for text in texts if not text.strip(" \t\r\n,;|") or "\0" in text]
@@ -294,7 +295,7 @@ WISH = Constraints(
     "arguments", [{"num_return_sequences": 2}, {"do_sample": False}, {"do_sample": False, "diversity": 0.0}]
 )
 def test_constraints_are_met(enhancer, arguments):
-    for variants in enhancer.rewrite(SUBJECTS, WISH, **arguments):
+    for variants in enhancer.rewrite(SUBJECTS[::2], WISH, **arguments):
         for result in variants:
             assert_sound(result, result.original)
             assert result.constraints
@@ -317,7 +318,7 @@ def test_a_policy_says_how_it_is_decoded(enhancer, tmp_path, own):
     model.generation_config = settings
     model.save_pretrained(tmp_path)
     enhancer.tokenizer.save_pretrained(tmp_path)
-    policy, few = PromptEnhancer.from_pretrained(tmp_path), SUBJECTS[:3]
+    policy, few = PromptEnhancer.from_pretrained(tmp_path), SUBJECTS[:2]
     assert policy(few) == enhancer(few, **{"temperature": 0.9, "usual": False} | own)
     usual = own.get("usual", False)
     for asked in ({"do_sample": False, "diversity": 0.4}, {"do_sample": True, "temperature": 1.5}):

@@ -224,7 +224,7 @@ def test_what_mps_cannot_do_is_done_on_the_cpu(monkeypatch):
 
 def test_random_numbers_are_drawn_where_float64_is(monkeypatch, enhancer):
     asked = []
-    for module in ("decoding.processors", "ppo.rollouts"):
+    for module in ("decoding.arrays", "ppo.rollouts"):
         monkeypatch.setattr(f"neuroprompt.{module}.float64_device", lambda device: asked.append(device) or device)
     queries = encode(["a castle", "a fox in the snow"], enhancer.tokenizer, 128, 77, 4)
     sample(enhancer.model, queries, row_noise(0, 0, 0, [0, 1], 4), enhancer.tokenizer.eos_token_id)

@@ -23,7 +23,7 @@ import typer
 from rich.markup import escape
 from typer.core import TyperCommand
 
-from neuroprompt import __version__
+import neuroprompt
 from neuroprompt.extras import need
 
 app = typer.Typer(
@@ -39,7 +39,7 @@ RENAMED = {"--seeds": "--images-per-prompt", "--cache": "--score-cache", "--prom
 
 def _show_version(wanted: bool) -> None:
     if wanted:
-        print(f"neuroprompt {__version__}")
+        print(f"neuroprompt {neuroprompt.__version__}")
         raise typer.Exit
 
 

@@ -71,6 +71,15 @@ Device = Annotated[
         envvar="NEUROPROMPT_DEVICE",
     ),
 ]
+Backend = Annotated[
+    str,
+    option(
+        ...,
+        "What the policy runs on: torch; numpy, which starts at once, for embedded policies and their like; or auto, "
+        "which is numpy for up to 100 prompts where no device is given. The texts are the same.",
+        autocompletion=lambda: ["auto", "torch", "numpy"],
+    ),
+]
 PromptSource = Annotated[
     str,
     option(
@@ -532,10 +541,10 @@ def reads(generator: "str | ImageGenerator", family: str | None) -> "tuple[famil
     return known, known.window
 
 
-def load_policy(model: str, device: str | None) -> "PromptEnhancer":
+def load_policy(model: str, device: str | None, backend: str | None = None) -> "PromptEnhancer":
     from neuroprompt.enhancer import PromptEnhancer
 
-    return PromptEnhancer.from_pretrained(model, device=device)
+    return PromptEnhancer.from_pretrained(model, device=device, backend=backend)
 
 
 def check_file(path: str, suffixes: tuple[str, ...]) -> None:

@@ -15,6 +15,7 @@ from rich.text import Text
 from neuroprompt.cli.app import argument, command, option
 from neuroprompt.cli.options import (
     AskingOptions,
+    Backend,
     ConstraintOptions,
     DecodingOptions,
     Device,
@@ -74,6 +75,7 @@ def enhance(
     json_lines: Json = False,
     model: Model = "embedded",
     device: Device = None,
+    backend: Backend = "auto",
     generator: Generator = "embedded",
     rerank: int | None = option(
         None, "Sample so many rewrites, and give the one that should gain most by a reward model of texts.", min=2
@@ -95,9 +97,12 @@ def enhance(
     """
     from neuroprompt.files import refuse_same_file
     from neuroprompt.models import identify
+    from neuroprompt.policies import BACKENDS, backend_for
     from neuroprompt.prompt_files import SUFFIXES, Line, ResultFile, read_chunks
 
     prompts.check()
+    if backend not in (choices := ("auto", *BACKENDS)):
+        raise ValueError(f"there is no backend {backend!r}: choose from {', '.join(choices)}")
     refuse_same_file(prompts.input, output)
     to_file = output != "-"
     if to_file:
@@ -142,7 +147,9 @@ def enhance(
             results = stack.enter_context(ResultFile(output, json.dumps(depends), decoding.num_return_sequences))
         from neuroprompt.enhancer import Decoding
 
-        enhancer = asking.ask(load_policy(model, device), reader)
+        if backend == "auto":  # what draws or chooses takes torch in any case
+            backend = None if gated or rerank else backend_for(model, device, total)
+        enhancer = asking.ask(load_policy(model, device, backend), reader)
         gate = _gate(generator, device, window, decoding.seed, gating, drawing, rewards) if gated else None
         retells = enhancer.format.replaces
         sampled = (

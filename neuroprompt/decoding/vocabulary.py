@@ -10,7 +10,7 @@ import itertools
 import json
 import weakref
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,6 +19,45 @@ from neuroprompt.decoding.constraints import MARK, NONWORD, WORD, char_class, fo
 
 if TYPE_CHECKING:
     from neuroprompt.decoding.automaton import Automaton
+
+
+CACHE_BYTES = 256 << 20  # of automata that are kept for a vocabulary, by default
+
+
+class Automata:
+    """The automata that were used last, as many as fit `limit` bytes. What is let go while a search uses it is the
+    search's own until its end; an automaton grows while it is used, so it is for its user to `trim`."""
+
+    def __init__(self, limit: int = CACHE_BYTES):
+        self.limit = limit
+        self._kept: OrderedDict[tuple, Automaton] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    @property
+    def nbytes(self) -> int:
+        """About what they hold in memory."""
+        return sum(automaton.nbytes for automaton in self._kept.values())
+
+    def get(self, key: tuple) -> Automaton | None:
+        if key in self._kept:
+            self._kept.move_to_end(key)
+        return self._kept.get(key)
+
+    def keep(self, key: tuple, automaton: Automaton) -> Automaton:
+        self._kept[key] = automaton
+        self.trim()
+        return automaton
+
+    def trim(self) -> None:
+        """Lets go of those not used for longest until the rest fit."""
+        size = self.nbytes
+        while size > self.limit:
+            size -= self._kept.popitem(last=False)[1].nbytes
+
+    def clear(self) -> None:
+        self._kept.clear()
 
 
 class Vocabulary:
@@ -48,7 +87,7 @@ class Vocabulary:
         self.longest = max(map(len, self.token_of), default=0)
         self._build_trie()
         self.hash_factor, self.hash_term = _text_hashes(self.bytes)
-        self.automata: OrderedDict[tuple, Automaton] = OrderedDict()  # `Automaton.of` keeps them here
+        self.automata = Automata()
         self._after: dict[bytes, list[tuple[int, str, bytes]]] = {}
         self._endings: dict[bytes, list[tuple[int, str]]] = {}
 
@@ -97,12 +136,16 @@ class Vocabulary:
         """The trie node below `node` over `char`."""
         return self._children.get(node * 0x110000 + ord(char))
 
-    def children(self, node: int) -> Iterator[int]:
-        """The trie nodes below `node`, which are numbered in preorder."""
-        child = node + 1
-        while child < self.end[node]:
-            yield child
-            child = self.end[child]
+    def children(self, nodes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The trie nodes below each of `nodes`, and which of these each is below."""
+        count = self._child_count[nodes]
+        return self._by_parent[spans(self._first_child[nodes], count)], np.repeat(np.arange(len(nodes)), count)
+
+    def nodes_over(self, char: str) -> np.ndarray:
+        """The trie nodes that are reached over `char`."""
+        if (index := self.index.get(char)) is None:
+            return self._by_char[:0]
+        return self._by_char[self._first_over[index] : self._first_over[index + 1]]
 
     def _build_trie(self) -> None:
         tokens_of: dict[str, list[tuple[bytes, int]]] = {}
@@ -115,16 +158,14 @@ class Vocabulary:
                     self.continuing.append(token)
         # by the first character's class, so that "tokens that begin with a nonword character" are neighbours
         strings = sorted(tokens_of, key=lambda string: (char_class(string[0]) if string else -1, string))
-        parent, chars, low, plain, high, end, depth = [-1], [" "], [0], [0], [0], [0], [0]
+        parent, chars, low, plain, high, depth = [-1], [" "], [0], [0], [0], [0]
         self._children = {}
-        self.tails: dict[int, bytes] = {}  # rank -> bytes begun, for tokens that end inside a character
-        at_rank, node_of_rank, path, previous = [], [], [0], ""
+        at_rank, node_of_rank, tail_of_rank, path, previous = [], [], [], [0], ""
         for string in strings:
             common = next((i for i, (a, b) in enumerate(zip(string, previous, strict=False)) if a != b), None)
             common = min(len(string), len(previous)) if common is None else common
             while len(path) > common + 1:
-                node = path.pop()
-                high[node], end[node] = len(at_rank), len(parent)
+                high[path.pop()] = len(at_rank)
             for char in string[common:]:
                 self._children[path[-1] * 0x110000 + ord(char)] = len(parent)
                 parent.append(path[-1])
@@ -133,37 +174,43 @@ class Vocabulary:
                 low.append(len(at_rank))
                 plain.append(len(at_rank))
                 high.append(0)
-                end.append(0)
                 path.append(len(parent) - 1)
             for tail, token in sorted(tokens_of[string]):
-                if tail:
-                    self.tails[len(at_rank)] = tail
-                else:
+                if not tail:
                     plain[path[-1]] = len(at_rank) + 1
                 at_rank.append(token)
+                tail_of_rank.append(tail)
                 node_of_rank.append(path[-1])
             previous = string
         for node in path:
-            high[node], end[node] = len(at_rank), len(parent)
+            high[node] = len(at_rank)
         self.char, self.parent = chars, np.array(parent)
-        self.low, self.plain, self.high, self.end = low, plain, high, end
-        self.owned = np.bincount(node_of_rank, minlength=len(parent)).tolist()
+        # the tokens below each node have the ranks [low, high), and [low, low + owned) those that end there
+        self.low, self.plain, self.high = np.array(low), np.array(plain), np.array(high)
         self.node_of_rank = np.array(node_of_rank)
+        self.owned = np.bincount(self.node_of_rank, minlength=len(parent))
+        # what tokens that end inside a character begin of it, and which of these each token does; -1 for none
+        self.tails = sorted(set(filter(None, tail_of_rank)))
+        self.tail = np.array([self.tails.index(tail) if tail else -1 for tail in tail_of_rank])
         alphabet = sorted(set(chars))
-        self.index = {char: i for i, char in enumerate(alphabet)}  # of the trie's characters
+        self.alphabet = alphabet  # the trie's characters
+        self.index = {char: i for i, char in enumerate(alphabet)}
         self.char_index = np.array([self.index[char] for char in chars])  # (nodes,)
         self.alphabet_class = np.array([char_class(char) for char in alphabet])
         order = np.argsort(depth, kind="stable")
         self.levels = np.split(order, np.cumsum(np.bincount(depth))[:-1])[1:]  # nodes by depth, the root left out
-        # the ranks of the tokens that only begin a character, and what they begin it with
-        self.bare_tails = [self.tails[rank] for rank in range(plain[0], self.owned[0])]
+        self._child_count = np.bincount(self.parent[1:], minlength=len(parent))
+        self._first_child = np.cumsum(self._child_count) - self._child_count
+        self._by_parent = np.argsort(self.parent[1:], kind="stable") + 1
+        self._by_char = np.argsort(self.char_index[1:], kind="stable") + 1
+        self._first_over = np.searchsorted(self.char_index[self._by_char], np.arange(len(alphabet) + 1))
         # tokens outside the trie come after those in it
         outside = sorted(set(range(self.size)) - set(at_rank))
         self.at_rank = np.array(at_rank + outside)
         self.rank = np.empty(self.size, dtype=np.int64)
         self.rank[self.at_rank] = np.arange(self.size)
         tops = {NONWORD: [0, 0], WORD: [0, 0], MARK: [0, 0]}
-        for child in self.children(0):
+        for child in self.children(np.zeros(1, np.int64))[0].tolist():
             span = tops[char_class(chars[child])]
             span[0] = low[child] if span[1] == 0 else span[0]
             span[1] = high[child]
@@ -177,6 +224,11 @@ class Vocabulary:
         self.space_begins = np.zeros(self.size, dtype=bool)
         if (space := self.child(0, " ")) is not None:
             self.space_begins[self.at_rank[low[space] : high[space]]] = True
+
+
+def spans(start: np.ndarray, length: np.ndarray) -> np.ndarray:
+    """The numbers of all spans [start, start + length), one after the other."""
+    return np.repeat(start - np.cumsum(length) + length, length) + np.arange(length.sum())
 
 
 _VOCABULARIES: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()

@@ -1,15 +1,19 @@
+import gc
 import random
 import re
+import tracemalloc
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from neuroprompt.decoding import ConstraintError, occurrences
-from neuroprompt.decoding.automaton import BANNED, CLOSING, DEAD_END, EXIT, FORBIDDEN, Automaton
+from neuroprompt.decoding.automaton import BANNED, CLOSING, DEAD_END, EXIT, FORBIDDEN, SHUT, Automaton
 from neuroprompt.decoding.constraints import CONNECTIVES, fold
-from neuroprompt.decoding.vocabulary import Vocabulary
+from neuroprompt.decoding.vocabulary import CACHE_BYTES, Vocabulary
 
 PHRASES = (
     "art|artist|art deco|deco|8k|mucha|alphonse mucha|cha, b|café|naïve art|☀|low-poly|poly|f/1.8|cat's|cat|--|a|by a|"
@@ -49,11 +53,21 @@ def stands(phrase, text, anywhere):
 
 def entry(automaton, row, token):
     """What `row` says of `token`: next state, bits, cost."""
-    run = np.searchsorted(row.start, automaton.vocabulary.rank[token], side="right") - 1
-    state = row.state[run] if row.state[run] >= 0 else automaton.base_state[row.base, token]
-    completed = int(row.completed[run]) | int(automaton.base_completed[row.base, token])
-    cost = (automaton.base_cost[row.base] if row.cost is None else row.cost)[token]
-    return int(state), completed, int(cost)
+    base, blank, rank = automaton.bases[row.base], automaton.blank, automaton.vocabulary.rank[token]
+    state, completed = int(blank.after[row.base, token]), 0
+    for part in (base, row):
+        run = np.searchsorted(part.start, rank, side="right") - 1
+        state = int(part.state[run]) if part.state[run] >= 0 else state
+        completed |= int(part.completed[run])
+    cost = int(automaton.cost_of_kind[blank.kind[row.base, token]])
+    for part in (base, row):
+        if part.others == SHUT:
+            cost = BANNED
+        elif blank.spoiling[part.others, token] and cost < DEAD_END - CLOSING:
+            cost += CLOSING
+        named = np.flatnonzero(part.token == token)
+        cost = int(part.cost[named[0]]) if len(named) else cost
+    return state, completed, cost
 
 
 def test_the_bytes_of_tokens_are_what_they_decode_to(request, vocabulary):
@@ -78,7 +92,7 @@ def test_rows_agree_with_reading_the_text(vocabulary, anywhere):
             tokens, state, satisfied = [], 2, 0
             for _ in range(20):
                 row = automaton.row(state)
-                likely = [*row.advances[:, 0], *automaton.advances[row.base][:, 0]]
+                likely = [*row.advances[:, 0], *automaton.bases[row.base].advances[:, 0]]
                 token = int(rng.choice(likely)) if likely and rng.random() < 0.5 else rng.randrange(vocabulary.size)
                 following, completed, cost = entry(automaton, row, token)
                 if not vocabulary.bytes[token]:
@@ -133,7 +147,8 @@ def test_there_is_always_a_token_that_needs_one_less(vocabulary, anywhere):
                 if cost < DEAD_END and cost <= left - total:
                     admitted[token] = (following, still_open & ~completed)
             own = [tuple(map(int, advance)) for advance in row.advances]
-            base = [tuple(map(int, advance)) for advance in automaton.advances[row.base] if advance[0] not in row.void]
+            begins = automaton.bases[row.base].advances
+            base = [tuple(map(int, advance)) for advance in begins if advance[0] not in row.void]
             for token, clause, tokens_left, _ in own + base:
                 following, completed, cost = entry(automaton, row, token)
                 paid = automaton.pending(state) & still_open if clause == EXIT else still_open & 1 << clause
@@ -175,7 +190,43 @@ def test_other_tokenizers_are_refused():
 
 def test_automata_and_vocabularies_are_kept(gpt2_tokenizer):
     vocabulary = Vocabulary.of(gpt2_tokenizer)
+    vocabulary.automata.limit = CACHE_BYTES
     assert Vocabulary.of(gpt2_tokenizer) is vocabulary
     kept = Automaton.of(vocabulary, [["fog"]], ["x"])
     assert kept is Automaton.of(vocabulary, (("fog",),), ("x",))
     assert kept is not Automaton.of(vocabulary, [["fog"]], ["x"], anywhere=True)
+
+
+@settings(max_examples=30, suppress_health_check=list(HealthCheck))
+@given(
+    uses=st.lists(st.tuples(st.sampled_from(PHRASES[:12]), st.integers(0, 9)), min_size=1, max_size=20),
+    limit=st.integers(0, 400_000),
+)
+def test_what_is_kept_fits_its_bound_and_was_used_last(gpt2_tokenizer, uses, limit):
+    vocabulary, order = Vocabulary.of(gpt2_tokenizer), []
+    vocabulary.automata.clear()
+    vocabulary.automata.limit = limit
+    for phrase, states in uses:
+        automaton = Automaton.of(vocabulary, [[phrase]], [])
+        for state in range(min(states, len(automaton))):  # as a search does: it grows
+            automaton.row(state)
+        vocabulary.automata.trim()
+        assert vocabulary.automata.nbytes <= limit
+        key = (((phrase,),), (), False)
+        order = [*(k for k in order if k != key), key]
+        kept = [k for k in order if vocabulary.automata.get(k)]
+        assert kept == order[len(order) - len(kept) :]
+
+
+def test_automata_take_the_memory_that_they_say(gpt2_tokenizer):
+    vocabulary, rng = Vocabulary.of(gpt2_tokenizer), random.Random(2)
+    random_automaton(vocabulary, rng).row(3)  # what is made once
+    tracemalloc.start()
+    made = [random_automaton(vocabulary, rng, anywhere=i % 2 == 1) for i in range(20)]
+    for automaton in made:
+        for state in range(3, len(automaton), 3):
+            automaton.row(state)
+    gc.collect()
+    traced = tracemalloc.get_traced_memory()[0]
+    tracemalloc.stop()
+    assert 0.8 < sum(automaton.nbytes for automaton in made) / traced < 1.25

@@ -250,6 +250,22 @@ def test_a_prompt_is_continued_alike_alone_and_in_a_batch(both):
     assert together == apart
 
 
+def test_what_is_written_does_not_depend_on_what_is_kept(both):
+    model, tokenizer = both
+    automata = Vocabulary.of(tokenizer, model.get_output_embeddings().weight.shape[0]).automata
+    sets = [
+        Constraints(require=pair, forbid=["blurry", "art"])
+        for pair in itertools.combinations("fog ☀ 8k deco".split(), 2)
+    ]
+    prompts, arguments = PROMPTS * 3, {"max_new_tokens": 40}
+    automata.clear()
+    kept = [write(model, tokenizer, prompts, [*sets, *sets], **arguments) for _ in range(2)]
+    assert len(automata) == len(sets)
+    for limit in (0, automata.nbytes // 3):
+        assert write(model, tokenizer, prompts, [*sets, *sets], cache_bytes=limit, **arguments) == kept[0] == kept[1]
+        assert automata.nbytes <= limit and len(automata) < len(sets)
+
+
 def test_what_the_prompt_says_counts(both):
     model, tokenizer = both
     wish = Constraints(require=["fog", "golden hour"], forbid="hour, a")

@@ -62,5 +62,5 @@ def test_the_end_waits_for_modifiers(gpt2_tokenizer):
 
 
 def test_warpers_that_change_nothing_are_left_out():
-    assert [type(w).__name__ for w in sampling_warpers(0.5, 0, 1.0)] == ["TemperatureLogitsWarper"]
+    assert [type(w).__name__ for w in sampling_warpers(0.5, 0, 1.0)] == ["Temperature"]
     assert len(sampling_warpers(0.5, 10, 0.9)) == 3

@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from tests.rehearsal.environment import ROOT, make_environment
@@ -21,20 +22,23 @@ def rehearse(only: str, work: Path | None, jobs: int, here: bool, table: Path | 
     if work is None:
         with tempfile.TemporaryDirectory(prefix="rehearsal-") as folder:
             return rehearse(only, Path(folder), jobs, here, table)
-    from tests.checkpoints.hub import Hub
-    from tests.checkpoints.published import published
-    from tests.rehearsal.steps import write_inputs
-
     work = work.absolute()
     work.mkdir(parents=True, exist_ok=True)
-    python, missing = (Path(sys.executable), []) if here else make_environment(work / "environment", EXTRAS)
+    with ThreadPoolExecutor(1) as pool:  # a core for pip's process, and another for this one
+        made = None if here else pool.submit(make_environment, work / "environment", EXTRAS)
+        from tests.checkpoints.hub import Hub
+        from tests.checkpoints.published import published
+        from tests.rehearsal.steps import write_inputs
+
+        published(work / "hub")
+    python, missing = made.result() if made else (Path(sys.executable), [])
     space = work / "space"
     space.mkdir(exist_ok=True)
     for name in ("configs", "training", "scripts", "tests"):
         if not (space / name).exists():
             (space / name).symlink_to(ROOT / name)
     write_inputs(space)
-    with Hub(published(work / "hub")) as hub:
+    with Hub(work / "hub") as hub:
         environment = {k: v for k, v in os.environ.items() if not k.startswith(("HF_", "TRANSFORMERS_", "PYTHON"))}
         environment |= {
             "HF_ENDPOINT": hub.url,

@@ -3,8 +3,7 @@
 import os
 from pathlib import Path
 
-import diffusers.pipelines.auto_pipeline  # noqa: F401
-
+import tests.preload  # noqa: F401
 from neuroprompt.data import clean
 from tests.checkpoints.published import tiny_open_clip
 

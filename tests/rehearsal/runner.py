@@ -78,7 +78,7 @@ def run_steps(
         on_done: Gets each step as it ends.
     """
     (work / "logs").mkdir(exist_ok=True)
-    forks.preload(*forks.LIBRARIES, "tests.rehearsal.preload")
+    forks.preload("tests.rehearsal.preload")
     outcomes: dict[str, Outcome] = {}
     waiting, running = list(steps), {}
     with ThreadPoolExecutor(jobs) as pool:

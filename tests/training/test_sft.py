@@ -66,7 +66,7 @@ def train(folder, output, *arguments, processes=0):
         "minibatch_size": 8,
         "use_cpu": "true",
         "bf16": "false",
-        "dataset_num_proc": 1,
+        "dataset_num_proc": "none",
     }
     flags = [part for name, value in settings.items() for part in (f"--{name}", value)]
     return run(folder, "training/sft.py", *flags, *arguments, processes=processes)

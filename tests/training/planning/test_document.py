@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.memory import MEASURES, plan, published, row
+from benchmarks.memory import MEASURES, row
+from neuroprompt.runs.arguments import for_any_machine, read_arguments
 from tests.rehearsal.documents import commands
+from tests.training.planning.test_dry_run import CLASSES
 
 ROOT = Path(__file__).parents[3]
 TEXT = (ROOT / "docs" / "gpu.md").read_text("utf-8")
@@ -30,10 +32,8 @@ def test_the_commands_are_read(command, monkeypatch):
     monkeypatch.chdir(ROOT)
     words = shlex.split(command)
     script = next(i for i, word in enumerate(words) if word.startswith("training/"))
-    config = ROOT / words[words.index("--config") + 1]
-    arguments = words[script + 3 :]
-    with published():
-        assert plan(config, [word for word in arguments if word != "--dry_run"]).schedule
+    with for_any_machine(["--dry_run"]):
+        assert read_arguments(CLASSES[Path(words[script]).stem], "", words[script + 1 :])
     if "--config_file" in words[:script]:
         assert (ROOT / words[words.index("--config_file") + 1]).is_file()
 

@@ -23,14 +23,17 @@ ROOT = Path(__file__).parents[3]
 NO_GPU = pytest.mark.skipif(torch.accelerator.is_available(), reason="of machines without a GPU")
 
 
+CLASSES = {
+    "sft": (SFTArguments, DataConfig, SFTConfig, ModelConfig),
+    "ppo": (QueryArguments, RewardArguments, PPOConfig, ModelConfig),
+    "grpo": (QueryArguments, RewardArguments, GRPOConfig, ModelConfig),
+}
+
+
 def train(kind, *arguments):
     """The body of an entry point."""
-    train, own = {
-        "sft": (train_sft, (SFTArguments, DataConfig, SFTConfig, ModelConfig)),
-        "ppo": (train_ppo, (QueryArguments, RewardArguments, PPOConfig, ModelConfig)),
-        "grpo": (train_grpo, (QueryArguments, RewardArguments, GRPOConfig, ModelConfig)),
-    }[kind]
-    return train(*read_arguments(own, "", arguments))
+    body = {"sft": train_sft, "ppo": train_ppo, "grpo": train_grpo}[kind]
+    return body(*read_arguments(CLASSES[kind], "", arguments))
 
 
 @NO_GPU
@@ -38,8 +41,8 @@ def train(kind, *arguments):
     ("kind", "config", "model", "seen"),
     [
         ("sft", "gpt2_diffusiondb", "openai-community/gpt2", "pairs of a step"),
-        ("ppo", "gpt2_sd15_pickscore", "openai-community/gpt2", "859,520,964"),
-        ("grpo", "gpt2_sd15_pickscore", "openai-community/gpt2", "986,109,441"),
+        ("ppo", "embedded_gpu", "embedded", "pictures of an iteration"),
+        ("grpo", "embedded_gpu", "embedded", "pictures of an iteration"),
     ],
 )
 def test_it_says_what_a_run_takes_and_stops(kind, config, model, seen, tmp_path, monkeypatch, capsys):
