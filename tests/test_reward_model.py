@@ -158,6 +158,12 @@ def test_what_is_saved_is_what_is_loaded_and_no_other_encoder_takes_it(fitted, e
         beside("embedded-ppo")
 
 
+def test_one_ships_with_the_embedded_policy_and_knows_what_its_generator_likes(encoder):
+    shipped = RewardModel.load(beside("embedded"), encoder)
+    dear, cheap = shipped.score(["a castle"] * 2, ["a castle, sunset, ultra detailed", "a castle, blurry, low quality"])
+    assert dear > cheap + 1 and shipped.facts["rows"] > 20_000
+
+
 def test_of_the_samples_that_comes_back_which_it_prefers(command, enhancer, encoder, tmp_path):  # noqa: F811
     """With a model that was fitted to one modifier, which some of the samples have, behind other prompts."""
     prompt, settings = "boy on a horse", {"num_return_sequences": 16, "do_sample": True, "temperature": 0.9}
@@ -178,8 +184,8 @@ def test_of_the_samples_that_comes_back_which_it_prefers(command, enhancer, enco
     assert record["text"] == samples[int(expected.argmax())].text
     assert f", {wanted}" in record["text"] and record["rerank"]["samples"] == 16
     assert record["rerank"]["gain"] == pytest.approx(expected.max(), abs=1e-3)
-    code, _, err = command("enhance", prompt, "--rerank", 16)
-    assert code == 2 and "no reward model lies beside the policy 'embedded'" in err and err.count("\n") == 1
+    code, _, err = command("enhance", prompt, "--rerank", 16, "--model", "embedded-ppo")
+    assert code == 2 and "no reward model lies beside the policy 'embedded-ppo'" in err and err.count("\n") == 1
     code, _, err = command("enhance", prompt, "--rerank-by", folder)
     assert code == 2 and "--rerank-by is for --rerank" in err
 
@@ -197,4 +203,4 @@ def test_evaluate_knows_it_as_a_method(fitted, enhancer, monkeypatch, tmp_path):
         assert text == samples[int(gains.argmax())].text
     assert method.settings["samples"] == 4 and method.settings["reward_model"]
     with pytest.raises(ModelError, match="no reward model lies beside"):
-        parse_methods("rerank-4")
+        parse_methods("rerank-4:embedded-ppo")
