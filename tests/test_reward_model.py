@@ -154,8 +154,8 @@ def test_what_is_saved_is_what_is_loaded_and_no_other_encoder_takes_it(fitted, e
         RewardModel.load(tmp_path, encoder)
     with pytest.raises(ModelError, match=r"no reward model .* fit one with training/reward_model.py"):
         RewardModel.load(tmp_path / "nothing", encoder)
-    with pytest.raises(ModelError, match="no reward model lies beside the policy 'embedded-ppo'"):
-        beside("embedded-ppo")
+    with pytest.raises(ModelError, match="no reward model lies beside the policy 'retell'"):
+        beside("retell")
 
 
 def test_one_ships_with_the_embedded_policy_and_knows_what_its_generator_likes(encoder):
@@ -184,8 +184,8 @@ def test_of_the_samples_that_comes_back_which_it_prefers(command, enhancer, enco
     assert record["text"] == samples[int(expected.argmax())].text
     assert f", {wanted}" in record["text"] and record["rerank"]["samples"] == 16
     assert record["rerank"]["gain"] == pytest.approx(expected.max(), abs=1e-3)
-    code, _, err = command("enhance", prompt, "--rerank", 16, "--model", "embedded-ppo")
-    assert code == 2 and "no reward model lies beside the policy 'embedded-ppo'" in err and err.count("\n") == 1
+    code, _, err = command("enhance", prompt, "--rerank", 16, "--model", "retell")
+    assert code == 2 and "no reward model lies beside the policy 'retell'" in err and err.count("\n") == 1
     code, _, err = command("enhance", prompt, "--rerank-by", folder)
     assert code == 2 and "--rerank-by is for --rerank" in err
 
@@ -203,4 +203,4 @@ def test_evaluate_knows_it_as_a_method(fitted, enhancer, monkeypatch, tmp_path):
         assert text == samples[int(gains.argmax())].text
     assert method.settings["samples"] == 4 and method.settings["reward_model"]
     with pytest.raises(ModelError, match="no reward model lies beside"):
-        parse_methods("rerank-4:embedded-ppo")
+        parse_methods("rerank-4:retell")
