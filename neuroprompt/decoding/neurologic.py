@@ -83,7 +83,7 @@ def neurologic(
             costs (the constant heuristic of an A* search, cf. arXiv 2112.08726). At 0, phrases come when they must.
         beta: candidates that satisfy more than `beta` clauses fewer than the best candidate does are dropped.
         cache_bytes: of automata that are kept for later calls over the same tokenizer; those not used for longest leave
-            first. What a call works with is not part of it. 64 sets of six clauses take about 8 MiB.
+            first. What a call works with is not part of it.
 
     Returns:
         (batch * num_return_sequences, length) token ids, padded on the right; with `return_dict_in_generate` a
