@@ -7,7 +7,7 @@ only ever chosen if the tokens that then remain surely suffice for the clauses t
 would end, a beam closes: what is open is written there and then, and the sequence ends (`guide.py`).
 
 It is written once for NumPy and torch (`arrays.py`), and of the model it wants two functions (`LanguageModel`): the one
-of `neurologic.py` is any model of `transformers`, the one of `neuroprompt.gpt2` needs no torch.
+of `neurologic.py` is any model of `transformers`, that of `language_models.gpt2` needs no torch.
 """
 
 from __future__ import annotations

@@ -64,6 +64,14 @@ NOT_REHEARSED = {
     "the three policies of docs/faithfulness.md; likewise",
     "accelerate launch training/ppo.py --config configs/ppo/embedded_faithful.yaml --seed": "the same without a seed "
     "is rehearsed",
+    "neuroprompt evaluate --input configs/ppo/queries/test.txt:300 --steps 4 --images-per-prompt 2": "wants the policies "
+    "of docs/results.md; likewise",
+    "accelerate launch training/ppo.py --config configs/ppo/embedded_gpu.yaml --seed": "the same without a seed is "
+    "rehearsed",
+    "neuroprompt suffix --input configs/ppo/queries/train.txt --budget 51200": "the same with fewer pictures is "
+    "rehearsed",
+    "python training/distil.py --config configs/distil/embedded_gpu.yaml --suffix": "the same without a suffix is "
+    "rehearsed, and tests/search/test_proposals.py has what a suffix changes",
     "neuroprompt questions --input prompts.txt --ask": "wants a chat model: tests/questions/test_question_chat.py",
     "neuroprompt grid 'boy on a horse' --generator http": "servers that draw: tests/images/remote/test_remote.py",
     "neuroprompt image 'a castle' --generator http": "likewise",
@@ -424,13 +432,15 @@ def _embedded() -> list[Step]:
         ),
         *(
             Step(
-                f"ppo, guards: {name}",
+                f"ppo, {name}",
                 f"accelerate launch training/ppo.py --config configs/ppo/embedded.yaml {guards}",
                 f"{SMALL['ppo']} {UNEVALUATED} --output_dir runs/embedded/{name}",
                 makes=(f"runs/embedded/{name}/model.safetensors",),
             )
             for name, guards in (
                 ("judge", "--judge clip --stop_on_overoptimization true"),
+                ("foreseen", "--predictor new --critic predictor --lam 1.0"),
+                ("half", "--predictor new --draw_fraction 0.5"),
                 ("ranks", "--win_rates true --plain_completions 1 --skip_flat_groups true"),
             )
         ),
