@@ -71,7 +71,7 @@ CLOSING = 3  # this many tokens before a clause must be written, no new word is 
 # there (a modifier of its own, or one that may stand anywhere); it is banned
 SAME, DEARER, DEARER_IN_PROSE, SHUT = range(4)
 WHOLE = (1 << 24) - 1  # of a state, the bits of its state between characters; above them are the bytes begun
-ROW_OBJECTS, AUTOMATON_OBJECTS, PHRASE_OBJECTS = 1200, 12_000, 400  # bytes, about, beside the arrays' numbers
+ROW_OBJECTS, AUTOMATON_OBJECTS, PHRASE_OBJECTS = 1000, 4000, 400  # bytes, about, beside the arrays' numbers
 
 
 class Row(NamedTuple):
