@@ -64,8 +64,8 @@ NOT_REHEARSED = {
     "the three policies of docs/faithfulness.md; likewise",
     "accelerate launch training/ppo.py --config configs/ppo/embedded_faithful.yaml --seed": "the same without a seed "
     "is rehearsed",
-    "neuroprompt evaluate --input configs/ppo/queries/test.txt:300 --steps 4 --images-per-prompt 2": "wants the policies "
-    "of docs/results.md; likewise",
+    "neuroprompt evaluate --input configs/ppo/queries/test.txt:300 --steps 4 --images-per-prompt 2": "wants the "
+    "policies of docs/results.md; likewise",
     "accelerate launch training/ppo.py --config configs/ppo/embedded_gpu.yaml --seed": "the same without a seed is "
     "rehearsed",
     "neuroprompt suffix --input configs/ppo/queries/train.txt --budget 51200": "the same with fewer pictures is "
