@@ -371,6 +371,7 @@ def _embedded() -> list[Step]:
                 ("embedded_gpu", "embedded_gpu", "distilled-gpu"),
             )
         ),
+        Step("enhance --rerank, shipped", 'neuroprompt enhance "boy on a horse" --rerank 16'),
         Step(
             "enhance --rerank",
             'neuroprompt enhance "boy on a horse" --rerank 16 --rerank-by runs/embedded/reward_model',
