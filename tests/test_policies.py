@@ -30,7 +30,8 @@ COMPLETIONS = [", 8k, highly detailed", " by greg rutkowski", ", hdr"]
 @pytest.fixture
 def folder(tmp_path):
     """A copy of the embedded policy."""
-    return Path(shutil.copytree(locate("embedded", "policy"), tmp_path / "policy"))
+    alone = shutil.ignore_patterns("reward_model")
+    return Path(shutil.copytree(locate("embedded", "policy"), tmp_path / "policy", ignore=alone))
 
 
 def change(file: Path, **values) -> None:

@@ -133,7 +133,8 @@ def test_pickled_weights_are_read_only_where_the_file_says_so_and_never_run_code
     import torch
     from transformers import AutoModelForCausalLM
 
-    folder = shutil.copytree(locate("embedded", "policy"), tmp_path / "peer")
+    alone = shutil.ignore_patterns("reward_model")
+    folder = shutil.copytree(locate("embedded", "policy"), tmp_path / "peer", ignore=alone)
     state = AutoModelForCausalLM.from_pretrained(folder).state_dict()
     (folder / "model.safetensors").unlink()
     torch.save(state, folder / "pytorch_model.bin")
