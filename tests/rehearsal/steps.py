@@ -119,7 +119,7 @@ def steps() -> list[Step]:
     return [*_from_hub_to_policy(), *_own_policy(), *_embedded(), *_retelling(), *_peers(), *_launched(), *_commands()]
 
 
-def _distilled(sft: str, ppo: str, queries: int) -> str:
+def _distilled(sft: str, ppo: str, processes: int = 1) -> str:
     """What is changed of a distillation: few prompts and pictures, every find is learnt, and trainings are as small as
     those by themselves."""
     settings = {
@@ -128,8 +128,8 @@ def _distilled(sft: str, ppo: str, queries: int) -> str:
     }
     stages = " ".join(f"--{stage} {shlex.quote(text)}" for stage, text in settings.items())
     return (
-        f"--max_queries {queries} --budget 4 --samples 1 --errors 0 --least -99 --validation_share 0.5 "
-        f"--generator.steps 1 --device cpu --search_processes 2 {stages}"
+        f"--max_queries 8 --budget 4 --samples 1 --errors 0 --least -99 --validation_share 0.5 "
+        f"--generator.steps 1 --device cpu --search_processes {processes} {stages}"
     )
 
 
@@ -186,8 +186,9 @@ def _from_hub_to_policy() -> list[Step]:
         Step(
             "distil/gpt2_sd15",
             "python training/distil.py --config configs/distil/gpt2_sd15.yaml",
-            f"{_distilled('gpt2_distilled', 'gpt2_sd15_pickscore', 12)} {CPU}",
-            after=("sft/gpt2_diffusiondb",),
+            # What a tiny random policy writes is no word, and no find.
+            f"{_distilled('gpt2_distilled', 'gpt2_sd15_pickscore')} {CPU} --policy embedded",
+            after=("sft/gpt2_diffusiondb",),  # whose prompts it searches
             makes=tuple(f"runs/gpt2_sd15_distilled/{stage}/model.safetensors" for stage in ("sft", "ppo")),
         ),
         Step(
@@ -363,12 +364,12 @@ def _embedded() -> list[Step]:
             Step(
                 f"distil/{name}",
                 f"python training/distil.py --config configs/distil/{name}.yaml",
-                f"{_distilled('embedded_distilled', ppo, 12)} --generator.dtype float32",
+                f"{_distilled('embedded_distilled', ppo, processes)} --generator.dtype float32",
                 makes=tuple(f"runs/embedded/{folder}/{stage}/model.safetensors" for stage in ("sft", "ppo")),
             )
-            for name, ppo, folder in (
-                ("embedded", "embedded", "distilled"),
-                ("embedded_gpu", "embedded_gpu", "distilled-gpu"),
+            for name, ppo, folder, processes in (
+                ("embedded", "embedded", "distilled", 2),
+                ("embedded_gpu", "embedded_gpu", "distilled-gpu", 1),
             )
         ),
         Step("enhance --rerank, shipped", 'neuroprompt enhance "boy on a horse" --rerank 16'),
