@@ -72,7 +72,7 @@ def simulated(
 @app.command()
 def real(
     prompts: Annotated[Path, typer.Option(help="A prompt a line.")] = Path("configs/ppo/queries/test.txt"),
-    rows: Annotated[int | None, typer.Option(help="Take only the first so many prompts.")] = None,
+    rows: Annotated[int, typer.Option(help="Take the first so many prompts.")] = 300,
     policies: Annotated[str, typer.Option(help="Whose rewrites, with commas.")] = "embedded,embedded-ppo",
     pictures: Pictures = [4, 8],  # noqa: B006
     held_out: Annotated[int, typer.Option(help="Seeds that verdicts are judged by.")] = 8,
